@@ -1,0 +1,1 @@
+// SwiftPM builds no C target without a source file.

@@ -1,0 +1,294 @@
+// The system's C interface, and what of it Swift cannot import: errno, variadic functions, macros
+// with casts, socket address casts, and constants that are enums in one libc and macros in another.
+//
+// Each function here is one system call, or the few that only make sense together. Unless said
+// otherwise it returns 0 or more, or an error number negated, and is never interrupted (EINTR).
+#pragma once
+#include <errno.h>
+#include <fcntl.h>
+#include <netdb.h>
+#include <netinet/in.h>
+#include <poll.h>
+#include <signal.h>
+#include <spawn.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/signalfd.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+#include <time.h>
+#include <unistd.h>
+
+extern char **environ;
+
+static inline char **csys_environment(void) { return environ; }
+
+static inline int csys_result(long result) { return result < 0 ? -errno : (int)result; }
+
+// Memory
+
+/// Zeroed pages of our own, or NULL.
+static inline void *csys_map(size_t size) {
+  void *pages = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+  return pages == MAP_FAILED ? NULL : pages;
+}
+
+// Files
+
+static inline int csys_open_to_read(const char *path) {
+  return csys_result(open(path, O_RDONLY | O_NONBLOCK | O_CLOEXEC | O_NOCTTY));
+}
+
+/// A new file with the given mode, whatever the umask; EEXIST where the name is taken.
+static inline int csys_create(const char *path, mode_t mode) {
+  int fd = open(path, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC | O_NOCTTY, mode);
+  if (fd < 0) return -errno;
+  if (fchmod(fd, mode) == 0) return fd;
+  int error = errno;
+  unlink(path);
+  close(fd);
+  return -error;
+}
+
+/// 0 where we may run the file.
+static inline int csys_check_executable(const char *path) {
+  return csys_result(access(path, X_OK));
+}
+
+static inline int csys_read(int fd, void *buffer, size_t size) {
+  ssize_t count;
+  do count = read(fd, buffer, size); while (count < 0 && errno == EINTR);
+  return csys_result(count);
+}
+
+static inline int csys_write(int fd, const void *bytes, size_t size) {
+  ssize_t count;
+  do count = write(fd, bytes, size); while (count < 0 && errno == EINTR);
+  return csys_result(count);
+}
+
+static inline int csys_sync(int fd) { return csys_result(fsync(fd)); }
+
+#define CSYS_REGULAR_FILE 0x10000
+#define CSYS_TERMINAL 0x20000
+
+/// The permission bits, with one of the above added.
+static inline int csys_mode(int fd) {
+  struct stat status;
+  if (fstat(fd, &status) < 0) return -errno;
+  return (int)(status.st_mode & 07777) | (S_ISREG(status.st_mode) ? CSYS_REGULAR_FILE : 0) |
+         (isatty(fd) ? CSYS_TERMINAL : 0);
+}
+
+/// Opens /dev/null on each of the descriptors 0 to 2 that is closed, so that no socket of ours is
+/// taken for the standard error.
+static inline int csys_fill_standard_descriptors(void) {
+  for (;;) {
+    int fd = open("/dev/null", O_RDWR);
+    if (fd < 0) return errno == ENOENT ? 0 : -errno;
+    if (fd > 2) return csys_result(close(fd));
+  }
+}
+
+/// Puts /dev/null in the place of the standard input.
+static inline int csys_close_standard_input(void) {
+  int fd = open("/dev/null", O_RDONLY);
+  if (fd < 0) return -errno;
+  int result = csys_result(dup2(fd, 0));
+  if (fd > 0) close(fd);
+  return result;
+}
+
+// Time
+
+/// Seconds since the Unix epoch by the system's clock.
+static inline double csys_wall_clock(void) {
+  struct timespec now;
+  clock_gettime(CLOCK_REALTIME, &now);
+  return (double)now.tv_sec + (double)now.tv_nsec * 1e-9;
+}
+
+/// Milliseconds by a clock that nobody sets.
+static inline int64_t csys_monotonic_milliseconds(void) {
+  struct timespec now;
+  clock_gettime(CLOCK_MONOTONIC, &now);
+  return (int64_t)now.tv_sec * 1000 + now.tv_nsec / 1000000;
+}
+
+// Waiting
+
+/// poll(2); -EINTR after a signal. `timeout` in milliseconds, negative for none.
+static inline int csys_poll(struct pollfd *descriptors, size_t count, int timeout) {
+  return csys_result(poll(descriptors, (nfds_t)count, timeout));
+}
+
+// Signals
+
+/// Blocks TERM, INT, USR1 and CHLD, ignores PIPE, stores the mask as it was, and returns a
+/// descriptor that reads as the blocked signals.
+static inline int csys_open_signals(sigset_t *old_mask) {
+  sigset_t mask;
+  sigemptyset(&mask);
+  sigaddset(&mask, SIGTERM);
+  sigaddset(&mask, SIGINT);
+  sigaddset(&mask, SIGUSR1);
+  sigaddset(&mask, SIGCHLD);
+  signal(SIGPIPE, SIG_IGN);
+  // Where a parent left CHLD ignored, the kernel would reap our children itself.
+  signal(SIGCHLD, SIG_DFL);
+  if (sigprocmask(SIG_BLOCK, &mask, old_mask) < 0) return -errno;
+  return csys_result(signalfd(-1, &mask, SFD_CLOEXEC | SFD_NONBLOCK));
+}
+
+/// The next signal's number; 0 where none is waiting.
+static inline int csys_next_signal(int fd) {
+  struct signalfd_siginfo info;
+  int count = csys_read(fd, &info, sizeof info);
+  if (count == -EAGAIN) return 0;
+  return count == (int)sizeof info ? (int)info.ssi_signo : count < 0 ? count : -EIO;
+}
+
+// Children
+
+/// Starts `arguments[0]`, looked for in PATH, in a process group of its own, with the given signal
+/// mask and without the signals that we ignore. Returns its process ID.
+static inline int csys_spawn(char *const *arguments, char *const *environment,
+                             const sigset_t *mask) {
+  posix_spawnattr_t attributes;
+  int error = posix_spawnattr_init(&attributes);
+  if (error) return -error;
+  sigset_t defaults;
+  sigemptyset(&defaults);
+  sigaddset(&defaults, SIGPIPE);
+  posix_spawnattr_setflags(&attributes,
+                           POSIX_SPAWN_SETPGROUP | POSIX_SPAWN_SETSIGMASK | POSIX_SPAWN_SETSIGDEF);
+  posix_spawnattr_setpgroup(&attributes, 0);
+  posix_spawnattr_setsigmask(&attributes, mask);
+  posix_spawnattr_setsigdefault(&attributes, &defaults);
+  pid_t pid;
+  error = posix_spawnp(&pid, arguments[0], NULL, &attributes, arguments, environment);
+  posix_spawnattr_destroy(&attributes);
+  return error ? -error : (int)pid;
+}
+
+/// A child that has ended and still waits to be reaped; 0 where there is none.
+static inline int csys_ended_child(void) {
+  siginfo_t info;
+  info.si_pid = 0;
+  int result;
+  do result = waitid(P_ALL, 0, &info, WEXITED | WNOHANG | WNOWAIT);
+  while (result < 0 && errno == EINTR);
+  if (result < 0) return errno == ECHILD ? 0 : -errno;
+  return (int)info.si_pid;
+}
+
+/// Reaps a child that has ended: its exit status (0 to 255), or its signal's number negated.
+static inline int csys_reap(int pid) {
+  int status = 0;
+  while (waitpid(pid, &status, 0) < 0 && errno == EINTR) {}
+  return WIFSIGNALED(status) ? -WTERMSIG(status) : WEXITSTATUS(status);
+}
+
+// Sockets
+
+/// The addresses of `host` for UDP, to be freed; an EAI_ number (not 0) where there are none.
+/// `family` is 0 for any. A numeric host is never looked up; with `numeric`, no other is taken.
+static inline int csys_resolve(const char *host, const char *port, int family, int numeric,
+                               struct addrinfo **addresses) {
+  struct addrinfo hints;
+  memset(&hints, 0, sizeof hints);
+  hints.ai_family = family;
+  hints.ai_socktype = SOCK_DGRAM;
+  hints.ai_protocol = IPPROTO_UDP;
+  hints.ai_flags = (numeric ? AI_NUMERICHOST : 0) | AI_NUMERICSERV;
+  return getaddrinfo(host, port, &hints, addresses);
+}
+
+/// Why `csys_resolve` failed.
+static inline const char *csys_resolve_error(int error) {
+  return error == EAI_SYSTEM ? strerror(errno) : gai_strerror(error);
+}
+
+static inline int csys_udp_socket(int family) {
+  return csys_result(socket(family, SOCK_DGRAM | SOCK_CLOEXEC, IPPROTO_UDP));
+}
+
+static inline int csys_bind(int fd, const struct sockaddr_storage *address, socklen_t size) {
+  return csys_result(bind(fd, (const struct sockaddr *)address, size));
+}
+
+static inline int csys_connect(int fd, const struct sockaddr_storage *address, socklen_t size) {
+  return csys_result(connect(fd, (const struct sockaddr *)address, size));
+}
+
+/// The address that a socket is bound to.
+static inline int csys_local_address(int fd, struct sockaddr_storage *address) {
+  socklen_t size = sizeof *address;
+  return csys_result(getsockname(fd, (struct sockaddr *)address, &size));
+}
+
+static inline int csys_send(int fd, const void *bytes, size_t size) {
+  ssize_t count;
+  do count = send(fd, bytes, size, MSG_NOSIGNAL); while (count < 0 && errno == EINTR);
+  return csys_result(count);
+}
+
+/// The next datagram's whole length, of which at most `size` bytes are stored; -EAGAIN where none
+/// is waiting.
+static inline int csys_receive(int fd, void *buffer, size_t size, struct sockaddr_storage *source) {
+  socklen_t source_size = sizeof *source;
+  ssize_t count;
+  do count = recvfrom(fd, buffer, size, MSG_DONTWAIT | MSG_TRUNC, (struct sockaddr *)source,
+                      &source_size);
+  while (count < 0 && errno == EINTR);
+  return csys_result(count);
+}
+
+/// Makes an IPv6 socket take IPv4 too, as IPv4-mapped addresses, whatever the system's default.
+static inline int csys_accept_both_families(int fd) {
+  int off = 0;
+  return csys_result(setsockopt(fd, IPPROTO_IPV6, IPV6_V6ONLY, &off, sizeof off));
+}
+
+/// Asks for a receive buffer, beyond the system's limit where we may. Returns what the kernel
+/// gave, in bytes; it counts its own overhead, about double.
+static inline int csys_set_receive_buffer(int fd, int size) {
+  if (setsockopt(fd, SOL_SOCKET, SO_RCVBUFFORCE, &size, sizeof size) < 0)
+    setsockopt(fd, SOL_SOCKET, SO_RCVBUF, &size, sizeof size);
+  socklen_t length = sizeof size;
+  return getsockopt(fd, SOL_SOCKET, SO_RCVBUF, &size, &length) < 0 ? -errno : size;
+}
+
+/// Stores an address's bytes in network order and its port. Returns their number, 4 or 16; 0 for
+/// another family.
+static inline int csys_address_bytes(const struct sockaddr_storage *address, uint8_t bytes[16],
+                                     uint16_t *port) {
+  if (address->ss_family == AF_INET) {
+    const struct sockaddr_in *inet = (const struct sockaddr_in *)address;
+    *port = ntohs(inet->sin_port);
+    memcpy(bytes, &inet->sin_addr, 4);
+    return 4;
+  }
+  if (address->ss_family == AF_INET6) {
+    const struct sockaddr_in6 *inet6 = (const struct sockaddr_in6 *)address;
+    *port = ntohs(inet6->sin6_port);
+    memcpy(bytes, &inet6->sin6_addr, 16);
+    return 16;
+  }
+  return 0;
+}
+
+/// The wildcard address of a family, AF_INET or AF_INET6. Returns the size of the address.
+static inline socklen_t csys_any_address(int family, uint16_t port,
+                                         struct sockaddr_storage *address) {
+  memset(address, 0, sizeof *address);
+  address->ss_family = (sa_family_t)family;
+  if (family == AF_INET) {
+    ((struct sockaddr_in *)address)->sin_port = htons(port);
+    return sizeof(struct sockaddr_in);
+  }
+  ((struct sockaddr_in6 *)address)->sin6_port = htons(port);
+  return sizeof(struct sockaddr_in6);
+}

@@ -1,0 +1,150 @@
+import KnockProtocol
+
+/// How a program ends. Source of 3 to 5: the Python original.
+enum ExitCode: Int32 {
+  case success = 0
+  case failure = 1
+  case misuse = 2
+  case cannotResolve = 3
+  case badSourceAddress = 4
+  case badSignedAddress = 5
+}
+
+/// What the options of an applet set, with the defaults at first.
+protocol AppletSettings {
+  associatedtype Option: OptionTable
+  init()
+  /// Where `-k` says that the key is; nil without it.
+  var keyFile: Argument? { get }
+  /// Takes an option but help and version.
+  mutating func apply(_ option: Option, _ value: Argument?) throws(Misuse)
+}
+
+/// A program in this one: what its command line looks like, and its work.
+protocol Applet {
+  associatedtype Settings: AppletSettings
+  /// `pyknock server`, for one.
+  static var program: StaticString { get }
+  /// What stands behind the name of the program in the usage line.
+  static var synopsis: StaticString { get }
+  /// Between the usage line and the options in the help; whole lines.
+  static var description: StaticString { get }
+  /// The names of the operands, the key's among them unless `-k` gives it.
+  static func operandNames(withKey: Bool) -> StaticString
+  /// How many operands there are but for the key, at most 2.
+  static var operandCount: Int { get }
+  /// Where the key stands among the operands; nil for an applet without one.
+  static var keyOperand: Int? { get }
+  /// Does the work. `operands` holds as many as it must; `key` is nil only without `keyOperand`.
+  static func run(_ settings: Settings, _ operands: Operands, key: KeySource?) -> ExitCode
+}
+
+/// Operands in their order. Counts all, and holds the first three.
+struct Operands {
+  private var items = InlineArray<3, Argument?>(repeating: nil)
+  private(set) var count = 0
+
+  subscript(index: Int) -> Argument? { index < items.count ? items[index] : nil }
+
+  mutating func append(_ argument: Argument) {
+    if count < items.count { items[count] = argument }
+    count += 1
+  }
+
+  /// Without one of them.
+  func removing(_ position: Int) -> Operands {
+    var rest = Operands()
+    for index in items.indices where index != position {
+      if let item = items[index] { rest.append(item) }
+    }
+    return rest
+  }
+}
+
+extension Applet {
+  /// Reads the command line, and does what it says.
+  static func start(_ arguments: ArgumentList) -> ExitCode {
+    var settings = Settings()
+    var operands = Operands()
+    var misuse: Misuse?
+    var reader = ArgumentReader<Settings.Option>(arguments)
+    while let token = reader.next() {
+      switch token {
+      case .operand(let operand): operands.append(operand)
+      case .misuse(let found): misuse = misuse ?? found
+      case .option(let option, _) where option == .help: return printHelp()
+      case .option(let option, _) where option == .version: return printVersion()
+      case .option(let option, let value):
+        do throws(Misuse) {
+          try settings.apply(option, value)
+        } catch { misuse = misuse ?? error }
+      }
+    }
+
+    let keyOperand = settings.keyFile == nil ? keyOperand : nil
+    let needed = operandCount + (keyOperand == nil ? 0 : 1)
+    if let misuse { return fail(misuse, mayQuote: Self.keyOperand == nil || operands.count >= needed) }
+    guard operands.count == needed else {
+      let names = operandNames(withKey: keyOperand != nil)
+      return fail(
+        .operandCount(needed: needed, names: names, given: operands.count), mayQuote: false)
+    }
+    guard let keyOperand else {
+      return run(settings, operands, key: settings.keyFile.map { .file($0) })
+    }
+    return run(
+      settings, operands.removing(keyOperand), key: operands[keyOperand].map { .operand($0) })
+  }
+
+  static func printHelp() -> ExitCode {
+    printToStandardOutput(program: program) { output in
+      appendUsage(to: &output)
+      output.append("\n\n")
+      output.append(description)
+      output.append("\noptions:\n")
+      output.append(helpOf: Settings.Option.self)
+    }
+  }
+
+  /// Reports a mistake in the command line, with the usage line.
+  static func fail(_ misuse: Misuse, mayQuote: Bool) -> ExitCode {
+    let report = Report(program: program)
+    var line = report.line()
+    misuse.describe(to: &line, mayQuote: mayQuote)
+    report.write(line)
+    var usage = Line()
+    appendUsage(to: &usage)
+    report.write(usage)
+    return .misuse
+  }
+
+  private static func appendUsage(to sink: inout some TextSink & ~Copyable) {
+    sink.append("usage: ")
+    sink.append(program)
+    sink.append(" ")
+    sink.append(synopsis)
+  }
+}
+
+/// Writes to the standard output, and reports an error of that.
+func printToStandardOutput(
+  program: StaticString, _ body: (inout FileText) -> Void
+) -> ExitCode {
+  var output = FileText(descriptor: 1)
+  body(&output)
+  do throws(SystemError) {
+    try output.finish()
+    return .success
+  } catch {
+    Report(program: program).write("standard output", error)
+    return .failure
+  }
+}
+
+func printVersion() -> ExitCode {
+  printToStandardOutput(program: "pyknock") { output in
+    output.append("pyknock ")
+    output.append(version)
+    output.append("\n")
+  }
+}

@@ -1,0 +1,165 @@
+import CSodium
+import CSystem
+import KnockProtocol
+
+/// Where the pre-shared key comes from.
+enum KeySource {
+  /// An operand of the command line, overwritten once it is read.
+  case operand(Argument)
+  /// The first line of a file; `-` is the standard input.
+  case file(Argument)
+}
+
+/// Why there is no usable key. No case holds anything of it.
+enum KeyError: Error, Equatable {
+  case cannotRead(SystemError)
+  case writableByOthers
+  case empty
+  case holdsNUL
+  case tooLong
+  case notLatin1
+  case noMemory
+}
+
+enum Key {
+  /// The greatest length of a key, in bytes of Latin-1.
+  static let maximumSize = 4096
+  /// Shorter keys are warned about: HMAC wants a key that nobody can guess.
+  static let shortSize = 16
+  /// How long a pipe or terminal may take to give the key.
+  static let readTimeoutMilliseconds: Int32 = 60_000
+
+  /// Reads the key and expands it. Every copy of it in our memory is wiped, that in argv included.
+  static func load(_ source: KeySource, report: Report) throws(KeyError) -> KeyedMAC {
+    // In UTF-8 each character up to U+00FF is at most two bytes; two more for the line's end.
+    guard let text = Storage<UInt8>.mapped(2 * maximumSize + 2),
+      let bytes = Storage<UInt8>.mapped(maximumSize + 1)
+    else { throw .noMemory }
+    var key = StorageText(bytes)
+    defer {
+      wipe(text)
+      wipe(key.bytes)
+    }
+
+    let count =
+      switch source {
+      case .operand(let argument): take(argument, into: text)
+      case .file(let path): try readFirstLine(of: path, into: text, report: report)
+      }
+    guard count < text.count else { throw .tooLong }
+    guard text.withElements(0..<count, { Latin1.encode(utf8: $0, into: &key) }) else {
+      throw .notLatin1
+    }
+    guard key.count > 0 else { throw .empty }
+    guard key.count <= maximumSize else { throw .tooLong }
+    if key.count < shortSize {
+      var line = report.line()
+      line.append("warning: the key is shorter than ")
+      line.append(shortSize)
+      line.append(" bytes and may be guessed; pyknock keygen makes a good one")
+      report.write(line)
+    }
+    guard let mac = key.bytes.withElements(0..<key.count, { KeyedMAC(expanding: $0) }) else {
+      throw .noMemory
+    }
+    return mac
+  }
+
+  private static func wipe(_ bytes: borrowing Storage<UInt8>) {
+    unsafe sodium_memzero(bytes.baseAddress, bytes.count)
+  }
+
+  /// Copies the key out of argv and overwrites it there, so that ps(1) no longer shows it.
+  private static func take(_ argument: Argument, into text: borrowing Storage<UInt8>) -> Int {
+    let count = min(argument.count, text.count)
+    argument.withBytes { bytes in
+      for index in 0..<count { text[index] = bytes[index] }
+    }
+    unsafe sodium_memzero(argument.pointer, argument.count)
+    return count
+  }
+
+  /// - Returns: the length of the line without its end (LF or CR LF); that of `text` where the line
+  ///   is longer.
+  private static func readFirstLine(
+    of path: Argument, into text: borrowing Storage<UInt8>, report: Report
+  ) throws(KeyError) -> Int {
+    if path == "-" { return try readFirstLine(from: 0, into: text) }
+    let file = Descriptor(owning: try check(unsafe csys_open_to_read(path.pointer)))
+    let mode = try check(csys_mode(file.number))
+    if mode & CSYS_REGULAR_FILE != 0 {
+      guard mode & 0o022 == 0 else { throw .writableByOthers }
+      if mode & 0o004 != 0 {
+        var line = report.line()
+        line.append("warning: others may read the key file ")
+        line.append(quoted: path)
+        line.append("; chmod 600 prevents that")
+        report.write(line)
+      }
+    }
+    return try readFirstLine(from: file.number, into: text)
+  }
+
+  private static func readFirstLine(
+    from descriptor: Int32, into text: borrowing Storage<UInt8>
+  ) throws(KeyError) -> Int {
+    var count = 0
+    while count < text.count {
+      do throws(SystemError) {
+        guard try waitUntilReadable(descriptor, milliseconds: readTimeoutMilliseconds) else {
+          throw SystemError(number: ETIMEDOUT)
+        }
+      } catch { throw .cannotRead(error) }
+      let start = unsafe text.baseAddress.map { unsafe $0 + count }
+      let result = unsafe csys_read(descriptor, start, text.count - count)
+      if result == -EAGAIN { continue }
+      let end = count + Int(try check(result))
+      for index in count..<end {
+        if text[index] == 0 { throw .holdsNUL }
+        guard text[index] == UInt8(ascii: "\n") else { continue }
+        return index > 0 && text[index - 1] == UInt8(ascii: "\r") ? index - 1 : index
+      }
+      if end == count { break }
+      count = end
+    }
+    return count
+  }
+
+  private static func check(_ result: Int32) throws(KeyError) -> Int32 {
+    guard result >= 0 else { throw .cannotRead(SystemError(number: -result)) }
+    return result
+  }
+}
+
+extension TextSink where Self: ~Copyable {
+  mutating func append(_ error: KeyError) {
+    switch error {
+    case .cannotRead(let error): append(error)
+    case .writableByOthers: append("others than its owner may write it; chmod 600 prevents that")
+    case .empty: append("the key is empty")
+    case .holdsNUL: append("the key has a NUL byte in it")
+    case .tooLong:
+      append("the key is longer than ")
+      append(Key.maximumSize)
+      append(" bytes")
+    case .notLatin1:
+      append("the key is not UTF-8 text of characters up to U+00FF, which version 1 needs")
+    case .noMemory: append(SystemError(number: ENOMEM))
+    }
+  }
+}
+
+extension Applet {
+  /// Reports why there is no key: of an operand as a mistake in the command line.
+  static func fail(_ error: KeyError, from source: KeySource) -> ExitCode {
+    guard case .file(let path) = source else { return fail(.key(error), mayQuote: false) }
+    let report = Report(program: program)
+    var line = report.line()
+    line.append("key file ")
+    line.append(quoted: path)
+    line.append(": ")
+    line.append(error)
+    report.write(line)
+    return .failure
+  }
+}

@@ -1,0 +1,89 @@
+import CSystem
+import KnockProtocol
+
+/// A line for the standard error, without its end. Longer ones are cut.
+typealias Line = TextBuffer<1024>
+
+/// Which lines are written.
+enum Verbosity: Int, Comparable {
+  case quiet, normal, verbose, debug
+
+  static func < (left: Verbosity, right: Verbosity) -> Bool { left.rawValue < right.rawValue }
+
+  /// One step up, where there is one.
+  mutating func increase() { self = Verbosity(rawValue: rawValue + 1) ?? .debug }
+}
+
+/// Messages to the standard error: one line each, `PROGRAM: ...`, in one write.
+struct Report {
+  /// `pyknock server`, for one.
+  let program: StaticString
+  var verbosity = Verbosity.normal
+
+  init(program: StaticString) { self.program = program }
+
+  /// The start of a line.
+  func line() -> Line {
+    var line = Line()
+    line.append(program)
+    line.append(": ")
+    return line
+  }
+
+  /// Writes a line. Where the reader of the standard error has stalled (a full pipe, say) it is
+  /// dropped after a tenth of a second rather than stop the program.
+  func write(_ line: consuming Line) {
+    line.endLine()
+    var entry = pollfd(fd: 2, events: Int16(POLLOUT), revents: 0)
+    guard unsafe csys_poll(&entry, 1, 100) > 0 else { return }
+    line.withBytes { bytes in
+      unsafe bytes.withUnsafeBytes { _ = unsafe csys_write(2, $0.baseAddress, $0.count) }
+    }
+  }
+
+  func write(_ text: StaticString) {
+    var line = line()
+    line.append(text)
+    write(line)
+  }
+}
+
+/// Text for a file, the standard output for one. Written when the buffer is full and at `finish`.
+struct FileText: TextSink, ~Copyable {
+  private let descriptor: Int32
+  private var buffer = TextBuffer<512>()
+  private var failure: SystemError?
+
+  init(descriptor: Int32) { self.descriptor = descriptor }
+
+  mutating func append(byte: UInt8) {
+    buffer.append(byte: byte)
+    if buffer.count == 512 { flush() }
+  }
+
+  /// Writes what is left.
+  ///
+  /// - Throws: the first error that a write met.
+  consuming func finish() throws(SystemError) {
+    flush()
+    if let failure { throw failure }
+  }
+
+  private mutating func flush() {
+    let descriptor = descriptor
+    let failure = buffer.withBytes { bytes -> SystemError? in
+      unsafe bytes.withUnsafeBytes { bytes in
+        var written = 0
+        while written < bytes.count {
+          let result = unsafe csys_write(
+            descriptor, bytes.baseAddress.map { unsafe $0 + written }, bytes.count - written)
+          guard result > 0 else { return SystemError(number: result == 0 ? EIO : -result) }
+          written += Int(result)
+        }
+        return nil
+      }
+    }
+    self.failure = self.failure ?? failure
+    buffer = TextBuffer<512>()
+  }
+}

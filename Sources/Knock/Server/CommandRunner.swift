@@ -1,0 +1,219 @@
+import CSystem
+import KnockProtocol
+
+/// Runs the command of each accepted knock in a child process of its own, without ever waiting.
+///
+/// Knocks queue up and are served in order; those for one address never overtake each other, and
+/// never run at the same time. A child gets a process group of its own, /dev/null as its standard
+/// input, no descriptor but the standard ones, and a limited time: then TERM goes to its group, and
+/// KILL when that does not help.
+@safe struct CommandRunner: ~Copyable {
+  /// How many knocks may wait. The rest is refused.
+  static let queueCapacity = 1024
+  /// Between TERM and KILL.
+  private static let graceMilliseconds: Int64 = 2000
+  /// What a running command may still take once the server stops.
+  private static let stopMilliseconds: Int64 = 5000
+
+  private struct Job {
+    enum Phase { case running, terminated, killed }
+    let process: Int32
+    let knock: Knock
+    /// When the next phase begins, in monotonic milliseconds.
+    var deadline: Int64
+    var phase = Phase.running
+  }
+
+  /// How commands ended.
+  struct Counters {
+    var succeeded: UInt64 = 0
+    var failed: UInt64 = 0
+    var timedOut: UInt64 = 0
+    var notStarted: UInt64 = 0
+  }
+
+  private let openCommand: CommandTemplate
+  private let closeCommand: CommandTemplate
+  private let timeoutSeconds: Int64
+  private let maximumJobs: Int
+  private var signalMask: sigset_t
+  private let report: Report
+  private var environment: CommandEnvironment
+  private var text: StorageText
+  private var arguments: StringList
+  private var jobs = InlineArray<64, Job?>(repeating: nil)
+  private(set) var runningCount = 0
+  private var queue: KnockQueue
+  private(set) var counters = Counters()
+
+  /// Nil where the system has no memory.
+  init?(
+    open: consuming CommandTemplate, close: consuming CommandTemplate, settings: ServerSettings,
+    signalMask: sigset_t, report: Report
+  ) {
+    let size = max(1, max(open.longestExpansion, close.longestExpansion))
+    let words = max(open.wordCount, close.wordCount)
+    guard let text = Storage<UInt8>.mapped(size),
+      let arguments = StringList(capacity: words),
+      let knocks = Storage<Knock>.mapped(Self.queueCapacity),
+      let environment = CommandEnvironment()
+    else { return nil }
+    self.openCommand = open
+    self.closeCommand = close
+    self.timeoutSeconds = settings.commandTimeoutSeconds
+    self.maximumJobs = settings.jobs
+    self.signalMask = signalMask
+    self.report = report
+    self.environment = environment
+    self.text = StorageText(text)
+    self.arguments = arguments
+    self.queue = KnockQueue(knocks)
+  }
+
+  var queuedCount: Int { queue.count }
+
+  /// When `checkDeadlines` has something to do, in monotonic milliseconds.
+  var nextDeadline: Int64? {
+    var next: Int64?
+    for index in jobs.indices {
+      if let job = jobs[index] { next = min(next ?? job.deadline, job.deadline) }
+    }
+    return next
+  }
+
+  /// - Returns: false if the queue is full.
+  mutating func enqueue(_ knock: Knock) -> Bool { queue.append(knock) }
+
+  /// Starts what may start.
+  mutating func startReady(now: Int64) {
+    while runningCount < maximumJobs, let slot = freeSlot, let knock = nextReady() {
+      start(knock, in: slot, now: now)
+    }
+  }
+
+  private var freeSlot: Int? {
+    for index in jobs.indices where jobs[index] == nil { return index }
+    return nil
+  }
+
+  /// Takes the first knock whose address has no command running.
+  private mutating func nextReady() -> Knock? {
+    let jobs = self.jobs
+    return queue.removeFirst { knock in
+      for index in jobs.indices where jobs[index]?.knock.address == knock.address { return false }
+      return true
+    }
+  }
+
+  private mutating func start(_ knock: Knock, in slot: Int, now: Int64) {
+    switch knock.command {
+    case .open: openCommand.expand(for: knock, into: &text, &arguments)
+    case .close: closeCommand.expand(for: knock, into: &text, &arguments)
+    }
+    guard arguments.count > 0 else {
+      if report.verbosity >= .verbose { report.write(line("the command is empty", of: knock)) }
+      return
+    }
+    environment.set(knock)
+    let process = unsafe csys_spawn(arguments.pointer, environment.variables.pointer, &signalMask)
+    guard process > 0 else {
+      counters.notStarted += 1
+      var line = line("command not started", of: knock)
+      line.append(": ")
+      line.append(SystemError(number: -process))
+      return report.write(line)
+    }
+    jobs[slot] = Job(process: process, knock: knock, deadline: now + timeoutSeconds * 1000)
+    runningCount += 1
+    if report.verbosity >= .debug {
+      var line = line("command started", of: knock)
+      line.append(": process ")
+      line.append(process)
+      report.write(line)
+    }
+  }
+
+  /// Reaps every child that has ended, also those that a command left behind and that are ours
+  /// since we are process 1.
+  mutating func reapEnded() {
+    while true {
+      let process = csys_ended_child()
+      guard process > 0 else { return }
+      for index in jobs.indices {
+        if let job = jobs[index], job.process == process {
+          // Before it is reaped, its number cannot belong to another group.
+          if job.phase != .running { kill(-process, SIGKILL) }
+          jobs[index] = nil
+          runningCount -= 1
+          finish(job, result: csys_reap(process))
+          return reapEnded()
+        }
+      }
+      _ = csys_reap(process)
+    }
+  }
+
+  private mutating func finish(_ job: Job, result: Int32) {
+    if job.phase != .running {
+      counters.timedOut += 1
+    } else if result == 0 {
+      counters.succeeded += 1
+    } else {
+      counters.failed += 1
+    }
+    guard result != 0 || report.verbosity >= .verbose else { return }
+    var line = line("command ended", of: job.knock)
+    line.append(result >= 0 ? ": exit status " : ": signal ")
+    line.append(result.magnitude)
+    report.write(line)
+  }
+
+  /// Ends commands whose time is over.
+  mutating func checkDeadlines(now: Int64) {
+    for index in jobs.indices {
+      guard let job = jobs[index], job.deadline <= now else { continue }
+      switch job.phase {
+      case .running:
+        kill(-job.process, SIGTERM)
+        report.write(line("command timed out, sent TERM", of: job.knock))
+        jobs[index]?.phase = .terminated
+        jobs[index]?.deadline = now + Self.graceMilliseconds
+      case .terminated:
+        kill(-job.process, SIGKILL)
+        report.write(line("command goes on after TERM, sent KILL", of: job.knock))
+        jobs[index]?.phase = .killed
+        jobs[index]?.deadline = .max
+      case .killed: break
+      }
+    }
+  }
+
+  /// Forgets the queue, and gives the running commands a last limit.
+  mutating func stop(now: Int64) {
+    while let knock = queue.removeFirst(where: { _ in true }) {
+      report.write(line("command not run, the server stops", of: knock))
+    }
+    for index in jobs.indices {
+      guard let job = jobs[index], job.phase == .running else { continue }
+      jobs[index]?.deadline = min(job.deadline, now + Self.stopMilliseconds)
+    }
+  }
+
+  /// `what: open 192.0.2.1`.
+  private func line(_ what: StaticString, of knock: Knock) -> Line {
+    var line = report.line()
+    line.append(what)
+    line.append(": ")
+    line.append(knock)
+    return line
+  }
+}
+
+extension TextSink where Self: ~Copyable {
+  /// `open 192.0.2.1`.
+  mutating func append(_ knock: Knock) {
+    append(knock.command.name)
+    append(" ")
+    append(knock.address)
+  }
+}

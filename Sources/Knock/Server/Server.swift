@@ -1,0 +1,150 @@
+import CSystem
+import KnockProtocol
+
+/// Waits for datagrams and acts on those that the gate admits.
+///
+/// One loop waits for three things: a datagram, a signal, a moment (the limit of a command, the
+/// next report). Nothing in it blocks, and no datagram ends it.
+struct Server: ~Copyable {
+  /// How many datagrams are taken before signals and commands have their turn.
+  private static let batch = 256
+
+  private let report: Report
+  private let signals: Signals
+  private let socket: UDPSocket
+  private var gate: Gate<KeyedMAC>
+  private var runner: CommandRunner
+  private var statistics = Statistics()
+  private var isStopping = false
+
+  init(
+    report: Report, signals: consuming Signals, socket: consuming UDPSocket,
+    gate: consuming Gate<KeyedMAC>, runner: consuming CommandRunner
+  ) {
+    self.report = report
+    self.signals = signals
+    self.socket = socket
+    self.gate = gate
+    self.runner = runner
+  }
+
+  /// Returns when a signal has stopped the server and its last command has ended.
+  ///
+  /// - Throws: what poll(2), recvfrom(2) and read(2) do when the system is at its end.
+  mutating func run() throws(SystemError) {
+    while !isStopping || runner.runningCount > 0 {
+      let (hasDatagram, hasSignal) = try waitForEvent()
+      if hasDatagram { try receiveBatch() }
+      while hasSignal, let event = try signals.next() {
+        switch event {
+        case .childEnded: runner.reapEnded()
+        case .printCounters: statistics.writeCounters(of: runner, to: report)
+        case .stop(let number): stop(signal: number)
+        }
+      }
+      let now = Clock.monotonicMilliseconds()
+      runner.checkDeadlines(now: now)
+      runner.startReady(now: now)
+      statistics.report(to: report, now: now)
+    }
+    if report.verbosity > .quiet { report.write("stopped") }
+  }
+
+  private func waitForEvent() throws(SystemError) -> (datagram: Bool, signal: Bool) {
+    let next = min(runner.nextDeadline ?? .max, statistics.reportTime ?? .max)
+    var timeout: Int32 = -1
+    if next < .max {
+      let now = Clock.monotonicMilliseconds()
+      timeout = next <= now ? 0 : Int32(clamping: next - now)
+    }
+    var entries: InlineArray<2, pollfd> = [
+      pollfd(fd: isStopping ? -1 : socket.number, events: Int16(POLLIN), revents: 0),
+      pollfd(fd: signals.number, events: Int16(POLLIN), revents: 0),
+    ]
+    var span = entries.mutableSpan
+    let result = unsafe span.withUnsafeMutableBufferPointer {
+      unsafe csys_poll($0.baseAddress, $0.count, timeout)
+    }
+    if result == -EINTR { return (false, false) }
+    _ = try SystemError.check(result)
+    return (entries[0].revents != 0, entries[1].revents != 0)
+  }
+
+  private mutating func receiveBatch() throws(SystemError) {
+    // One byte more than any datagram of ours, so that a longer one is never taken for one.
+    var buffer = InlineArray<62, UInt8>(repeating: 0)
+    var source = SocketAddress()
+    let wallNow = Clock.wallSeconds()
+    let now = Clock.monotonicMilliseconds()
+    for _ in 0..<Self.batch {
+      var bytes = buffer.mutableSpan
+      guard let length = try socket.receive(into: &bytes, from: &source) else { return }
+      let datagram = buffer.span.extracting(first: min(length, buffer.count))
+      do throws(Refusal) {
+        let knock = try gate.admit(datagram, now: wallNow)
+        guard runner.enqueue(knock) else { throw .queueFull }
+        accept(knock, from: source)
+      } catch {
+        guard statistics.count(error, now: now), report.verbosity > .quiet || error.isFailure else {
+          continue
+        }
+        write(error, of: datagram, from: source, now: wallNow)
+      }
+    }
+  }
+
+  private mutating func accept(_ knock: Knock, from source: SocketAddress) {
+    statistics.countAccepted()
+    guard report.verbosity > .quiet else { return }
+    var line = report.line()
+    line.append("accepted ")
+    line.append(knock)
+    line.append(" from ")
+    line.append(source)
+    report.write(line)
+  }
+
+  /// Tells of a datagram that is authentic, and by how much its sender's clock differs from ours.
+  private func write(
+    _ refusal: Refusal, of datagram: Span<UInt8>, from source: SocketAddress, now: Double
+  ) {
+    var line = report.line()
+    line.append("refused ")
+    do throws(Refusal) {
+      line.append(try Knock(parsing: datagram))
+    } catch { line.append("a datagram") }
+    line.append(" from ")
+    line.append(source)
+    line.append(": ")
+    line.append(refusal.reason)
+    let fields = Packet.fields(of: datagram)
+    switch refusal {
+    case .unknownCommand:
+      line.append(" ")
+      line.append(fields.command)
+    case .unknownFamily, .familyLengthMismatch:
+      line.append(" (family ")
+      line.append(fields.family)
+      line.append(", ")
+      line.append(datagram.count)
+      line.append(" bytes)")
+    default: break
+    }
+    line.append(", clock skew ")
+    line.append(signedSeconds: fields.timeStamp - now)
+    line.append(" s")
+    report.write(line)
+  }
+
+  private mutating func stop(signal: Int32) {
+    guard !isStopping else { return }
+    isStopping = true
+    if report.verbosity > .quiet {
+      var line = report.line()
+      line.append("stopping on ")
+      line.append(signal == SIGTERM ? "SIGTERM" : "SIGINT")
+      report.write(line)
+    }
+    runner.stop(now: Clock.monotonicMilliseconds())
+  }
+}

@@ -1,0 +1,169 @@
+import CSystem
+import KnockProtocol
+
+/// `pyknock server`: checks what it was given, claims what it needs, and runs the server.
+enum ServerApplet: Applet {
+  /// Asked of the kernel (bytes): its default holds only about 255 datagrams.
+  private static let receiveBufferSize: Int32 = 1 << 20
+  /// How many accepted datagrams are remembered at a time.
+  private static let replayCapacity = 4096
+
+  static var program: StaticString { "pyknock server" }
+  static var synopsis: StaticString { "[OPTION]... (PSK | -k FILE) OPEN_CMD CLOSE_CMD" }
+  static var description: StaticString {
+    """
+    Waits for knocks, and runs OPEN_CMD or CLOSE_CMD for each that is signed with the key, is
+    fresh, and was not accepted before. In the commands $ip, $af and $cmd stand for the address,
+    inet or inet6, and open or close; the environment has them as PYKNOCK_IP, PYKNOCK_AF and
+    PYKNOCK_CMD. An empty command does nothing. The log goes to stderr; the signal USR1 adds
+    the counters to it, TERM and INT stop the server.
+
+    """
+  }
+  static func operandNames(withKey: Bool) -> StaticString {
+    withKey ? "PSK OPEN_CMD CLOSE_CMD" : "OPEN_CMD CLOSE_CMD"
+  }
+  static var operandCount: Int { 2 }
+  static var keyOperand: Int? { 0 }
+
+  static func run(_ settings: ServerSettings, _ operands: Operands, key: KeySource?) -> ExitCode {
+    guard let openText = operands[0], let closeText = operands[1], let key else { return .misuse }
+    var report = Report(program: program)
+    report.verbosity = settings.verbosity
+
+    guard KeyedMAC.passesSelfTest(report) else { return .failure }
+    let gate: Gate<KeyedMAC>
+    do throws(KeyError) {
+      let mac = try Key.load(key, report: report)
+      guard let records = Storage<ReplayMemory.Record>.mapped(replayCapacity),
+        let index = Storage<UInt32>.mapped(ReplayMemory.indexCount(forRecords: replayCapacity))
+      else { throw .noMemory }
+      gate = Gate(
+        key: mac, driftSeconds: settings.driftSeconds,
+        replays: ReplayMemory(records: records, index: index))
+    } catch {
+      return fail(error, from: key)
+    }
+    if case .operand = key {
+      report.write("warning: a key in the command line shows in ps and the history; use -k FILE")
+    }
+    return serve(settings, openText, closeText, gate: gate, report: report)
+  }
+
+  private static func serve(
+    _ settings: ServerSettings, _ openText: Argument, _ closeText: Argument,
+    gate: consuming Gate<KeyedMAC>, report: Report
+  ) -> ExitCode {
+    guard let open = template(openText, "OPEN_CMD", settings),
+      let close = template(closeText, "CLOSE_CMD", settings)
+    else { return .misuse }
+    guard canRun(open, report), canRun(close, report) else { return .failure }
+
+    do throws(SystemError) {
+      let signals = try Signals()
+      _ = try SystemError.check(csys_close_standard_input())
+      guard
+        let runner = CommandRunner(
+          open: open, close: close, settings: settings, signalMask: signals.oldMask,
+          report: report)
+      else { throw SystemError(number: ENOMEM) }
+      guard let socket = listen(settings, report) else { return .failure }
+      var server = Server(
+        report: report, signals: signals, socket: socket, gate: gate, runner: runner)
+      try server.run()
+      return .success
+    } catch {
+      report.write("fatal", error)
+      return .failure
+    }
+  }
+
+  private static func template(
+    _ text: Argument, _ name: StaticString, _ settings: ServerSettings
+  ) -> CommandTemplate? {
+    do throws(CommandTemplate.Failure) {
+      return try CommandTemplate(text, shell: settings.usesShell)
+    } catch {
+      _ = fail(.command(name: name, error), mayQuote: false)
+      return nil
+    }
+  }
+
+  /// Checks at start, not at the first knock, that a program with a fixed path can be run.
+  private static func canRun(_ command: borrowing CommandTemplate, _ report: Report) -> Bool {
+    let error = unsafe command.withFixedPath { path in unsafe csys_check_executable(path) }
+    guard let error, error < 0 else { return true }
+    var line = report.line()
+    _ = unsafe command.withFixedPath { path in unsafe line.append(cString: path) }
+    line.append(": ")
+    line.append(SystemError(number: -error))
+    if command.usesShell { line.append("; --no-shell runs the commands without it") }
+    report.write(line)
+    return false
+  }
+
+  /// Binds the socket and reports where. Nil, with a report, where that cannot be.
+  private static func listen(_ settings: ServerSettings, _ report: Report) -> UDPSocket? {
+    var address = SocketAddress.any(family: AF_INET6, port: settings.port)
+    if let text = settings.bindAddress {
+      do throws(Resolution.Failure) {
+        let found = try Resolution(of: text, port: settings.port, family: AF_UNSPEC, numeric: true)
+        address = found.first ?? address
+      } catch {
+        var line = report.line()
+        line.append("cannot bind to ")
+        line.append(quoted: text)
+        line.append(": not a numeric IPv4 or IPv6 address")
+        report.write(line)
+        return nil
+      }
+    }
+    do throws(SystemError) {
+      return try listen(at: address, settings, report)
+    } catch {
+      // A kernel without IPv6: EAFNOSUPPORT, or EADDRNOTAVAIL where it is only switched off.
+      if settings.bindAddress == nil, error.number == EAFNOSUPPORT || error.number == EADDRNOTAVAIL {
+        address = SocketAddress.any(family: AF_INET, port: settings.port)
+        do throws(SystemError) {
+          return try listen(at: address, settings, report)
+        } catch { writeCannotBind(address, error, report) }
+      } else {
+        writeCannotBind(address, error, report)
+      }
+      return nil
+    }
+  }
+
+  private static func listen(
+    at address: SocketAddress, _ settings: ServerSettings, _ report: Report
+  ) throws(SystemError) -> UDPSocket {
+    let socket = try UDPSocket(family: address.family)
+    let bufferSize = try socket.setReceiveBuffer(receiveBufferSize)
+    try socket.bind(to: address)
+    if report.verbosity > .quiet {
+      var line = report.line()
+      line.append("version ")
+      line.append(version)
+      line.append(", listening on ")
+      line.append(address)
+      line.append(", drift ")
+      line.append(seconds: settings.driftSeconds)
+      line.append(" s, receive buffer ")
+      line.append(bufferSize)
+      line.append(" bytes")
+      report.write(line)
+    }
+    return socket
+  }
+
+  private static func writeCannotBind(
+    _ address: SocketAddress, _ error: SystemError, _ report: Report
+  ) {
+    var line = report.line()
+    line.append("cannot bind to ")
+    line.append(address)
+    line.append(": ")
+    line.append(error)
+    report.write(line)
+  }
+}

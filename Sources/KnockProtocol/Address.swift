@@ -1,0 +1,120 @@
+/// The address that a knock opens or closes access for.
+///
+/// Exactly one value for one host: an IPv4-mapped IPv6 address (`::ffff:a.b.c.d`, RFC 4291
+/// section 2.5.5.2) is the IPv4 address, since that is what a packet filter will see.
+public enum Address: Equatable, BitwiseCopyable, Sendable {
+  /// The four bytes as one number, the first byte the most significant.
+  case inet(UInt32)
+  /// The sixteen bytes as two numbers, the first byte the most significant of `high`.
+  case inet6(high: UInt64, low: UInt64)
+
+  /// Takes 4 or 16 bytes in network order; nil for any other count.
+  public init?(networkBytes bytes: Span<UInt8>) {
+    switch bytes.count {
+    case 4: self = .inet(UInt32(truncatingIfNeeded: bytes.bigEndian(at: 0, count: 4)))
+    case 16:
+      let high = bytes.bigEndian(at: 0, count: 8)
+      let low = bytes.bigEndian(at: 8, count: 8)
+      if high == 0, low >> 32 == 0xFFFF {
+        self = .inet(UInt32(truncatingIfNeeded: low))
+      } else {
+        self = .inet6(high: high, low: low)
+      }
+    default: return nil
+    }
+  }
+
+  /// What the templates call `$af`.
+  public var familyName: StaticString {
+    switch self {
+    case .inet: "inet"
+    case .inet6: "inet6"
+    }
+  }
+
+  /// Why no single host can have this address as its source, or nil if one can.
+  public var refusal: Refusal? {
+    switch self {
+    case .inet(0), .inet6(0, 0): .unspecifiedAddress
+    case .inet(0xFFFF_FFFF): .broadcastAddress
+    case .inet(let bits) where bits >> 28 == 0xE: .multicastAddress
+    case .inet6(let high, _) where high >> 56 == 0xFF: .multicastAddress
+    default: nil
+    }
+  }
+
+  /// Routed only inside a site: RFC 1918, RFC 6598 (carrier NAT) and RFC 4193 (`fc00::/7`).
+  public var isPrivate: Bool {
+    switch self {
+    case .inet(let bits):
+      bits >> 24 == 10 || bits >> 20 == 0xAC1 || bits >> 16 == 0xC0A8 || bits >> 22 == 0x191
+    case .inet6(let high, _): high >> 57 == 0x7E
+    }
+  }
+
+  /// Loopback or link-local (RFC 1122, RFC 3927, RFC 4291): never leaves the machine or the link.
+  public var isLocal: Bool {
+    switch self {
+    case .inet(let bits): bits >> 24 == 127 || bits >> 16 == 0xA9FE
+    case .inet6(let high, let low): high == 0 && low == 1 || high >> 54 == 0x3FA
+    }
+  }
+}
+
+extension TextSink where Self: ~Copyable {
+  /// Dotted decimal, or IPv6 text as RFC 5952 wants it: lower case, no leading zeros, the first of
+  /// the longest runs of two or more zero groups as `::`.
+  public mutating func append(_ address: Address) {
+    switch address {
+    case .inet(let bits):
+      for index in 0..<4 {
+        if index > 0 { append(byte: UInt8(ascii: ".")) }
+        append((bits >> UInt32(24 - 8 * index)) & 255)
+      }
+    case .inet6(let high, let low): append(inet6High: high, low: low)
+    }
+  }
+
+  private mutating func append(inet6High high: UInt64, low: UInt64) {
+    func group(_ index: Int) -> UInt64 {
+      (index < 4 ? high : low) >> UInt64(48 - 16 * (index % 4)) & 0xFFFF
+    }
+    var zeros = 0..<0
+    var index = 0
+    while index < 8 {
+      let start = index
+      while index < 8, group(index) == 0 { index += 1 }
+      if index - start > max(zeros.count, 1) { zeros = start..<index }
+      index += 1
+    }
+    index = 0
+    while index < 8 {
+      if index == zeros.lowerBound, !zeros.isEmpty {
+        append("::")
+        index = zeros.upperBound
+        continue
+      }
+      if index > 0, index != zeros.upperBound || zeros.isEmpty {
+        append(byte: UInt8(ascii: ":"))
+      }
+      append(digitsOf: group(index), base: 16)
+      index += 1
+    }
+  }
+}
+
+extension Span<UInt8> {
+  /// Up to 8 bytes as one number, the first the most significant.
+  func bigEndian(at start: Int, count: Int) -> UInt64 {
+    var number: UInt64 = 0
+    for index in start..<start + count { number = number << 8 | UInt64(self[index]) }
+    return number
+  }
+
+  /// Up to 8 bytes as one number, the first the least significant.
+  func littleEndian(at start: Int, count: Int) -> UInt64 {
+    var number: UInt64 = 0
+    for index in (start..<start + count).reversed() { number = number << 8 | UInt64(self[index]) }
+    return number
+  }
+}

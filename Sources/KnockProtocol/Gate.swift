@@ -1,0 +1,39 @@
+/// Decides on each datagram: the one path from bytes off the network to a knock to act on.
+///
+/// The order is the order of trust. Nothing in a datagram is looked at before its MAC is verified;
+/// nothing is remembered that would not be acted on; what is acted on is remembered first.
+///
+/// 1. The length is exactly that of one of the two kinds of datagram.
+/// 2. The MAC over the raw bytes is right.
+/// 3. The bytes parse into a well-formed knock.
+/// 4. Its time stamp is within the drift of our clock.
+/// 5. Its address is one that a host can have.
+/// 6. It was not accepted before, and there is room to remember it.
+public struct Gate<Key: MAC & ~Copyable>: ~Copyable {
+  private let key: Key
+  /// The greatest difference between the sender's clock and ours: seconds, finite, over 0.
+  public let driftSeconds: Double
+  private var replays: ReplayMemory
+
+  public init(key: consuming Key, driftSeconds: Double, replays: consuming ReplayMemory) {
+    self.key = key
+    self.driftSeconds = driftSeconds
+    self.replays = replays
+  }
+
+  /// - Parameter now: our clock, in seconds since the Unix epoch.
+  /// - Throws: the first reason for which the datagram is not to be acted on.
+  public mutating func admit(_ datagram: Span<UInt8>, now: Double) throws(Refusal) -> Knock {
+    guard datagram.count == Packet.inetSize || datagram.count == Packet.inet6Size else {
+      throw .wrongLength
+    }
+    let tag = datagram.extracting(first: Packet.macSize)
+    guard key.verify(tag, of: datagram.extracting(Packet.macSize...)) else { throw .badMAC }
+    let knock = try Knock(parsing: datagram)
+    // False for a NaN as well, from whichever side it comes.
+    guard (knock.timeStamp - now).magnitude <= driftSeconds else { throw .stale }
+    if let refusal = knock.address.refusal { throw refusal }
+    try replays.remember(tag, timeStamp: knock.timeStamp, now: now, driftSeconds: driftSeconds)
+    return knock
+  }
+}

@@ -1,0 +1,103 @@
+/// Numbers in arguments. Each reader takes the whole text or nothing.
+public enum Numbers {
+  /// A whole number as Python's `int()` takes it: blanks around it, a sign, leading zeros and
+  /// single underscores between digits. Nil where it is none or exceeds 18 digits.
+  public static func integer(_ text: Span<UInt8>) -> Int64? {
+    var digits = TextBuffer<20>()
+    guard normalize(text, allowing: false, into: &digits) else { return nil }
+    return digits.withBytes { digits in
+      var value: Int64 = 0
+      for index in digits.indices where isDigit(digits[index]) {
+        guard value < 100_000_000_000_000_000 else { return nil }
+        value = value * 10 + Int64(digits[index] - UInt8(ascii: "0"))
+      }
+      return digits[0] == UInt8(ascii: "-") ? -value : value
+    }
+  }
+
+  /// Checks a decimal number as Python's `float()` takes it, and writes it as C's `strtod` does:
+  /// without blanks and underscores. Spelled infinities and NaN are none.
+  public static func normalizeDecimal(
+    _ text: Span<UInt8>, into sink: inout some TextSink & ~Copyable
+  ) -> Bool {
+    normalize(text, allowing: true, into: &sink)
+  }
+
+  /// A time in seconds: a whole number over 0 and at most 366 days, with `s`, `m`, `h` or `d`
+  /// behind it or nothing: `90`, `15m`, `2h`, `1d`.
+  public static func duration(_ text: Span<UInt8>) -> Int64? {
+    guard let last = text.indices.last else { return nil }
+    let unit: Int64
+    switch text[last] {
+    case UInt8(ascii: "s"): unit = 1
+    case UInt8(ascii: "m"): unit = 60
+    case UInt8(ascii: "h"): unit = 3600
+    case UInt8(ascii: "d"): unit = 86_400
+    default: unit = 0
+    }
+    let digits = text.extracting(first: unit == 0 ? text.count : last)
+    for index in digits.indices where !isDigit(digits[index]) { return nil }
+    guard let number = integer(digits), number > 0, number <= 366 * 86_400 else { return nil }
+    let seconds = number * max(unit, 1)
+    return seconds <= 366 * 86_400 ? seconds : nil
+  }
+
+  /// The grammar of both: [blanks] [sign] digits [`.` digits] [`e` [sign] digits] [blanks], where
+  /// the fraction and the exponent are for decimals, and one side of the point may be empty.
+  private static func normalize(
+    _ text: Span<UInt8>, allowing fraction: Bool, into sink: inout some TextSink & ~Copyable
+  ) -> Bool {
+    var start = 0
+    var end = text.count
+    while start < end, isBlank(text[start]) { start += 1 }
+    while end > start, isBlank(text[end - 1]) { end -= 1 }
+    let text = text.extracting(start..<end)
+    var index = 0
+
+    func sign(_ sink: inout some TextSink & ~Copyable) {
+      guard index < text.count else { return }
+      if text[index] == UInt8(ascii: "-") { sink.append(byte: UInt8(ascii: "-")) }
+      if text[index] == UInt8(ascii: "-") || text[index] == UInt8(ascii: "+") { index += 1 }
+    }
+    func digits(_ sink: inout some TextSink & ~Copyable) -> Bool {
+      guard index < text.count, isDigit(text[index]) else { return false }
+      while index < text.count {
+        if isDigit(text[index]) {
+          sink.append(byte: text[index])
+        } else if text[index] != UInt8(ascii: "_") || index + 1 == text.count
+          || !isDigit(text[index + 1])
+        {
+          break
+        }
+        index += 1
+      }
+      return true
+    }
+
+    sign(&sink)
+    let whole = digits(&sink)
+    guard fraction else { return whole && index == text.count }
+    var parts = false
+    if index < text.count, text[index] == UInt8(ascii: ".") {
+      sink.append(byte: UInt8(ascii: "."))
+      index += 1
+      parts = digits(&sink)
+    }
+    guard whole || parts else { return false }
+    if index < text.count, text[index] | 0x20 == UInt8(ascii: "e") {
+      sink.append(byte: UInt8(ascii: "e"))
+      index += 1
+      sign(&sink)
+      guard digits(&sink) else { return false }
+    }
+    return index == text.count
+  }
+
+  private static func isDigit(_ byte: UInt8) -> Bool {
+    byte >= UInt8(ascii: "0") && byte <= UInt8(ascii: "9")
+  }
+
+  private static func isBlank(_ byte: UInt8) -> Bool {
+    byte == UInt8(ascii: " ") || (9...13).contains(byte)
+  }
+}

@@ -1,0 +1,64 @@
+/// Every reason for which the server does not act on a datagram, in the order in which they are
+/// looked for. The raw values number the counters.
+public enum Refusal: UInt8, Error, Sendable {
+  case wrongLength
+  case badMAC
+  case unknownCommand
+  case unknownFamily
+  case familyLengthMismatch
+  case timeNotFinite
+  case stale
+  case unspecifiedAddress
+  case multicastAddress
+  case broadcastAddress
+  case replayed
+  case olderThanMemory
+  case replayMemoryFull
+  case queueFull
+
+  /// Whether the sender has the key. What others send is only counted, never logged one by one.
+  public var isAuthentic: Bool { self.rawValue > Refusal.badMAC.rawValue }
+
+  /// Whether a knock that was good is lost, and someone should do something about it.
+  public var isFailure: Bool { self == .replayMemoryFull || self == .queueFull }
+
+  /// For a log line, after "refused ...: ".
+  public var reason: StaticString {
+    switch self {
+    case .wrongLength: "wrong length"
+    case .badMAC: "bad MAC"
+    case .unknownCommand: "unknown command"
+    case .unknownFamily: "unknown address family"
+    case .familyLengthMismatch: "address family and length do not match"
+    case .timeNotFinite: "time stamp is not a finite number"
+    case .stale: "time stamp outside the allowed drift"
+    case .unspecifiedAddress: "unspecified address"
+    case .multicastAddress: "multicast address"
+    case .broadcastAddress: "broadcast address"
+    case .replayed: "replay of an accepted datagram"
+    case .olderThanMemory: "older than the replay memory reaches (did the clock go back?)"
+    case .replayMemoryFull: "replay memory full"
+    case .queueFull: "command queue full"
+    }
+  }
+
+  /// For the counters.
+  public var name: StaticString {
+    switch self {
+    case .wrongLength: "wrong-length"
+    case .badMAC: "bad-mac"
+    case .unknownCommand: "unknown-command"
+    case .unknownFamily: "unknown-family"
+    case .familyLengthMismatch: "family-length-mismatch"
+    case .timeNotFinite: "time-not-finite"
+    case .stale: "stale"
+    case .unspecifiedAddress: "unspecified-address"
+    case .multicastAddress: "multicast-address"
+    case .broadcastAddress: "broadcast-address"
+    case .replayed: "replayed"
+    case .olderThanMemory: "older-than-memory"
+    case .replayMemoryFull: "replay-memory-full"
+    case .queueFull: "queue-full"
+    }
+  }
+}

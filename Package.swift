@@ -19,10 +19,7 @@ let package = Package(
       name: "Knock", dependencies: ["CSystem", "CSodium", "KnockProtocol"],
       swiftSettings: settings),
     .executableTarget(name: "pyknock", dependencies: ["Knock"]),
-    .testTarget(
-      name: "KnockProtocolTests", dependencies: ["KnockProtocol"], swiftSettings: settings),
-    .testTarget(
-      name: "KnockTests", dependencies: ["Knock", "KnockProtocol", "CSodium"],
-      swiftSettings: settings),
+    .testTarget(name: "KnockProtocolTests", dependencies: ["KnockProtocol"]),
+    .testTarget(name: "KnockTests", dependencies: ["Knock", "KnockProtocol"]),
   ]
 )

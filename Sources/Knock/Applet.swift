@@ -83,7 +83,9 @@ extension Applet {
 
     let keyOperand = settings.keyFile == nil ? keyOperand : nil
     let needed = operandCount + (keyOperand == nil ? 0 : 1)
-    if let misuse { return fail(misuse, mayQuote: Self.keyOperand == nil || operands.count >= needed) }
+    if let misuse {
+      return fail(misuse, mayQuote: Self.keyOperand == nil || operands.count >= needed)
+    }
     guard operands.count == needed else {
       let names = operandNames(withKey: keyOperand != nil)
       return fail(

@@ -29,7 +29,8 @@ struct OptionSpec {
   /// The options that every applet has, or several.
   static var help: OptionSpec { OptionSpec("h", "help", original: true, "print this help") }
   static var keyFile: OptionSpec {
-    OptionSpec("k", "key-file", value: "FILE", "take the key from the first line of FILE; - is stdin")
+    OptionSpec(
+      "k", "key-file", value: "FILE", "take the key from the first line of FILE; - is stdin")
   }
   static var version: OptionSpec { OptionSpec("V", "version", "print the version") }
 }
@@ -169,7 +170,11 @@ struct ArgumentReader<Option: OptionTable> {
     return nil
   }
 
-  private enum Match: Equatable { case none, one(Option), ambiguous(Option, Option) }
+  private enum Match: Equatable {
+    case none
+    case one(Option)
+    case ambiguous(Option, Option)
+  }
 
   /// The option that `--name` or `--name=value` means.
   private static func named(_ text: Span<UInt8>) -> Match {

@@ -8,13 +8,15 @@ struct ClientSettings: AppletSettings {
 
     var spec: OptionSpec {
       switch self {
-      case .port: OptionSpec("p", "port", value: "PORT", original: true, "UDP port (default: 60120)")
+      case .port:
+        OptionSpec("p", "port", value: "PORT", original: true, "UDP port (default: 60120)")
       case .signAddress:
         OptionSpec(
           "S", "sign-address", value: "ADDR", original: true,
           "open or close for ADDR (default: our source address)")
       case .sourceAddress:
-        OptionSpec("s", "source-address", value: "ADDR", original: true, "send from this local address")
+        OptionSpec(
+          "s", "source-address", value: "ADDR", original: true, "send from this local address")
       case .keyFile: .keyFile
       case .ipv4: OptionSpec("4", "ipv4", "only knock on IPv4 addresses of HOST")
       case .ipv6: OptionSpec("6", "ipv6", "only knock on IPv6 addresses of HOST")

@@ -54,7 +54,7 @@ struct Sender: ~Copyable {
   }
 
   private mutating func send(to addresses: borrowing Resolution, family: Int32) {
-    addresses.forEach { address in
+    addresses.visit { address in
       guard family == AF_UNSPEC || family == address.family,
         source == nil || source?.family == address.family
       else { return }

@@ -9,7 +9,8 @@ struct KeygenSettings: AppletSettings {
     var spec: OptionSpec {
       switch self {
       case .output:
-        OptionSpec("o", "output", value: "FILE", "make FILE, which only its owner can read (mode 600)")
+        OptionSpec(
+          "o", "output", value: "FILE", "make FILE, which only its owner can read (mode 600)")
       case .help: .help
       case .version: .version
       }

@@ -65,7 +65,8 @@ struct CommandTemplate: ~Copyable {
     }
     guard isPath, let start = unsafe words.bytes.baseAddress else { return nil }
     return unsafe UnsafeRawPointer(start).withMemoryRebound(
-      to: CChar.self, capacity: word.count + 1) { unsafe body($0) }
+      to: CChar.self, capacity: word.count + 1
+    ) { unsafe body($0) }
   }
 
   /// Writes the words for a knock into `text`, each followed by a NUL byte, and lists them in

@@ -122,7 +122,8 @@ enum ServerApplet: Applet {
       return try listen(at: address, settings, report)
     } catch {
       // A kernel without IPv6: EAFNOSUPPORT, or EADDRNOTAVAIL where it is only switched off.
-      if settings.bindAddress == nil, error.number == EAFNOSUPPORT || error.number == EADDRNOTAVAIL {
+      if settings.bindAddress == nil, error.number == EAFNOSUPPORT || error.number == EADDRNOTAVAIL
+      {
         address = SocketAddress.any(family: AF_INET, port: settings.port)
         do throws(SystemError) {
           return try listen(at: address, settings, report)

@@ -50,7 +50,9 @@ import KnockProtocol
 
   /// The environment of the process.
   static func environment() -> ArgumentList {
-    guard let variables = unsafe csys_environment() else { return unsafe ArgumentList(nil, count: 0) }
+    guard let variables = unsafe csys_environment() else {
+      return unsafe ArgumentList(nil, count: 0)
+    }
     var count = 0
     while unsafe variables[count] != nil { count += 1 }
     return unsafe ArgumentList(variables, count: count)

@@ -9,7 +9,10 @@ import CSystem
   /// The mask that the process had before, for its children.
   private(set) var oldMask = sigset_t()
 
-  enum Event { case stop(number: Int32), printCounters, childEnded }
+  enum Event {
+    case stop(number: Int32)
+    case printCounters, childEnded
+  }
 
   init() throws(SystemError) {
     descriptor = Descriptor(owning: try SystemError.check(unsafe csys_open_signals(&oldMask)))

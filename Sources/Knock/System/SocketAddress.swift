@@ -93,7 +93,7 @@ extension TextSink where Self: ~Copyable {
   deinit { unsafe freeaddrinfo(head) }
 
   /// Calls `body` once for each different address, in the system's order.
-  func forEach(_ body: (SocketAddress) -> Void) {
+  func visit(_ body: (SocketAddress) -> Void) {
     var entry = unsafe head
     while let found = unsafe entry {
       if let address = unsafe SocketAddress(found), unsafe isFirst(found) { body(address) }

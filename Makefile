@@ -1,0 +1,41 @@
+# Two commands on a fresh Debian 12 with the Swift toolchain: `make demo`, `make test`.
+.DEFAULT_GOAL := build
+.PHONY: build demo test check install-dependencies clean
+
+# The shipped program is Embedded Swift: no runtime, no heap allocation in Swift code.
+embedded = --configuration release --scratch-path .build/embedded --product pyknock \
+  -Xswiftc -enable-experimental-feature -Xswiftc Embedded -Xswiftc -wmo -Xswiftc -Osize \
+  -Xswiftc -no-allocations
+program = .build/embedded/release/pyknock
+venv = .build/venv
+
+build:
+	@scripts/dependencies libsodium-dev
+	swift build $(embedded)
+
+demo: build
+	scripts/demo $(program)
+
+# The program that the end-to-end tests run: PYKNOCK, or the one that `build` makes.
+test: export PYKNOCK ?= $(CURDIR)/$(program)
+test: export PYKNOCK_ORIGINAL = $(CURDIR)/$(venv)/bin
+test: build $(venv)/original
+	@scripts/dependencies python3-pytest iproute2 util-linux
+	swift test
+	/usr/bin/python3 -m pytest --quiet -p no:cacheprovider Tests/EndToEnd
+
+# The Python original, which the tests talk to.
+$(venv)/original:
+	@scripts/dependencies python3-venv
+	/usr/bin/python3 -m venv $(venv)
+	$(venv)/bin/pip install --quiet pyknock==0.4.3
+	touch $@
+
+check:
+	@scripts/dependencies shellcheck
+	swift format lint --strict --recursive Package.swift Sources Tests
+	shellcheck scripts/* .ci/run
+	scripts/check-targets
+
+clean:
+	rm -rf .build dist

@@ -1,0 +1,40 @@
+import KnockProtocol
+import Testing
+
+@Suite struct NumbersTests {
+  @Test(
+    arguments: [
+      ("60120", 60120), (" 60120\t", 60120), ("+7", 7), ("-7", -7), ("0060120", 60120),
+      ("60_120", 60120), ("999999999999999999", 999_999_999_999_999_999), ("", nil), ("-", nil),
+      ("+", nil), ("1__2", nil), ("_1", nil), ("1_", nil), ("1.0", nil), ("1e3", nil),
+      ("0x10", nil),
+      ("1 2", nil), ("9999999999999999999", nil), ("99999999999999999999999999", nil), ("a", nil),
+      ("--7", nil), ("- 7", nil), ("\u{0}7", nil),
+    ] as [(String, Int64?)])
+  func `whole numbers are those of Python's int`(input: String, expected: Int64?) {
+    #expect(Numbers.integer(Array(input.utf8).span) == expected)
+  }
+
+  @Test(
+    arguments: [
+      ("60", "60"), ("2.5", "2.5"), (" .5 ", ".5"), ("5.", "5."), ("1e3", "1e3"), ("1E-3", "1e-3"),
+      ("-1_0.2_5e+1_0", "-10.25e10"), ("", nil), (".", nil), ("e3", nil), ("1e", nil), ("inf", nil),
+      ("nan", nil), ("0x10", nil), ("1.2.3", nil), ("1,5", nil), ("1_.5", nil), ("60s", nil),
+    ] as [(String, String?)])
+  func `decimal numbers are those of Python's float`(input: String, expected: String?) {
+    var result = Text()
+    let isDecimal = Numbers.normalizeDecimal(Array(input.utf8).span, into: &result)
+    #expect((isDecimal ? String(decoding: result.bytes, as: UTF8.self) : nil) == expected)
+  }
+
+  @Test(
+    arguments: [
+      ("1", 1), ("90", 90), ("90s", 90), ("15m", 900), ("2h", 7200), ("1d", 86_400),
+      ("366d", 31_622_400), ("367d", nil), ("31622401", nil), ("0", nil), ("0m", nil), ("", nil),
+      ("m", nil), ("-1", nil), ("1.5h", nil), ("1w", nil), ("1 m", nil), ("1mm", nil),
+      ("999999999999999999d", nil), ("99999999999999999999", nil),
+    ] as [(String, Int64?)])
+  func `durations have a unit or none`(input: String, expected: Int64?) {
+    #expect(Numbers.duration(Array(input.utf8).span) == expected)
+  }
+}

@@ -23,8 +23,7 @@ import KnockProtocol
 
   deinit {
     let size = MemoryLayout<crypto_auth_hmacsha256_state>.size
-    unsafe sodium_memzero(state, size)
-    _ = unsafe sodium_munlock(state, size)
+    _ = unsafe sodium_munlock(state, size)  // Wipes it, too.
     unsafe munmap(state, size)
   }
 

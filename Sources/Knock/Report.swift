@@ -30,14 +30,11 @@ struct Report {
     return line
   }
 
-  /// Writes a line. Where the reader of the standard error has stalled (a full pipe, say) it is
-  /// dropped after a tenth of a second rather than stop the program.
+  /// Writes a line, or drops it rather than wait for a reader that has stalled.
   func write(_ line: consuming Line) {
     line.endLine()
-    var entry = pollfd(fd: 2, events: Int16(POLLOUT), revents: 0)
-    guard unsafe csys_poll(&entry, 1, 100) > 0 else { return }
     line.withBytes { bytes in
-      unsafe bytes.withUnsafeBytes { _ = unsafe csys_write(2, $0.baseAddress, $0.count) }
+      unsafe bytes.withUnsafeBytes { unsafe csys_write_log($0.baseAddress, $0.count) }
     }
   }
 

@@ -89,6 +89,12 @@ private func admit(_ datagram: [UInt8], at time: Double = now) throws -> Result<
 private let documentation = Address.inet(0xC000_0201)  // 192.0.2.1
 
 @Suite struct GateTests {
+  @Test func `each refusal has its counter, name and reason`() {
+    for number in UInt8.min...UInt8.max {
+      #expect((Refusal(rawValue: number) != nil) == (number < Refusal.Counters.count))
+    }
+  }
+
   @Test func `datagrams of the original are admitted`() throws {
     var asciiGate = try gate()
     #expect(

@@ -52,6 +52,10 @@ static inline int csys_create(const char *path, mode_t mode) {
   return -error;
 }
 
+/// Writes a line to the standard error in one piece. Where its reader has stalled (a full pipe, say)
+/// the line is dropped after a tenth of a second, and further ones at once until there is room.
+void csys_write_log(const void *line, size_t size);
+
 /// 0 where we may run the file.
 static inline int csys_check_executable(const char *path) {
   return csys_result(access(path, X_OK));

@@ -38,8 +38,8 @@ struct ClientSettings: AppletSettings {
   mutating func apply(_ option: Option, _ value: Argument?) throws(Misuse) {
     switch option {
     case .port: port = try value?.port(for: option.spec) ?? port
-    case .signAddress: signAddress = value
-    case .sourceAddress: sourceAddress = value
+    case .signAddress: signAddress = value?.nonempty
+    case .sourceAddress: sourceAddress = value?.nonempty
     case .keyFile: keyFile = value
     case .ipv4: family = AF_INET
     case .ipv6: family = AF_INET6

@@ -74,6 +74,7 @@ import KnockProtocol
 
   /// When `checkDeadlines` has something to do, in monotonic milliseconds.
   var nextDeadline: Int64? {
+    guard runningCount > 0 else { return nil }
     var next: Int64?
     for index in jobs.indices {
       if let job = jobs[index] { next = min(next ?? job.deadline, job.deadline) }
@@ -98,6 +99,7 @@ import KnockProtocol
 
   /// Takes the first knock whose address has no command running.
   private mutating func nextReady() -> Knock? {
+    guard queue.count > 0 else { return nil }
     let jobs = self.jobs
     return queue.removeFirst { knock in
       for index in jobs.indices where jobs[index]?.knock.address == knock.address { return false }

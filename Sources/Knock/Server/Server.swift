@@ -78,7 +78,7 @@ struct Server: ~Copyable {
     let now = Clock.monotonicMilliseconds()
     for _ in 0..<Self.batch {
       var bytes = buffer.mutableSpan
-      guard let length = try socket.receive(into: &bytes, from: &source) else { return }
+      guard let length = try receive(into: &bytes, from: &source) else { return }
       let datagram = buffer.span.extracting(first: min(length, buffer.count))
       do throws(Refusal) {
         let knock = try gate.admit(datagram, now: wallNow)
@@ -90,6 +90,18 @@ struct Server: ~Copyable {
         }
         write(error, of: datagram, from: source, now: wallNow)
       }
+    }
+  }
+
+  /// A lack of memory passes; it must not end the server, and with it the replay memory.
+  private func receive(
+    into buffer: inout MutableSpan<UInt8>, from source: inout SocketAddress
+  ) throws(SystemError) -> Int? {
+    do throws(SystemError) {
+      return try socket.receive(into: &buffer, from: &source)
+    } catch {
+      guard error.number == ENOMEM || error.number == ENOBUFS else { throw error }
+      return nil
     }
   }
 

@@ -59,9 +59,13 @@ enum ServerApplet: Applet {
     else { return .misuse }
     guard canRun(open, report), canRun(close, report) else { return .failure }
 
+    let inputError = csys_close_standard_input()
+    guard inputError >= 0 else {
+      report.write("/dev/null", SystemError(number: -inputError))
+      return .failure
+    }
     do throws(SystemError) {
       let signals = try Signals()
-      _ = try SystemError.check(csys_close_standard_input())
       guard
         let runner = CommandRunner(
           open: open, close: close, settings: settings, signalMask: signals.oldMask,
@@ -119,18 +123,22 @@ enum ServerApplet: Applet {
       }
     }
     do throws(SystemError) {
-      return try listen(at: address, settings, report)
-    } catch {
-      // A kernel without IPv6: EAFNOSUPPORT, or EADDRNOTAVAIL where it is only switched off.
-      if settings.bindAddress == nil, error.number == EAFNOSUPPORT || error.number == EADDRNOTAVAIL
-      {
+      do throws(SystemError) {
+        return try listen(at: address, settings, report)
+      } catch {
+        // A kernel without IPv6 gives EAFNOSUPPORT, or EADDRNOTAVAIL where it is only switched off.
+        let lacksIPv6 = error.number == EAFNOSUPPORT || error.number == EADDRNOTAVAIL
+        guard lacksIPv6, settings.bindAddress == nil else { throw error }
         address = SocketAddress.any(family: AF_INET, port: settings.port)
-        do throws(SystemError) {
-          return try listen(at: address, settings, report)
-        } catch { writeCannotBind(address, error, report) }
-      } else {
-        writeCannotBind(address, error, report)
+        return try listen(at: address, settings, report)
       }
+    } catch {
+      var line = report.line()
+      line.append("cannot bind to ")
+      line.append(address)
+      line.append(": ")
+      line.append(error)
+      report.write(line)
       return nil
     }
   }
@@ -155,16 +163,5 @@ enum ServerApplet: Applet {
       report.write(line)
     }
     return socket
-  }
-
-  private static func writeCannotBind(
-    _ address: SocketAddress, _ error: SystemError, _ report: Report
-  ) {
-    var line = report.line()
-    line.append("cannot bind to ")
-    line.append(address)
-    line.append(": ")
-    line.append(error)
-    report.write(line)
   }
 }

@@ -38,7 +38,7 @@ struct ServerSettings: AppletSettings {
   /// The most commands that may run at the same time.
   static let maximumJobs = 64
 
-  /// Nil, or an empty text as in the original, for all addresses.
+  /// Nil for all addresses.
   private(set) var bindAddress: Argument?
   private(set) var port: UInt16 = 60120
   /// Finite and over 0.
@@ -61,7 +61,7 @@ struct ServerSettings: AppletSettings {
       return
     }
     switch option {
-    case .bindAddress: bindAddress = value.count > 0 ? value : nil
+    case .bindAddress: bindAddress = value.nonempty
     case .port: port = try value.port(for: option.spec)
     case .timeDrift: driftSeconds = try value.drift(for: option.spec)
     case .keyFile: keyFile = value
@@ -82,6 +82,9 @@ struct ServerSettings: AppletSettings {
 }
 
 extension Argument {
+  /// Nil for an empty text: in the original, an empty address is as good as none.
+  var nonempty: Argument? { count > 0 ? self : nil }
+
   /// A port, as the original takes it.
   func port(for option: OptionSpec) throws(Misuse) -> UInt16 {
     guard let number = withBytes({ Numbers.integer($0) }), number > 0,

@@ -10,7 +10,7 @@ struct Statistics {
   private static let budgetLimit: Int64 = 60
   private static let budgetInterval: Int64 = 1000
 
-  private var refused = InlineArray<14, UInt64>(repeating: 0)
+  private var refused = Refusal.Counters(repeating: 0)
   private(set) var accepted: UInt64 = 0
   /// Since the last report.
   private var unreportedLengths: UInt64 = 0

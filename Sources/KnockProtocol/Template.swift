@@ -26,12 +26,13 @@ public enum Template {
       let name = template.extracting(start..<end)
       if braced { end += end < template.count && template[end] == UInt8(ascii: "}") ? 1 : 0 }
       let closed = !braced || end > start + name.count
-      if !closed || !append(valueOf: name, for: knock, to: &sink) {
-        // All of an unknown name at once, but of what is no name only the `$`.
-        end = name.isEmpty || !closed ? index + 1 : end
-        sink.append(template.extracting(index..<end))
+      if closed, append(valueOf: name, for: knock, to: &sink) {
+        index = end
+      } else {
+        // What follows has no `$` up to the end of the name, so it is copied as it is.
+        sink.append(byte: UInt8(ascii: "$"))
+        index += 1
       }
-      index = end
     }
   }
 

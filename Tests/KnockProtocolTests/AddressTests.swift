@@ -21,6 +21,7 @@ import Testing
     ("::1.2.3.4", "::102:304"),
     ("64:ff9b::1.2.3.4", "64:ff9b::102:304"),
     ("::ffff:0:102:304", "::ffff:0:102:304"),
+    ("1::ffff:102:304", "1::ffff:102:304"),
   ])
   func `IPv6 text is that of RFC 5952`(input: String, expected: String) throws {
     var bytes = [UInt8](repeating: 0, count: 16)

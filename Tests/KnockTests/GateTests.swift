@@ -89,7 +89,7 @@ private func admit(_ datagram: [UInt8], at time: Double = now) throws -> Result<
 private let documentation = Address.inet(0xC000_0201)  // 192.0.2.1
 
 @Suite struct GateTests {
-  @Test func `each refusal has its counter, name and reason`() {
+  @Test func `each refusal has its counter`() {
     for number in UInt8.min...UInt8.max {
       #expect((Refusal(rawValue: number) != nil) == (number < Refusal.Counters.count))
     }

@@ -11,7 +11,7 @@ struct CommandTemplate: ~Copyable {
   let wordCount: Int
   let usesShell: Bool
 
-  enum Failure: Error {
+  enum Failure: Error, Equatable {
     case words(WordError)
     case wordTooLong
     case noMemory

@@ -1,0 +1,45 @@
+import KnockProtocol
+import Testing
+
+@testable import Knock
+
+@Suite struct StatisticsTests {
+  @Test func `refusals get 60 lines at once and then one a second`() {
+    var statistics = Statistics()
+    let start: Int64 = 1_000_000
+    func lines(_ count: Int, at time: Int64) -> Int {
+      (0..<count).count { _ in statistics.count(.replayed, now: time) }
+    }
+    #expect(lines(1000, at: start) == 60)
+    #expect(lines(1000, at: start + 999) == 0)
+    #expect(lines(1000, at: start + 1000) == 1)
+    #expect(lines(1000, at: start + 3500) == 2)
+    #expect(lines(1000, at: start + 4000) == 1)
+    #expect(lines(1000, at: start + 10_000_000) == 60)
+  }
+
+  @Test func `what is not authentic never gets a line but is due for a report`() {
+    var statistics = Statistics()
+    #expect(statistics.reportTime == nil)
+    for refusal in [Refusal.wrongLength, .badMAC] {
+      let isLogged = statistics.count(refusal, now: 5)
+      #expect(!isLogged)
+    }
+    #expect(statistics.reportTime != nil)
+  }
+
+  @Test func `reports are a minute apart`() {
+    var statistics = Statistics()
+    var report = Report(program: "test")
+    report.verbosity = .quiet
+    _ = statistics.count(.badMAC, now: 5)
+    statistics.report(to: report, now: 5)
+    #expect(statistics.reportTime == nil)
+    _ = statistics.count(.badMAC, now: 6)
+    #expect(statistics.reportTime == 60_005)
+    statistics.report(to: report, now: 60_004)
+    #expect(statistics.reportTime == 60_005)
+    statistics.report(to: report, now: 60_005)
+    #expect(statistics.reportTime == nil)
+  }
+}

@@ -90,11 +90,9 @@ enum Key {
     if mode & CSYS_REGULAR_FILE != 0 {
       guard mode & 0o022 == 0 else { throw .writableByOthers }
       if mode & 0o004 != 0 {
-        var line = report.line()
-        line.append("warning: others may read the key file ")
-        line.append(quoted: path)
-        line.append("; chmod 600 prevents that")
-        report.write(line)
+        report.write("warning: key file", path) {
+          $0.append("others may read it; chmod 600 prevents that")
+        }
       }
     }
     return try readFirstLine(from: file.number, into: text)
@@ -135,7 +133,7 @@ extension TextSink where Self: ~Copyable {
   mutating func append(_ error: KeyError) {
     switch error {
     case .cannotRead(let error): append(error)
-    case .writableByOthers: append("others than its owner may write it; chmod 600 prevents that")
+    case .writableByOthers: append("others may write it; chmod 600 prevents that")
     case .empty: append("the key is empty")
     case .holdsNUL: append("the key has a NUL byte in it")
     case .tooLong:
@@ -153,13 +151,7 @@ extension Applet {
   /// Reports why there is no key: of an operand as a mistake in the command line.
   static func fail(_ error: KeyError, from source: KeySource) -> ExitCode {
     guard case .file(let path) = source else { return fail(.key(error), mayQuote: false) }
-    let report = Report(program: program)
-    var line = report.line()
-    line.append("key file ")
-    line.append(quoted: path)
-    line.append(": ")
-    line.append(error)
-    report.write(line)
+    Report(program: program).write("key file", path) { $0.append(error) }
     return .failure
   }
 }

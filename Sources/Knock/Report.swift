@@ -43,6 +43,17 @@ struct Report {
     line.append(text)
     write(line)
   }
+
+  /// Writes `what 'argument': why`.
+  func write(_ what: StaticString, _ argument: Argument, _ why: (inout Line) -> Void) {
+    var line = line()
+    line.append(what)
+    line.append(" ")
+    line.append(quoted: argument)
+    line.append(": ")
+    why(&line)
+    write(line)
+  }
 }
 
 /// Text for a file, the standard output for one. Written when the buffer is full and at `finish`.

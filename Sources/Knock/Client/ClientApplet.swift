@@ -74,6 +74,9 @@ enum ClientApplet: Applet {
 
   static func run(_ settings: ClientSettings, _ operands: Operands, key: KeySource?) -> ExitCode {
     guard let word = operands[0], let host = operands[1], let key else { return .misuse }
+    guard let command = command(word) else {
+      return fail(.badOperand("COMMAND", word, accepted: "open or close"), mayQuote: true)
+    }
     var report = Report(program: program)
     if settings.isVerbose { report.verbosity = .verbose }
     guard KeyedMAC.passesSelfTest(report) else { return .failure }
@@ -81,23 +84,21 @@ enum ClientApplet: Applet {
     do throws(KeyError) {
       mac = try Key.load(key, report: report)
     } catch { return fail(error, from: key) }
-    guard let command = word == "open" ? .open : word == "close" ? Command.close : nil else {
-      return fail(
-        .badOperand("COMMAND", word, accepted: "open or close"), mayQuote: true)
-    }
 
     var signed: Address?
     if let text = settings.signAddress {
       signed = numericAddress(text)?.parts?.address
       guard signed != nil else {
-        return fail(.badSignedAddress, "signed address", text, report)
+        report.writeNotNumeric("signed address", text)
+        return .badSignedAddress
       }
     }
     var source: SocketAddress?
     if let text = settings.sourceAddress {
       source = numericAddress(text)
       guard source != nil else {
-        return fail(.badSourceAddress, "source address", text, report)
+        report.writeNotNumeric("source address", text)
+        return .badSourceAddress
       }
     }
 
@@ -108,31 +109,18 @@ enum ClientApplet: Applet {
         command: command, signed: signed, source: source, mac: mac, report: report)
       return sender.send(to: addresses, of: host) ? .success : .failure
     } catch {
-      var line = report.line()
-      line.append("cannot resolve ")
-      line.append(quoted: host)
-      line.append(": ")
-      line.append(error)
-      report.write(line)
+      report.write("cannot resolve", host) { $0.append(error) }
       return .cannotResolve
     }
+  }
+
+  private static func command(_ word: Argument) -> Command? {
+    word == "open" ? .open : word == "close" ? .close : nil
   }
 
   private static func numericAddress(_ text: Argument) -> SocketAddress? {
     do throws(Resolution.Failure) {
       return try Resolution(of: text, port: 0, family: AF_UNSPEC, numeric: true).first
     } catch { return nil }
-  }
-
-  private static func fail(
-    _ code: ExitCode, _ what: StaticString, _ text: Argument, _ report: Report
-  ) -> ExitCode {
-    var line = report.line()
-    line.append(what)
-    line.append(" ")
-    line.append(quoted: text)
-    line.append(" is not a numeric IPv4 or IPv6 address")
-    report.write(line)
-    return code
   }
 }

@@ -61,12 +61,7 @@ enum KeygenApplet: Applet {
       }
       return .success
     } catch {
-      var line = report.line()
-      line.append("cannot make ")
-      line.append(quoted: path)
-      line.append(": ")
-      line.append(error)
-      report.write(line)
+      report.write("cannot make", path) { $0.append(error) }
       return .failure
     }
   }

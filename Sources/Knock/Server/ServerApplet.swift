@@ -114,11 +114,7 @@ enum ServerApplet: Applet {
         let found = try Resolution(of: text, port: settings.port, family: AF_UNSPEC, numeric: true)
         address = found.first ?? address
       } catch {
-        var line = report.line()
-        line.append("cannot bind to ")
-        line.append(quoted: text)
-        line.append(": not a numeric IPv4 or IPv6 address")
-        report.write(line)
+        report.writeNotNumeric("bind address", text)
         return nil
       }
     }

@@ -127,3 +127,9 @@ extension TextSink where Self: ~Copyable {
     unsafe append(cString: csys_resolve_error(failure.number))
   }
 }
+
+extension Report {
+  func writeNotNumeric(_ what: StaticString, _ text: Argument) {
+    write(what, text) { $0.append("not a numeric IPv4 or IPv6 address") }
+  }
+}

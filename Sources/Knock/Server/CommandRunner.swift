@@ -10,7 +10,7 @@ import KnockProtocol
 @safe struct CommandRunner: ~Copyable {
   /// How many knocks may wait. The rest is refused.
   static let queueCapacity = 1024
-  /// Between TERM and KILL.
+  /// Between TERM and KILL, and between KILL and no longer waiting.
   private static let graceMilliseconds: Int64 = 2000
   /// What a running command may still take once the server stops.
   private static let stopMilliseconds: Int64 = 5000
@@ -184,8 +184,13 @@ import KnockProtocol
         kill(-job.process, SIGKILL)
         report.write(line("command goes on after TERM, sent KILL", of: job.knock))
         jobs[index]?.phase = .killed
-        jobs[index]?.deadline = .max
-      case .killed: break
+        jobs[index]?.deadline = now + Self.graceMilliseconds
+      case .killed:
+        // Stuck in the kernel. Its end, if it comes, is that of a process which we do not know.
+        report.write(line("command goes on after KILL, no longer waiting for it", of: job.knock))
+        counters.timedOut += 1
+        jobs[index] = nil
+        runningCount -= 1
       }
     }
   }

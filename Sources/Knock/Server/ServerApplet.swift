@@ -59,6 +59,11 @@ enum ServerApplet: Applet {
     else { return .misuse }
     guard canRun(open, report), canRun(close, report) else { return .failure }
 
+    guard let socket = bind(settings, report) else { return .failure }
+    if settings.onlyChecks {
+      return printToStandardOutput(program: program) { $0.append("configuration OK\n") }
+    }
+
     let inputError = csys_close_standard_input()
     guard inputError >= 0 else {
       report.write("/dev/null", SystemError(number: -inputError))
@@ -71,7 +76,7 @@ enum ServerApplet: Applet {
           open: open, close: close, settings: settings, signalMask: signals.oldMask,
           report: report)
       else { throw SystemError(number: ENOMEM) }
-      guard let socket = listen(settings, report) else { return .failure }
+      try writeStart(of: socket, settings, report)
       var server = Server(
         report: report, signals: signals, socket: socket, gate: gate, runner: runner)
       try server.run()
@@ -106,8 +111,8 @@ enum ServerApplet: Applet {
     return false
   }
 
-  /// Binds the socket and reports where. Nil, with a report, where that cannot be.
-  private static func listen(_ settings: ServerSettings, _ report: Report) -> UDPSocket? {
+  /// The socket, bound. Nil, with a report, where that cannot be.
+  private static func bind(_ settings: ServerSettings, _ report: Report) -> UDPSocket? {
     var address = SocketAddress.any(family: AF_INET6, port: settings.port)
     if let text = settings.bindAddress {
       do throws(Resolution.Failure) {
@@ -120,13 +125,13 @@ enum ServerApplet: Applet {
     }
     do throws(SystemError) {
       do throws(SystemError) {
-        return try listen(at: address, settings, report)
+        return try bind(to: address, settings)
       } catch {
         // A kernel without IPv6 gives EAFNOSUPPORT, or EADDRNOTAVAIL where it is only switched off.
         let lacksIPv6 = error.number == EAFNOSUPPORT || error.number == EADDRNOTAVAIL
         guard lacksIPv6, settings.bindAddress == nil else { throw error }
         address = SocketAddress.any(family: AF_INET, port: settings.port)
-        return try listen(at: address, settings, report)
+        return try bind(to: address, settings)
       }
     } catch {
       var line = report.line()
@@ -139,25 +144,34 @@ enum ServerApplet: Applet {
     }
   }
 
-  private static func listen(
-    at address: SocketAddress, _ settings: ServerSettings, _ report: Report
+  private static func bind(
+    to address: SocketAddress, _ settings: ServerSettings
   ) throws(SystemError) -> UDPSocket {
     let socket = try UDPSocket(family: address.family)
-    let bufferSize = try socket.setReceiveBuffer(receiveBufferSize)
-    try socket.bind(to: address)
-    if report.verbosity > .quiet {
-      var line = report.line()
-      line.append("version ")
-      line.append(version)
-      line.append(", listening on ")
-      line.append(address)
-      line.append(", drift ")
-      line.append(seconds: settings.driftSeconds)
-      line.append(" s, receive buffer ")
-      line.append(bufferSize)
-      line.append(" bytes")
-      report.write(line)
+    do throws(SystemError) {
+      try socket.bind(to: address)
+    } catch {
+      // A check is also good beside the running server.
+      guard settings.onlyChecks, error.number == EADDRINUSE else { throw error }
     }
     return socket
+  }
+
+  private static func writeStart(
+    of socket: borrowing UDPSocket, _ settings: ServerSettings, _ report: Report
+  ) throws(SystemError) {
+    let bufferSize = try socket.setReceiveBuffer(receiveBufferSize)
+    guard report.verbosity > .quiet else { return }
+    var line = report.line()
+    line.append("version ")
+    line.append(version)
+    line.append(", listening on ")
+    line.append(try socket.localAddress())
+    line.append(", drift ")
+    line.append(seconds: settings.driftSeconds)
+    line.append(" s, receive buffer ")
+    line.append(bufferSize)
+    line.append(" bytes")
+    report.write(line)
   }
 }

@@ -4,8 +4,8 @@ import KnockProtocol
 /// What the options of the server set.
 struct ServerSettings: AppletSettings {
   enum Option: UInt8, OptionTable {
-    case bindAddress, port, timeDrift, keyFile, noShell, jobs, commandTimeout, quiet, verbose
-    case help, version
+    case bindAddress, port, timeDrift, keyFile, noShell, jobs, commandTimeout, check, quiet
+    case verbose, help, version
 
     var spec: OptionSpec {
       switch self {
@@ -27,6 +27,8 @@ struct ServerSettings: AppletSettings {
         OptionSpec(
           nil, "command-timeout", value: "DURATION",
           "end a command that runs longer: 30, 15m, 2h (default: 30)")
+      case .check:
+        OptionSpec("n", "check", "check the arguments, key and address, and do nothing else")
       case .quiet: OptionSpec("q", "quiet", "log only warnings and failures")
       case .verbose: OptionSpec("v", "verbose", "log more; -vv still more")
       case .help: .help
@@ -48,12 +50,14 @@ struct ServerSettings: AppletSettings {
   /// 1 to `maximumJobs`.
   private(set) var jobs = 1
   private(set) var commandTimeoutSeconds: Int64 = 30
+  private(set) var onlyChecks = false
   private(set) var verbosity = Verbosity.normal
 
   mutating func apply(_ option: Option, _ value: Argument?) throws(Misuse) {
     guard let value else {
       switch option {
       case .noShell: usesShell = false
+      case .check: onlyChecks = true
       case .quiet: verbosity = .quiet
       case .verbose: verbosity.increase()
       default: break

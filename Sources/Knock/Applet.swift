@@ -14,7 +14,7 @@ enum ExitCode: Int32 {
 protocol AppletSettings {
   associatedtype Option: OptionTable
   init()
-  /// Where `-k` says that the key is; nil without it.
+  /// Where `-k` says that the key is; nil without it, when one of the operands is the key.
   var keyFile: Argument? { get }
   /// Takes an option but help and version.
   mutating func apply(_ option: Option, _ value: Argument?) throws(Misuse)
@@ -83,9 +83,7 @@ extension Applet {
 
     let keyOperand = settings.keyFile == nil ? keyOperand : nil
     let needed = operandCount + (keyOperand == nil ? 0 : 1)
-    if let misuse {
-      return fail(misuse, mayQuote: Self.keyOperand == nil || operands.count >= needed)
-    }
+    if let misuse { return fail(misuse, mayQuote: keyOperand == nil) }
     guard operands.count == needed else {
       let names = operandNames(withKey: keyOperand != nil)
       return fail(

@@ -12,6 +12,8 @@ enum KeySource {
 
 /// Why there is no usable key. No case holds anything of it.
 enum KeyError: Error, Equatable {
+  /// There is no such file. Its name may then well be the key.
+  case notFound(SystemError)
   case cannotRead(SystemError)
   case writableByOthers
   case empty
@@ -85,7 +87,11 @@ enum Key {
     of path: Argument, into text: borrowing Storage<UInt8>, report: Report
   ) throws(KeyError) -> Int {
     if path == "-" { return try readFirstLine(from: 0, into: text) }
-    let file = Descriptor(owning: try check(unsafe csys_open_to_read(path.pointer)))
+    let result = unsafe csys_open_to_read(path.pointer)
+    guard result >= 0 || result == -EACCES else {
+      throw .notFound(SystemError(number: -result))
+    }
+    let file = Descriptor(owning: try check(result))
     let mode = try check(csys_mode(file.number))
     if mode & CSYS_REGULAR_FILE != 0 {
       guard mode & 0o022 == 0 else { throw .writableByOthers }
@@ -132,7 +138,7 @@ enum Key {
 extension TextSink where Self: ~Copyable {
   mutating func append(_ error: KeyError) {
     switch error {
-    case .cannotRead(let error): append(error)
+    case .notFound(let error), .cannotRead(let error): append(error)
     case .writableByOthers: append("others may write it; chmod 600 prevents that")
     case .empty: append("the key is empty")
     case .holdsNUL: append("the key has a NUL byte in it")
@@ -151,7 +157,15 @@ extension Applet {
   /// Reports why there is no key: of an operand as a mistake in the command line.
   static func fail(_ error: KeyError, from source: KeySource) -> ExitCode {
     guard case .file(let path) = source else { return fail(.key(error), mayQuote: false) }
-    Report(program: program).write("key file", path) { $0.append(error) }
+    let report = Report(program: program)
+    if case .notFound = error {
+      var line = report.line()
+      line.append("key file (not shown, it may be the key itself): ")
+      line.append(error)
+      report.write(line)
+    } else {
+      report.write("key file", path) { $0.append(error) }
+    }
     return .failure
   }
 }

@@ -215,22 +215,21 @@ enum Misuse: Error {
   case command(name: StaticString, CommandTemplate.Failure)
   case key(KeyError)
 
-  /// Writes what is wrong. The arguments of the user are only shown with `mayQuote`, which says
-  /// that the key is known to be elsewhere: whoever left out or mistyped an option may have put the
-  /// key in its place.
+  /// Writes what is wrong. The user's arguments are only shown where `mayQuote` says that none of
+  /// them is the key: in a command line with a mistake in it, nobody can tell which one that is.
   func describe(to line: inout Line, mayQuote: Bool) {
     switch self {
     case .unknownOption(let argument):
       line.append("unknown option")
       if mayQuote {
         line.append(" ")
-        line.append(quoted: argument)
+        line.append(quotedNameOf: argument)
       } else {
         line.append(" (not shown, it may be the key; put -- before a key that begins with '-')")
       }
     case .ambiguousOption(let argument, let first, let second):
       line.append("option ")
-      line.append(quoted: argument)
+      line.append(quotedNameOf: argument)
       line.append(" may be --")
       line.append(first.long)
       line.append(" or --")
@@ -245,17 +244,13 @@ enum Misuse: Error {
     case .badValue(let spec, let value, let accepted):
       line.append(spec)
       line.append(": ")
-      if mayQuote {
-        line.append(quoted: value)
-      } else {
-        line.append("the value (not shown, it may be the key)")
-      }
+      line.append(quoted: value, if: mayQuote)
       line.append(" is not ")
       line.append(accepted)
     case .badOperand(let name, let value, let accepted):
       line.append(name)
       line.append(": ")
-      line.append(quoted: value)
+      line.append(quoted: value, if: mayQuote)
       line.append(" is not ")
       line.append(accepted)
     case .operandCount(let needed, let names, let given):
@@ -278,6 +273,24 @@ enum Misuse: Error {
 }
 
 extension TextSink where Self: ~Copyable {
+  /// An argument between quotes, unless it may be the key.
+  mutating func append(quoted argument: Argument, if mayQuote: Bool) {
+    if mayQuote {
+      append(quoted: argument)
+    } else {
+      append("the value (not shown, it may be the key)")
+    }
+  }
+
+  /// The name of `--name=value` between quotes.
+  fileprivate mutating func append(quotedNameOf argument: Argument) {
+    argument.withBytes { bytes in
+      var end = 0
+      while end < bytes.count, bytes[end] != UInt8(ascii: "=") { end += 1 }
+      append(quoted: bytes.extracting(first: end))
+    }
+  }
+
   /// `-p/--port`.
   mutating func append(_ spec: OptionSpec) {
     if spec.short != 0 {

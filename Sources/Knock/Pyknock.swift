@@ -63,7 +63,7 @@ enum Program: UInt8 {
 @c(pyknock_main) public func pyknockMain(
   _ count: Int32, _ arguments: UnsafeMutablePointer<UnsafeMutablePointer<CChar>?>?
 ) -> Int32 {
-  _ = csys_fill_standard_descriptors()
+  csys_start_process()
   return unsafe dispatch(ArgumentList(arguments, count: Int(count))).rawValue
 }
 
@@ -77,10 +77,7 @@ private func dispatch(_ arguments: ArgumentList) -> ExitCode {
   }
   if word == "version" || word == "-V" || word == "--version" { return printVersion() }
   guard word == "help" || word == "-h" || word == "--help" else {
-    return failDispatch { line in
-      line.append("unknown command ")
-      line.append(quoted: word)
-    }
+    return failDispatch { $0.append("unknown command (not shown, it may be the key)") }
   }
   guard let topic = arguments[2] else { return printOverview() }
   guard let program = topic.withBytes({ Program.named($0) }) else {

@@ -86,15 +86,11 @@ static inline int csys_mode(int fd) {
          (isatty(fd) ? CSYS_TERMINAL : 0);
 }
 
-/// Opens /dev/null on each of the descriptors 0 to 2 that is closed, so that no socket of ours is
-/// taken for the standard error.
-static inline int csys_fill_standard_descriptors(void) {
-  for (;;) {
-    int fd = open("/dev/null", O_RDWR);
-    if (fd < 0) return errno == ENOENT ? 0 : -errno;
-    if (fd > 2) return csys_result(close(fd));
-  }
-}
+/// Makes the process independent of who started it: /dev/null is opened on each of the descriptors
+/// 0 to 2 that is closed, so that no socket of ours is taken for the standard error; no command
+/// will have any other that we inherited; and a reader of our output that is gone is an error of
+/// write(2), not the end.
+void csys_start_process(void);
 
 /// Puts /dev/null in the place of the standard input.
 static inline int csys_close_standard_input(void) {
@@ -130,7 +126,7 @@ static inline int csys_poll(struct pollfd *descriptors, size_t count, int timeou
 
 // Signals
 
-/// Blocks TERM, INT, USR1 and CHLD, ignores PIPE, stores the mask as it was, and returns a
+/// Blocks TERM, INT, USR1 and CHLD, stores the mask as it was, and returns a
 /// descriptor that reads as the blocked signals.
 static inline int csys_open_signals(sigset_t *old_mask) {
   sigset_t mask;
@@ -139,7 +135,6 @@ static inline int csys_open_signals(sigset_t *old_mask) {
   sigaddset(&mask, SIGINT);
   sigaddset(&mask, SIGUSR1);
   sigaddset(&mask, SIGCHLD);
-  signal(SIGPIPE, SIG_IGN);
   // Where a parent left CHLD ignored, the kernel would reap our children itself.
   signal(SIGCHLD, SIG_DFL);
   if (sigprocmask(SIG_BLOCK, &mask, old_mask) < 0) return -errno;

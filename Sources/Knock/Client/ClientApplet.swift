@@ -73,9 +73,10 @@ enum ClientApplet: Applet {
   static var keyOperand: Int? { 2 }
 
   static func run(_ settings: ClientSettings, _ operands: Operands, key: KeySource?) -> ExitCode {
+    let mayQuote = settings.keyFile != nil
     guard let word = operands[0], let host = operands[1], let key else { return .misuse }
     guard let command = command(word) else {
-      return fail(.badOperand("COMMAND", word, accepted: "open or close"), mayQuote: true)
+      return fail(.badOperand("COMMAND", word, accepted: "open or close"), mayQuote: mayQuote)
     }
     var report = Report(program: program)
     if settings.isVerbose { report.verbosity = .verbose }
@@ -89,7 +90,7 @@ enum ClientApplet: Applet {
     if let text = settings.signAddress {
       signed = numericAddress(text)?.parts?.address
       guard signed != nil else {
-        report.writeNotNumeric("signed address", text)
+        report.writeNotNumeric("signed address", text, mayQuote: mayQuote)
         return .badSignedAddress
       }
     }
@@ -97,7 +98,7 @@ enum ClientApplet: Applet {
     if let text = settings.sourceAddress {
       source = numericAddress(text)
       guard source != nil else {
-        report.writeNotNumeric("source address", text)
+        report.writeNotNumeric("source address", text, mayQuote: mayQuote)
         return .badSourceAddress
       }
     }

@@ -57,7 +57,10 @@ enum ServerApplet: Applet {
     guard let open = template(openText, "OPEN_CMD", settings),
       let close = template(closeText, "CLOSE_CMD", settings)
     else { return .misuse }
-    guard canRun(open, report), canRun(close, report) else { return .failure }
+    let mayQuote = settings.keyFile != nil
+    guard canRun(open, "OPEN_CMD", report, mayQuote: mayQuote),
+      canRun(close, "CLOSE_CMD", report, mayQuote: mayQuote)
+    else { return .failure }
 
     guard let socket = bind(settings, report) else { return .failure }
     if settings.onlyChecks {
@@ -99,11 +102,19 @@ enum ServerApplet: Applet {
   }
 
   /// Checks at start, not at the first knock, that a program with a fixed path can be run.
-  private static func canRun(_ command: borrowing CommandTemplate, _ report: Report) -> Bool {
+  private static func canRun(
+    _ command: borrowing CommandTemplate, _ name: StaticString, _ report: Report, mayQuote: Bool
+  ) -> Bool {
     let error = unsafe command.withFixedPath { path in unsafe csys_check_executable(path) }
     guard let error, error < 0 else { return true }
     var line = report.line()
-    _ = unsafe command.withFixedPath { path in unsafe line.append(cString: path) }
+    line.append(name)
+    line.append(": cannot run ")
+    if mayQuote || command.usesShell {
+      _ = unsafe command.withFixedPath { path in unsafe line.append(cString: path) }
+    } else {
+      line.append("the program (not shown, it may be the key)")
+    }
     line.append(": ")
     line.append(SystemError(number: -error))
     if command.usesShell { line.append("; --no-shell runs the commands without it") }
@@ -119,7 +130,7 @@ enum ServerApplet: Applet {
         let found = try Resolution(of: text, port: settings.port, family: AF_UNSPEC, numeric: true)
         address = found.first ?? address
       } catch {
-        report.writeNotNumeric("bind address", text)
+        report.writeNotNumeric("bind address", text, mayQuote: settings.keyFile != nil)
         return nil
       }
     }

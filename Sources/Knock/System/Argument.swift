@@ -68,8 +68,6 @@ import KnockProtocol
 extension TextSink where Self: ~Copyable {
   /// Untrusted text between quotes: see `append(quoted: Span)`.
   mutating func append(quoted argument: Argument) {
-    unsafe argument.pointer.withMemoryRebound(to: UInt8.self, capacity: argument.count) { start in
-      append(quoted: unsafe UnsafeBufferPointer(start: start, count: argument.count).span)
-    }
+    argument.withBytes { append(quoted: $0) }
   }
 }

@@ -2,8 +2,8 @@ import CSystem
 
 /// The signals that the server takes, read from a descriptor, so that none interrupts the program.
 ///
-/// While a value exists TERM, INT, USR1 and CHLD wait to be read here, and PIPE is ignored. They
-/// arrive even as process 1 of a container. Source: signalfd(2).
+/// While a value exists TERM, INT, USR1 and CHLD wait to be read here. They arrive even as process
+/// 1 of a container. Source: signalfd(2).
 @safe struct Signals: ~Copyable {
   private let descriptor: Descriptor
   /// The mask that the process had before, for its children.

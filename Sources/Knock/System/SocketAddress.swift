@@ -129,7 +129,12 @@ extension TextSink where Self: ~Copyable {
 }
 
 extension Report {
-  func writeNotNumeric(_ what: StaticString, _ text: Argument) {
-    write(what, text) { $0.append("not a numeric IPv4 or IPv6 address") }
+  func writeNotNumeric(_ what: StaticString, _ text: Argument, mayQuote: Bool) {
+    var line = line()
+    line.append(what)
+    line.append(": ")
+    line.append(quoted: text, if: mayQuote)
+    line.append(" is not a numeric IPv4 or IPv6 address")
+    write(line)
   }
 }

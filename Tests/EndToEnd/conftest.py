@@ -1,0 +1,55 @@
+"""Fixtures: each one ends what it started."""
+
+import os
+from contextlib import ExitStack, closing
+
+import pytest
+
+import knocking
+
+
+def pytest_sessionstart():
+    if os.geteuid() != 0:
+        pytest.exit("the tests make network namespaces: run them as root", 1)
+    for path in (knocking.PYKNOCK[-1], knocking.ORIGINAL / "pyknock-server"):
+        if not os.access(path, os.X_OK):
+            pytest.exit(f"{path} is missing: make test builds and installs what is needed", 1)
+
+
+def opening(kind):
+    """A fixture that gives the maker of a kind of process."""
+
+    @pytest.fixture
+    def maker():
+        with ExitStack() as stack:
+            yield lambda *words, **options: stack.enter_context(closing(kind(*words, **options)))
+
+    return maker
+
+
+process = opening(knocking.Process)
+server = opening(knocking.Server)
+original_server = opening(knocking.OriginalServer)
+
+
+@pytest.fixture(scope="module")
+def namespace(tmp_path_factory):
+    """A network that is this module's own."""
+    with closing(knocking.Namespace(tmp_path_factory.mktemp("namespace"))) as namespace:
+        yield namespace
+
+
+@pytest.fixture
+def key_file(tmp_path):
+    """A file with the key, as it should be."""
+    path = tmp_path / "key"
+    path.write_text(knocking.KEY + "\n")
+    path.chmod(0o600)
+    return path
+
+
+@pytest.fixture
+def not_emulated():
+    """For tests of what an emulator cannot show, since the process is the emulator's own."""
+    if knocking.EMULATED:
+        pytest.skip("under an emulator /proc shows the emulator, not the program")

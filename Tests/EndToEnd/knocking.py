@@ -1,0 +1,333 @@
+"""What the tests share: the program and the original as processes, datagrams, networks."""
+
+import contextlib
+import ctypes
+import hashlib
+import hmac
+import ipaddress
+import os
+import re
+import shlex
+import signal
+import socket
+import struct
+import subprocess
+import threading
+import time
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+PYKNOCK = shlex.split(os.environ.get("PYKNOCK", ".build/embedded/release/pyknock"))
+PYKNOCK[-1] = str(ROOT / PYKNOCK[-1])
+ORIGINAL = ROOT / os.environ.get("PYKNOCK_ORIGINAL", ".build/venv/bin")
+EMULATED = len(PYKNOCK) > 1
+
+# How long anything may take before the test fails; nothing waits this long when all is well.
+TIMEOUT = 60 if EMULATED else 20
+
+KEY = "a key that is long enough to be good"
+OPEN, CLOSE = 1, 2
+AF_INET, AF_INET6 = 2, 10
+
+libc = ctypes.CDLL(None, use_errno=True)
+
+
+def program(applet):
+    """The words that start an applet."""
+    return [*PYKNOCK, applet]
+
+
+def until(condition, what, timeout=TIMEOUT):
+    """Polls for what nothing reports. Returns the first true value of the condition."""
+    end = time.monotonic() + timeout
+    while time.monotonic() < end:
+        if value := condition():
+            return value
+        time.sleep(0.01)
+    raise AssertionError(f"{what}: not within {timeout} s")
+
+
+# Datagrams
+
+
+def signed(body, key=KEY):
+    """Any bytes behind their right MAC."""
+    key = key.encode("latin-1")
+    return hmac.new(key, body, hashlib.sha256).digest() + body
+
+
+def packet(address="192.0.2.1", command=OPEN, age=0.0, *, key=KEY, family=None, time_stamp=None):
+    """A datagram; `age` is how many seconds ago it was stamped, `address` text or bytes."""
+    if isinstance(address, str):
+        address = ipaddress.ip_address(address).packed
+    if family is None:
+        family = AF_INET if len(address) == 4 else AF_INET6
+    if time_stamp is None:
+        time_stamp = time.time() - age
+    return signed(struct.pack("<Bdi", command, time_stamp, family) + address, key)
+
+
+# Networks
+
+
+class Network:
+    """Where programs run and sockets are. This one is that of the tests themselves."""
+
+    prefix = []
+
+    def socket(self, family=socket.AF_INET):
+        return socket.socket(family, socket.SOCK_DGRAM)
+
+    def free_port(self):
+        with self.socket(socket.AF_INET6) as both:
+            both.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
+            both.bind(("::", 0))
+            return both.getsockname()[1]
+
+
+class Namespace(Network):
+    """A network of its own, with loopback up and private /etc/hosts and /etc/resolv.conf."""
+
+    def __init__(self, folder):
+        self.hosts = folder / "hosts"
+        resolver = folder / "resolv.conf"
+        self.hosts.write_text("127.0.0.1 localhost\n")
+        resolver.write_text("nameserver 127.0.0.1\noptions timeout:1 attempts:1\n")
+        script = (
+            "mount --bind $0 /etc/hosts; mount --bind $1 /etc/resolv.conf;"
+            "ip link set lo up; echo ready; exec cat"
+        )
+        self.holder = subprocess.Popen(
+            ["unshare", "--net", "--mount", "sh", "-ec", script, self.hosts, resolver],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+        )
+        assert self.holder.stdout.readline() == b"ready\n", "no namespaces: run the tests as root"
+        self.prefix = ["nsenter", f"--target={self.holder.pid}", "--net", "--mount", "--"]
+
+    def run(self, command):
+        subprocess.run([*self.prefix, *command.split()], check=True)
+
+    def socket(self, family=socket.AF_INET):
+        made = []
+
+        def make():
+            with open(f"/proc/{self.holder.pid}/ns/net") as namespace:
+                if libc.setns(namespace.fileno(), 0) == 0:
+                    made.append(super(Namespace, self).socket(family))
+
+        # Only this thread enters the namespace; a socket stays in the one where it was made.
+        thread = threading.Thread(target=make)
+        thread.start()
+        thread.join()
+        return made[0]
+
+    def close(self):
+        self.holder.communicate()
+
+
+HOST = Network()
+
+
+# Processes
+
+
+class Lines:
+    """The lines of a stream, collected as they come."""
+
+    def __init__(self, stream):
+        self.changed = threading.Condition()
+        self.lines = []
+        self.ended = False
+        threading.Thread(target=self._collect, args=[stream], daemon=True).start()
+
+    def _collect(self, stream):
+        for line in stream:
+            with self.changed:
+                self.lines.append(line.decode("utf-8", "backslashreplace").rstrip("\n"))
+                self.changed.notify_all()
+        with self.changed:
+            self.ended = True
+            self.changed.notify_all()
+
+    def matching(self, pattern):
+        return [match for line in list(self.lines) if (match := re.search(pattern, line))]
+
+    def wait_for(self, pattern, count=1):
+        """Waits for as many lines with the pattern in them; returns the match in the last."""
+        with self.changed:
+            self.changed.wait_for(
+                lambda: len(self.matching(pattern)) >= count or self.ended, TIMEOUT
+            )
+            found = self.matching(pattern)
+            text = "\n".join(self.lines[-40:])
+            assert len(found) >= count, f"{len(found)} of {count} lines with {pattern!r} in:\n{text}"
+            return found[count - 1]
+
+    def wait_for_end(self):
+        with self.changed:
+            assert self.changed.wait_for(lambda: self.ended, TIMEOUT), "the stream does not end"
+            return list(self.lines)
+
+
+class Process:
+    """A program that runs beside the test, with what it writes."""
+
+    def __init__(self, words, *, stdin=b"", **options):
+        options = {
+            "stdout": subprocess.PIPE,
+            "stderr": subprocess.PIPE,
+            "start_new_session": True,
+            **options,
+        }
+        self.popen = subprocess.Popen(words, stdin=subprocess.PIPE, **options)
+        self.pid = self.popen.pid
+        self.output = Lines(self.popen.stdout) if self.popen.stdout else None
+        self.log = Lines(self.popen.stderr) if self.popen.stderr else None
+        with contextlib.suppress(BrokenPipeError), self.popen.stdin as pipe:
+            pipe.write(stdin)
+
+    def signal(self, number):
+        os.kill(self.pid, number)
+
+    def exit_code(self):
+        return self.popen.wait(TIMEOUT)
+
+    def close(self):
+        """Ends the program and all that it started: whatever is in its session."""
+        self.popen.kill()
+        self.popen.wait()
+        for entry in Path("/proc").glob("[0-9]*/stat"):
+            with contextlib.suppress(OSError):
+                if int(entry.read_text().rpartition(")")[2].split()[3]) == self.popen.pid:
+                    os.kill(int(entry.parent.name), signal.SIGKILL)
+
+
+class KnockServer(Process):
+    """A server, this or the original, that knocks can be sent to."""
+
+    def __init__(self, words, port, *, key=KEY, network=HOST, prefix=(), **options):
+        self.port, self.key, self.network = port, key, network
+        super().__init__([*network.prefix, *prefix, *words], **options)
+
+    def wait_until_bound(self):
+        def is_bound():
+            assert self.popen.poll() is None, f"ended with {self.popen.returncode}"
+            tables = [Path(f"/proc/{self.pid}/net/{table}").read_text() for table in ("udp", "udp6")]
+            return f":{self.port:04X} " in "".join(tables)
+
+        until(is_bound, "the server has its port")
+
+    def send(self, *datagrams, host="127.0.0.1"):
+        family = socket.AF_INET6 if ":" in host else socket.AF_INET
+        with self.network.socket(family) as sender:
+            for datagram in datagrams:
+                sender.sendto(datagram, (host, self.port))
+
+    def knock(self, address="192.0.2.1", command=OPEN, age=0.0, **fields):
+        """Sends a datagram and returns it."""
+        datagram = packet(address, command, age, **{"key": self.key, **fields})
+        self.send(datagram)
+        return datagram
+
+
+class Server(KnockServer):
+    """Our server. The key comes from its standard input, unless `words` has the operands.
+
+    With `port` nothing is added to the options: it says where knocks go.
+    """
+
+    def __init__(
+        self, *options, on_open="echo $cmd $ip $af", on_close=None, words=None, key=KEY,
+        port=None, network=HOST, wait=True, applet=None, **more,
+    ):
+        if port is None:
+            port = network.free_port()
+            options = [f"-p{port}", *options]
+        if words is None:
+            words = ["-k", "-", on_open, on_open if on_close is None else on_close]
+            more.setdefault("stdin", key.encode() + b"\n")
+        words = [*(applet or program("server")), *options, *words]
+        super().__init__(words, port, key=key, network=network, **more)
+        if wait:
+            self.log.wait_for("listening on ")
+
+    def counters(self):
+        """Has the server log its counters, and returns them."""
+        count = len(self.log.matching("counters:"))
+        self.signal(signal.SIGUSR1)
+        line = self.log.wait_for("counters:.*", count + 1)[0]
+        return {name: int(value) for name, value in re.findall(r"(\S+)=(\d+)", line)}
+
+    def wait_for_counters(self, **expected):
+        """Waits until these counters have these values; `-` in names is `_` here."""
+        expected = {name.replace("_", "-"): value for name, value in expected.items()}
+        seen = {}
+
+        def are_there():
+            seen.update(self.counters())
+            return all(seen[name] == value for name, value in expected.items())
+
+        try:
+            until(are_there, "the counters")
+        except AssertionError:
+            assert {name: seen[name] for name in expected} == expected
+            raise
+        return seen
+
+    def stop(self):
+        """Ends the server as a user does. Returns its exit code."""
+        self.signal(signal.SIGTERM)
+        return self.exit_code()
+
+
+class OriginalServer(KnockServer):
+    """The server of the Python original."""
+
+    def __init__(self, *options, key=KEY, command="echo $cmd $ip $af"):
+        port = HOST.free_port()
+        words = [ORIGINAL / "pyknock-server", f"-p{port}", *options, key, command, command]
+        super().__init__(words, port, key=key, env={**os.environ, "LC_ALL": "C.UTF-8"})
+        self.wait_until_bound()
+
+
+class Result:
+    """How a program ended, and what it wrote."""
+
+    def __init__(self, completed):
+        self.code = completed.returncode
+        self.stdout = completed.stdout.decode("utf-8", "backslashreplace")
+        self.stderr = completed.stderr.decode("utf-8", "backslashreplace")
+        self.lines = self.stderr.splitlines()
+
+    def __repr__(self):
+        return f"exit {self.code}\nstdout: {self.stdout}\nstderr: {self.stderr}"
+
+
+def run(words, *, stdin=b"", **options):
+    """Runs a program to its end."""
+    completed = subprocess.run(
+        words, input=stdin, timeout=TIMEOUT,
+        **{"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, **options},
+    )
+    for stream in ("stdout", "stderr"):
+        if getattr(completed, stream) is None:
+            setattr(completed, stream, b"")
+    return Result(completed)
+
+
+def client(*arguments, network=HOST, key=KEY, **options):
+    """Runs the client with its key from the standard input, unless `key` is None."""
+    words = [*network.prefix, *program("client"), *arguments]
+    if key is not None:
+        words += ["-k", "-"]
+        options["stdin"] = key.encode() + b"\n"
+    return run(words, **options)
+
+
+def listener(network=HOST, family=socket.AF_INET, address="127.0.0.1", port=0):
+    """A bound socket that receives knocks, with a time limit."""
+    receiver = network.socket(family)
+    receiver.bind((address, port))
+    receiver.settimeout(TIMEOUT)
+    return receiver

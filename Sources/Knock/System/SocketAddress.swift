@@ -90,7 +90,10 @@ extension TextSink where Self: ~Copyable {
     guard error == 0 else { throw Failure(number: error) }
   }
 
-  deinit { unsafe freeaddrinfo(head) }
+  deinit {
+    // It may be NULL in some C libraries, not in all.
+    if let head = unsafe head { unsafe freeaddrinfo(head) }
+  }
 
   /// Calls `body` once for each different address, in the system's order.
   func visit(_ body: (SocketAddress) -> Void) {

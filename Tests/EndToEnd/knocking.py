@@ -161,7 +161,9 @@ class Lines:
             )
             found = self.matching(pattern)
             text = "\n".join(self.lines[-40:])
-            assert len(found) >= count, f"{len(found)} of {count} lines with {pattern!r} in:\n{text}"
+            assert len(found) >= count, (
+                f"{len(found)} of {count} lines with {pattern!r} in:\n{text}"
+            )
             return found[count - 1]
 
     def wait_for_end(self):
@@ -213,7 +215,9 @@ class KnockServer(Process):
     def wait_until_bound(self):
         def is_bound():
             assert self.popen.poll() is None, f"ended with {self.popen.returncode}"
-            tables = [Path(f"/proc/{self.pid}/net/{table}").read_text() for table in ("udp", "udp6")]
+            tables = [
+                Path(f"/proc/{self.pid}/net/{table}").read_text() for table in ("udp", "udp6")
+            ]
             return f":{self.port:04X} " in "".join(tables)
 
         until(is_bound, "the server has its port")
@@ -238,8 +242,17 @@ class Server(KnockServer):
     """
 
     def __init__(
-        self, *options, on_open="echo $cmd $ip $af", on_close=None, words=None, key=KEY,
-        port=None, network=HOST, wait=True, applet=None, **more,
+        self,
+        *options,
+        on_open="echo $cmd $ip $af",
+        on_close=None,
+        words=None,
+        key=KEY,
+        port=None,
+        network=HOST,
+        wait=True,
+        applet=None,
+        **more,
     ):
         if port is None:
             port = network.free_port()
@@ -307,7 +320,9 @@ class Result:
 def run(words, *, stdin=b"", **options):
     """Runs a program to its end."""
     completed = subprocess.run(
-        words, input=stdin, timeout=TIMEOUT,
+        words,
+        input=stdin,
+        timeout=TIMEOUT,
         **{"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, **options},
     )
     for stream in ("stdout", "stderr"):

@@ -9,9 +9,7 @@ import string
 import struct
 
 import pytest
-from knocking import (
-    CLOSE, OPEN, ORIGINAL, PYKNOCK, client, listener, packet, program, run, signed
-)
+from knocking import CLOSE, OPEN, ORIGINAL, PYKNOCK, client, listener, packet, program, run, signed
 
 # Words as for a shell, but that O and C are the commands.
 COMMANDS = {"O": "echo open $ip $af $cmd", "C": "echo close $ip"}
@@ -221,7 +219,7 @@ print(json.dumps(results))
         stdin=json.dumps([words_of(line) for line in lines]).encode(),
     )
     assert result.code == 0, result
-    return dict(zip(lines, json.loads(result.stdout)))
+    return dict(zip(lines, json.loads(result.stdout), strict=True))
 
 
 def shell(template, command, **values):
@@ -240,7 +238,8 @@ def check_meaning(ours, expected):
     ours.key = expected["psk"]
     host = "::1" if expected["bind_address"] == "::1" else "127.0.0.1"
     ours.send(
-        packet("2001:db8::1", OPEN, key=ours.key), packet("192.0.2.1", CLOSE, key=ours.key),
+        packet("2001:db8::1", OPEN, key=ours.key),
+        packet("192.0.2.1", CLOSE, key=ours.key),
         host=host,
     )
     ours.wait_for_counters(accepted=2, running=0, queued=0)
@@ -252,9 +251,7 @@ def check_meaning(ours, expected):
 
 
 @lines_of(SERVER_LINES)
-def test_server_takes_what_the_original_takes_and_refuses_what_it_refuses(
-    server, namespace, line
-):
+def test_server_takes_what_the_original_takes_and_refuses_what_it_refuses(server, namespace, line):
     expected = understood_by_original("pyknock-server", SERVER_LINES)[line]
     words = [*program("server"), *words_of(line)]
     if expected is None:
@@ -292,7 +289,8 @@ def test_flags_stand_in_clusters_and_anywhere(server, line):
 
 
 @pytest.mark.parametrize(
-    "option", ["--key - O C", "--no psk O C", "--job 2 psk O C", "--verb psk O C", "--command 5 psk O C"]
+    "option",
+    ["--key - O C", "--no psk O C", "--job 2 psk O C", "--verb psk O C", "--command 5 psk O C"],
 )
 def test_options_that_the_original_lacks_have_no_abbreviation(option):
     assert run([*program("server"), *words_of(option)]).code == 2
@@ -304,7 +302,9 @@ def test_client_takes_what_the_original_takes_and_refuses_what_it_refuses(namesp
     with listener(namespace, port=expected["port"] if expected else 60120) as receiver:
         result = client(*words_of(line), key=None, network=namespace)
         if expected is None:
-            assert result.code == 2 and result.lines[-1].startswith("usage: pyknock client "), result
+            assert result.code == 2 and result.lines[-1].startswith("usage: pyknock client "), (
+                result
+            )
             receiver.setblocking(False)
             with pytest.raises(BlockingIOError):
                 receiver.recv(4096)
@@ -366,7 +366,14 @@ def test_help_lists_every_command(word):
 
 @pytest.mark.parametrize(
     "words",
-    [["version"], ["-V"], ["--version"], ["server", "-V"], ["client", "--version"], ["keygen", "-V"]],
+    [
+        ["version"],
+        ["-V"],
+        ["--version"],
+        ["server", "-V"],
+        ["client", "--version"],
+        ["keygen", "-V"],
+    ],
     ids=" ".join,
 )
 def test_version_goes_to_stdout(words):

@@ -6,7 +6,7 @@ import struct
 import time
 
 import pytest
-from knocking import CLOSE, KEY, OPEN, client, listener, packet, program, run, signed
+from knocking import CLOSE, KEY, client, listener, signed
 
 # In the namespace: a way out with private and with public addresses, and names for the servers.
 ROUTES = """
@@ -99,7 +99,8 @@ def test_a_signed_address_is_knocked_for_once(server, network, signed, source):
 
 
 @pytest.mark.parametrize(
-    "host, signed, source", [("six.test", "192.0.2.7", "[fd00::1]"), ("four.test", "::7", "127.0.0.1")]
+    "host, signed, source",
+    [("six.test", "192.0.2.7", "[fd00::1]"), ("four.test", "::7", "127.0.0.1")],
 )
 def test_a_signed_address_of_the_other_family_is_sent_where_there_is_no_choice(
     server, network, host, signed, source

@@ -36,7 +36,9 @@ def test_the_key_is_the_first_line_of_its_file(server, tmp_path, content, key):
     ours.output.wait_for("open")
     assert not ours.log.matching("warning")
     with listener() as receiver:
-        sent = client("-k", path, "-p", str(receiver.getsockname()[1]), "open", "127.0.0.1", key=None)
+        sent = client(
+            "-k", path, "-p", str(receiver.getsockname()[1]), "open", "127.0.0.1", key=None
+        )
         assert (sent.code, sent.lines) == (0, [])
         datagram = receiver.recv(4096)
     assert datagram == signed(datagram[32:], key)
@@ -117,7 +119,8 @@ def test_a_key_operand_warns_once_that_a_file_is_better(server):
     ours.knock()
     ours.output.wait_for("open")
     assert ours.log.lines[0] == (
-        "pyknock server: warning: a key in the command line shows in ps and the history; use -k FILE"
+        "pyknock server: warning: a key in the command line shows in ps and the history;"
+        " use -k FILE"
     )
     assert len(ours.log.matching("warning")) == 1
 
@@ -232,9 +235,7 @@ def test_keygen_leaves_no_file_when_it_cannot_write_it(tmp_path):
 
     # Python ignores XFSZ, and so does the program that it starts: the write then fails.
     path = tmp_path / "key"
-    result = run(
-        [*program("keygen"), "-o", path], preexec_fn=forbid_writing, restore_signals=False
-    )
+    result = run([*program("keygen"), "-o", path], preexec_fn=forbid_writing, restore_signals=False)
     assert result.code == 1
     assert result.lines == [f"pyknock keygen: cannot make '{path}': File too large"]
     assert list(tmp_path.iterdir()) == []

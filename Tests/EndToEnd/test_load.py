@@ -52,7 +52,7 @@ def test_10000_malformed_datagrams_cost_no_memory_and_no_flood_of_lines(server, 
         for start in range(first, last, 500):
             numbers = range(start, start + 500)
             ours.send(*[makers[number % len(makers)](number) for number in numbers])
-            until(lambda: refused() == numbers.stop, "all are refused")
+            until(lambda total=numbers.stop: refused() == total, "all are refused")
 
     ours.knock("192.0.2.1")
     ours.output.wait_for("open 192.0.2.1")

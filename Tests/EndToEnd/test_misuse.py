@@ -13,7 +13,9 @@ HIDDEN = "the value (not shown, it may be the key)"
 PORT = f"-p/--port: {HIDDEN} is not a port number from 1 to 65535"
 DRIFT = f"-t/--time-drift: {HIDDEN} is not a number of seconds over 0, such as 60 or 2.5"
 JOBS = f"--jobs: {HIDDEN} is not a number from 1 to 64"
-TIMEOUT = f"--command-timeout: {HIDDEN} is not a duration such as 90, 15m, 2h or 1d, at most 366 days"
+TIMEOUT = (
+    f"--command-timeout: {HIDDEN} is not a duration such as 90, 15m, 2h or 1d, at most 366 days"
+)
 SERVER_OPERANDS = "operands: PSK OPEN_CMD CLOSE_CMD (3) needed, {} given"
 CLIENT_OPERANDS = "operands: open|close HOST PSK (3) needed, {} given"
 LATIN1 = "PSK: the key is not UTF-8 text of characters up to U+00FF, which version 1 needs"
@@ -63,11 +65,7 @@ MISUSES = [
     ("client", ["--ipv4=1"], "-4/--ipv4 takes no value"),
     ("client", ["knock", "::1", "-k", "-"], "COMMAND: 'knock' is not open or close"),
     ("client", ["o\n\x1b'", "::1", "-k-"], r"COMMAND: 'o\x0a\x1b\x27' is not open or close"),
-    (
-        "client",
-        ["knock", "::1", KEY],
-        "COMMAND: the value (not shown, it may be the key) is not open or close",
-    ),
+    ("client", ["knock", "::1", KEY], f"COMMAND: {HIDDEN} is not open or close"),
     ("client", ["open", "127.0.0.1", ""], "PSK: the key is empty"),
     ("client", ["open", "127.0.0.1", "Ā" * 20], LATIN1),
     ("keygen", ["x"], "operands: none (0) needed, 1 given"),
@@ -130,6 +128,10 @@ def test_misuse_of_the_dispatcher_is_one_line_and_the_usage(words, message):
     ]
 
 
+both_applets = pytest.mark.parametrize(
+    "applet, operands", [("server", ["o", "c"]), ("client", ["open", "::1"])]
+)
+
 KEY_FILE_ERRORS = {
     "directory": "Is a directory",
     "empty": "the key is empty",
@@ -164,7 +166,7 @@ def make_bad_key_file(fault, folder):
     return path
 
 
-@pytest.mark.parametrize("applet, operands", [("server", ["o", "c"]), ("client", ["open", "::1"])])
+@both_applets
 @pytest.mark.parametrize("fault, message", KEY_FILE_ERRORS.items(), ids=KEY_FILE_ERRORS.keys())
 def test_a_key_file_error_is_one_line(tmp_path, applet, operands, fault, message):
     path = make_bad_key_file(fault, tmp_path)
@@ -173,31 +175,17 @@ def test_a_key_file_error_is_one_line(tmp_path, applet, operands, fault, message
     assert result.lines == [f"pyknock {applet}: key file '{path}': {message}"]
 
 
-@pytest.mark.parametrize("applet, operands", [("server", ["o", "c"]), ("client", ["open", "::1"])])
-@pytest.mark.parametrize(
-    "name, message", [("no", "No such file or directory"), ("file/no", "Not a directory")]
-)
-def test_the_name_of_a_missing_key_file_is_not_shown(tmp_path, applet, operands, name, message):
-    (tmp_path / "file").touch()
-    result = run([*program(applet), "-k", tmp_path / name, *operands])
-    assert (result.code, result.stdout) == (1, ""), result
-    assert result.lines == [
-        f"pyknock {applet}: key file (not shown, it may be the key itself): {message}"
-    ]
-
-
-@pytest.mark.parametrize("applet, operands", [("server", ["o", "c"]), ("client", ["open", "::1"])])
+@both_applets
 @pytest.mark.parametrize(
     "path, error",
     [("missing", "No such file or directory"), (__file__ + "/key", "Not a directory"),
      ("k" * 300, "File name too long"), ("", "No such file or directory")],
 )  # fmt: skip
-def test_a_key_file_that_is_not_there_is_one_line(tmp_path, applet, operands, path, error):
+def test_a_missing_key_file_is_one_line_without_its_name(tmp_path, applet, operands, path, error):
     result = run([*program(applet), "-k", path, *operands], cwd=tmp_path)
     assert (result.code, result.stdout) == (1, "")
-    assert result.lines == [
-        f"pyknock {applet}: key file (not shown, it may be the key itself): {error}"
-    ]
+    words = result.stderr.replace("Filename", "File name")  # musl's and glibc's
+    assert words == f"pyknock {applet}: key file (not shown, it may be the key itself): {error}\n"
 
 
 def test_an_empty_standard_input_is_no_key():

@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 from knocking import CLOSE, KEY, PYKNOCK, client, libc, program, run, until
 
+
 @pytest.fixture
 def gate(tmp_path):
     """A FIFO that a command reads a line from, and so waits until `open` is called."""
@@ -39,7 +40,8 @@ def test_a_signal_stops_an_idle_server_with_exit_0(server, number, name):
     ours.signal(number)
     assert ours.exit_code() == 0
     assert ours.log.wait_for_end()[1:] == [
-        f"pyknock server: stopping on {name}", "pyknock server: stopped"
+        f"pyknock server: stopping on {name}",
+        "pyknock server: stopped",
     ]
 
 
@@ -110,6 +112,20 @@ def test_process_1_is_stopped_from_inside(server):
     ours.log.wait_for("stopping on SIGTERM")
 
 
+def test_ignored_and_blocked_signals_of_the_parent_make_no_difference(server):
+    numbers = [signal.SIGTERM, signal.SIGINT, signal.SIGUSR1, signal.SIGCHLD]
+
+    def ignore_and_block():
+        for number in numbers:
+            signal.signal(number, signal.SIG_IGN)
+        signal.pthread_sigmask(signal.SIG_BLOCK, numbers)
+
+    ours = server(on_open="exit 7", preexec_fn=ignore_and_block)
+    ours.knock()
+    ours.log.wait_for("command ended: open 192.0.2.1: exit status 7")
+    assert ours.stop() == 0
+
+
 # Addresses
 
 
@@ -124,7 +140,9 @@ def test_a_port_in_use_is_one_line_and_exit_1(server, key_file):
 def test_a_bound_server_leaves_the_other_addresses_free(server, address, other):
     ours = server("-b", address)
     ours.log.wait_for(rf"listening on \[?{address}\]?:{ours.port}, ")
-    with socket.socket(socket.AF_INET6 if ":" in other else socket.AF_INET, socket.SOCK_DGRAM) as free:
+    with socket.socket(
+        socket.AF_INET6 if ":" in other else socket.AF_INET, socket.SOCK_DGRAM
+    ) as free:
         free.bind((other, ours.port))
     assert client("open", address, f"-p{ours.port}").code == 0
     ours.output.wait_for(f"open {address}")
@@ -139,7 +157,9 @@ def test_an_address_that_is_not_numeric_is_exit_1(key_file, address):
     ]
 
 
-@pytest.mark.parametrize("address, shown", [("203.0.113.7", "203.0.113.7"), ("2001:DB8:0::7", "[2001:db8::7]")])
+@pytest.mark.parametrize(
+    "address, shown", [("203.0.113.7", "203.0.113.7"), ("2001:DB8:0::7", "[2001:db8::7]")]
+)
 def test_an_address_of_another_machine_is_exit_1(key_file, address, shown):
     result = run([*program("server"), "-k", key_file, "-p60119", "-b", address, "o", "c"])
     assert (result.code, len(result.lines)) == (1, 1)
@@ -200,7 +220,8 @@ def check_that_it_runs_commands(ours, folder):
 @pytest.mark.parametrize("closed", [[2], [1, 2], [0, 1, 2]], ids=str)
 def test_a_server_with_closed_standard_descriptors_works(server, tmp_path, key_file, closed):
     ours = server(
-        words=["-k", key_file, f"echo $ip >> {tmp_path}/log", "true"], wait=False,
+        words=["-k", key_file, f"echo $ip >> {tmp_path}/log", "true"],
+        wait=False,
         preexec_fn=lambda: [os.close(number) for number in closed],
     )
     check_that_it_runs_commands(ours, tmp_path)
@@ -230,7 +251,9 @@ def test_a_server_whose_standard_error_nobody_reads_works(server, tmp_path, read
         os.close(ours_end)
 
 
-@pytest.mark.parametrize("arguments", [["client", "open", "127.0.0.1", "short"], ["keygen"]], ids=" ".join)
+@pytest.mark.parametrize(
+    "arguments", [["client", "open", "127.0.0.1", "short"], ["keygen"]], ids=" ".join
+)
 def test_no_applet_dies_of_a_standard_error_that_nobody_reads(tmp_path, arguments):
     reader, writer = os.pipe()
     os.close(reader)
@@ -257,7 +280,11 @@ def root_without_shell(tmp_path):
     script = ["mount -t tmpfs none " + str(root)]
     for place in filter(Path.exists, mounts):
         target = f"{root}{place}"
-        make = f"mkdir -p {target}" if place.is_dir() else f"mkdir -p {Path(target).parent}; : > {target}"
+        make = (
+            f"mkdir -p {target}"
+            if place.is_dir()
+            else f"mkdir -p {Path(target).parent}; : > {target}"
+        )
         script.append(f"{make}; mount --rbind {place} {target}")
     script += [f"ln -s {os.readlink(link)} {root}{link}" for link in links]
     script.append(f'exec chroot {root} "$@"')
@@ -304,8 +331,16 @@ def test_check_is_good_beside_a_running_server(server, key_file):
 @pytest.mark.parametrize(
     "words, code, message",
     [
-        (["-k", "/no/such/key", "true", "true"], 1, "key file (not shown, it may be the key itself): No such file"),
-        (["--no-shell", "/no/such/program", "true"], 1, "OPEN_CMD: cannot run /no/such/program: No such file"),
+        (
+            ["-k", "/no/such/key", "true", "true"],
+            1,
+            "key file (not shown, it may be the key itself): No such file",
+        ),
+        (
+            ["--no-shell", "/no/such/program", "true"],
+            1,
+            "OPEN_CMD: cannot run /no/such/program: No such file",
+        ),
         (["-b", "203.0.113.7", "true", "true"], 1, "cannot bind to 203.0.113.7:"),
         (["--no-shell", "true", "a '"], 2, "CLOSE_CMD: "),
     ],

@@ -19,7 +19,10 @@ def knock_of(address, command="open"):
 
 def unusable(address, reason, shown=None):
     return (
-        f"{reason}-address", lambda: packet(address), knock_of(shown or address), f"{reason} address"
+        f"{reason}-address",
+        lambda: packet(address),
+        knock_of(shown or address),
+        f"{reason} address",
     )
 
 
@@ -27,7 +30,9 @@ def unusable(address, reason, shown=None):
 REFUSALS = {
     "command 0": ("unknown-command", lambda: packet(command=0), DATAGRAM, "unknown command 0"),
     "command 3": ("unknown-command", lambda: packet(command=3), DATAGRAM, "unknown command 3"),
-    "command 255": ("unknown-command", lambda: packet(command=255), DATAGRAM, "unknown command 255"),
+    "command 255": (
+        "unknown-command", lambda: packet(command=255), DATAGRAM, "unknown command 255",
+    ),
     "family 0": (
         "unknown-family", lambda: packet(family=0), DATAGRAM,
         r"unknown address family \(family 0, 49 bytes\)",
@@ -91,7 +96,9 @@ def test_an_authentic_datagram_is_refused_with_the_reason_and_the_skew(
 
 def test_every_reason_for_a_refusal_is_counted_under_its_name(server):
     ours = server(on_open="")
-    assert {"wrong-length", "bad-mac", "stale", "replayed", "older-than-memory"} < set(ours.counters())
+    assert {"wrong-length", "bad-mac", "stale", "replayed", "older-than-memory"} < set(
+        ours.counters()
+    )
     assert {row[0] for row in REFUSALS.values()} < set(ours.counters())
 
 
@@ -113,7 +120,9 @@ def test_a_stale_knock_is_refused_with_the_measured_skew(server, age, shown):
 def test_any_finite_time_is_refused_as_stale(server, time_stamp):
     ours = server()
     ours.knock(time_stamp=time_stamp)
-    ours.log.wait_for(rf"refused {knock_of('192.0.2.1')}: time stamp outside the allowed drift{SKEW}")
+    ours.log.wait_for(
+        rf"refused {knock_of('192.0.2.1')}: time stamp outside the allowed drift{SKEW}"
+    )
 
 
 @pytest.mark.parametrize("age, is_fresh", [(-55, True), (50, True), (60.1, False), (-75, False)])
@@ -169,7 +178,9 @@ def test_a_full_replay_memory_refuses_what_is_new(server):
     first = packet(time_stamp=now)
     ours.send(first)
     for start in range(1, 4096, 455):
-        ours.send(*[packet(time_stamp=now + number * 0.001) for number in range(start, start + 455)])
+        ours.send(
+            *[packet(time_stamp=now + number * 0.001) for number in range(start, start + 455)]
+        )
         ours.wait_for_counters(accepted=start + 455)
     ours.send(first, packet("192.0.2.77"))
     ours.wait_for_counters(accepted=4096, replayed=1, replay_memory_full=1)
@@ -180,7 +191,9 @@ def test_a_full_replay_memory_refuses_what_is_new(server):
 # Unauthenticated datagrams
 
 
-@pytest.mark.parametrize("sign", [signed, lambda body: bytes(32) + body], ids=["signed", "unsigned"])
+@pytest.mark.parametrize(
+    "sign", [signed, lambda body: bytes(32) + body], ids=["signed", "unsigned"]
+)
 def test_every_length_is_survived(server, sign):
     ours = server()
     lengths = [*range(201), 1000, 1472, 4095, 4096, 4097, 65507]
@@ -193,9 +206,10 @@ def test_every_length_is_survived(server, sign):
     ours.output.wait_for("open 192.0.2.1")
 
 
-def test_a_valid_knock_with_bytes_behind_or_missing_is_refused(server):
+@pytest.mark.parametrize("address", ["192.0.2.1", "2001:db8::1"])
+def test_a_valid_knock_with_bytes_behind_or_missing_is_refused(server, address):
     ours = server()
-    body = packet()[32:]
+    body = packet(address)[32:]
     ours.send(signed(body + b"\0"), signed(body[:-1]), signed(body) + b"\0", signed(body)[:-1])
     ours.wait_for_counters(wrong_length=4, accepted=0)
 

@@ -4,7 +4,7 @@ FROM --platform=$BUILDPLATFORM swift:6.3-bookworm AS build
 ARG TARGETARCH SOURCE_DATE_EPOCH=0
 WORKDIR /pyknock
 COPY . .
-RUN cross/build $TARGETARCH && cross/image --root /image $TARGETARCH
+RUN cross/build $TARGETARCH && cross/install /image $TARGETARCH
 
 FROM scratch
 COPY --from=build /image /

@@ -1,6 +1,6 @@
 # Two commands on a fresh Debian 12 with the Swift toolchain: `make demo`, `make test`.
 .DEFAULT_GOAL := build
-.PHONY: build demo test check install-dependencies clean
+.PHONY: build demo test static test-static install check clean
 
 # The shipped program is Embedded Swift: no runtime, no heap allocation in Swift code.
 embedded = --configuration release --scratch-path .build/embedded --product pyknock \
@@ -31,10 +31,26 @@ $(venv)/original:
 	$(venv)/bin/pip install --quiet pyknock==0.4.3
 	touch $@
 
+# One file with all in it, for the architectures in ARCH: x86_64 aarch64 armv6 i686 riscv64, or all.
+ARCH = $(shell uname -m)
+static:
+	cross/build $(ARCH)
+
+test-static: export PYKNOCK_ORIGINAL = $(CURDIR)/$(venv)/bin
+test-static: $(venv)/original
+	@scripts/dependencies python3-pytest iproute2 util-linux qemu-user-static podman runc
+	scripts/test-static $(patsubst all,x86_64 aarch64 armv6 i686 riscv64,$(ARCH))
+
+# What `make static` has made, and its links.
+PREFIX = /usr/local
+install:
+	cross/install $(DESTDIR)$(PREFIX)/bin $(ARCH)
+
 check:
 	@scripts/dependencies shellcheck
 	swift format lint --strict --recursive Package.swift Sources Tests
-	shellcheck scripts/* .ci/run
+	shellcheck --external-sources --source-path=SCRIPTDIR \
+	  $(filter-out %.c,$(wildcard scripts/* cross/*)) .ci/run
 	scripts/check-targets
 
 clean:

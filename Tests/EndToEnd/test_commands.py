@@ -342,6 +342,7 @@ def test_a_full_queue_refuses_the_newest_and_says_so(server, gates):
     assert ours.wait_for_counters(queue_full=1)["accepted"] == 1025
     gates.release(first)
     ours.wait_for_counters(succeeded=1025, queued=0, running=0)
+    ours.output.wait_for("", 2 + 1024)
     assert ours.output.lines[2:] == addresses
 
 

@@ -274,7 +274,7 @@ def root_without_shell(tmp_path):
         place = Path("/", name)
         (links if place.is_symlink() else mounts if place.exists() else []).append(place)
     mounts += [Path("/usr", name) for name in ("lib", "lib32", "lib64", "libx32")]
-    mounts += [Path(PYKNOCK[-1])] + [Path(shutil.which(word)) for word in PYKNOCK[:-1]]
+    mounts += [Path(PYKNOCK[-1])] + [Path(shutil.which(word)) for word in PYKNOCK[:-1][:1]]
     root = tmp_path / "root"
     root.mkdir()
     script = ["mount -t tmpfs none " + str(root)]

@@ -193,10 +193,13 @@ def test_a_command_that_takes_too_long_gets_term(server):
 
 
 def test_a_command_that_ignores_term_gets_kill(server):
+    # Its child gets TERM with it, and takes that as a request.
+    child = "(trap 'echo child got TERM; exit' TERM; echo ready; sleep 600 & wait)"
     ours = server(
-        "--command-timeout", "1", on_open="trap '' TERM; echo ready; sleep 600; sleep 600"
+        "--command-timeout", "1", on_open=f"{child} & trap '' TERM; wait; sleep 600; sleep 600"
     )
     ours.knock()
+    ours.output.wait_for("child got TERM")
     ours.log.wait_for(r"^pyknock server: command goes on after TERM, sent KILL: open 192\.0\.2\.1$")
     ours.log.wait_for(r"^pyknock server: command ended: open 192\.0\.2\.1: signal 9$")
     assert ours.counters()["timed-out"] == 1

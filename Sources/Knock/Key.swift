@@ -15,6 +15,7 @@ enum KeyError: Error, Equatable {
   /// There is no such file. Its name may then well be the key.
   case notFound(SystemError)
   case cannotRead(SystemError)
+  case timedOut
   case writableByOthers
   case empty
   case holdsNUL
@@ -29,7 +30,7 @@ enum Key {
   /// Shorter keys are warned about: HMAC wants a key that nobody can guess.
   static let shortSize = 16
   /// How long a pipe or terminal may take to give the key.
-  static let readTimeoutMilliseconds: Int32 = 60_000
+  static let readTimeoutMilliseconds: Int64 = 60_000
 
   /// Reads the key and expands it. Every copy of it in our memory is wiped, that in argv included.
   static func load(_ source: KeySource, report: Report) throws(KeyError) -> KeyedMAC {
@@ -107,13 +108,14 @@ enum Key {
   private static func readFirstLine(
     from descriptor: Int32, into text: borrowing Storage<UInt8>
   ) throws(KeyError) -> Int {
+    let deadline = Clock.monotonicMilliseconds() + readTimeoutMilliseconds
     var count = 0
     while count < text.count {
+      let isReadable: Bool
       do throws(SystemError) {
-        guard try waitUntilReadable(descriptor, milliseconds: readTimeoutMilliseconds) else {
-          throw SystemError(number: ETIMEDOUT)
-        }
+        isReadable = try waitUntilReadable(descriptor, until: deadline)
       } catch { throw .cannotRead(error) }
+      guard isReadable else { throw .timedOut }
       let start = unsafe text.baseAddress.map { unsafe $0 + count }
       let result = unsafe csys_read(descriptor, start, text.count - count)
       if result == -EAGAIN { continue }
@@ -139,6 +141,10 @@ extension TextSink where Self: ~Copyable {
   mutating func append(_ error: KeyError) {
     switch error {
     case .notFound(let error), .cannotRead(let error): append(error)
+    case .timedOut:
+      append("no line came within ")
+      append(Key.readTimeoutMilliseconds / 1000)
+      append(" seconds")
     case .writableByOthers: append("others may write it; chmod 600 prevents that")
     case .empty: append("the key is empty")
     case .holdsNUL: append("the key has a NUL byte in it")

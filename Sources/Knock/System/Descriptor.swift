@@ -10,14 +10,15 @@ struct Descriptor: ~Copyable {
   deinit { close(number) }
 }
 
-/// Waits until a descriptor can be read, for at most `milliseconds`. Source: poll(2).
+/// Waits until a descriptor can be read, up to a moment in monotonic milliseconds. Source: poll(2).
 ///
 /// - Returns: false when the time is over.
-/// - Throws: what poll(2) does. A signal (EINTR) starts the wait anew.
-func waitUntilReadable(_ descriptor: Int32, milliseconds: Int32) throws(SystemError) -> Bool {
+/// - Throws: what poll(2) does, but for an interruption (EINTR).
+func waitUntilReadable(_ descriptor: Int32, until deadline: Int64) throws(SystemError) -> Bool {
   var entry = pollfd(fd: descriptor, events: Int16(POLLIN), revents: 0)
   while true {
-    let result = unsafe csys_poll(&entry, 1, milliseconds)
+    let rest = max(0, deadline - Clock.monotonicMilliseconds())
+    let result = unsafe csys_poll(&entry, 1, Int32(clamping: rest))
     if result != -EINTR { return try SystemError.check(result) > 0 }
   }
 }

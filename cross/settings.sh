@@ -16,9 +16,12 @@ die() {
   exit 1
 }
 
-# The tools of the Swift toolchain (clang, lld, llvm-*) need not be in PATH.
-swift=$(command -v swift) || die 'no swift in PATH: install the toolchain from swift.org'
-PATH=$(dirname "$(readlink -f "$swift")"):$PATH
+# For what needs the toolchain: its tools (clang, lld, llvm-*) need not be in PATH.
+use_toolchain() {
+  local swift
+  swift=$(command -v swift) || die 'no swift in PATH: install the toolchain from swift.org'
+  PATH=$(dirname "$(readlink -f "$swift")"):$PATH
+}
 
 version=$(sed -n 's/.*let version: StaticString = "\(.*\)"$/\1/p' Sources/Knock/Version.swift)
 [[ $version ]] || die 'no version in Sources/Knock/Version.swift'

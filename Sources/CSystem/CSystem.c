@@ -1,5 +1,6 @@
 #include "CSystem.h"
 
+#include <limits.h>
 #include <sys/syscall.h>
 
 #ifndef SYS_close_range
@@ -11,18 +12,56 @@
 
 void csys_start_process(void) {
   signal(SIGPIPE, SIG_IGN);
-  int fd;
-  do fd = open("/dev/null", O_RDWR | O_CLOEXEC); while (fd >= 0 && fd <= STDERR_FILENO);
-  if (fd >= 0) close(fd);
-  for (fd = 0; fd <= STDERR_FILENO; fd++) fcntl(fd, F_SETFD, 0);
+  signal(SIGXFSZ, SIG_IGN);
+  for (int fd = 0; fd <= STDERR_FILENO; fd++)
+    if (fcntl(fd, F_GETFD) < 0) open("/dev/null", fd == STDOUT_FILENO ? O_RDONLY : O_RDWR);
   // Linux 5.11 has it in one call; before, what a parent may sensibly leave open.
   if (syscall(SYS_close_range, 3, ~0U, CLOSE_RANGE_CLOEXEC) < 0)
-    for (fd = 3; fd < 1024; fd++) fcntl(fd, F_SETFD, FD_CLOEXEC);
+    for (int fd = 3; fd < 1024; fd++) fcntl(fd, F_SETFD, FD_CLOEXEC);
+}
+
+/// Where log lines go. A terminal that is ready may still block a write, so it is opened anew, for
+/// us alone, as one that does not.
+static int open_log(void) {
+  if (!isatty(STDERR_FILENO)) return STDERR_FILENO;
+  int fd = open("/proc/self/fd/2", O_WRONLY | O_NONBLOCK | O_NOCTTY | O_CLOEXEC);
+  return fd < 0 ? STDERR_FILENO : fd;
 }
 
 void csys_write_log(const void *line, size_t size) {
-  static int stalled;
-  struct pollfd entry = {.fd = STDERR_FILENO, .events = POLLOUT};
+  static int fd = -1, stalled;
+  if (fd < 0) fd = open_log();
+  struct pollfd entry = {.fd = fd, .events = POLLOUT};
   stalled = csys_poll(&entry, 1, stalled ? 0 : 100) == 0;
-  if (!stalled) csys_write(STDERR_FILENO, line, size);
+  if (!stalled) csys_write(fd, line, size);
+}
+
+static int check_file(const char *path) {
+  struct stat status;
+  if (stat(path, &status) < 0) return -errno;
+  if (!S_ISREG(status.st_mode)) return -EACCES;
+  return csys_result(access(path, X_OK));
+}
+
+int csys_check_program(const char *name) {
+  if (!*name) return -ENOENT;
+  if (strchr(name, '/')) return check_file(name);
+  const char *place = getenv("PATH");
+  // The default of execvp(3).
+  if (!place) place = "/usr/local/bin:/bin:/usr/bin";
+  int error = -ENOENT;
+  for (;; place++) {
+    size_t length = strcspn(place, ":");
+    char path[PATH_MAX];
+    if (length + 1 + strlen(name) < sizeof path) {
+      memcpy(path, place, length);
+      path[length] = '/';
+      strcpy(path + length + (length > 0), name);
+      int result = check_file(path);
+      if (result == 0) return 0;
+      if (result == -EACCES) error = result;
+    }
+    place += length;
+    if (!*place) return error;
+  }
 }

@@ -8,7 +8,8 @@
 /// 3. The bytes parse into a well-formed knock.
 /// 4. Its time stamp is within the drift of our clock.
 /// 5. Its address is one that a host can have.
-/// 6. It was not accepted before, and there is room to remember it.
+/// 6. There is room in the queue.
+/// 7. It was not accepted before, and there is room to remember it.
 public struct Gate<Key: MAC & ~Copyable>: ~Copyable {
   private let key: Key
   /// The greatest difference between the sender's clock and ours: seconds, finite, over 0.
@@ -21,9 +22,13 @@ public struct Gate<Key: MAC & ~Copyable>: ~Copyable {
     self.replays = replays
   }
 
-  /// - Parameter now: our clock, in seconds since the Unix epoch.
+  /// - Parameters:
+  ///   - now: our clock, in seconds since the Unix epoch.
+  ///   - hasRoom: whether the knock can be queued.
   /// - Throws: the first reason for which the datagram is not to be acted on.
-  public mutating func admit(_ datagram: Span<UInt8>, now: Double) throws(Refusal) -> Knock {
+  public mutating func admit(
+    _ datagram: Span<UInt8>, now: Double, hasRoom: Bool
+  ) throws(Refusal) -> Knock {
     guard datagram.count == Packet.inetSize || datagram.count == Packet.inet6Size else {
       throw .wrongLength
     }
@@ -33,6 +38,7 @@ public struct Gate<Key: MAC & ~Copyable>: ~Copyable {
     // False for a NaN as well, from whichever side it comes.
     guard (knock.timeStamp - now).magnitude <= driftSeconds else { throw .stale }
     if let refusal = knock.address.refusal { throw refusal }
+    guard hasRoom else { throw .queueFull }
     try replays.remember(tag, timeStamp: knock.timeStamp, now: now, driftSeconds: driftSeconds)
     return knock
   }

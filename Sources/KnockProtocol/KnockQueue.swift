@@ -9,8 +9,6 @@ public struct KnockQueue: ~Copyable {
     self.knocks = knocks
   }
 
-  public var capacity: Int { knocks.count }
-
   public subscript(index: Int) -> Knock { knocks[(first + index) % knocks.count] }
 
   /// False if the queue is full; the knock is then not in it.

@@ -5,6 +5,7 @@ public enum Numbers {
   public static func integer(_ text: Span<UInt8>) -> Int64? {
     var digits = TextBuffer<20>()
     guard normalize(text, allowing: false, into: &digits) else { return nil }
+    guard digits.count < 20 else { return nil }  // It may have lost its end.
     return digits.withBytes { digits in
       var value: Int64 = 0
       for index in digits.indices where isDigit(digits[index]) {

@@ -11,16 +11,13 @@ public enum Refusal: UInt8, Error, Sendable {
   case unspecifiedAddress
   case multicastAddress
   case broadcastAddress
+  case queueFull
   case replayed
   case olderThanMemory
   case replayMemoryFull
-  case queueFull
 
   /// One number for each case, by raw value.
   public typealias Counters = InlineArray<14, UInt64>
-
-  /// Whether the sender has the key. What others send is only counted, never logged one by one.
-  public var isAuthentic: Bool { rawValue > Refusal.badMAC.rawValue }
 
   /// Whether a knock that was good is lost, and someone should do something about it.
   public var isFailure: Bool { self == .replayMemoryFull || self == .queueFull }

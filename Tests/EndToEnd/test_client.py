@@ -188,6 +188,21 @@ def test_an_address_that_is_not_numeric_is_exit_4_or_5(option, code, what, addre
     ]
 
 
+@pytest.mark.parametrize(
+    "address, reason",
+    [
+        ("0.0.0.0", "unspecified address"), ("::", "unspecified address"),
+        ("255.255.255.255", "broadcast address"), ("ff02::1", "multicast address"),
+    ],
+)  # fmt: skip
+def test_an_address_that_no_server_opens_for_is_exit_5(address, reason):
+    result = client("open", "127.0.0.1", "-S", address)
+    assert (result.code, result.stdout) == (5, "")
+    assert result.lines == [
+        f"pyknock client: signed address: no server opens for this: {reason}"
+    ]
+
+
 @pytest.mark.parametrize("host", ["missing.test", "x" * 300, "127.0.0.999", "two words"])
 def test_a_host_that_cannot_be_resolved_is_exit_3(network, host):
     result = client("open", host, network=network)

@@ -128,20 +128,42 @@ def test_a_program_with_a_path_that_is_missing_ends_the_server_at_start(key_file
     result = run([*program("server"), "-k", key_file, "--no-shell", "true", "/no/such/program $ip"])
     assert result.code == 1
     assert result.lines == [
-        "pyknock server: CLOSE_CMD: cannot run /no/such/program: No such file or directory"
+        "pyknock server: CLOSE_CMD: cannot run '/no/such/program': No such file or directory"
     ]
 
 
 def test_a_program_that_may_not_be_run_ends_the_server_at_start(key_file):
     result = run([*program("server"), "-k", key_file, "--no-shell", f"{key_file} $ip", "true"])
     assert result.code == 1
-    assert result.lines == [f"pyknock server: OPEN_CMD: cannot run {key_file}: Permission denied"]
+    assert result.lines == [f"pyknock server: OPEN_CMD: cannot run '{key_file}': Permission denied"]
 
 
-def test_a_program_that_is_not_in_path_is_logged_at_the_knock(server):
-    ours = server(
-        "-q", "--no-shell", on_open="no-such-program $ip", on_close="echo $cmd", wait=False
+@pytest.mark.parametrize(
+    "command, shown, error",
+    [
+        ("no-such-program $ip", "no-such-program", "No such file or directory"),
+        ("/tmp $ip", "/tmp", "Permission denied"),
+        ("'' $ip", "", "No such file or directory"),
+        ("'/x\ny'", r"/x\x0ay", "No such file or directory"),
+    ],
+)
+def test_what_is_no_program_ends_the_server_at_start(key_file, command, shown, error):
+    result = run([*program("server"), "-n", "-k", key_file, "--no-shell", command, ""])
+    assert (result.code, result.stdout) == (1, "")
+    assert result.lines == [f"pyknock server: OPEN_CMD: cannot run '{shown}': {error}"]
+
+
+def test_the_program_is_not_shown_where_it_may_be_the_key():
+    result = run([*program("server"), "--no-shell", "a long enough word", "true", "/no/such"])
+    assert result.code == 1
+    assert result.lines[-1] == (
+        "pyknock server: CLOSE_CMD: cannot run the value (not shown, it may be the key):"
+        " No such file or directory"
     )
+
+
+def test_a_program_that_is_known_only_at_the_knock_is_logged_there(server):
+    ours = server("-q", "--no-shell", on_open="no-$af $ip", on_close="echo $cmd", wait=False)
     ours.wait_until_bound()
     ours.knock()
     ours.log.wait_for(

@@ -248,6 +248,12 @@ def test_keygen_says_that_it_could_not_write():
     assert result.lines == ["pyknock keygen: standard output: No space left on device"]
 
 
+def test_keygen_without_a_standard_output_says_so():
+    result = run(["sh", "-c", '"$@" >&-', "sh", *program("keygen")])
+    assert result.code == 1
+    assert re.fullmatch(r"pyknock keygen: standard output: Bad file .*\n", result.stderr)
+
+
 def test_keygen_warns_on_a_terminal():
     ours, theirs = pty.openpty()
     result = run(program("keygen"), stdout=theirs)

@@ -4,6 +4,7 @@ import ctypes
 import errno
 import fcntl
 import os
+import resource
 import shutil
 import signal
 import socket
@@ -12,7 +13,7 @@ import time
 from pathlib import Path
 
 import pytest
-from knocking import CLOSE, KEY, PYKNOCK, client, libc, program, run, until
+from knocking import CLOSE, KEY, PYKNOCK, client, libc, packet, program, run, until
 
 
 @pytest.fixture
@@ -29,6 +30,19 @@ def gate(tmp_path):
     Gate.descriptor = os.open(Gate.path, os.O_RDWR)
     yield Gate()
     os.close(Gate.descriptor)
+
+
+def test_a_hangup_stops_the_server_unless_it_is_ignored(server):
+    for action in (signal.SIG_DFL, signal.SIG_IGN):
+        ours = server(preexec_fn=lambda: signal.signal(signal.SIGHUP, action))
+        ours.signal(signal.SIGHUP)
+        if action == signal.SIG_DFL:
+            assert ours.exit_code() == 0
+            ours.log.wait_for("^pyknock server: stopping on SIGHUP$")
+        else:
+            ours.knock()
+            ours.output.wait_for("open")
+            assert ours.stop() == 0
 
 
 STOPS = [(signal.SIGTERM, "SIGTERM"), (signal.SIGINT, "SIGINT")]
@@ -166,6 +180,15 @@ def test_an_address_of_another_machine_is_exit_1(key_file, address, shown):
     assert result.stderr.startswith(f"pyknock server: cannot bind to {shown}:60119: ")
 
 
+def test_the_default_address_takes_both_families_whatever_the_system_says(server, namespace):
+    script = "echo 1 > /proc/sys/net/ipv6/bindv6only"
+    assert run([*namespace.prefix, "sh", "-c", script]).code == 0
+    ours = server(network=namespace)
+    for host in ("127.0.0.1", "::1"):
+        ours.send(packet(), host=host)
+    ours.wait_for_counters(accepted=2)
+
+
 def without_ipv6():
     """Makes socket(AF_INET6) fail with EAFNOSUPPORT, by a seccomp filter, as without IPv6.
 
@@ -251,6 +274,35 @@ def test_a_server_whose_standard_error_nobody_reads_works(server, tmp_path, read
         os.close(ours_end)
 
 
+def test_a_terminal_that_nobody_reads_stops_neither_the_server_nor_its_end(server, tmp_path):
+    ours_end, theirs = os.openpty()
+    log = tmp_path / "log"
+    words = [KEY, f"echo $ip >> {log}", ""]
+    ours = server("-vv", words=words, wait=False, stderr=theirs)
+    ours.wait_until_bound()
+    for first in range(0, 400, 100):  # Far more lines than the terminal holds.
+        ours.send(*[packet(f"10.0.0.{number % 200 + 1}") for number in range(first, first + 100)])
+        until(lambda: log.exists() and len(log.read_text().split()) == first + 100, "commands run")
+    assert ours.stop() == 0
+    os.close(theirs)
+    os.close(ours_end)
+
+
+def test_a_log_file_at_its_limit_does_not_end_the_server(server, tmp_path):
+    def limit():
+        resource.setrlimit(resource.RLIMIT_FSIZE, (1024, 1024))
+
+    words = [KEY, f"echo $ip > {tmp_path}/$ip", ""]
+    with open(tmp_path / "log", "w") as log:
+        ours = server("-vv", words=words, wait=False, stderr=log, preexec_fn=limit)
+    ours.wait_until_bound()
+    for number in range(1, 31):
+        ours.knock(f"10.0.0.{number}")
+    until((tmp_path / "10.0.0.30").exists, "the last command runs")
+    assert (tmp_path / "log").stat().st_size == 1024
+    assert ours.stop() == 0
+
+
 @pytest.mark.parametrize(
     "arguments", [["client", "open", "127.0.0.1", "short"], ["keygen"]], ids=" ".join
 )
@@ -295,7 +347,7 @@ def test_without_a_shell_the_server_says_so_at_start(root_without_shell, key_fil
     result = run([*root_without_shell, *program("server"), "-k", key_file, "echo", "echo"])
     assert result.code == 1, result
     assert result.lines == [
-        "pyknock server: OPEN_CMD: cannot run /bin/sh: No such file or directory;"
+        "pyknock server: OPEN_CMD: cannot run '/bin/sh': No such file or directory;"
         " --no-shell runs the commands without it"
     ]
 
@@ -339,7 +391,7 @@ def test_check_is_good_beside_a_running_server(server, key_file):
         (
             ["--no-shell", "/no/such/program", "true"],
             1,
-            "OPEN_CMD: cannot run /no/such/program: No such file",
+            "OPEN_CMD: cannot run '/no/such/program': No such file",
         ),
         (["-b", "203.0.113.7", "true", "true"], 1, "cannot bind to 203.0.113.7:"),
         (["--no-shell", "true", "a '"], 2, "CLOSE_CMD: "),

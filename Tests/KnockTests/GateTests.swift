@@ -74,10 +74,10 @@ private func sign(_ message: [UInt8]) throws -> [UInt8] {
 
 /// What the gate says: a knock, or why not.
 private func admit(
-  _ datagram: [UInt8], at time: Double = now, _ gate: inout Gate<KeyedMAC>
+  _ datagram: [UInt8], at time: Double = now, hasRoom: Bool = true, _ gate: inout Gate<KeyedMAC>
 ) -> Result<Knock, Refusal> {
   do throws(Refusal) {
-    return .success(try gate.admit(datagram.span, now: time))
+    return .success(try gate.admit(datagram.span, now: time, hasRoom: hasRoom))
   } catch { return .failure(error) }
 }
 
@@ -251,6 +251,14 @@ private let documentation = Address.inet(0xC000_0201)  // 192.0.2.1
     let bad = try signed(address: [0, 0, 0, 0])
     for _ in 0..<3 { #expect(admit(bad, &gate) == .failure(.unspecifiedAddress)) }
     #expect((try? admit(signed(), &gate).get()) != nil)
+  }
+
+  @Test func `a knock that cannot be queued is not remembered`() throws {
+    var gate = try gate(capacity: 1)
+    let datagram = try signed()
+    for _ in 0..<3 { #expect(admit(datagram, hasRoom: false, &gate) == .failure(.queueFull)) }
+    #expect((try? admit(datagram, &gate).get()) != nil)
+    #expect(admit(datagram, &gate) == .failure(.replayed))
   }
 
   @Test func `a full memory refuses what is new and still knows what it holds`() throws {

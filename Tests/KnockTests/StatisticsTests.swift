@@ -8,7 +8,7 @@ import Testing
     var statistics = Statistics()
     let start: Int64 = 1_000_000
     func lines(_ count: Int, at time: Int64) -> Int {
-      (0..<count).count { _ in statistics.count(.replayed, now: time) }
+      (0..<count).count { _ in statistics.count(.replayed, isWanted: true, now: time) }
     }
     #expect(lines(1000, at: start) == 60)
     #expect(lines(1000, at: start + 999) == 0)
@@ -18,11 +18,23 @@ import Testing
     #expect(lines(1000, at: start + 10_000_000) == 60)
   }
 
+  @Test func `what nobody wants to read costs no line of what is wanted`() {
+    var statistics = Statistics()
+    for _ in 0..<1000 { #expect(!countUnwanted(&statistics)) }
+    let isLogged = statistics.count(.queueFull, isWanted: true, now: 5)
+    #expect(isLogged)
+    #expect(statistics.reportTime == nil)
+  }
+
+  private func countUnwanted(_ statistics: inout Statistics) -> Bool {
+    statistics.count(.replayed, isWanted: false, now: 5)
+  }
+
   @Test func `what is not authentic never gets a line but is due for a report`() {
     var statistics = Statistics()
     #expect(statistics.reportTime == nil)
     for refusal in [Refusal.wrongLength, .badMAC] {
-      let isLogged = statistics.count(refusal, now: 5)
+      let isLogged = statistics.count(refusal, isWanted: true, now: 5)
       #expect(!isLogged)
     }
     #expect(statistics.reportTime != nil)
@@ -32,10 +44,10 @@ import Testing
     var statistics = Statistics()
     var report = Report(program: "test")
     report.verbosity = .quiet
-    _ = statistics.count(.badMAC, now: 5)
+    _ = statistics.count(.badMAC, isWanted: true, now: 5)
     statistics.report(to: report, now: 5)
     #expect(statistics.reportTime == nil)
-    _ = statistics.count(.badMAC, now: 6)
+    _ = statistics.count(.badMAC, isWanted: true, now: 6)
     #expect(statistics.reportTime == 60_005)
     statistics.report(to: report, now: 60_004)
     #expect(statistics.reportTime == 60_005)

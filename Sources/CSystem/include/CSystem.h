@@ -52,14 +52,13 @@ static inline int csys_create(const char *path, mode_t mode) {
   return -error;
 }
 
-/// Writes a line to the standard error in one piece. Where its reader has stalled (a full pipe, say)
-/// the line is dropped after a tenth of a second, and further ones at once until there is room.
+/// Writes a line to the standard error in one piece, and never waits longer than a tenth of a second
+/// for it: where its reader has stalled (a full pipe, say) the line is dropped, and further ones at
+/// once until there is room.
 void csys_write_log(const void *line, size_t size);
 
-/// 0 where we may run the file.
-static inline int csys_check_executable(const char *path) {
-  return csys_result(access(path, X_OK));
-}
+/// 0 where a program can be run: a path, or a name to be looked for in PATH.
+int csys_check_program(const char *name);
 
 static inline int csys_read(int fd, void *buffer, size_t size) {
   ssize_t count;
@@ -87,17 +86,19 @@ static inline int csys_mode(int fd) {
 }
 
 /// Makes the process independent of who started it: /dev/null is opened on each of the descriptors
-/// 0 to 2 that is closed, so that no socket of ours is taken for the standard error; no command
-/// will have any other that we inherited; and a reader of our output that is gone is an error of
+/// 0 to 2 that is closed, so that no socket of ours is taken for the standard error (on 1 only to
+/// read, so that what is written to it is an error as before); no command will have any other that
+/// we inherited; and a reader of our output that is gone, or a file at its limit, is an error of
 /// write(2), not the end.
 void csys_start_process(void);
 
-/// Puts /dev/null in the place of the standard input.
-static inline int csys_close_standard_input(void) {
-  int fd = open("/dev/null", O_RDONLY);
+/// Puts /dev/null in the place of the standard input, and of a standard output that was closed.
+static inline int csys_detach_standard_streams(void) {
+  int fd = open("/dev/null", O_RDWR | O_CLOEXEC);
   if (fd < 0) return -errno;
-  int result = csys_result(dup2(fd, 0));
-  if (fd > 0) close(fd);
+  int result = csys_result(dup2(fd, STDIN_FILENO));
+  if ((fcntl(STDOUT_FILENO, F_GETFL) & O_ACCMODE) == O_RDONLY) dup2(fd, STDOUT_FILENO);
+  close(fd);
   return result;
 }
 
@@ -126,7 +127,7 @@ static inline int csys_poll(struct pollfd *descriptors, size_t count, int timeou
 
 // Signals
 
-/// Blocks TERM, INT, USR1 and CHLD, stores the mask as it was, and returns a
+/// Blocks TERM, INT, USR1, CHLD, and HUP unless it is ignored (nohup), stores the mask as it was, and returns a
 /// descriptor that reads as the blocked signals.
 static inline int csys_open_signals(sigset_t *old_mask) {
   sigset_t mask;
@@ -135,6 +136,9 @@ static inline int csys_open_signals(sigset_t *old_mask) {
   sigaddset(&mask, SIGINT);
   sigaddset(&mask, SIGUSR1);
   sigaddset(&mask, SIGCHLD);
+  struct sigaction hangup;
+  if (sigaction(SIGHUP, NULL, &hangup) == 0 && hangup.sa_handler != SIG_IGN)
+    sigaddset(&mask, SIGHUP);
   // Where a parent left CHLD ignored, the kernel would reap our children itself.
   signal(SIGCHLD, SIG_DFL);
   if (sigprocmask(SIG_BLOCK, &mask, old_mask) < 0) return -errno;
@@ -161,6 +165,7 @@ static inline int csys_spawn(char *const *arguments, char *const *environment,
   sigset_t defaults;
   sigemptyset(&defaults);
   sigaddset(&defaults, SIGPIPE);
+  sigaddset(&defaults, SIGXFSZ);
   posix_spawnattr_setflags(&attributes,
                            POSIX_SPAWN_SETPGROUP | POSIX_SPAWN_SETSIGMASK | POSIX_SPAWN_SETSIGDEF);
   posix_spawnattr_setpgroup(&attributes, 0);

@@ -93,6 +93,13 @@ enum ClientApplet: Applet {
         report.writeNotNumeric("signed address", text, mayQuote: mayQuote)
         return .badSignedAddress
       }
+      if let refusal = signed?.refusal {
+        var line = report.line()
+        line.append("signed address: no server opens for this: ")
+        line.append(refusal.reason)
+        report.write(line)
+        return .badSignedAddress
+      }
     }
     var source: SocketAddress?
     if let text = settings.sourceAddress {

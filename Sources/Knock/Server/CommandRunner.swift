@@ -82,8 +82,10 @@ import KnockProtocol
     return next
   }
 
-  /// - Returns: false if the queue is full.
-  mutating func enqueue(_ knock: Knock) -> Bool { queue.append(knock) }
+  /// Whether another knock may wait.
+  var hasRoom: Bool { queue.count < Self.queueCapacity }
+
+  mutating func enqueue(_ knock: Knock) { _ = queue.append(knock) }
 
   /// Starts what may start.
   mutating func startReady(now: Int64) {
@@ -141,17 +143,16 @@ import KnockProtocol
     while true {
       let process = csys_ended_child()
       guard process > 0 else { return }
-      for index in jobs.indices {
-        if let job = jobs[index], job.process == process {
-          // Before it is reaped, its number cannot belong to another group.
-          if job.phase != .running { kill(-process, SIGKILL) }
-          jobs[index] = nil
-          runningCount -= 1
-          finish(job, result: csys_reap(process))
-          return reapEnded()
-        }
+      var ended: Job?
+      for index in jobs.indices where jobs[index]?.process == process {
+        ended = jobs[index]
+        jobs[index] = nil
+        runningCount -= 1
       }
-      _ = csys_reap(process)
+      // Before it is reaped, its number cannot belong to another group.
+      if let ended, ended.phase != .running { kill(-process, SIGKILL) }
+      let result = csys_reap(process)
+      if let ended { finish(ended, result: result) }
     }
   }
 

@@ -52,21 +52,15 @@ struct CommandTemplate: ~Copyable {
     words.bytes.withElements(0..<words.count) { Template.longestExpansion($0) }
   }
 
-  /// The program, if it is one path whatever the knock.
-  func withFixedPath<Result>(_ body: (UnsafePointer<CChar>) -> Result) -> Result? {
-    guard let word = Self.word(at: 0, in: words) else { return nil }
-    let isPath = words.bytes.withElements(word) { word in
-      var hasSlash = false
-      for index in word.indices {
-        if word[index] == UInt8(ascii: "$") { return false }
-        hasSlash = hasSlash || word[index] == UInt8(ascii: "/")
-      }
-      return hasSlash
+  /// Calls `body` with the program, if it is the same whatever the knock.
+  func withFixedProgram<Result>(_ body: (Argument) -> Result) -> Result? {
+    guard let word = Self.word(at: 0, in: words), let start = unsafe words.bytes.baseAddress else {
+      return nil
     }
-    guard isPath, let start = unsafe words.bytes.baseAddress else { return nil }
-    return unsafe UnsafeRawPointer(start).withMemoryRebound(
+    for index in word where words.bytes[index] == UInt8(ascii: "$") { return nil }
+    return unsafe UnsafeMutableRawPointer(start).withMemoryRebound(
       to: CChar.self, capacity: word.count + 1
-    ) { unsafe body($0) }
+    ) { unsafe body(Argument($0)) }
   }
 
   /// Writes the words for a knock into `text`, each followed by a NUL byte, and lists them in

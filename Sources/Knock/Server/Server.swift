@@ -81,14 +81,14 @@ struct Server: ~Copyable {
       guard let length = try receive(into: &bytes, from: &source) else { return }
       let datagram = buffer.span.extracting(first: min(length, buffer.count))
       do throws(Refusal) {
-        let knock = try gate.admit(datagram, now: wallNow)
-        guard runner.enqueue(knock) else { throw .queueFull }
+        let knock = try gate.admit(datagram, now: wallNow, hasRoom: runner.hasRoom)
+        runner.enqueue(knock)
         accept(knock, from: source)
       } catch {
-        guard statistics.count(error, now: now), report.verbosity > .quiet || error.isFailure else {
-          continue
+        let isWanted = report.verbosity > .quiet || error.isFailure
+        if statistics.count(error, isWanted: isWanted, now: now) {
+          write(error, of: datagram, from: source, now: wallNow)
         }
-        write(error, of: datagram, from: source, now: wallNow)
       }
     }
   }
@@ -154,7 +154,7 @@ struct Server: ~Copyable {
     if report.verbosity > .quiet {
       var line = report.line()
       line.append("stopping on ")
-      line.append(signal == SIGTERM ? "SIGTERM" : "SIGINT")
+      line.append(signal == SIGTERM ? "SIGTERM" : signal == SIGINT ? "SIGINT" : "SIGHUP")
       report.write(line)
     }
     runner.stop(now: Clock.monotonicMilliseconds())

@@ -16,7 +16,7 @@ enum ServerApplet: Applet {
     fresh, and was not accepted before. In the commands $ip, $af and $cmd stand for the address,
     inet or inet6, and open or close; the environment has them as PYKNOCK_IP, PYKNOCK_AF and
     PYKNOCK_CMD. An empty command does nothing. The log goes to stderr; the signal USR1 adds
-    the counters to it, TERM and INT stop the server.
+    the counters to it, TERM, INT and HUP stop the server.
 
     """
   }
@@ -67,7 +67,7 @@ enum ServerApplet: Applet {
       return printToStandardOutput(program: program) { $0.append("configuration OK\n") }
     }
 
-    let inputError = csys_close_standard_input()
+    let inputError = csys_detach_standard_streams()
     guard inputError >= 0 else {
       report.write("/dev/null", SystemError(number: -inputError))
       return .failure
@@ -101,19 +101,17 @@ enum ServerApplet: Applet {
     }
   }
 
-  /// Checks at start, not at the first knock, that a program with a fixed path can be run.
+  /// Checks at start, not at the first knock, that a program can be run.
   private static func canRun(
     _ command: borrowing CommandTemplate, _ name: StaticString, _ report: Report, mayQuote: Bool
   ) -> Bool {
-    let error = unsafe command.withFixedPath { path in unsafe csys_check_executable(path) }
+    let error = command.withFixedProgram { unsafe csys_check_program($0.pointer) }
     guard let error, error < 0 else { return true }
     var line = report.line()
     line.append(name)
     line.append(": cannot run ")
-    if mayQuote || command.usesShell {
-      _ = unsafe command.withFixedPath { path in unsafe line.append(cString: path) }
-    } else {
-      line.append("the program (not shown, it may be the key)")
+    _ = command.withFixedProgram {
+      line.append(quoted: $0, if: mayQuote || command.usesShell)
     }
     line.append(": ")
     line.append(SystemError(number: -error))

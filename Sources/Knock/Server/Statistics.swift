@@ -24,13 +24,15 @@ struct Statistics {
 
   mutating func countAccepted() { accepted += 1 }
 
+  /// - Parameter isWanted: whether the user wants a line for it, if it is authentic.
   /// - Returns: whether the refusal gets a line of its own.
-  mutating func count(_ refusal: Refusal, now: Int64) -> Bool {
+  mutating func count(_ refusal: Refusal, isWanted: Bool, now: Int64) -> Bool {
     refused[Int(refusal.rawValue)] += 1
     switch refusal {
     case .wrongLength: unreportedLengths += 1
     case .badMAC: unreportedMACs += 1
     default:
+      guard isWanted else { return false }
       if budgetTime == .min { budgetTime = now }
       let earned = (now - budgetTime) / Self.budgetInterval
       budget = min(budget + earned, Self.budgetLimit)
@@ -53,17 +55,19 @@ struct Statistics {
   /// Writes what was only counted since the last time, at most once a minute.
   mutating func report(to report: Report, now: Int64) {
     guard let reportTime, reportTime <= now else { return }
-    if report.verbosity > .quiet {
+    if report.verbosity > .quiet, unreportedLengths + unreportedMACs > 0 {
       var line = report.line()
       line.append("unauthenticated datagrams: ")
       line.append(unreportedLengths)
       line.append(" of wrong length, ")
       line.append(unreportedMACs)
       line.append(" with a bad MAC")
-      if unreportedRefusals > 0 {
-        line.append("; refusals not logged: ")
-        line.append(unreportedRefusals)
-      }
+      report.write(line)
+    }
+    if unreportedRefusals > 0 {
+      var line = report.line()
+      line.append("refusals not logged: ")
+      line.append(unreportedRefusals)
       report.write(line)
     }
     unreportedLengths = 0

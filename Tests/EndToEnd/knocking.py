@@ -212,15 +212,17 @@ class KnockServer(Process):
         self.port, self.key, self.network = port, key, network
         super().__init__([*network.prefix, *prefix, *words], **options)
 
-    def wait_until_bound(self):
-        def is_bound():
-            assert self.popen.poll() is None, f"ended with {self.popen.returncode}"
-            tables = [
-                Path(f"/proc/{self.pid}/net/{table}").read_text() for table in ("udp", "udp6")
-            ]
-            return f":{self.port:04X} " in "".join(tables)
+    def wait_until_ready(self):
+        """Waits until the port is bound and the server sleeps: it waits for a datagram."""
 
-        until(is_bound, "the server has its port")
+        def is_ready():
+            assert self.popen.poll() is None, f"ended with {self.popen.returncode}"
+            folder = Path(f"/proc/{self.pid}")
+            tables = [(folder / "net" / table).read_text() for table in ("udp", "udp6")]
+            state = (folder / "stat").read_text().rpartition(")")[2].split()[0]
+            return f":{self.port:04X} " in "".join(tables) and state == "S"
+
+        until(is_ready, "the server is ready")
 
     def send(self, *datagrams, host="127.0.0.1"):
         family = socket.AF_INET6 if ":" in host else socket.AF_INET
@@ -301,7 +303,7 @@ class OriginalServer(KnockServer):
         port = HOST.free_port()
         words = [ORIGINAL / "pyknock-server", f"-p{port}", *options, key, command, command]
         super().__init__(words, port, key=key, env={**os.environ, "LC_ALL": "C.UTF-8"})
-        self.wait_until_bound()
+        self.wait_until_ready()
 
 
 class Result:

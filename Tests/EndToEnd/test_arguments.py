@@ -283,7 +283,7 @@ def test_server_refuses_what_the_original_should_not_take(namespace, line):
 @pytest.mark.parametrize("line", ["-q psk O C", "psk O C -vv", "-vk - O C", "--key-file=- O -v C"])
 def test_flags_stand_in_clusters_and_anywhere(server, line):
     ours = server(words=words_of(line), stdin=b"psk\n", wait=False, key="psk")
-    ours.wait_until_bound()
+    ours.wait_until_ready()
     ours.knock()
     ours.output.wait_for("open 192.0.2.1")
 

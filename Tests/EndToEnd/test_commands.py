@@ -164,7 +164,7 @@ def test_the_program_is_not_shown_where_it_may_be_the_key():
 
 def test_a_program_that_is_known_only_at_the_knock_is_logged_there(server):
     ours = server("-q", "--no-shell", on_open="no-$af $ip", on_close="echo $cmd", wait=False)
-    ours.wait_until_bound()
+    ours.wait_until_ready()
     ours.knock()
     ours.log.wait_for(
         r"^pyknock server: command not started: open 192\.0\.2\.1: No such file or directory$"
@@ -192,7 +192,7 @@ def test_an_empty_command_does_nothing(server, shell):
 )
 def test_a_command_that_fails_is_logged_with_its_knock(server, command, end):
     ours = server("-q", on_open=command, wait=False)
-    ours.wait_until_bound()
+    ours.wait_until_ready()
     ours.knock("2001:db8::7")
     ours.log.wait_for(f"^pyknock server: command ended: open 2001:db8::7: {end}$")
     assert ours.wait_for_counters(failed=1)["succeeded"] == 0
@@ -354,7 +354,7 @@ def test_jobs_are_no_more_than_asked_for(server, gates):
 def test_a_full_queue_refuses_the_newest_and_says_so(server, gates):
     first, last = gates.make(2)
     ours = server("-q", on_open=gates.command, on_close="echo $ip", wait=False)
-    ours.wait_until_bound()
+    ours.wait_until_ready()
     ours.knock(first)
     ours.output.wait_for("start")
     addresses = [f"10.0.{number // 256}.{number % 256}" for number in range(1024)]

@@ -88,7 +88,7 @@ def test_each_level_shows_what_it_should(server, level):
     options = [] if level == "default" else level.split()
     command = "case $ip in *.3) exit 1;; esac"
     ours = server(*options, on_open=command, on_close="", wait=False, key="short")
-    ours.wait_until_bound()
+    ours.wait_until_ready()
     ours.knock("192.0.2.1")
     ours.knock("192.0.2.2", age=99)
     ours.knock("192.0.2.3")

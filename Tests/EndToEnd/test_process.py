@@ -232,7 +232,7 @@ def test_a_kernel_without_ipv6_cannot_bind_to_an_ipv6_address(key_file):
 
 
 def check_that_it_runs_commands(ours, folder):
-    ours.wait_until_bound()
+    ours.wait_until_ready()
     for number in range(1, 6):
         ours.knock(f"192.0.2.{number}")
     log = folder / "log"
@@ -279,7 +279,7 @@ def test_a_terminal_that_nobody_reads_stops_neither_the_server_nor_its_end(serve
     log = tmp_path / "log"
     words = [KEY, f"echo $ip >> {log}", ""]
     ours = server("-vv", words=words, wait=False, stderr=theirs)
-    ours.wait_until_bound()
+    ours.wait_until_ready()
     for first in range(0, 400, 100):  # Far more lines than the terminal holds.
         ours.send(*[packet(f"10.0.0.{number % 200 + 1}") for number in range(first, first + 100)])
         until(lambda: log.exists() and len(log.read_text().split()) == first + 100, "commands run")
@@ -295,7 +295,7 @@ def test_a_log_file_at_its_limit_does_not_end_the_server(server, tmp_path):
     words = [KEY, f"echo $ip > {tmp_path}/$ip", ""]
     with open(tmp_path / "log", "w") as log:
         ours = server("-vv", words=words, wait=False, stderr=log, preexec_fn=limit)
-    ours.wait_until_bound()
+    ours.wait_until_ready()
     for number in range(1, 31):
         ours.knock(f"10.0.0.{number}")
     until((tmp_path / "10.0.0.30").exists, "the last command runs")

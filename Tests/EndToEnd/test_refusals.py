@@ -173,7 +173,7 @@ def test_a_burst_of_replays_does_not_fill_the_log(server):
 
 def test_a_full_replay_memory_refuses_what_is_new(server):
     ours = server("-q", on_open="", wait=False)
-    ours.wait_until_bound()
+    ours.wait_until_ready()
     now = time.time()
     first = packet(time_stamp=now)
     ours.send(first)

@@ -62,18 +62,18 @@ enum ServerApplet: Applet {
       canRun(close, "CLOSE_CMD", report, mayQuote: mayQuote)
     else { return .failure }
 
-    guard let socket = bind(settings, report) else { return .failure }
-    if settings.onlyChecks {
-      return printToStandardOutput(program: program) { $0.append("configuration OK\n") }
-    }
-
-    let inputError = csys_detach_standard_streams()
-    guard inputError >= 0 else {
-      report.write("/dev/null", SystemError(number: -inputError))
-      return .failure
-    }
     do throws(SystemError) {
+      // Before the socket, so that whoever sees its port may send a signal.
       let signals = try Signals()
+      guard let socket = bind(settings, report) else { return .failure }
+      if settings.onlyChecks {
+        return printToStandardOutput(program: program) { $0.append("configuration OK\n") }
+      }
+      let inputError = csys_detach_standard_streams()
+      guard inputError >= 0 else {
+        report.write("/dev/null", SystemError(number: -inputError))
+        return .failure
+      }
       guard
         let runner = CommandRunner(
           open: open, close: close, settings: settings, signalMask: signals.oldMask,

@@ -141,7 +141,7 @@ def test_a_command_for_a_shell_is_an_error_at_start(container):
     assert podman("wait", name).stdout.strip() == "1"
     last = podman("logs", name).stdout.splitlines()[-1]
     assert last == (
-        "pyknock server: OPEN_CMD: cannot run /bin/sh: No such file or directory;"
+        "pyknock server: OPEN_CMD: cannot run '/bin/sh': No such file or directory;"
         " --no-shell runs the commands without it"
     )
 

@@ -134,7 +134,7 @@ struct ArgumentReader<Option: OptionTable> {
 
   private mutating func long(_ argument: Argument) -> Token<Option> {
     let (match, equalSign) = argument.withBytes { text in
-      (Self.named(text), Self.nameEnd(text))
+      (Self.named(text), nameEnd(text))
     }
     switch match {
     case .none: return .misuse(.unknownOption(argument))
@@ -194,10 +194,12 @@ struct ArgumentReader<Option: OptionTable> {
     return match
   }
 
-  private static func nameEnd(_ text: Span<UInt8>) -> Int {
-    for index in text.indices where text[index] == UInt8(ascii: "=") { return index }
-    return text.count
-  }
+}
+
+/// Where the name of `--name=value` ends: at the first `=`, or with the text.
+private func nameEnd(_ text: Span<UInt8>) -> Int {
+  for index in text.indices where text[index] == UInt8(ascii: "=") { return index }
+  return text.count
 }
 
 /// A mistake in a command line.
@@ -284,11 +286,7 @@ extension TextSink where Self: ~Copyable {
 
   /// The name of `--name=value` between quotes.
   fileprivate mutating func append(quotedNameOf argument: Argument) {
-    argument.withBytes { bytes in
-      var end = 0
-      while end < bytes.count, bytes[end] != UInt8(ascii: "=") { end += 1 }
-      append(quoted: bytes.extracting(first: end))
-    }
+    argument.withBytes { append(quoted: $0.extracting(first: nameEnd($0))) }
   }
 
   /// `-p/--port`.

@@ -29,9 +29,7 @@ public struct Gate<Key: MAC & ~Copyable>: ~Copyable {
   public mutating func admit(
     _ datagram: Span<UInt8>, now: Double, hasRoom: Bool
   ) throws(Refusal) -> Knock {
-    guard datagram.count == Packet.inetSize || datagram.count == Packet.inet6Size else {
-      throw .wrongLength
-    }
+    guard Packet.isSize(datagram.count) else { throw .wrongLength }
     let tag = datagram.extracting(first: Packet.macSize)
     guard key.verify(tag, of: datagram.extracting(Packet.macSize...)) else { throw .badMAC }
     let knock = try Knock(parsing: datagram)

@@ -9,9 +9,9 @@
 ///
 /// Source: `HDR_FMT` of the Python original, pyknock 0.4.3.
 public enum Packet {
-  public static let macSize = 32
-  public static let inetSize = 49
-  public static let inet6Size = 61
+  static let macSize = 32
+  static let inetSize = 49
+  static let inet6Size = 61
   static let commandOffset = 32
   static let timeOffset = 33
   static let familyOffset = 41
@@ -20,6 +20,9 @@ public enum Packet {
   /// What Linux calls AF_INET and AF_INET6, which is what we send on every system.
   static let inet: UInt32 = 2
   static let inet6: UInt32 = 10
+
+  /// Whether a datagram of this length (bytes) can be one of ours.
+  static func isSize(_ count: Int) -> Bool { count == inetSize || count == inet6Size }
 
   /// The command, time stamp (seconds) and family of a datagram whose length has been checked.
   /// They are for a log line only: nothing says that they are in range.
@@ -77,9 +80,7 @@ public struct Knock: Equatable, BitwiseCopyable, Sendable {
   /// - Throws: `wrongLength`, `unknownCommand`, `unknownFamily`, `familyLengthMismatch`,
   ///   `timeNotFinite`.
   public init(parsing datagram: Span<UInt8>) throws(Refusal) {
-    guard datagram.count == Packet.inetSize || datagram.count == Packet.inet6Size else {
-      throw .wrongLength
-    }
+    guard Packet.isSize(datagram.count) else { throw .wrongLength }
     let fields = Packet.fields(of: datagram)
     guard let command = Command(rawValue: fields.command) else { throw .unknownCommand }
     guard let length = Packet.addressLength(ofFamily: fields.family) else { throw .unknownFamily }

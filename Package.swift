@@ -15,11 +15,13 @@ let package = Package(
     .target(name: "CSystem"),
     .target(name: "CSodium", linkerSettings: [.linkedLibrary("sodium")]),
     .target(name: "KnockProtocol", swiftSettings: settings),
+    .target(name: "Netfilter", dependencies: ["KnockProtocol"], swiftSettings: settings),
     .target(
-      name: "Knock", dependencies: ["CSystem", "CSodium", "KnockProtocol"],
+      name: "Knock", dependencies: ["CSystem", "CSodium", "KnockProtocol", "Netfilter"],
       swiftSettings: settings),
     .executableTarget(name: "pyknock", dependencies: ["Knock"]),
     .testTarget(name: "KnockProtocolTests", dependencies: ["KnockProtocol"]),
+    .testTarget(name: "NetfilterTests", dependencies: ["Netfilter", "KnockProtocol"]),
     .testTarget(name: "KnockTests", dependencies: ["Knock", "KnockProtocol"]),
   ]
 )

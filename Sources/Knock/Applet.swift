@@ -18,6 +18,12 @@ protocol AppletSettings {
   var keyFile: Argument? { get }
   /// Takes an option but help and version.
   mutating func apply(_ option: Option, _ value: Argument?) throws(Misuse)
+  /// Checks what the options mean together.
+  func validate() throws(Misuse)
+}
+
+extension AppletSettings {
+  func validate() throws(Misuse) {}
 }
 
 /// A program in this one: what its command line looks like, and its work.
@@ -31,10 +37,12 @@ protocol Applet {
   static var description: StaticString { get }
   /// The names of the operands, the key's among them unless `-k` gives it.
   static func operandNames(withKey: Bool) -> StaticString
-  /// How many operands there are but for the key, at most 2.
-  static var operandCount: Int { get }
+  /// How many operands there are but for the key, at most 2, where so many are `given`.
+  static func operandCount(_ settings: Settings, given: Int) -> Int
   /// Where the key stands among the operands; nil for an applet without one.
   static var keyOperand: Int? { get }
+  /// Prints what an option asks for in the place of the work, if one does.
+  static func printInstead(_ settings: Settings) -> ExitCode?
   /// Does the work. `operands` holds as many as it must; `key` is nil only without `keyOperand`.
   static func run(_ settings: Settings, _ operands: Operands, key: KeySource?) -> ExitCode
 }
@@ -62,6 +70,8 @@ struct Operands {
 }
 
 extension Applet {
+  static func printInstead(_ settings: Settings) -> ExitCode? { nil }
+
   /// Reads the command line, and does what it says.
   static func start(_ arguments: ArgumentList) -> ExitCode {
     var settings = Settings()
@@ -81,9 +91,14 @@ extension Applet {
       }
     }
 
+    do throws(Misuse) {
+      try settings.validate()
+    } catch { misuse = misuse ?? error }
     let keyOperand = settings.keyFile == nil ? keyOperand : nil
-    let needed = operandCount + (keyOperand == nil ? 0 : 1)
+    let keyCount = keyOperand == nil ? 0 : 1
+    let needed = operandCount(settings, given: operands.count - keyCount) + keyCount
     if let misuse { return fail(misuse, mayQuote: keyOperand == nil) }
+    if let printed = printInstead(settings) { return printed }
     guard operands.count == needed else {
       let names = operandNames(withKey: keyOperand != nil)
       return fail(

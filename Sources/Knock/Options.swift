@@ -210,6 +210,8 @@ enum Misuse: Error {
   case unexpectedValue(OptionSpec)
   /// `accepted` goes on after "is not", or "the value is not".
   case badValue(OptionSpec, Argument, accepted: StaticString)
+  /// What is wrong, behind the option's name.
+  case unsuitable(OptionSpec, StaticString)
   /// Of an operand that is not the key, by name.
   case badOperand(StaticString, Argument, accepted: StaticString)
   case operandCount(needed: Int, names: StaticString, given: Int)
@@ -249,6 +251,9 @@ enum Misuse: Error {
       line.append(quoted: value, if: mayQuote)
       line.append(" is not ")
       line.append(accepted)
+    case .unsuitable(let spec, let reason):
+      line.append(spec)
+      line.append(reason)
     case .badOperand(let name, let value, let accepted):
       line.append(name)
       line.append(": ")

@@ -24,11 +24,10 @@ public enum Address: Equatable, BitwiseCopyable, Sendable {
     }
   }
 
-  /// What the templates call `$af`.
-  public var familyName: StaticString {
+  public var family: AddressFamily {
     switch self {
-    case .inet: "inet"
-    case .inet6: "inet6"
+    case .inet: .inet
+    case .inet6: .inet6
     }
   }
 
@@ -59,6 +58,32 @@ public enum Address: Equatable, BitwiseCopyable, Sendable {
     case .inet6(let high, let low): high == 0 && low == 1 || high >> 54 == 0x3FA
     }
   }
+}
+
+/// IPv4 or IPv6.
+public enum AddressFamily: BitwiseCopyable, Sendable {
+  case inet, inet6
+
+  /// What the templates call `$af`.
+  public var name: StaticString {
+    switch self {
+    case .inet: "inet"
+    case .inet6: "inet6"
+    }
+  }
+}
+
+/// Some of the families.
+public struct AddressFamilies: Sendable {
+  private let hasInet: Bool
+  private let hasInet6: Bool
+
+  public init(where isMember: (AddressFamily) -> Bool) {
+    hasInet = isMember(.inet)
+    hasInet6 = isMember(.inet6)
+  }
+
+  func contains(_ family: AddressFamily) -> Bool { family == .inet ? hasInet : hasInet6 }
 }
 
 extension TextSink where Self: ~Copyable {
@@ -105,14 +130,14 @@ extension TextSink where Self: ~Copyable {
 
 extension Span<UInt8> {
   /// Up to 8 bytes as one number, the first the most significant.
-  func bigEndian(at start: Int, count: Int) -> UInt64 {
+  public func bigEndian(at start: Int, count: Int) -> UInt64 {
     var number: UInt64 = 0
     for index in start..<start + count { number = number << 8 | UInt64(self[index]) }
     return number
   }
 
   /// Up to 8 bytes as one number, the first the least significant.
-  func littleEndian(at start: Int, count: Int) -> UInt64 {
+  public func littleEndian(at start: Int, count: Int) -> UInt64 {
     var number: UInt64 = 0
     for index in (start..<start + count).reversed() { number = number << 8 | UInt64(self[index]) }
     return number

@@ -7,18 +7,24 @@
 /// 2. The MAC over the raw bytes is right.
 /// 3. The bytes parse into a well-formed knock.
 /// 4. Its time stamp is within the drift of our clock.
-/// 5. Its address is one that a host can have.
+/// 5. Its address is one that a host can have, of a family that there is a set for.
 /// 6. There is room in the queue.
 /// 7. It was not accepted before, and there is room to remember it.
 public struct Gate<Key: MAC & ~Copyable>: ~Copyable {
   private let key: Key
   /// The greatest difference between the sender's clock and ours: seconds, finite, over 0.
   public let driftSeconds: Double
+  private let families: AddressFamilies
   private var replays: ReplayMemory
 
-  public init(key: consuming Key, driftSeconds: Double, replays: consuming ReplayMemory) {
+  /// - Parameter families: those that can be acted on.
+  public init(
+    key: consuming Key, driftSeconds: Double, families: AddressFamilies,
+    replays: consuming ReplayMemory
+  ) {
     self.key = key
     self.driftSeconds = driftSeconds
+    self.families = families
     self.replays = replays
   }
 
@@ -36,6 +42,7 @@ public struct Gate<Key: MAC & ~Copyable>: ~Copyable {
     // False for a NaN as well, from whichever side it comes.
     guard (knock.timeStamp - now).magnitude <= driftSeconds else { throw .stale }
     if let refusal = knock.address.refusal { throw refusal }
+    guard families.contains(knock.address.family) else { throw .noSetForFamily }
     guard hasRoom else { throw .queueFull }
     try replays.remember(tag, timeStamp: knock.timeStamp, now: now, driftSeconds: driftSeconds)
     return knock

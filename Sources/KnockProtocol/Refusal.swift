@@ -11,13 +11,14 @@ public enum Refusal: UInt8, Error, Sendable {
   case unspecifiedAddress
   case multicastAddress
   case broadcastAddress
+  case noSetForFamily
   case queueFull
   case replayed
   case olderThanMemory
   case replayMemoryFull
 
   /// One number for each case, by raw value.
-  public typealias Counters = InlineArray<14, UInt64>
+  public typealias Counters = InlineArray<15, UInt64>
 
   /// Whether a knock that was good is lost, and someone should do something about it.
   public var isFailure: Bool { self == .replayMemoryFull || self == .queueFull }
@@ -35,6 +36,7 @@ public enum Refusal: UInt8, Error, Sendable {
     case .unspecifiedAddress: "unspecified address"
     case .multicastAddress: "multicast address"
     case .broadcastAddress: "broadcast address"
+    case .noSetForFamily: "no set for its address family"
     case .replayed: "replay of an accepted datagram"
     case .olderThanMemory: "older than the replay memory reaches (did the clock go back?)"
     case .replayMemoryFull: "replay memory full"
@@ -55,6 +57,7 @@ public enum Refusal: UInt8, Error, Sendable {
     case .unspecifiedAddress: "unspecified-address"
     case .multicastAddress: "multicast-address"
     case .broadcastAddress: "broadcast-address"
+    case .noSetForFamily: "no-set-for-family"
     case .replayed: "replayed"
     case .olderThanMemory: "older-than-memory"
     case .replayMemoryFull: "replay-memory-full"

@@ -23,11 +23,11 @@
     }
   }
 
-  public func withElements<Result: ~Copyable>(
-    _ range: Range<Int>, _ body: (Span<Element>) -> Result
-  ) -> Result {
+  public func withElements<Result: ~Copyable, Failure: Error>(
+    _ range: Range<Int>, _ body: (Span<Element>) throws(Failure) -> Result
+  ) throws(Failure) -> Result {
     precondition(range.lowerBound >= 0 && range.upperBound <= count)
-    return unsafe body(UnsafeBufferPointer(rebasing: elements[range]).span)
+    return try unsafe body(UnsafeBufferPointer(rebasing: elements[range]).span)
   }
 
   /// The elements themselves, for a system call. The pointer is valid as long as the value is.

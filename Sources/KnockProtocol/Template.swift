@@ -66,7 +66,7 @@ public enum Template {
     if name.equals("ip") {
       sink.append(knock.address)
     } else if name.equals("af") {
-      sink.append(knock.address.familyName)
+      sink.append(knock.address.family.name)
     } else if name.equals("cmd") {
       sink.append(knock.command.name)
     } else {

@@ -240,12 +240,12 @@ static inline int csys_send(int fd, const void *bytes, size_t size) {
 }
 
 /// The next datagram's whole length, of which at most `size` bytes are stored; -EAGAIN where none
-/// is waiting.
+/// is waiting. Its sender's address is stored, unless `source` is NULL.
 static inline int csys_receive(int fd, void *buffer, size_t size, struct sockaddr_storage *source) {
   socklen_t source_size = sizeof *source;
   ssize_t count;
   do count = recvfrom(fd, buffer, size, MSG_DONTWAIT | MSG_TRUNC, (struct sockaddr *)source,
-                      &source_size);
+                      source ? &source_size : NULL);
   while (count < 0 && errno == EINTR);
   return csys_result(count);
 }
@@ -296,3 +296,7 @@ static inline socklen_t csys_any_address(int family, uint16_t port,
   ((struct sockaddr_in6 *)address)->sin6_port = htons(port);
   return sizeof(struct sockaddr_in6);
 }
+
+/// A socket to the netfilter part of the kernel that hears nobody else. It tells of an error without
+/// repeating the request. Source: netlink(7).
+int csys_netfilter_socket(void);

@@ -69,7 +69,7 @@ enum ClientApplet: Applet {
   static func operandNames(withKey: Bool) -> StaticString {
     withKey ? "open|close HOST PSK" : "open|close HOST"
   }
-  static var operandCount: Int { 2 }
+  static func operandCount(_ settings: Settings, given: Int) -> Int { 2 }
   static var keyOperand: Int? { 2 }
 
   static func run(_ settings: ClientSettings, _ operands: Operands, key: KeySource?) -> ExitCode {

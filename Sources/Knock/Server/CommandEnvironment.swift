@@ -32,7 +32,7 @@ struct CommandEnvironment: ~Copyable {
     text.append(knock.address)
     text.append(byte: 0)
     begin("PYKNOCK_AF=")
-    text.append(knock.address.familyName)
+    text.append(knock.address.family.name)
     text.append(byte: 0)
     begin("PYKNOCK_CMD=")
     text.append(knock.command.name)

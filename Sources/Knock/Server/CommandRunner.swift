@@ -85,7 +85,10 @@ import KnockProtocol
   /// Whether another knock may wait.
   var hasRoom: Bool { queue.count < Self.queueCapacity }
 
-  mutating func enqueue(_ knock: Knock) { _ = queue.append(knock) }
+  /// Takes a knock, where there is any command.
+  mutating func enqueue(_ knock: Knock) {
+    if openCommand.wordCount + closeCommand.wordCount > 0 { _ = queue.append(knock) }
+  }
 
   /// Starts what may start.
   mutating func startReady(now: Int64) {

@@ -13,18 +13,20 @@ struct Server: ~Copyable {
   private let signals: Signals
   private let socket: UDPSocket
   private var gate: Gate<KeyedMAC>
+  private var firewall: Firewall?
   private var runner: CommandRunner
   private var statistics = Statistics()
   private var isStopping = false
 
   init(
     report: Report, signals: consuming Signals, socket: consuming UDPSocket,
-    gate: consuming Gate<KeyedMAC>, runner: consuming CommandRunner
+    gate: consuming Gate<KeyedMAC>, firewall: consuming Firewall?, runner: consuming CommandRunner
   ) {
     self.report = report
     self.signals = signals
     self.socket = socket
     self.gate = gate
+    self.firewall = firewall
     self.runner = runner
   }
 
@@ -82,8 +84,9 @@ struct Server: ~Copyable {
       let datagram = buffer.span.extracting(first: min(length, buffer.count))
       do throws(Refusal) {
         let knock = try gate.admit(datagram, now: wallNow, hasRoom: runner.hasRoom)
-        runner.enqueue(knock)
         accept(knock, from: source)
+        changeSet(for: knock)
+        runner.enqueue(knock)
       } catch {
         let isWanted = report.verbosity > .quiet || error.isFailure
         if statistics.count(error, isWanted: isWanted, now: now) {
@@ -113,6 +116,27 @@ struct Server: ~Copyable {
     line.append(knock)
     line.append(" from ")
     line.append(source)
+    report.write(line)
+  }
+
+  /// Does what it can: where the set cannot be changed, the command still runs.
+  private mutating func changeSet(for knock: Knock) {
+    var failure: Firewall.Failure?
+    do throws(Firewall.Failure) {
+      guard try firewall?.apply(knock) != nil else { return }
+      statistics.countSetChange(isDone: true)
+    } catch {
+      statistics.countSetChange(isDone: false)
+      failure = error
+    }
+    guard failure != nil || report.verbosity >= .verbose else { return }
+    var line = report.line()
+    line.append(failure == nil ? "set changed: " : "set not changed: ")
+    line.append(knock)
+    if let failure {
+      line.append(": ")
+      firewall?.settings.describe(failure, knock.address.family, to: &line, mayName: true)
+    }
     report.write(line)
   }
 

@@ -9,11 +9,12 @@ enum ServerApplet: Applet {
   private static let replayCapacity = 4096
 
   static var program: StaticString { "pyknock server" }
-  static var synopsis: StaticString { "[OPTION]... (PSK | -k FILE) OPEN_CMD CLOSE_CMD" }
+  static var synopsis: StaticString { "[OPTION]... (PSK | -k FILE) [OPEN_CMD CLOSE_CMD]" }
   static var description: StaticString {
     """
-    Waits for knocks, and runs OPEN_CMD or CLOSE_CMD for each that is signed with the key, is
-    fresh, and was not accepted before. In the commands $ip, $af and $cmd stand for the address,
+    Waits for knocks, and acts on each that is signed with the key, is fresh, and was not accepted
+    before. It changes a set of the kernel's firewall (--nft, --ipset), or runs OPEN_CMD or
+    CLOSE_CMD, or both in this order. In the commands $ip, $af and $cmd stand for the address,
     inet or inet6, and open or close; the environment has them as PYKNOCK_IP, PYKNOCK_AF and
     PYKNOCK_CMD. An empty command does nothing. The log goes to stderr; the signal USR1 adds
     the counters to it, TERM, INT and HUP stop the server.
@@ -23,11 +24,20 @@ enum ServerApplet: Applet {
   static func operandNames(withKey: Bool) -> StaticString {
     withKey ? "PSK OPEN_CMD CLOSE_CMD" : "OPEN_CMD CLOSE_CMD"
   }
-  static var operandCount: Int { 2 }
+  /// With sets, the commands may be left out.
+  static func operandCount(_ settings: ServerSettings, given: Int) -> Int {
+    settings.firewall.sets != nil && given <= 0 ? 0 : 2
+  }
   static var keyOperand: Int? { 0 }
 
+  static func printInstead(_ settings: ServerSettings) -> ExitCode? {
+    settings.example.map { example in
+      printToStandardOutput(program: program) { example.write(port: settings.port, to: &$0) }
+    }
+  }
+
   static func run(_ settings: ServerSettings, _ operands: Operands, key: KeySource?) -> ExitCode {
-    guard let openText = operands[0], let closeText = operands[1], let key else { return .misuse }
+    guard let key else { return .misuse }
     var report = Report(program: program)
     report.verbosity = settings.verbosity
 
@@ -40,6 +50,7 @@ enum ServerApplet: Applet {
       else { throw .noMemory }
       gate = Gate(
         key: mac, driftSeconds: settings.driftSeconds,
+        families: AddressFamilies { settings.firewall.covers($0) },
         replays: ReplayMemory(records: records, index: index))
     } catch {
       return fail(error, from: key)
@@ -47,15 +58,15 @@ enum ServerApplet: Applet {
     if case .operand = key {
       report.write("warning: a key in the command line shows in ps and the history; use -k FILE")
     }
-    return serve(settings, openText, closeText, gate: gate, report: report)
+    return serve(settings, operands, gate: gate, report: report)
   }
 
   private static func serve(
-    _ settings: ServerSettings, _ openText: Argument, _ closeText: Argument,
-    gate: consuming Gate<KeyedMAC>, report: Report
+    _ settings: ServerSettings, _ operands: Operands, gate: consuming Gate<KeyedMAC>,
+    report: Report
   ) -> ExitCode {
-    guard let open = template(openText, "OPEN_CMD", settings),
-      let close = template(closeText, "CLOSE_CMD", settings)
+    guard let open = template(operands[0] ?? .empty, "OPEN_CMD", settings),
+      let close = template(operands[1] ?? .empty, "CLOSE_CMD", settings)
     else { return .misuse }
     let mayQuote = settings.keyFile != nil
     guard canRun(open, "OPEN_CMD", report, mayQuote: mayQuote),
@@ -65,6 +76,11 @@ enum ServerApplet: Applet {
     do throws(SystemError) {
       // Before the socket, so that whoever sees its port may send a signal.
       let signals = try Signals()
+      var firewall: Firewall?
+      if settings.firewall.sets != nil {
+        firewall = Firewall.open(settings.firewall, report: report, mayName: mayQuote)
+        guard firewall != nil else { return .failure }
+      }
       guard let socket = bind(settings, report) else { return .failure }
       if settings.onlyChecks {
         return printToStandardOutput(program: program) { $0.append("configuration OK\n") }
@@ -81,7 +97,8 @@ enum ServerApplet: Applet {
       else { throw SystemError(number: ENOMEM) }
       try writeStart(of: socket, settings, report)
       var server = Server(
-        report: report, signals: signals, socket: socket, gate: gate, runner: runner)
+        report: report, signals: signals, socket: socket, gate: gate, firewall: firewall,
+        runner: runner)
       try server.run()
       return .success
     } catch {
@@ -182,5 +199,8 @@ enum ServerApplet: Applet {
     line.append(bufferSize)
     line.append(" bytes")
     report.write(line)
+    guard settings.firewall.sets != nil else { return }
+    settings.firewall.writeGrant(.inet, to: report)
+    settings.firewall.writeGrant(.inet6, to: report)
   }
 }

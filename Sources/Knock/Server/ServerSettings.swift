@@ -1,11 +1,12 @@
 import CSystem
 import KnockProtocol
+import Netfilter
 
 /// What the options of the server set.
 struct ServerSettings: AppletSettings {
   enum Option: UInt8, OptionTable {
-    case bindAddress, port, timeDrift, keyFile, noShell, jobs, commandTimeout, check, quiet
-    case verbose, help, version
+    case bindAddress, port, timeDrift, keyFile, nft, ipset, ttl, grantPrefix4, grantPrefix6
+    case noShell, jobs, commandTimeout, check, example, quiet, verbose, help, version
 
     var spec: OptionSpec {
       switch self {
@@ -20,6 +21,22 @@ struct ServerSettings: AppletSettings {
           "t", "time-drift", value: "DRIFT", original: true,
           "allowed difference of the clocks, seconds (default: 60)")
       case .keyFile: .keyFile
+      case .nft:
+        OptionSpec(
+          nil, "nft", value: "FAMILY/TABLE/SET4[,SET6]",
+          "add the address to a set of nftables, delete it on close")
+      case .ipset: OptionSpec(nil, "ipset", value: "SET4[,SET6]", "the same with sets of ipset")
+      case .ttl:
+        OptionSpec(
+          nil, "ttl", value: "DURATION",
+          "the kernel deletes it after: 90, 15m, 2h, 1d (default: only a close does)")
+      case .grantPrefix4:
+        OptionSpec(
+          nil, "grant-prefix4", value: "BITS",
+          "add the address with its neighbours, 16 to 32 (default: 32)")
+      case .grantPrefix6:
+        OptionSpec(
+          nil, "grant-prefix6", value: "BITS", "the same for IPv6, 48 to 128 (default: 128)")
       case .noShell: OptionSpec(nil, "no-shell", "run the commands directly, without /bin/sh")
       case .jobs:
         OptionSpec(nil, "jobs", value: "N", "commands at the same time, 1 to 64 (default: 1)")
@@ -29,6 +46,8 @@ struct ServerSettings: AppletSettings {
           "end a command that runs longer: 30, 15m, 2h (default: 30)")
       case .check:
         OptionSpec("n", "check", "check the arguments, key and address, and do nothing else")
+      case .example:
+        OptionSpec(nil, "example", value: "KIND", "print firewall rules for --nft or --ipset: nft, ipset")
       case .quiet: OptionSpec("q", "quiet", "log only warnings and failures")
       case .verbose: OptionSpec("v", "verbose", "log more; -vv still more")
       case .help: .help
@@ -46,6 +65,9 @@ struct ServerSettings: AppletSettings {
   /// Finite and over 0.
   private(set) var driftSeconds = 60.0
   private(set) var keyFile: Argument?
+  private(set) var firewall = FirewallSettings()
+  /// What to print instead of being a server.
+  private(set) var example: FirewallExample?
   private(set) var usesShell = true
   /// 1 to `maximumJobs`.
   private(set) var jobs = 1
@@ -74,13 +96,54 @@ struct ServerSettings: AppletSettings {
         number >= 1, number <= Self.maximumJobs
       else { throw .badValue(option.spec, value, accepted: "a number from 1 to 64") }
       jobs = Int(number)
-    case .commandTimeout:
-      guard let seconds = value.withBytes({ Numbers.duration($0) }) else {
+    case .nft:
+      if case .ipset = firewall.sets { throw .unsuitable(option.spec, Self.exclusion) }
+      guard value.withBytes({ firewall.setNft($0) }) else {
         throw .badValue(
-          option.spec, value, accepted: "a duration such as 90, 15m, 2h or 1d, at most 366 days")
+          option.spec, value,
+          accepted: "FAMILY/TABLE/SET4[,SET6] with family inet, ip, ip6, bridge or netdev")
       }
-      commandTimeoutSeconds = seconds
+    case .ipset:
+      if case .nft = firewall.sets { throw .unsuitable(option.spec, Self.exclusion) }
+      guard value.withBytes({ firewall.setIPSet($0) }) else {
+        throw .badValue(option.spec, value, accepted: "SET4[,SET6], names of at most 31 characters")
+      }
+    case .ttl: firewall.seconds = try value.duration(for: option.spec)
+    case .grantPrefix4:
+      guard value.withBytes({ firewall.setPrefixLength($0, for: .inet) }) else {
+        throw .badValue(option.spec, value, accepted: "a number of bits from 16 to 32")
+      }
+    case .grantPrefix6:
+      guard value.withBytes({ firewall.setPrefixLength($0, for: .inet6) }) else {
+        throw .badValue(option.spec, value, accepted: "a number of bits from 48 to 128")
+      }
+    case .commandTimeout: commandTimeoutSeconds = try value.duration(for: option.spec)
+    case .example:
+      guard let example = value.withBytes({ FirewallExample(named: $0) }) else {
+        throw .badValue(option.spec, value, accepted: "nft or ipset")
+      }
+      self.example = example
     default: break
+    }
+  }
+}
+
+extension ServerSettings {
+  private static var exclusion: StaticString { ": only one of --nft and --ipset can be given" }
+
+  func validate() throws(Misuse) {
+    if firewall.sets == nil {
+      let needed: StaticString = " needs --nft or --ipset"
+      if firewall.seconds != nil { throw .unsuitable(Option.ttl.spec, needed) }
+      if firewall.grantsPrefixes(for: .inet) {
+        throw .unsuitable(Option.grantPrefix4.spec, needed)
+      }
+      if firewall.grantsPrefixes(for: .inet6) {
+        throw .unsuitable(Option.grantPrefix6.spec, needed)
+      }
+    }
+    if case .ipset = firewall.sets, let seconds = firewall.seconds, seconds > IPSet.maximumSeconds {
+      throw .unsuitable(Option.ttl.spec, ": sets of ipset take at most 2147483 seconds (24 days)")
     }
   }
 }
@@ -95,6 +158,15 @@ extension Argument {
       let port = UInt16(exactly: number)
     else { throw .badValue(option, self, accepted: "a port number from 1 to 65535") }
     return port
+  }
+
+  /// A duration in seconds.
+  fileprivate func duration(for option: OptionSpec) throws(Misuse) -> Int64 {
+    guard let seconds = withBytes({ Numbers.duration($0) }) else {
+      throw .badValue(
+        option, self, accepted: "a duration such as 90, 15m, 2h or 1d, at most 366 days")
+    }
+    return seconds
   }
 
   /// A drift in seconds: finite and over 0. The original also takes infinity and NaN, with which

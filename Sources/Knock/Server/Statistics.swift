@@ -12,6 +12,8 @@ struct Statistics {
 
   private var refused = Refusal.Counters(repeating: 0)
   private(set) var accepted: UInt64 = 0
+  private var setsChanged: UInt64 = 0
+  private var setsNotChanged: UInt64 = 0
   /// Since the last report.
   private var unreportedLengths: UInt64 = 0
   private var unreportedMACs: UInt64 = 0
@@ -23,6 +25,10 @@ struct Statistics {
   private var budgetTime = Int64.min
 
   mutating func countAccepted() { accepted += 1 }
+
+  mutating func countSetChange(isDone: Bool) {
+    if isDone { setsChanged += 1 } else { setsNotChanged += 1 }
+  }
 
   /// - Parameter isWanted: whether the user wants a line for it, if it is authentic.
   /// - Returns: whether the refusal gets a line of its own.
@@ -86,6 +92,8 @@ struct Statistics {
       line.append(counter: refusal.name, refused[Int(number)])
       number += 1
     }
+    line.append(counter: "set-changed", setsChanged)
+    line.append(counter: "set-not-changed", setsNotChanged)
     line.append(counter: "succeeded", runner.counters.succeeded)
     line.append(counter: "failed", runner.counters.failed)
     line.append(counter: "timed-out", runner.counters.timedOut)

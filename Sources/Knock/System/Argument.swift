@@ -17,6 +17,14 @@ import KnockProtocol
     self.count = count
   }
 
+  /// An empty one, not to be written to.
+  static var empty: Argument {
+    let text: StaticString = "\0"
+    return unsafe UnsafeMutablePointer(mutating: text.utf8Start).withMemoryRebound(
+      to: CChar.self, capacity: 1
+    ) { unsafe Argument($0) }
+  }
+
   func withBytes<Result, Failure: Error>(
     _ body: (Span<UInt8>) throws(Failure) -> Result
   ) throws(Failure) -> Result {

@@ -1,0 +1,107 @@
+import KnockProtocol
+
+/// A set of ipset, by name. Source of all numbers here: linux/netfilter/ipset/ip_set.h.
+public struct IPSet: BitwiseCopyable, Sendable {
+  public let name: SetName
+  /// What it is to hold.
+  public let addresses: AddressFamily
+
+  /// How long an element can stay at most, in seconds. Source: IPSET_MAX_TIMEOUT,
+  /// linux/netfilter/ipset/ip_set.h of the kernel, and ipset(8).
+  public static let maximumSeconds: Int64 = 2_147_483
+
+  public init(name: SetName, addresses: AddressFamily) {
+    self.name = name
+    self.addresses = addresses
+  }
+
+  /// Errors beyond those of errno(3).
+  public enum ErrorNumber {
+    public static let timeout: Int32 = 4107
+    public static let full: Int32 = 4352
+  }
+}
+
+/// What a set of ipset is, as the kernel tells.
+public struct IPSetKind: Equatable, Sendable {
+  public private(set) var isHashIP = false
+  public private(set) var isHashNet = false
+  /// Only from the answer to `getList`.
+  public private(set) var hasTimeouts = false
+  /// NFPROTO_IPV4 or NFPROTO_IPV6.
+  private var family: UInt128 = 0
+
+  public init(attributes: Span<UInt8>) throws(MalformedReply) {
+    var kind = IPSetKind()
+    try attributes.visitAttributes { type, value throws(MalformedReply) in
+      switch type {
+      case 3:
+        kind.isHashIP = value.equals("hash:ip\0")
+        kind.isHashNet = value.equals("hash:net\0")
+      case 5: kind.family = try value.number(size: 1)
+      case 7:
+        try value.visitAttributes { type, _ throws(MalformedReply) in
+          if type == 6 { kind.hasTimeouts = true }
+        }
+      default: break
+      }
+    }
+    self = kind
+  }
+
+  private init() {}
+
+  public func holds(_ family: AddressFamily) -> Bool {
+    (isHashIP || isHashNet) && self.family == (family == .inet ? 2 : 10)
+  }
+}
+
+extension Request {
+  /// Asks for type and family of a set.
+  public mutating func getHeader(_ set: IPSet) { command(12, Flags.acknowledge, set) }
+
+  /// Asks for all about a set but its elements.
+  public mutating func getList(_ set: IPSet) {
+    command(7, Flags.dump, set) { $0.attribute(6, 1 << 2, size: 4) }
+  }
+
+  /// Adds a prefix, or gives it another time.
+  ///
+  /// - Parameter seconds: how long it stays, 0 for ever; nil for a set without timeouts.
+  public mutating func add(_ range: AddressRange, prefixLength: Int, to set: IPSet, seconds: Int64?)
+  {
+    command(9, Flags.acknowledge, set) { request in
+      request.nested(7) { data in
+        data.prefix(range, prefixLength)
+        if let seconds { data.attribute(6 | 0x4000, UInt128(seconds), size: 4) }
+      }
+    }
+  }
+
+  /// Deletes a prefix; one that is not there is no error.
+  public mutating func delete(_ range: AddressRange, prefixLength: Int, from set: IPSet) {
+    command(10, Flags.acknowledge, set) { request in
+      request.nested(7) { $0.prefix(range, prefixLength) }
+    }
+  }
+
+  private mutating func prefix(_ range: AddressRange, _ length: Int) {
+    nested(1) {
+      $0.attribute(
+        (range.family == .inet ? 1 : 2) | 0x4000, range.first, size: range.family.addressBits / 8)
+    }
+    // A set of single addresses takes none.
+    if length < range.family.addressBits { attribute(3, UInt128(length), size: 1) }
+  }
+
+  private mutating func command(
+    _ type: UInt16, _ flags: UInt16, _ set: IPSet, attributes: (inout Request) -> Void = { _ in }
+  ) {
+    message(subsystem: 6, type, flags, family: set.addresses == .inet ? 2 : 10) {
+      // The version of the protocol that every kernel since 2.6.39 speaks.
+      $0.attribute(1, 6, size: 1)
+      $0.attribute(2, set.name)
+      attributes(&$0)
+    }
+  }
+}

@@ -1,0 +1,74 @@
+import KnockProtocol
+
+/// The kernel's answer is not built as it must be.
+public struct MalformedReply: Error, Equatable, Sendable {
+  public init() {}
+}
+
+/// A message from the kernel. Source: linux/netlink.h.
+public enum Reply: Equatable, Sendable {
+  /// Something that was asked for; its attributes go with it.
+  case data
+  /// All was sent, or not: with an error number, 0 for success.
+  case end(Int32)
+  /// Nothing of use.
+  case other
+}
+
+extension Span<UInt8> {
+  /// Calls `body` for each message in a datagram from the kernel.
+  ///
+  /// - Parameter body: takes the message, its sequence number, whether the kernel says that what it
+  ///   lists has changed meanwhile (NLM_F_DUMP_INTR), and the attributes.
+  public func visitMessages(
+    _ body: (Reply, UInt32, Bool, Span<UInt8>) throws(MalformedReply) -> Void
+  ) throws(MalformedReply) {
+    var start = 0
+    while start < count {
+      guard count - start >= 16 else { throw MalformedReply() }
+      let length = Int(clamping: littleEndian(at: start, count: 4))
+      guard length >= 16, length <= count - start else { throw MalformedReply() }
+      let type = littleEndian(at: start + 4, count: 2)
+      let isInterrupted = littleEndian(at: start + 6, count: 2) & 0x10 != 0
+      let sequence = UInt32(truncatingIfNeeded: littleEndian(at: start + 8, count: 4))
+      let payload = extracting(start + 16..<start + length)
+      switch type {
+      case 2, 3:  // NLMSG_ERROR, which also acknowledges, and NLMSG_DONE of a list
+        guard type == 3 || payload.count >= 4 else { throw MalformedReply() }
+        let number = payload.count >= 4 ? payload.littleEndian(at: 0, count: 4) : 0
+        let error = Int32(truncatingIfNeeded: number)
+        guard error <= 0, error > .min else { throw MalformedReply() }
+        try body(.end(-error), sequence, isInterrupted, payload.extracting(first: 0))
+      case 0x100...:
+        guard payload.count >= 4 else { throw MalformedReply() }
+        try body(.data, sequence, isInterrupted, payload.extracting(4...))
+      default: try body(.other, sequence, isInterrupted, payload.extracting(first: 0))
+      }
+      start += (length + 3) & ~3
+    }
+  }
+
+  /// Calls `body` with type and value of each attribute.
+  func visitAttributes(
+    _ body: (UInt64, Span<UInt8>) throws(MalformedReply) -> Void
+  ) throws(MalformedReply) {
+    var start = 0
+    while start < count {
+      guard count - start >= 4 else { throw MalformedReply() }
+      let length = Int(littleEndian(at: start, count: 2))
+      guard length >= 4, length <= count - start else { throw MalformedReply() }
+      // Two bits say whether there are others in it, and in which order its bytes are.
+      let type = littleEndian(at: start + 2, count: 2) & 0x3FFF
+      try body(type, extracting(start + 4..<start + length))
+      start += (length + 3) & ~3
+    }
+  }
+
+  /// The whole as a number in network order: `size` bytes, 1 to 16.
+  func number(size: Int) throws(MalformedReply) -> UInt128 {
+    guard count == size else { throw MalformedReply() }
+    var number: UInt128 = 0
+    for index in indices { number = number << 8 | UInt128(self[index]) }
+    return number
+  }
+}

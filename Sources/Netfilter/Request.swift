@@ -1,0 +1,111 @@
+import KnockProtocol
+
+/// Requests to the netfilter part of the kernel, written one behind the other into a buffer of a
+/// fixed size.
+///
+/// A message is a header (length, type, flags and sequence number, in the machine's order, which is
+/// little-endian wherever this runs), the address family, and attributes: length, type and a value in
+/// network order, padded to 4 bytes. Sources: linux/netlink.h, linux/netfilter/nfnetlink.h.
+public struct Request: ~Copyable {
+  /// Of a message.
+  struct Flags {
+    static let request: UInt16 = 0x001
+    static let acknowledge: UInt16 = 0x004
+    static let dump: UInt16 = 0x300
+    static let create: UInt16 = 0x400
+  }
+
+  private var text: StorageText
+  private var isTooLong = false
+  private var sequence: UInt32 = 0
+  /// The sequence numbers of the first message in the buffer and of the last that the kernel answers.
+  public private(set) var sequences: ClosedRange<UInt32> = 0...0
+
+  public init(_ bytes: consuming Storage<UInt8>) { text = StorageText(bytes) }
+
+  /// What is to be sent: the start, and a count of bytes. Nil where the buffer was too small.
+  public var bytes: (start: UnsafeMutablePointer<UInt8>, count: Int)? {
+    guard !isTooLong, text.count < text.bytes.count, let start = unsafe text.bytes.baseAddress
+    else { return nil }
+    return unsafe (start, text.count)
+  }
+
+  /// Forgets all messages. Their sequence numbers are not used again soon.
+  public mutating func removeAll() {
+    text.removeAll()
+    isTooLong = false
+    // Long before the number overflows, it starts anew.
+    sequence = sequence < .max / 2 ? sequence + 1 : 1
+    sequences = sequence...sequence
+  }
+
+  /// Writes a message.
+  ///
+  /// - Parameters:
+  ///   - subsystem: NFNL_SUBSYS_ of the type.
+  ///   - flags: without any the kernel does not answer, but with an error.
+  ///   - resource: what the family is followed by.
+  mutating func message(
+    subsystem: UInt16, _ type: UInt16, _ flags: UInt16, family: UInt8, resource: UInt16 = 0,
+    attributes: (inout Request) -> Void = { _ in }
+  ) {
+    let start = text.count
+    if start > 0 { sequence += 1 }
+    if flags != 0 { sequences = sequences.lowerBound...sequence }
+    append(little: 0, size: 4)
+    append(little: UInt64(subsystem << 8 | type), size: 2)
+    append(little: UInt64(flags | Flags.request), size: 2)
+    append(little: UInt64(sequence), size: 4)
+    append(little: 0, size: 4)
+    append(big: UInt128(family), size: 1)
+    append(big: 0, size: 1)
+    append(big: UInt128(resource), size: 2)
+    attributes(&self)
+    setLength(at: start, size: 4)
+  }
+
+  /// Writes an attribute that holds others.
+  mutating func nested(_ type: UInt16, attributes: (inout Request) -> Void) {
+    attribute(type | 0x8000, value: attributes)
+  }
+
+  mutating func attribute(_ type: UInt16, _ name: SetName) {
+    attribute(type) { request in
+      name.withBytes { request.text.append($0) }
+      request.text.append(byte: 0)
+    }
+  }
+
+  /// Writes a number of `size` bytes, 1 to 16, in network order.
+  mutating func attribute(_ type: UInt16, _ number: UInt128, size: Int) {
+    attribute(type) { $0.append(big: number, size: size) }
+  }
+
+  private mutating func attribute(_ type: UInt16, value: (inout Request) -> Void) {
+    let start = text.count
+    append(little: 0, size: 2)
+    append(little: UInt64(type), size: 2)
+    value(&self)
+    setLength(at: start, size: 2)
+    while text.count % 4 != 0, text.count < text.bytes.count { text.append(byte: 0) }
+  }
+
+  private mutating func setLength(at start: Int, size: Int) {
+    let length = text.count - start
+    if length >> (8 * size) != 0 || start + size > text.count { isTooLong = true }
+    guard !isTooLong else { return }
+    for index in 0..<size {
+      text.bytes[start + index] = UInt8(truncatingIfNeeded: length >> (8 * index))
+    }
+  }
+
+  private mutating func append(little number: UInt64, size: Int) {
+    for index in 0..<size { text.append(byte: UInt8(truncatingIfNeeded: number >> (8 * index))) }
+  }
+
+  private mutating func append(big number: UInt128, size: Int) {
+    for index in (0..<size).reversed() {
+      text.append(byte: UInt8(truncatingIfNeeded: number >> (8 * index)))
+    }
+  }
+}

@@ -1,0 +1,34 @@
+import KnockProtocol
+
+/// The name of a table or set: 1 to 255 bytes of those that need no quotes anywhere.
+public struct SetName: BitwiseCopyable, Sendable {
+  /// With its NUL, in bytes. Source: NFT_NAME_MAXLEN, linux/netfilter/nf_tables.h.
+  public static let nftLimit = 256
+  /// With its NUL, in bytes. Source: IPSET_MAXNAMELEN, linux/netfilter/ipset/ip_set.h.
+  public static let ipsetLimit = 32
+
+  private var bytes = InlineArray<256, UInt8>(repeating: 0)
+  private let count: Int
+
+  /// Nil for a text that is empty, has `limit` bytes or more, or one that is not a letter, a digit
+  /// or among `_ . - : /`.
+  public init?(_ text: Span<UInt8>, limit: Int) {
+    guard text.count > 0, text.count < min(limit, bytes.count) else { return nil }
+    for index in text.indices {
+      switch text[index] {
+      case UInt8(ascii: "a")...UInt8(ascii: "z"), UInt8(ascii: "A")...UInt8(ascii: "Z"),
+        UInt8(ascii: "0")...UInt8(ascii: ":"), UInt8(ascii: "-")...UInt8(ascii: "/"),
+        UInt8(ascii: "_"):
+        bytes[index] = text[index]
+      default: return nil
+      }
+    }
+    count = text.count
+  }
+
+  func withBytes(_ body: (Span<UInt8>) -> Void) { body(bytes.span.extracting(first: count)) }
+}
+
+extension TextSink where Self: ~Copyable {
+  public mutating func append(_ name: SetName) { name.withBytes { append($0) } }
+}

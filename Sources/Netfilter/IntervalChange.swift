@@ -19,13 +19,27 @@ public struct Boundary: Equatable, BitwiseCopyable, Sendable {
   }
 }
 
+/// What a knock changes for the addresses that it names.
+public enum SetChange: Sendable {
+  case open(milliseconds: UInt64)
+  /// What stays for ever may be somebody else's.
+  case close(sparingPermanent: Bool)
+
+  /// How long an address is to stay that has so long left: milliseconds, nil for not there.
+  public func time(after rest: UInt64?) -> UInt64? {
+    switch self {
+    case .open(let milliseconds): max(milliseconds, rest ?? 0)
+    case .close(let sparesPermanent): sparesPermanent && rest == SetElement.forever ? rest : nil
+    }
+  }
+}
+
 /// What must change in a set with intervals so that a range is open, or closed, and nothing else
 /// than before is true of any other address.
 ///
 /// The kernel refuses elements that overlap. So those that overlap with the range are taken out, and
-/// in their place come elements for what they held beside the range, and for the range: each address
-/// in it stays for as long as was asked, or as it would have anyway. This is what nft(8) does in sets
-/// with `auto-merge`.
+/// in their place come elements for what they held beside the range, and for the range itself. This is
+/// what nft(8) does in sets with `auto-merge`.
 public struct IntervalChange: ~Copyable {
   /// How many boundaries may lie inside the range.
   public static let capacity = 256
@@ -94,17 +108,15 @@ public struct IntervalChange: ~Copyable {
 
   /// Calls `body` for each element that must be there instead of those that overlap, in ascending
   /// order.
-  ///
-  /// - Parameter milliseconds: how long the range is to be open; nil to close it.
-  public func visitReplacements(openFor milliseconds: UInt64?, _ body: (SetElement) -> Void) {
-    var pieces = Pieces(range: range, milliseconds: milliseconds)
+  public func visitReplacements(by change: SetChange, _ body: (SetElement) -> Void) {
+    var pieces = Pieces(range: range, change: change)
     visitOverlaps { element in
       if element.first < range.first {
         pieces.keep(element.first, range.first - 1, of: element, body)
       } else if element.first > range.first {
-        pieces.cover(to: element.first - 1, atLeast: 0, body)
+        pieces.cover(to: element.first - 1, from: nil, body)
       }
-      pieces.cover(to: min(element.last, range.last), atLeast: element.milliseconds, body)
+      pieces.cover(to: min(element.last, range.last), from: element.milliseconds, body)
       if element.last > range.last {
         pieces.keep(range.last + 1, element.last, of: element, body)
       }
@@ -115,14 +127,14 @@ public struct IntervalChange: ~Copyable {
   /// Elements in the making. Those that touch and stay for the same time become one.
   private struct Pieces {
     private let range: AddressRange
-    private let milliseconds: UInt64?
+    private let change: SetChange
     private var pending: SetElement?
     /// The first address of the range that was not dealt with; nil if none is left.
     private var next: UInt128?
 
-    init(range: AddressRange, milliseconds: UInt64?) {
+    init(range: AddressRange, change: SetChange) {
       self.range = range
-      self.milliseconds = milliseconds
+      self.change = change
       next = range.first
     }
 
@@ -134,15 +146,15 @@ public struct IntervalChange: ~Copyable {
     }
 
     /// Deals with the range up to an address, which an element may have held for `rest`.
-    mutating func cover(to last: UInt128, atLeast rest: UInt64, _ body: (SetElement) -> Void) {
-      if let milliseconds, let next, next <= last {
-        add(SetElement(first: next, last: last, milliseconds: max(milliseconds, rest)), body)
+    mutating func cover(to last: UInt128, from rest: UInt64?, _ body: (SetElement) -> Void) {
+      if let milliseconds = change.time(after: rest), let next, next <= last {
+        add(SetElement(first: next, last: last, milliseconds: milliseconds), body)
       }
       next = last < range.last ? last + 1 : nil
     }
 
     mutating func finish(_ body: (SetElement) -> Void) {
-      if next != nil { cover(to: range.last, atLeast: 0, body) }
+      if next != nil { cover(to: range.last, from: nil, body) }
       if let pending { body(pending) }
     }
 
@@ -164,21 +176,19 @@ public struct IntervalChange: ~Copyable {
     return count
   }
 
-  public func replacementCount(openFor milliseconds: UInt64?) -> Int {
+  public func replacementCount(by change: SetChange) -> Int {
     var count = 0
-    visitReplacements(openFor: milliseconds) { _ in count += 1 }
+    visitReplacements(by: change) { _ in count += 1 }
     return count
   }
 
   /// Whether the set is already as it must be.
-  public func changesNothing(openFor milliseconds: UInt64?) -> Bool {
-    guard overlapCount <= 1, overlapCount == replacementCount(openFor: milliseconds) else {
-      return false
-    }
+  public func isAlreadyDone(_ change: SetChange) -> Bool {
+    guard overlapCount <= 1, overlapCount == replacementCount(by: change) else { return false }
     var old: SetElement?
     visitOverlaps { old = $0 }
     var new: SetElement?
-    visitReplacements(openFor: milliseconds) { new = $0 }
+    visitReplacements(by: change) { new = $0 }
     return old == new
   }
 }

@@ -144,6 +144,11 @@ extension Request {
     }
   }
 
+  /// Asks for the element of a set without intervals that is an address.
+  public mutating func getElement(_ address: UInt128, of set: NftSet) {
+    elements(of: set, 13, Flags.acknowledge) { $0.host(address, in: set, timeout: nil) }
+  }
+
   /// Writes a transaction: all that `changes` writes is done at once, or nothing.
   ///
   /// - Parameter generation: of the last transaction before; if there was one since, this one fails
@@ -157,19 +162,18 @@ extension Request {
     message(subsystem: 0, 0x11, 0, family: 0, resource: Self.subsystem)
   }
 
-  /// Adds elements in a transaction; one that is there already is no error, and stays as it is.
-  /// The kernel acknowledges it when the transaction is over.
+  /// Adds elements in a transaction, which fails with EEXIST where intervals overlap.
   public mutating func add(to set: NftSet, elements: (inout Request) -> Void) {
-    change(set, 12, Flags.create | Flags.acknowledge, elements)
+    self.elements(of: set, 12, Flags.create | Flags.acknowledge, elements)
   }
 
   /// Deletes elements in a transaction, which fails with ENOENT where one is not there.
   public mutating func delete(from set: NftSet, elements: (inout Request) -> Void) {
-    change(set, 14, Flags.acknowledge, elements)
+    self.elements(of: set, 14, Flags.acknowledge, elements)
   }
 
-  private mutating func change(
-    _ set: NftSet, _ type: UInt16, _ flags: UInt16, _ elements: (inout Request) -> Void
+  private mutating func elements(
+    of set: NftSet, _ type: UInt16, _ flags: UInt16, _ elements: (inout Request) -> Void
   ) {
     message(subsystem: Self.subsystem, type, flags, family: set.table.family.rawValue) {
       $0.attribute(1, set.table.name)
@@ -215,7 +219,7 @@ extension Span<UInt8> {
     return generation
   }
 
-  /// Calls `body` for each boundary in an answer to `getElements`.
+  /// Calls `body` for each boundary in an answer to `getElements` or `getElement`.
   public func visitBoundaries(
     of family: AddressFamily, _ body: (Boundary) -> Void
   ) throws(MalformedReply) {

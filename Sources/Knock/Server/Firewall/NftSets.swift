@@ -27,27 +27,31 @@ extension Firewall {
 
   private mutating func tryToChange(_ set: NftSet, for knock: Knock) throws(Failure) {
     let (kind, generation) = try inspect(set)
-    let milliseconds: UInt64? =
+    let change: SetChange =
       switch knock.command {
-      case .open: settings.seconds.map { UInt64($0) * 1000 } ?? SetElement.forever
-      case .close: nil
+      case .open: .open(milliseconds: settings.seconds.map { UInt64($0) * 1000 } ?? .max)
+      case .close: .close(sparingPermanent: settings.seconds != nil)
       }
-    let prefix = AddressRange(
+    let range = AddressRange(
       knock.address, prefixLength: settings.prefixLength(for: set.addresses))
-    guard kind.hasIntervals else {
-      guard let milliseconds else { return try delete(prefix.first, from: set, generation) }
-      let timeout = kind.hasTimeouts ? Self.timeout(milliseconds) : nil
-      return try add(prefix.first, to: set, timeout: timeout, generation)
+    if kind.hasIntervals {
+      try read(set, around: range)
+      if intervals.isTooFull {
+        // Too many elements to put in order. The address itself overlaps with one at most.
+        let host = AddressRange(knock.address, prefixLength: set.addresses.addressBits)
+        try read(set, around: host)
+      }
+      guard !intervals.isAlreadyDone(change) else { return }
+      try replaceIntervals(
+        of: set, by: change, hasTimeouts: kind.hasTimeouts, generation: generation)
+    } else {
+      let rest = try time(of: range.first, in: set)
+      let time = change.time(after: rest)
+      guard time != rest else { return }
+      try replace(
+        range.first, of: set, isThere: rest != nil, hasTimeouts: kind.hasTimeouts, time,
+        generation: generation)
     }
-    try Self.read(set, around: prefix, &socket, into: &intervals)
-    if intervals.isTooFull {
-      // Too many elements to put in order. The address itself overlaps with one at most.
-      let host = AddressRange(knock.address, prefixLength: set.addresses.addressBits)
-      try Self.read(set, around: host, &socket, into: &intervals)
-    }
-    guard !intervals.changesNothing(openFor: milliseconds) else { return }
-    try Self.change(
-      set, intervals, openFor: milliseconds, hasTimeouts: kind.hasTimeouts, generation, &socket)
   }
 
   /// What a set is, and the number of the transaction after which it was so.
@@ -92,80 +96,96 @@ extension Firewall {
     }
   }
 
-  /// Adds an address to a set without intervals. So that another time counts for an element that is
-  /// there, it is deleted and added anew; so that it is there to be deleted, it is added before. All
-  /// three are one transaction: there is no moment without the element.
-  private mutating func add(
-    _ address: UInt128, to set: NftSet, timeout: UInt64?, _ generation: UInt32
+  // The element that was there before is deleted and added anew in one transaction: so it gets its new
+  // time, and there is no moment without it.
+
+  /// How long an address stays in a set without intervals: milliseconds, nil if it is not there.
+  private mutating func time(of address: UInt128, in set: NftSet) throws(Failure) -> UInt64? {
+    var time: UInt64?
+    do throws(NetfilterSocket.Failure) {
+      try socket.exchange {
+        $0.getElement(address, of: set)
+      } visit: { attributes throws(MalformedReply) in
+        try attributes.visitBoundaries(of: set.addresses) { time = $0.milliseconds }
+      }
+    } catch {
+      guard error == .system(SystemError(number: ENOENT)) else { throw .netfilter(error) }
+    }
+    return time
+  }
+
+  private mutating func replace(
+    _ address: UInt128, of set: NftSet, isThere: Bool, hasTimeouts: Bool, _ time: UInt64?,
+    generation: UInt32
   ) throws(Failure) {
     do throws(NetfilterSocket.Failure) {
       try socket.exchange { request in
         request.transaction(generation: generation) { request in
-          request.add(to: set) { $0.host(address, in: set, timeout: timeout) }
-          request.delete(from: set) { $0.host(address, in: set, timeout: nil) }
-          request.add(to: set) { $0.host(address, in: set, timeout: timeout) }
+          if isThere {
+            request.delete(from: set) { $0.host(address, in: set, timeout: nil) }
+          }
+          if let time {
+            let timeout = hasTimeouts ? Self.timeout(time) : nil
+            request.add(to: set) { $0.host(address, in: set, timeout: timeout) }
+          }
         }
       }
     } catch { throw .netfilter(error) }
   }
 
-  private mutating func delete(
-    _ address: UInt128, from set: NftSet, _ generation: UInt32
+  private mutating func read(_ set: NftSet, around range: AddressRange) throws(Failure) {
+    intervals.begin(range)
+    do throws(NetfilterSocket.Failure) {
+      try Self.read(set, from: &socket, into: &intervals)
+    } catch { throw .netfilter(error) }
+  }
+
+  private static func read(
+    _ set: NftSet, from socket: inout NetfilterSocket, into intervals: inout IntervalChange
+  ) throws(NetfilterSocket.Failure) {
+    try socket.exchange {
+      $0.getElements(set)
+    } visit: { attributes throws(MalformedReply) in
+      try attributes.visitBoundaries(of: set.addresses) { intervals.take($0) }
+    }
+  }
+
+  private mutating func replaceIntervals(
+    of set: NftSet, by change: SetChange, hasTimeouts: Bool, generation: UInt32
   ) throws(Failure) {
     do throws(NetfilterSocket.Failure) {
-      try socket.exchange { request in
-        request.transaction(generation: generation) { request in
-          request.delete(from: set) { $0.host(address, in: set, timeout: nil) }
+      try Self.replace(
+        intervals, of: set, by: change, hasTimeouts: hasTimeouts, generation: generation,
+        through: &socket)
+    } catch { throw .netfilter(error) }
+  }
+
+  private static func replace(
+    _ intervals: borrowing IntervalChange, of set: NftSet, by change: SetChange,
+    hasTimeouts: Bool, generation: UInt32, through socket: inout NetfilterSocket
+  ) throws(NetfilterSocket.Failure) {
+    try socket.exchange { request in
+      request.transaction(generation: generation) { request in
+        // To the kernel, a message without elements means all.
+        if intervals.overlapCount > 0 {
+          request.delete(from: set) { request in
+            intervals.visitOverlaps { request.interval($0, in: set, timeout: nil) }
+          }
+        }
+        if intervals.replacementCount(by: change) > 0 {
+          request.add(to: set) { request in
+            intervals.visitReplacements(by: change) {
+              let timeout = hasTimeouts ? timeout($0.milliseconds) : nil
+              request.interval($0, in: set, timeout: timeout)
+            }
+          }
         }
       }
-    } catch {
-      // The set is there, or the generation would be another: it is the element that is not.
-      guard error == .system(SystemError(number: ENOENT)) else { throw .netfilter(error) }
     }
   }
 
   /// 0 is for ever to the kernel, whatever the set says of elements without a time.
   private static func timeout(_ milliseconds: UInt64) -> UInt64 {
     milliseconds == SetElement.forever ? 0 : max(milliseconds, 1)
-  }
-
-  private static func read(
-    _ set: NftSet, around range: AddressRange, _ socket: inout NetfilterSocket,
-    into intervals: inout IntervalChange
-  ) throws(Failure) {
-    intervals.begin(range)
-    do throws(NetfilterSocket.Failure) {
-      try socket.exchange {
-        $0.getElements(set)
-      } visit: { attributes throws(MalformedReply) in
-        try attributes.visitBoundaries(of: set.addresses) { intervals.take($0) }
-      }
-    } catch { throw .netfilter(error) }
-  }
-
-  private static func change(
-    _ set: NftSet, _ intervals: borrowing IntervalChange, openFor milliseconds: UInt64?,
-    hasTimeouts: Bool, _ generation: UInt32, _ socket: inout NetfilterSocket
-  ) throws(Failure) {
-    do throws(NetfilterSocket.Failure) {
-      try socket.exchange { request in
-        request.transaction(generation: generation) { request in
-          // To the kernel, a message without elements means all.
-          if intervals.overlapCount > 0 {
-            request.delete(from: set) { request in
-              intervals.visitOverlaps { request.interval($0, in: set, timeout: nil) }
-            }
-          }
-          if intervals.replacementCount(openFor: milliseconds) > 0 {
-            request.add(to: set) { request in
-              intervals.visitReplacements(openFor: milliseconds) {
-                let timeout = hasTimeouts ? timeout($0.milliseconds) : nil
-                request.interval($0, in: set, timeout: timeout)
-              }
-            }
-          }
-        }
-      }
-    } catch { throw .netfilter(error) }
   }
 }

@@ -108,12 +108,12 @@ def outside(tmp_path, firewall):
 
 
 @pytest.fixture
-def start(server, firewall, key_file):
+def start(server, firewall):
     """Starts a server that changes sets, without commands."""
 
     def start(*options, sets=None, **more):
-        words = ["-k", str(key_file)]
-        return server(sets or firewall.sets, *options, words=words, network=firewall, **more)
+        more = {"words": ["-k", "-"], "stdin": KEY.encode(), "network": firewall, **more}
+        return server(sets or firewall.sets, *options, **more)
 
     return start
 
@@ -657,7 +657,7 @@ def remove_sets(firewall):
     if firewall.kind == "nft":
         firewall.nft("delete table inet pyknock")
     else:
-        for command in ("iptables -F", "ip6tables -F", "ipset destroy"):
+        for command in ("iptables -P INPUT ACCEPT", "iptables -F", "ip6tables -F", "ipset destroy"):
             firewall.run(command)
 
 

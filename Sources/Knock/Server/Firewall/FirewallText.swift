@@ -52,7 +52,7 @@ extension FirewallSettings {
       return line.append(failure)
     }
     line.append("; to make it: ")
-    append(commandFor: target, isThere: failure != .noTable && failure != .noSet, to: &line)
+    append(commandFor: target, after: failure, to: &line)
   }
 
   /// What one of the sets is called.
@@ -64,7 +64,10 @@ extension FirewallSettings {
   }
 
   /// Writes the command of the system that makes a set as it must be.
-  private func append(commandFor target: Target, isThere: Bool, to line: inout Line) {
+  private func append(
+    commandFor target: Target, after failure: Firewall.Failure, to line: inout Line
+  ) {
+    let isThere = failure != .noTable && failure != .noSet
     let grantsPrefixes = grantsPrefixes(for: target.family)
     switch target.sets {
     case .nft(let table):
@@ -75,13 +78,16 @@ extension FirewallSettings {
         line.append(target.name)
       }
       line.append("nft '")
-      if isThere {
-        append("delete set ")
-      } else {
+      if failure == .noTable {
         line.append("add table ")
         line.append(table)
+        line.append("; ")
       }
-      append("; add set ")
+      if isThere {
+        append("delete set ")
+        line.append("; ")
+      }
+      append("add set ")
       line.append(" { type ")
       line.append(typeOf: target)
       line.append(";")

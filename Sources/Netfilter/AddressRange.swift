@@ -22,7 +22,7 @@ public struct AddressRange: Equatable, BitwiseCopyable, Sendable {
   }
 
   /// The greatest address of a family.
-  static func greatest(of family: AddressFamily) -> UInt128 {
+  public static func greatest(of family: AddressFamily) -> UInt128 {
     family == .inet ? UInt128(UInt32.max) : UInt128.max
   }
 }

@@ -87,6 +87,14 @@ public struct IntervalChange: ~Copyable {
     }
   }
 
+  /// Whether the element that holds the first address, or its absence, tells all about the range, when
+  /// no other boundaries than those of that element were taken.
+  public var isDecidedByFirstElement: Bool {
+    guard range.first < range.last else { return true }
+    guard let before, !before.isEnd else { return false }
+    return count == 0
+  }
+
   /// Calls `body` for each element that overlaps with the range, in ascending order.
   public func visitOverlaps(_ body: (SetElement) -> Void) {
     var start = before

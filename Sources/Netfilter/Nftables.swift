@@ -144,9 +144,16 @@ extension Request {
     }
   }
 
-  /// Asks for the element of a set without intervals that is an address.
+  /// Asks for the element of a set that is an address, or where the one begins that holds it.
   public mutating func getElement(_ address: UInt128, of set: NftSet) {
     elements(of: set, 13, Flags.acknowledge) { $0.host(address, in: set, timeout: nil) }
+  }
+
+  /// Asks for the end of an element with intervals that holds the address before.
+  public mutating func getEnd(from address: UInt128, of set: NftSet) {
+    elements(of: set, 13, Flags.acknowledge) {
+      $0.element(address, isEnd: true, in: set, timeout: nil)
+    }
   }
 
   /// Writes a transaction: all that `changes` writes is done at once, or nothing.
@@ -162,9 +169,10 @@ extension Request {
     message(subsystem: 0, 0x11, 0, family: 0, resource: Self.subsystem)
   }
 
-  /// Adds elements in a transaction, which fails with EEXIST where intervals overlap.
+  /// Adds elements in a transaction, which fails with EEXIST where one is there, or overlaps with one
+  /// that is.
   public mutating func add(to set: NftSet, elements: (inout Request) -> Void) {
-    self.elements(of: set, 12, Flags.create | Flags.acknowledge, elements)
+    self.elements(of: set, 12, Flags.create | Flags.exclusive | Flags.acknowledge, elements)
   }
 
   /// Deletes elements in a transaction, which fails with ENOENT where one is not there.

@@ -12,6 +12,7 @@ public struct Request: ~Copyable {
     static let request: UInt16 = 0x001
     static let acknowledge: UInt16 = 0x004
     static let dump: UInt16 = 0x300
+    static let exclusive: UInt16 = 0x200
     static let create: UInt16 = 0x400
   }
 

@@ -54,7 +54,8 @@ private func gate(
     let index = Storage<UInt32>.mapped(ReplayMemory.indexCount(forRecords: capacity))
   else { throw SystemError(number: ENOMEM) }
   return Gate(
-    key: try mac(key), driftSeconds: drift, replays: ReplayMemory(records: records, index: index))
+    key: try mac(key), driftSeconds: drift, families: AddressFamilies { _ in true },
+    replays: ReplayMemory(records: records, index: index))
 }
 
 /// A signed datagram with any fields at all.

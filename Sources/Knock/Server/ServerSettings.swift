@@ -47,7 +47,8 @@ struct ServerSettings: AppletSettings {
       case .check:
         OptionSpec("n", "check", "check the arguments, key and address, and do nothing else")
       case .example:
-        OptionSpec(nil, "example", value: "KIND", "print firewall rules for --nft or --ipset: nft, ipset")
+        OptionSpec(
+          nil, "example", value: "nft|ipset", "print firewall rules to begin with, and exit")
       case .quiet: OptionSpec("q", "quiet", "log only warnings and failures")
       case .verbose: OptionSpec("v", "verbose", "log more; -vv still more")
       case .help: .help

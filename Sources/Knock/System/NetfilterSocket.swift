@@ -8,8 +8,8 @@ import Netfilter
 /// and an answer that comes later than its limit is not taken for that to another request.
 struct NetfilterSocket: ~Copyable {
   private static let timeoutMilliseconds: Int64 = 2000
-  /// More than the kernel puts into one datagram for a reader with this much room (bytes).
-  private static let answerSize = 16_384
+  /// The most that the kernel puts into one datagram of a list (bytes).
+  private static let answerSize = 32_768
   /// Enough for a change with twice `IntervalChange.capacity` elements, by measure of the longest
   /// names (bytes).
   private static let requestSize = 65_536
@@ -101,7 +101,8 @@ struct NetfilterSocket: ~Copyable {
         case .end(let error):
           if error != 0 { failure = failure ?? .system(SystemError(number: error)) }
           // An error of the first is one of all, where it begins a transaction.
-          isOver = isOver || sequence == sequences.upperBound
+          isOver =
+            isOver || sequence == sequences.upperBound
             || error != 0 && sequence == sequences.lowerBound
         }
       }

@@ -12,7 +12,7 @@ extension Firewall {
     var attempt = 1
     while true {
       do throws(Failure) {
-        return try tryToChange(set, for: knock)
+        return try tryToChange(set, for: knock, isFirstAttempt: attempt == 1)
       } catch {
         switch error {
         case .netfilter(.changed), .system(ERESTART), .system(ENOENT), .system(EEXIST):
@@ -25,7 +25,9 @@ extension Firewall {
     }
   }
 
-  private mutating func tryToChange(_ set: NftSet, for knock: Knock) throws(Failure) {
+  private mutating func tryToChange(
+    _ set: NftSet, for knock: Knock, isFirstAttempt: Bool
+  ) throws(Failure) {
     let (kind, generation) = try inspect(set)
     let change: SetChange =
       switch knock.command {
@@ -35,11 +37,19 @@ extension Firewall {
     let range = AddressRange(
       knock.address, prefixLength: settings.prefixLength(for: set.addresses))
     if kind.hasIntervals {
-      try read(set, around: range)
+      intervals.begin(range)
+      if isFirstAttempt { try readElement(at: range.first, of: set) }
+      // To read all takes long in a large set. To open a prefix it is not needed where nothing
+      // overlaps, and else the kernel refuses the first attempt.
+      if !isFirstAttempt || knock.command == .close && !intervals.isDecidedByFirstElement {
+        intervals.begin(range)
+        try readAll(of: set)
+      }
       if intervals.isTooFull {
-        // Too many elements to put in order. The address itself overlaps with one at most.
+        // Too many elements to put in order. The address itself is in one at most.
         let host = AddressRange(knock.address, prefixLength: set.addresses.addressBits)
-        try read(set, around: host)
+        intervals.begin(host)
+        try readElement(at: host.first, of: set)
       }
       guard !intervals.isAlreadyDone(change) else { return }
       try replaceIntervals(
@@ -101,17 +111,32 @@ extension Firewall {
 
   /// How long an address stays in a set without intervals: milliseconds, nil if it is not there.
   private mutating func time(of address: UInt128, in set: NftSet) throws(Failure) -> UInt64? {
-    var time: UInt64?
+    try boundary(of: set) { $0.getElement(address, of: set) }?.milliseconds
+  }
+
+  /// Reads where the element that holds an address begins and ends, if there is one.
+  private mutating func readElement(at address: UInt128, of set: NftSet) throws(Failure) {
+    guard let start = try boundary(of: set, { $0.getElement(address, of: set) }) else { return }
+    intervals.take(start)
+    guard address < AddressRange.greatest(of: set.addresses),
+      let end = try boundary(of: set, { $0.getEnd(from: address + 1, of: set) })
+    else { return }
+    intervals.take(end)
+  }
+
+  /// The boundary that a request asks for, if there is one.
+  private mutating func boundary(
+    of set: NftSet, _ build: (inout Request) -> Void
+  ) throws(Failure) -> Boundary? {
+    var boundary: Boundary?
     do throws(NetfilterSocket.Failure) {
-      try socket.exchange {
-        $0.getElement(address, of: set)
-      } visit: { attributes throws(MalformedReply) in
-        try attributes.visitBoundaries(of: set.addresses) { time = $0.milliseconds }
+      try socket.exchange(build) { attributes throws(MalformedReply) in
+        try attributes.visitBoundaries(of: set.addresses) { boundary = $0 }
       }
     } catch {
       guard error == .system(SystemError(number: ENOENT)) else { throw .netfilter(error) }
     }
-    return time
+    return boundary
   }
 
   private mutating func replace(
@@ -133,8 +158,7 @@ extension Firewall {
     } catch { throw .netfilter(error) }
   }
 
-  private mutating func read(_ set: NftSet, around range: AddressRange) throws(Failure) {
-    intervals.begin(range)
+  private mutating func readAll(of set: NftSet) throws(Failure) {
     do throws(NetfilterSocket.Failure) {
       try Self.read(set, from: &socket, into: &intervals)
     } catch { throw .netfilter(error) }

@@ -1,0 +1,24 @@
+import KnockProtocol
+
+/// Memory for `count` elements, zeroed, that is never freed.
+func storage<Element: BitwiseCopyable>(_ count: Int, of _: Element.Type) -> Storage<Element> {
+  let bytes = UnsafeMutableRawBufferPointer.allocate(
+    byteCount: count * MemoryLayout<Element>.stride, alignment: 16)
+  bytes.initializeMemory(as: UInt8.self, repeating: 0)
+  return Storage(adopting: bytes.bindMemory(to: Element.self))
+}
+
+/// Numbers that look random and are the same in each run: SplitMix64.
+struct Generator: RandomNumberGenerator {
+  private var state: UInt64
+
+  init(seed: UInt64) { state = seed }
+
+  mutating func next() -> UInt64 {
+    state &+= 0x9E37_79B9_7F4A_7C15
+    var mixed = state
+    mixed = (mixed ^ (mixed >> 30)) &* 0xBF58_476D_1CE4_E5B9
+    mixed = (mixed ^ (mixed >> 27)) &* 0x94D0_49BB_1331_11EB
+    return mixed ^ (mixed >> 31)
+  }
+}

@@ -5,7 +5,7 @@
 # The shipped program is Embedded Swift: no runtime, no heap allocation in Swift code.
 embedded = --configuration release --scratch-path .build/embedded --product pyknock \
   -Xswiftc -enable-experimental-feature -Xswiftc Embedded -Xswiftc -wmo -Xswiftc -Osize \
-  -Xswiftc -no-allocations
+  -Xswiftc -no-allocations -Xswiftc -Xllvm -Xswiftc -sil-disable-pass=closure-specialize
 program = .build/embedded/release/pyknock
 venv = .build/venv
 
@@ -20,7 +20,7 @@ demo: build
 test: export PYKNOCK ?= $(CURDIR)/$(program)
 test: export PYKNOCK_ORIGINAL = $(CURDIR)/$(venv)/bin
 test: build $(venv)/original
-	@scripts/dependencies python3-pytest iproute2 util-linux
+	@scripts/dependencies python3-pytest iproute2 util-linux nftables ipset iptables procps
 	swift test
 	/usr/bin/python3 -m pytest --quiet -p no:cacheprovider Tests/EndToEnd
 
@@ -38,7 +38,8 @@ static:
 
 test-static: export PYKNOCK_ORIGINAL = $(CURDIR)/$(venv)/bin
 test-static: $(venv)/original
-	@scripts/dependencies python3-pytest iproute2 util-linux qemu-user-static podman runc
+	@scripts/dependencies python3-pytest iproute2 util-linux nftables ipset iptables procps \
+	  qemu-user-static podman runc
 	scripts/test-static $(patsubst all,x86_64 aarch64 armv6 i686 riscv64,$(ARCH))
 
 # What `make static` has made, and its links.

@@ -29,7 +29,7 @@ public struct IPSetKind: Equatable, Sendable {
   /// Only from the answer to `getList`.
   public private(set) var hasTimeouts = false
   /// NFPROTO_IPV4 or NFPROTO_IPV6.
-  private var family: UInt128 = 0
+  private var family: UInt64 = 0
 
   public init(attributes: Span<UInt8>) throws(MalformedReply) {
     var kind = IPSetKind()
@@ -73,7 +73,7 @@ extension Request {
     command(9, Flags.acknowledge, set) { request in
       request.nested(7) { data in
         data.prefix(range, prefixLength)
-        if let seconds { data.attribute(6 | 0x4000, UInt128(seconds), size: 4) }
+        if let seconds { data.attribute(6 | 0x4000, UInt64(seconds), size: 4) }
       }
     }
   }
@@ -88,10 +88,10 @@ extension Request {
   private mutating func prefix(_ range: AddressRange, _ length: Int) {
     nested(1) {
       $0.attribute(
-        (range.family == .inet ? 1 : 2) | 0x4000, range.first, size: range.family.addressBits / 8)
+        (range.family == .inet ? 1 : 2) | 0x4000, address: range.first, of: range.family)
     }
     // A set of single addresses takes none.
-    if length < range.family.addressBits { attribute(3, UInt128(length), size: 1) }
+    if length < range.family.addressBits { attribute(3, UInt64(length), size: 1) }
   }
 
   private mutating func command(

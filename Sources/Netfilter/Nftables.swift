@@ -62,15 +62,15 @@ public struct NftTable: BitwiseCopyable, Sendable {
 
 /// What a set of nftables is, as the kernel tells.
 public struct NftSetKind: Equatable, Sendable {
-  private let flags: UInt128
+  private let flags: UInt64
   /// What nft(8) calls the type of the elements: 7 `ipv4_addr`, 8 `ipv6_addr`.
-  private let keyType: UInt128
-  private let keySize: UInt128
+  private let keyType: UInt64
+  private let keySize: UInt64
 
   public init(attributes: Span<UInt8>) throws(MalformedReply) {
-    var flags: UInt128 = 0
-    var keyType: UInt128 = 0
-    var keySize: UInt128 = 0
+    var flags: UInt64 = 0
+    var keyType: UInt64 = 0
+    var keySize: UInt64 = 0
     try attributes.visitAttributes { type, value throws(MalformedReply) in
       switch type {
       case 3: flags = try value.number(size: 4)
@@ -163,7 +163,7 @@ extension Request {
   public mutating func transaction(generation: UInt32, _ changes: (inout Request) -> Void) {
     // NFNL_MSG_BATCH_BEGIN with NFNL_BATCH_GENID, and NFNL_MSG_BATCH_END.
     message(subsystem: 0, 0x10, 0, family: 0, resource: Self.subsystem) {
-      $0.attribute(1, UInt128(generation), size: 4)
+      $0.attribute(1, UInt64(generation), size: 4)
     }
     changes(&self)
     message(subsystem: 0, 0x11, 0, family: 0, resource: Self.subsystem)
@@ -210,9 +210,9 @@ extension Request {
 
   private mutating func element(_ key: UInt128, isEnd: Bool, in set: NftSet, timeout: UInt64?) {
     nested(1) { element in
-      element.nested(1) { $0.attribute(1, key, size: set.addresses.addressBits / 8) }
+      element.nested(1) { $0.attribute(1, address: key, of: set.addresses) }
       if isEnd { element.attribute(3, 1, size: 4) }
-      if let timeout { element.attribute(4, UInt128(timeout), size: 8) }
+      if let timeout { element.attribute(4, timeout, size: 8) }
     }
   }
 }
@@ -242,16 +242,16 @@ extension Span<UInt8> {
   /// Nil for the element that stands for all other addresses (`*`).
   private func boundary(of family: AddressFamily) throws(MalformedReply) -> Boundary? {
     var address: UInt128?
-    var flags: UInt128 = 0
+    var flags: UInt64 = 0
     var milliseconds = SetElement.forever
     try visitAttributes { type, value throws(MalformedReply) in
       switch type {
       case 1:
         try value.visitAttributes { type, key throws(MalformedReply) in
-          if type == 1 { address = try key.number(size: family.addressBits / 8) }
+          if type == 1 { address = try key.address(of: family) }
         }
       case 3: flags = try value.number(size: 4)
-      case 5: milliseconds = UInt64(truncatingIfNeeded: try value.number(size: 8))
+      case 5: milliseconds = try value.number(size: 8)
       default: break
       }
     }

@@ -64,11 +64,16 @@ extension Span<UInt8> {
     }
   }
 
-  /// The whole as a number in network order: `size` bytes, 1 to 16.
-  func number(size: Int) throws(MalformedReply) -> UInt128 {
+  /// The whole as a number in network order: `size` bytes, 1 to 8.
+  func number(size: Int) throws(MalformedReply) -> UInt64 {
     guard count == size else { throw MalformedReply() }
-    var number: UInt128 = 0
-    for index in indices { number = number << 8 | UInt128(self[index]) }
-    return number
+    return bigEndian(at: 0, count: size)
+  }
+
+  /// The whole as an address.
+  func address(of family: AddressFamily) throws(MalformedReply) -> UInt128 {
+    guard count == family.addressBits / 8 else { throw MalformedReply() }
+    guard family == .inet6 else { return UInt128(bigEndian(at: 0, count: 4)) }
+    return UInt128(bigEndian(at: 0, count: 8)) << 64 | UInt128(bigEndian(at: 8, count: 8))
   }
 }

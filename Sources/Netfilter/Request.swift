@@ -58,9 +58,9 @@ public struct Request: ~Copyable {
     append(little: UInt64(flags | Flags.request), size: 2)
     append(little: UInt64(sequence), size: 4)
     append(little: 0, size: 4)
-    append(big: UInt128(family), size: 1)
+    append(big: UInt64(family), size: 1)
     append(big: 0, size: 1)
-    append(big: UInt128(resource), size: 2)
+    append(big: UInt64(resource), size: 2)
     attributes(&self)
     setLength(at: start, size: 4)
   }
@@ -77,9 +77,22 @@ public struct Request: ~Copyable {
     }
   }
 
-  /// Writes a number of `size` bytes, 1 to 16, in network order.
-  mutating func attribute(_ type: UInt16, _ number: UInt128, size: Int) {
+  /// Writes a number of `size` bytes, 1 to 8, in network order.
+  mutating func attribute(_ type: UInt16, _ number: UInt64, size: Int) {
     attribute(type) { $0.append(big: number, size: size) }
+  }
+
+  /// Writes an address: 4 or 16 bytes.
+  mutating func attribute(_ type: UInt16, address: UInt128, of family: AddressFamily) {
+    let low = UInt64(truncatingIfNeeded: address)
+    attribute(type) { request in
+      switch family {
+      case .inet: request.append(big: low, size: 4)
+      case .inet6:
+        request.append(big: UInt64(truncatingIfNeeded: address >> 64), size: 8)
+        request.append(big: low, size: 8)
+      }
+    }
   }
 
   private mutating func attribute(_ type: UInt16, value: (inout Request) -> Void) {
@@ -104,7 +117,7 @@ public struct Request: ~Copyable {
     for index in 0..<size { text.append(byte: UInt8(truncatingIfNeeded: number >> (8 * index))) }
   }
 
-  private mutating func append(big number: UInt128, size: Int) {
+  private mutating func append(big number: UInt64, size: Int) {
     for index in (0..<size).reversed() {
       text.append(byte: UInt8(truncatingIfNeeded: number >> (8 * index)))
     }

@@ -82,10 +82,10 @@ def container(image, networks, key):
     name = "pyknock-test-server"
     podman("rm", "-f", name, check=False)
 
-    def run(*words):
+    def run(*words, options=()):
         podman(
             "run", "--detach", "--name", name, f"--network=ns:/run/netns/{INSIDE}", "--read-only",
-            "--cap-drop=all", "--security-opt=no-new-privileges", *LIMITS,
+            "--cap-drop=all", "--security-opt=no-new-privileges", *LIMITS, *options,
             f"--volume={key}:/key:ro", image, *words,
         )  # fmt: skip
         return name
@@ -116,6 +116,66 @@ def test_a_knock_from_outside_runs_a_program_in_the_container(container, key):
     wait_for_log(name, rf"^witness: {OUTSIDE_ADDRESS} inet open as 65534, {OUTSIDE_ADDRESS}$")
     knock("close", key)
     wait_for_log(name, rf"^witness: {OUTSIDE_ADDRESS} inet close as 65534, {OUTSIDE_ADDRESS}$")
+
+
+def connects():
+    """Whether the outsider can reach port 22; if not, then for want of any answer."""
+    script = (
+        "import socket\n"
+        f"try: socket.create_connection(({INSIDE_ADDRESS!r}, 22), timeout=0.3)\n"
+        "except TimeoutError: print('no')\n"
+        "else: print('yes')"
+    )
+    return call("ip", "netns", "exec", OUTSIDE, "python3", "-c", script).stdout == "yes\n"
+
+
+@pytest.fixture(params=["nft", "ipset"])
+def rules(request, networks):
+    """The rules of the example, and a service behind them; gives the option for the server."""
+    inside = ["ip", "netns", "exec", INSIDE]
+    example = call(PYKNOCK, "server", "--example", request.param).stdout
+    load = ["nft", "-f", "-"] if request.param == "nft" else ["sh"]
+    call(*inside, *load, input=example)
+    script = (
+        "import socket\n"
+        "service = socket.create_server(('', 22))\n"
+        "print('listening', flush=True)\n"
+        "while True: service.accept()"
+    )
+    service = subprocess.Popen([*inside, "python3", "-c", script], stdout=subprocess.PIPE)
+    assert service.stdout.readline() == b"listening\n"
+    yield "--nft=inet/pyknock/knock4,knock6" if request.param == "nft" else "--ipset=knock4,knock6"
+    service.kill()
+    service.wait()
+    call(*inside, "nft", "flush", "ruleset")
+    call(*inside, "ipset", "destroy")
+
+
+@pytest.mark.parametrize("user", [[], ["--user=0"]], ids=["nobody", "root"])
+def test_with_one_capability_the_container_is_a_gatekeeper(container, key, rules, user):
+    name = container(
+        "server", "-v", "-k", "/key", rules, "--ttl=2s", options=["--cap-add=NET_ADMIN", *user]
+    )
+    wait_for_log(name, "listening on")
+    assert not connects()
+    knock("open", key)
+    wait_for_log(name, f"^pyknock server: set changed: open {OUTSIDE_ADDRESS}$")
+    assert connects()
+    end = time.monotonic() + 30
+    while connects():
+        assert time.monotonic() < end
+    # Killed, it leaves nothing open for good.
+    knock("open", key)
+    wait_for_log(name, rf"(set changed: open {OUTSIDE_ADDRESS}[\s\S]*){{2}}")
+    podman("kill", "--signal=KILL", name)
+    while connects():
+        assert time.monotonic() < end
+
+
+def test_without_the_capability_the_log_says_so(container, rules):
+    name = container("server", "-k", "/key", rules, "--ttl=1h")
+    assert podman("wait", name).stdout.strip() == "1"
+    wait_for_log(name, r"Operation not permitted \(the capability CAP_NET_ADMIN is needed\)$")
 
 
 def test_the_health_check_needs_no_shell(container):

@@ -1,6 +1,6 @@
 # Two commands on a fresh Debian 12 with the Swift toolchain: `make demo`, `make test`.
 .DEFAULT_GOAL := build
-.PHONY: build demo test static test-static install check clean
+.PHONY: build demo test bench static test-static install check clean
 
 # The shipped program is Embedded Swift: no runtime, no heap allocation in Swift code.
 embedded = --configuration release --scratch-path .build/embedded --product pyknock \
@@ -23,6 +23,11 @@ test: build $(venv)/original
 	@scripts/dependencies python3-pytest iproute2 util-linux nftables ipset iptables procps
 	swift test
 	/usr/bin/python3 -m pytest --quiet -p no:cacheprovider Tests/EndToEnd
+
+# As root.
+bench: build
+	@scripts/dependencies python3 util-linux nftables
+	Benchmarks/firewall $(program)
 
 # The Python original, which the tests talk to.
 $(venv)/original:

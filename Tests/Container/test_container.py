@@ -153,6 +153,8 @@ def rules(request, networks):
 
 @pytest.mark.parametrize("user", [[], ["--user=0"]], ids=["nobody", "root"])
 def test_with_one_capability_the_container_is_a_gatekeeper(container, key, rules, user):
+    if user:
+        key.chmod(0o400)
     name = container(
         "server", "-v", "-k", "/key", rules, "--ttl=2s", options=["--cap-add=NET_ADMIN", *user]
     )

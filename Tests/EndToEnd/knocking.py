@@ -75,8 +75,8 @@ class Network:
 
     prefix = []
 
-    def socket(self, family=socket.AF_INET, kind=socket.SOCK_DGRAM):
-        return socket.socket(family, kind)
+    def socket(self, family=socket.AF_INET, kind=socket.SOCK_DGRAM, protocol=0):
+        return socket.socket(family, kind, protocol)
 
     def free_port(self):
         with self.socket(socket.AF_INET6) as both:
@@ -108,13 +108,13 @@ class Namespace(Network):
     def run(self, command):
         subprocess.run([*self.prefix, *command.split()], check=True)
 
-    def socket(self, family=socket.AF_INET, kind=socket.SOCK_DGRAM):
+    def socket(self, family=socket.AF_INET, kind=socket.SOCK_DGRAM, protocol=0):
         made = []
 
         def make():
             with open(f"/proc/{self.holder.pid}/ns/net") as namespace:
                 if libc.setns(namespace.fileno(), 0) == 0:
-                    made.append(super(Namespace, self).socket(family, kind))
+                    made.append(super(Namespace, self).socket(family, kind, protocol))
 
         # Only this thread enters the namespace; a socket stays in the one where it was made.
         thread = threading.Thread(target=make)

@@ -70,11 +70,11 @@ struct NetfilterSocket: ~Copyable {
   /// The length of the next datagram (bytes); nil when the time is over.
   private func receive(until deadline: Int64) throws(Failure) -> Int? {
     do throws(SystemError) {
-      while try waitUntilReadable(descriptor.number, until: deadline) {
+      while true {
         let result = unsafe csys_receive(descriptor.number, answer.baseAddress, answer.count, nil)
         if result != -EAGAIN { return Int(try SystemError.check(result)) }
+        guard try waitUntilReadable(descriptor.number, until: deadline) else { return nil }
       }
-      return nil
     } catch {
       throw .system(error)
     }

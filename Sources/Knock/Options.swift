@@ -326,7 +326,11 @@ extension TextSink where Self: ~Copyable {
         append(spec.value)
         width += 1 + spec.value.utf8CodeUnitCount
       }
-      for _ in width..<max(width + 2, 32) { append(" ") }
+      if width > 30 {
+        append("\n")
+        width = 0
+      }
+      for _ in width..<32 { append(" ") }
       append(spec.help)
       append("\n")
     }

@@ -50,6 +50,6 @@ def key_file(tmp_path):
 
 @pytest.fixture
 def not_emulated():
-    """For tests of what an emulator cannot show, since the process is the emulator's own."""
+    """For tests of what an emulator cannot show: /proc is its own, and it has no netfilter sockets."""
     if knocking.EMULATED:
-        pytest.skip("under an emulator /proc shows the emulator, not the program")
+        pytest.skip("an emulator has its own /proc, and no netfilter sockets")

@@ -20,8 +20,6 @@ import pytest
 import knocking
 from knocking import CLOSE, KEY, OPEN, client, packet, program, run, until
 
-pytestmark = pytest.mark.usefixtures("not_emulated")
-
 # Of the client and of the server.
 CLIENT = {socket.AF_INET: "192.0.2.2", socket.AF_INET6: "2001:db8::2"}
 SERVER = {socket.AF_INET: "192.0.2.1", socket.AF_INET6: "2001:db8::1"}
@@ -79,7 +77,7 @@ def kind(request):
 
 
 @pytest.fixture
-def firewall(tmp_path, kind):
+def firewall(tmp_path, kind, not_emulated):
     folder = tmp_path / "firewall"
     folder.mkdir()
     with contextlib.closing(Firewall(folder, kind)) as firewall:
@@ -904,8 +902,7 @@ def test_a_family_without_a_set_is_refused(firewall, server, key_file, names, go
         (["--example=pf"], "--example: 'pf' is not nft or ipset"),
     ],
 )
-@only_nft
-def test_a_command_line_with_a_mistake(kind, key_file, options, message):
+def test_a_command_line_with_a_mistake(key_file, options, message):
     result = run([*program("server"), "-k", key_file, *options])
     assert result.code == 2
     assert result.lines[0] == f"pyknock server: {message}"

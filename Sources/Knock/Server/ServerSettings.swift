@@ -29,7 +29,7 @@ struct ServerSettings: AppletSettings {
       case .ttl:
         OptionSpec(
           nil, "ttl", value: "DURATION",
-          "the kernel deletes it after: 90, 15m, 2h, 1d (default: only a close does)")
+          "the kernel deletes it after: 90, 15m, 2h, 1d (default: never)")
       case .grantPrefix4:
         OptionSpec(
           nil, "grant-prefix4", value: "BITS",
@@ -45,7 +45,7 @@ struct ServerSettings: AppletSettings {
           nil, "command-timeout", value: "DURATION",
           "end a command that runs longer: 30, 15m, 2h (default: 30)")
       case .check:
-        OptionSpec("n", "check", "check the arguments, key and address, and do nothing else")
+        OptionSpec("n", "check", "check the arguments, key, sets and address, and do nothing else")
       case .example:
         OptionSpec(
           nil, "example", value: "nft|ipset", "print firewall rules to begin with, and exit")

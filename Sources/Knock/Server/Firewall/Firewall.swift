@@ -45,7 +45,11 @@ struct Firewall: ~Copyable {
       guard hasInet, hasInet6 else { return nil }
       return consume firewall
     } catch {
-      report.write(settings.optionName, error)
+      var line = report.line()
+      line.append(settings.optionName)
+      line.append(": ")
+      line.append(NetfilterSocket.Failure.system(error))
+      report.write(line)
       return nil
     }
   }

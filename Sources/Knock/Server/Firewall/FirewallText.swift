@@ -186,7 +186,12 @@ extension TextSink where Self: ~Copyable {
     switch failure {
     case .system(let error):
       append(error)
-      if error.number == EPERM { append(" (the capability CAP_NET_ADMIN is needed)") }
+      switch error.number {
+      case EPERM: append(" (the capability CAP_NET_ADMIN is needed)")
+      // What the kernel says of a part of netfilter that it has not.
+      case EINVAL, EPROTONOSUPPORT: append(" (does the kernel have nf_tables or ip_set?)")
+      default: break
+      }
     case .noAnswer: append("the kernel does not answer")
     case .malformedAnswer: append("the kernel's answer is malformed")
     case .requestTooLong: append("the request is too long")

@@ -129,6 +129,12 @@ def connects():
     return call("ip", "netns", "exec", OUTSIDE, "python3", "-c", script).stdout == "yes\n"
 
 
+def wait_until(condition):
+    end = time.monotonic() + 30
+    while not condition():
+        assert time.monotonic() < end
+
+
 @pytest.fixture(params=["nft", "ipset"])
 def rules(request, networks):
     """The rules of the example, and a service behind them; gives the option for the server."""
@@ -162,16 +168,13 @@ def test_with_one_capability_the_container_is_a_gatekeeper(container, key, rules
     assert not connects()
     knock("open", key)
     wait_for_log(name, f"^pyknock server: set changed: open {OUTSIDE_ADDRESS}$")
-    assert connects()
-    end = time.monotonic() + 30
-    while connects():
-        assert time.monotonic() < end
+    wait_until(connects)
+    wait_until(lambda: not connects())
     # Killed, it leaves nothing open for good.
     knock("open", key)
     wait_for_log(name, rf"(set changed: open {OUTSIDE_ADDRESS}[\s\S]*){{2}}")
     podman("kill", "--signal=KILL", name)
-    while connects():
-        assert time.monotonic() < end
+    wait_until(lambda: not connects())
 
 
 def test_without_the_capability_the_log_says_so(container, rules):

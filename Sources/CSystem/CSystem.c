@@ -1,3 +1,4 @@
+#define _GNU_SOURCE  // recvmmsg
 #include "CSystem.h"
 
 #include <limits.h>
@@ -88,4 +89,63 @@ int csys_netfilter_socket(void) {
   int error = errno;
   close(fd);
   return -error;
+}
+
+int csys_receive_batch(int fd, uint8_t *buffer, size_t size, uint32_t *lengths, void *sources) {
+  struct sockaddr_in6 *source = sources;
+  struct mmsghdr messages[CSYS_BATCH];
+  struct iovec pieces[CSYS_BATCH];
+  memset(messages, 0, sizeof messages);
+  for (int i = 0; i < CSYS_BATCH; i++) {
+    pieces[i] = (struct iovec){.iov_base = buffer + (size_t)i * size, .iov_len = size};
+    messages[i].msg_hdr.msg_iov = &pieces[i];
+    messages[i].msg_hdr.msg_iovlen = 1;
+    messages[i].msg_hdr.msg_name = &source[i];
+    messages[i].msg_hdr.msg_namelen = sizeof source[i];
+  }
+  int count;
+  do count = recvmmsg(fd, messages, CSYS_BATCH, MSG_DONTWAIT | MSG_TRUNC, NULL);
+  while (count < 0 && errno == EINTR);
+  for (int i = 0; i < count; i++) lengths[i] = messages[i].msg_len;
+  return csys_result(count);
+}
+
+// linux/filter.h, linux/bpf_common.h and linux/sock_diag.h, as above.
+struct filter_step {
+  uint16_t code;
+  uint8_t if_true, if_false;
+  uint32_t value;
+};
+struct filter_program {
+  unsigned short count;
+  const struct filter_step *steps;
+};
+enum { LOAD_LENGTH = 0x80, LOAD_BYTE = 0x30, IF_EQUAL = 0x15, IF_AT_LEAST = 0x35, IF_GREATER = 0x25,
+       RETURN = 0x06 };
+enum { UDP_HEADER = 8, MEMINFO_DROPS = 8, MEMINFO_COUNT = 9 };
+
+int csys_drop_others(int fd, uint32_t length, uint32_t other_length, uint32_t offset, uint8_t first,
+                     uint8_t last) {
+  // The filter sees the datagram with its UDP header.
+  const struct filter_step steps[] = {
+      {LOAD_LENGTH, 0, 0, 0},
+      {IF_EQUAL, 1, 0, UDP_HEADER + length},
+      {IF_EQUAL, 0, 3, UDP_HEADER + other_length},
+      {LOAD_BYTE, 0, 0, UDP_HEADER + offset},
+      {IF_AT_LEAST, 0, 1, first},
+      {IF_GREATER, 0, 1, last},
+      {RETURN, 0, 0, 0},
+      {RETURN, 0, 0, UINT32_MAX},
+  };
+  struct filter_program program = {sizeof steps / sizeof *steps, steps};
+  int on = 1;
+  if (setsockopt(fd, SOL_SOCKET, SO_ATTACH_FILTER, &program, sizeof program) < 0) return -errno;
+  return csys_result(setsockopt(fd, SOL_SOCKET, SO_LOCK_FILTER, &on, sizeof on));
+}
+
+int64_t csys_dropped_datagrams(int fd) {
+  uint32_t values[MEMINFO_COUNT];
+  socklen_t size = sizeof values;
+  if (getsockopt(fd, SOL_SOCKET, SO_MEMINFO, values, &size) < 0) return -errno;
+  return size > MEMINFO_DROPS * sizeof *values ? values[MEMINFO_DROPS] : -ENOPROTOOPT;
 }

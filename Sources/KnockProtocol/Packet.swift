@@ -10,9 +10,9 @@
 /// Source: `HDR_FMT` of the Python original, pyknock 0.4.3.
 public enum Packet {
   static let macSize = 32
-  static let inetSize = 49
-  static let inet6Size = 61
-  static let commandOffset = 32
+  public static let inetSize = 49
+  public static let inet6Size = 61
+  public static let commandOffset = 32
   static let timeOffset = 33
   static let familyOffset = 41
   static let addressOffset = 45

@@ -297,7 +297,7 @@ def test_one_command_runs_at_a_time_and_the_loop_goes_on(server, gates):
         ours.knock(address)
     ours.output.wait_for("start")
     ours.send(b"rubbish")
-    seen = ours.wait_for_counters(wrong_length=1, accepted=3)
+    seen = ours.wait_for_counters(kernel_dropped=1, accepted=3)
     assert (seen["running"], seen["queued"]) == (1, 2)
     assert len(ours.output.lines) == 1
     for address in addresses:

@@ -324,7 +324,7 @@ def test_without_a_ttl_a_grant_stays_until_it_is_closed(firewall, start):
         firewall.output("ipset", "create", "knock4", "hash:ip", "timeout", "10")
         firewall.output("ipset", "create", "knock6", "hash:ip", "family", "inet6")
     ours = start("-v")
-    assert len(ours.log.matching("grants a .* until it is closed$")) == 2
+    ours.log.wait_for("grants a .* until it is closed$", 2)
     for address, name in (("192.0.2.1", "knock4"), ("2001:db8::1", "knock6")):
         ours.knock(address)
         ours.log.wait_for(f"set changed: open {address}")

@@ -18,8 +18,8 @@ def resident_size(process):
 MALFORMED = {
     "before the MAC": [
         lambda number: number.to_bytes(2, "big") * (number % 100),
-        lambda number: number.to_bytes(49, "big"),
-        lambda number: number.to_bytes(61, "big"),
+        lambda number: number.to_bytes(32, "big") + b"\1" + bytes(16),
+        lambda number: number.to_bytes(32, "big") + b"\2" + bytes(28),
         lambda number: packet()[:-1] + b"\xff",
         lambda number: packet()[:32],
     ],
@@ -31,7 +31,7 @@ MALFORMED = {
         lambda number: packet("224.0.0.1"),
         lambda number: packet(time_stamp=float("nan")),
         lambda number: signed(number.to_bytes(17, "little")[::-1]),
-        lambda number: signed(number.to_bytes(29, "big")),
+        lambda number: signed(b"\2" + number.to_bytes(28, "big")),
         lambda number: signed(number.to_bytes(4, "big") * (number % 40)),
         lambda number: signed(b"\1" + number.to_bytes(16, "big")),
     ],
@@ -93,8 +93,10 @@ def test_each_level_shows_what_it_should(server, level):
     ours.knock("192.0.2.2", age=99)
     ours.knock("192.0.2.3")
     ours.knock("192.0.2.4", CLOSE)
-    ours.send(b"rubbish")
-    ours.wait_for_counters(succeeded=1, failed=1, accepted=3, stale=1, wrong_length=1, queued=0)
+    ours.send(b"rubbish", packet(key="another key"))
+    ours.wait_for_counters(
+        succeeded=1, failed=1, accepted=3, stale=1, bad_mac=1, kernel_dropped=1, queued=0
+    )
     assert ours.stop() == 0
     lines = "\n".join(ours.log.wait_for_end())
     same = {"-v -v": "-vv", "-vvv": "-vv", "-v -q": "-q", "-q -v": "default"}.get(level, level)

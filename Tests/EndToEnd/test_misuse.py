@@ -286,7 +286,7 @@ def test_no_line_of_a_working_pair_has_the_key_in_it(server):
     assert sent.code == 0
     ours.knock("192.0.2.2", command=2)
     ours.send(ours.knock("192.0.2.3", age=500), b"rubbish")
-    ours.wait_for_counters(succeeded=1, failed=1, stale=2, wrong_length=1)
+    ours.wait_for_counters(succeeded=1, failed=1, stale=2, kernel_dropped=1)
     assert ours.stop() == 0
     text = sent.stdout + sent.stderr + "\n".join(ours.log.wait_for_end() + ours.output.lines)
     assert MARKER not in text

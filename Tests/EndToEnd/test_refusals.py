@@ -6,7 +6,7 @@ import re
 import time
 
 import pytest
-from knocking import AF_INET, AF_INET6, CLOSE, packet, signed
+from knocking import AF_INET, AF_INET6, CLOSE, OPEN, packet, signed
 
 DATAGRAM = r"a datagram from 127\.0\.0\.1:\d+"
 FAMILIES = "address family and length do not match"
@@ -28,11 +28,6 @@ def unusable(address, reason, shown=None):
 
 # The counter, the datagram, whom the line names, and the reason that it gives.
 REFUSALS = {
-    "command 0": ("unknown-command", lambda: packet(command=0), DATAGRAM, "unknown command 0"),
-    "command 3": ("unknown-command", lambda: packet(command=3), DATAGRAM, "unknown command 3"),
-    "command 255": (
-        "unknown-command", lambda: packet(command=255), DATAGRAM, "unknown command 255",
-    ),
     "family 0": (
         "unknown-family", lambda: packet(family=0), DATAGRAM,
         r"unknown address family \(family 0, 49 bytes\)",
@@ -96,7 +91,7 @@ def test_an_authentic_datagram_is_refused_with_the_reason_and_the_skew(
 
 def test_every_reason_for_a_refusal_is_counted_under_its_name(server):
     ours = server(on_open="")
-    assert {"wrong-length", "bad-mac", "stale", "replayed", "older-than-memory"} < set(
+    assert {"wrong-length", "unknown-command", "kernel-dropped", "bad-mac", "stale", "replayed", "older-than-memory"} < set(
         ours.counters()
     )
     assert {row[0] for row in REFUSALS.values()} < set(ours.counters())
@@ -198,10 +193,11 @@ def test_every_length_is_survived(server, sign):
     ours = server()
     lengths = [*range(201), 1000, 1472, 4095, 4096, 4097, 65507]
     for length in lengths:
-        ours.send(sign(bytes(length - 32)) if length >= 32 else bytes(length))
-    # The two right lengths are then of command 0, or have a bad MAC.
-    wrong = "unknown_command" if sign is signed else "bad_mac"
-    ours.wait_for_counters(wrong_length=len(lengths) - 2, accepted=0, **{wrong: 2})
+        body = b"\1".ljust(length - 32, b"\0")
+        ours.send(sign(body) if length > 32 else bytes(length))
+    # The two right lengths are then of family 0, or have a bad MAC.
+    wrong = "unknown_family" if sign is signed else "bad_mac"
+    ours.wait_for_counters(kernel_dropped=len(lengths) - 2, accepted=0, **{wrong: 2})
     ours.knock()
     ours.output.wait_for("open 192.0.2.1")
 
@@ -211,7 +207,15 @@ def test_a_valid_knock_with_bytes_behind_or_missing_is_refused(server, address):
     ours = server()
     body = packet(address)[32:]
     ours.send(signed(body + b"\0"), signed(body[:-1]), signed(body) + b"\0", signed(body)[:-1])
-    ours.wait_for_counters(wrong_length=4, accepted=0)
+    ours.wait_for_counters(kernel_dropped=4, accepted=0)
+
+
+def test_any_command_but_open_and_close_is_dropped_by_the_kernel(server):
+    ours = server()
+    for command in range(256):
+        if command not in (OPEN, CLOSE):
+            ours.send(packet(command=command), packet("2001:db8::1", command=command))
+    ours.wait_for_counters(kernel_dropped=2 * 254, accepted=0, unknown_command=0)
 
 
 @pytest.mark.parametrize("address", ["192.0.2.1", "2001:db8::1"])
@@ -221,7 +225,8 @@ def test_every_flipped_bit_is_refused(server, address):
     bits = [1 << bit for bit in range(8 * len(datagram))]
     number = int.from_bytes(datagram, "little")
     ours.send(*[(number ^ bit).to_bytes(len(datagram), "little") for bit in bits])
-    ours.wait_for_counters(bad_mac=len(bits), accepted=0)
+    # Of the command, each bit makes another that is none.
+    ours.wait_for_counters(bad_mac=len(bits) - 8, kernel_dropped=8, accepted=0)
     ours.send(datagram)
     ours.output.wait_for("open " + address)
 
@@ -236,11 +241,12 @@ def test_another_key_is_a_bad_mac(server):
 def test_unauthenticated_datagrams_are_counted_in_one_line_a_minute(server):
     ours = server("-vv")
     for _ in range(2):
-        ours.send(*[bytes(40), bytes(49)] * 50)
+        ours.send(*[bytes(40), packet(key="another key")] * 50)
         ours.log.wait_for("^pyknock server: unauthenticated datagrams: ")
-    ours.wait_for_counters(wrong_length=100, bad_mac=100, accepted=0)
+    ours.wait_for_counters(kernel_dropped=100, bad_mac=100, accepted=0)
     line = ours.log.wait_for(
-        r"unauthenticated datagrams: (\d+) of wrong length, (\d+) with a bad MAC$"
+        r"unauthenticated datagrams: (\d+) with a bad MAC, 0 of wrong length;"
+        r" the kernel dropped (\d+) \(of another form, or for want of room\)$"
     )
     assert 0 < int(line[1]) + int(line[2]) <= 200
     assert len(ours.log.matching("unauthenticated datagrams")) == 1

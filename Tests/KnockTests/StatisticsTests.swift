@@ -45,13 +45,13 @@ import Testing
     var report = Report(program: "test")
     report.verbosity = .quiet
     _ = statistics.count(.badMAC, isWanted: true, now: 5)
-    statistics.report(to: report, now: 5)
+    statistics.report(kernelDropped: nil, to: report, now: 5)
     #expect(statistics.reportTime == nil)
     _ = statistics.count(.badMAC, isWanted: true, now: 6)
     #expect(statistics.reportTime == 60_005)
-    statistics.report(to: report, now: 60_004)
+    statistics.report(kernelDropped: nil, to: report, now: 60_004)
     #expect(statistics.reportTime == 60_005)
-    statistics.report(to: report, now: 60_005)
+    statistics.report(kernelDropped: nil, to: report, now: 60_005)
     #expect(statistics.reportTime == nil)
   }
 }

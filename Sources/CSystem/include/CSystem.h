@@ -239,16 +239,28 @@ static inline int csys_send(int fd, const void *bytes, size_t size) {
   return csys_result(count);
 }
 
-/// The next datagram's whole length, of which at most `size` bytes are stored; -EAGAIN where none
-/// is waiting. Its sender's address is stored, unless `source` is NULL.
-static inline int csys_receive(int fd, void *buffer, size_t size, struct sockaddr_storage *source) {
-  socklen_t source_size = sizeof *source;
+/// A message's whole length, of which at most `size` bytes are stored; -EAGAIN where none is waiting.
+static inline int csys_receive(int fd, void *buffer, size_t size) {
   ssize_t count;
-  do count = recvfrom(fd, buffer, size, MSG_DONTWAIT | MSG_TRUNC, (struct sockaddr *)source,
-                      source ? &source_size : NULL);
-  while (count < 0 && errno == EINTR);
+  do count = recv(fd, buffer, size, MSG_DONTWAIT | MSG_TRUNC); while (count < 0 && errno == EINTR);
   return csys_result(count);
 }
+
+/// The most datagrams that one call receives.
+#define CSYS_BATCH 32
+
+/// Takes the datagrams that are waiting, without waiting. Each has `size` bytes of `buffer`; stored are
+/// their whole lengths, which may exceed that, and where they came from: a sockaddr_in6 each, or a
+/// sockaddr_in in its place. Returns their number; -EAGAIN for none.
+int csys_receive_batch(int fd, uint8_t *buffer, size_t size, uint32_t *lengths, void *sources);
+
+/// Has the kernel drop all datagrams but those with one of two lengths and with a byte in a range at
+/// `offset`, before they wake anybody. For UDP; cannot be undone. Source: socket(7), SO_ATTACH_FILTER.
+int csys_drop_others(int fd, uint32_t length, uint32_t other_length, uint32_t offset, uint8_t first,
+                     uint8_t last);
+
+/// How many datagrams the kernel has dropped: by the filter, or for want of room. Source: SO_MEMINFO.
+int64_t csys_dropped_datagrams(int fd);
 
 /// Makes an IPv6 socket take IPv4 too, as IPv4-mapped addresses, whatever the system's default.
 static inline int csys_accept_both_families(int fd) {

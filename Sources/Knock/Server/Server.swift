@@ -6,12 +6,13 @@ import KnockProtocol
 /// One loop waits for three things: a datagram, a signal, a moment (the limit of a command, the
 /// next report). Nothing in it blocks, and no datagram ends it.
 struct Server: ~Copyable {
-  /// How many datagrams are taken before signals and commands have their turn.
-  private static let batch = 256
+  /// How often a full batch is taken before signals and commands have their turn.
+  private static let batches = 8
 
   private let report: Report
   private let signals: Signals
   private let socket: UDPSocket
+  private var batch: DatagramBatch
   private var gate: Gate<KeyedMAC>
   private var firewall: Firewall?
   private var runner: CommandRunner
@@ -20,11 +21,12 @@ struct Server: ~Copyable {
 
   init(
     report: Report, signals: consuming Signals, socket: consuming UDPSocket,
-    gate: consuming Gate<KeyedMAC>, firewall: consuming Firewall?, runner: consuming CommandRunner
+    batch: consuming DatagramBatch, gate: consuming Gate<KeyedMAC>, firewall: consuming Firewall?, runner: consuming CommandRunner
   ) {
     self.report = report
     self.signals = signals
     self.socket = socket
+    self.batch = batch
     self.gate = gate
     self.firewall = firewall
     self.runner = runner
@@ -36,18 +38,19 @@ struct Server: ~Copyable {
   mutating func run() throws(SystemError) {
     while !isStopping || runner.runningCount > 0 {
       let (hasDatagram, hasSignal) = try waitForEvent()
-      if hasDatagram { try receiveBatch() }
+      if hasDatagram { try receive() }
       while hasSignal, let event = try signals.next() {
         switch event {
         case .childEnded: runner.reapEnded()
-        case .printCounters: statistics.writeCounters(of: runner, to: report)
+        case .printCounters:
+          statistics.writeCounters(of: runner, kernelDropped: socket.droppedCount, to: report)
         case .stop(let number): stop(signal: number)
         }
       }
       let now = Clock.monotonicMilliseconds()
       runner.checkDeadlines(now: now)
       runner.startReady(now: now)
-      statistics.report(to: report, now: now)
+      statistics.report(kernelDropped: socket.droppedCount, to: report, now: now)
     }
     if report.verbosity > .quiet { report.write("stopped") }
   }
@@ -72,39 +75,39 @@ struct Server: ~Copyable {
     return (entries[0].revents != 0, entries[1].revents != 0)
   }
 
-  private mutating func receiveBatch() throws(SystemError) {
-    // One byte more than any datagram of ours, so that a longer one is never taken for one.
-    var buffer = InlineArray<62, UInt8>(repeating: 0)
-    var source = SocketAddress()
+  private mutating func receive() throws(SystemError) {
     let wallNow = Clock.wallSeconds()
     let now = Clock.monotonicMilliseconds()
-    for _ in 0..<Self.batch {
-      var bytes = buffer.mutableSpan
-      guard let length = try receive(into: &bytes, from: &source) else { return }
-      let datagram = buffer.span.extracting(first: min(length, buffer.count))
-      do throws(Refusal) {
-        let knock = try gate.admit(datagram, now: wallNow, hasRoom: runner.hasRoom)
-        accept(knock, from: source)
-        changeSet(for: knock)
-        runner.enqueue(knock)
-      } catch {
-        let isWanted = report.verbosity > .quiet || error.isFailure
-        if statistics.count(error, isWanted: isWanted, now: now) {
-          write(error, of: datagram, from: source, now: wallNow)
-        }
-      }
+    for _ in 0..<Self.batches {
+      try receiveBatch()
+      for index in 0..<batch.count { handle(index, wallNow: wallNow, now: now) }
+      guard batch.count == DatagramBatch.capacity else { return }
     }
   }
 
   /// A lack of memory passes; it must not end the server, and with it the replay memory.
-  private func receive(
-    into buffer: inout MutableSpan<UInt8>, from source: inout SocketAddress
-  ) throws(SystemError) -> Int? {
+  private mutating func receiveBatch() throws(SystemError) {
     do throws(SystemError) {
-      return try socket.receive(into: &buffer, from: &source)
+      try socket.receive(into: &batch)
     } catch {
       guard error.number == ENOMEM || error.number == ENOBUFS else { throw error }
-      return nil
+    }
+  }
+
+  private mutating func handle(_ index: Int, wallNow: Double, now: Int64) {
+    var bytes = InlineArray<62, UInt8>(repeating: 0)
+    let length = batch.copy(index, into: &bytes)
+    let datagram = bytes.span.extracting(first: length)
+    do throws(Refusal) {
+      let knock = try gate.admit(datagram, now: wallNow, hasRoom: runner.hasRoom)
+      accept(knock, from: batch.source(index))
+      changeSet(for: knock)
+      runner.enqueue(knock)
+    } catch {
+      let isWanted = report.verbosity > .quiet || error.isFailure
+      if statistics.count(error, isWanted: isWanted, now: now) {
+        write(error, of: datagram, from: batch.source(index), now: wallNow)
+      }
     }
   }
 

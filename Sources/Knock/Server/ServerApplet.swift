@@ -93,11 +93,12 @@ enum ServerApplet: Applet {
       guard
         let runner = CommandRunner(
           open: open, close: close, settings: settings, signalMask: signals.oldMask,
-          report: report)
+          report: report),
+        let batch = DatagramBatch()
       else { throw SystemError(number: ENOMEM) }
       try writeStart(of: socket, settings, report)
       var server = Server(
-        report: report, signals: signals, socket: socket, gate: gate, firewall: firewall,
+        report: report, signals: signals, socket: socket, batch: batch, gate: gate, firewall: firewall,
         runner: runner)
       try server.run()
       return .success
@@ -174,6 +175,9 @@ enum ServerApplet: Applet {
     to address: SocketAddress, _ settings: ServerSettings
   ) throws(SystemError) -> UDPSocket {
     let socket = try UDPSocket(family: address.family)
+    // Before it is bound, so that nothing else is ever in it. A kernel without filters does without:
+    // what it would drop is refused here.
+    do throws(SystemError) { try socket.dropOthers() } catch {}
     do throws(SystemError) {
       try socket.bind(to: address)
     } catch {

@@ -18,6 +18,7 @@ struct Statistics {
   private var unreportedLengths: UInt64 = 0
   private var unreportedMACs: UInt64 = 0
   private var unreportedRefusals: UInt64 = 0
+  private var reportedKernelDropped: UInt64 = 0
   /// Before this moment (monotonic milliseconds) there is no other report.
   private var nextReport = Int64.min
   private var budget = budgetLimit
@@ -59,15 +60,24 @@ struct Statistics {
   }
 
   /// Writes what was only counted since the last time, at most once a minute.
-  mutating func report(to report: Report, now: Int64) {
+  ///
+  /// - Parameter kernelDropped: how many datagrams the kernel has dropped since the start. They alone
+  ///   are no reason to wake up.
+  mutating func report(kernelDropped: @autoclosure () -> UInt64?, to report: Report, now: Int64) {
     guard let reportTime, reportTime <= now else { return }
     if report.verbosity > .quiet, unreportedLengths + unreportedMACs > 0 {
       var line = report.line()
       line.append("unauthenticated datagrams: ")
-      line.append(unreportedLengths)
-      line.append(" of wrong length, ")
       line.append(unreportedMACs)
-      line.append(" with a bad MAC")
+      line.append(" with a bad MAC, ")
+      line.append(unreportedLengths)
+      line.append(" of wrong length")
+      if let dropped = kernelDropped() {
+        line.append("; the kernel dropped ")
+        line.append(dropped &- reportedKernelDropped)
+        line.append(" (of another form, or for want of room)")
+        reportedKernelDropped = dropped
+      }
       report.write(line)
     }
     if unreportedRefusals > 0 {
@@ -83,7 +93,9 @@ struct Statistics {
   }
 
   /// Writes every counter since the start, as `name=value`.
-  func writeCounters(of runner: borrowing CommandRunner, to report: Report) {
+  func writeCounters(
+    of runner: borrowing CommandRunner, kernelDropped: UInt64?, to report: Report
+  ) {
     var line = report.line()
     line.append("counters:")
     line.append(counter: "accepted", accepted)
@@ -92,6 +104,7 @@ struct Statistics {
       line.append(counter: refusal.name, refused[Int(number)])
       number += 1
     }
+    line.append(counter: "kernel-dropped", kernelDropped ?? 0)
     line.append(counter: "set-changed", setsChanged)
     line.append(counter: "set-not-changed", setsNotChanged)
     line.append(counter: "succeeded", runner.counters.succeeded)

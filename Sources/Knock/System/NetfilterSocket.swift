@@ -71,7 +71,7 @@ struct NetfilterSocket: ~Copyable {
   private func receive(until deadline: Int64) throws(Failure) -> Int? {
     do throws(SystemError) {
       while true {
-        let result = unsafe csys_receive(descriptor.number, answer.baseAddress, answer.count, nil)
+        let result = unsafe csys_receive(descriptor.number, answer.baseAddress, answer.count)
         if result != -EAGAIN { return Int(try SystemError.check(result)) }
         guard try waitUntilReadable(descriptor.number, until: deadline) else { return nil }
       }

@@ -44,6 +44,14 @@ import KnockProtocol
     self.size = size
   }
 
+  /// What the system stored: a sockaddr_in6, or a sockaddr_in in its place.
+  init(bytes: Span<UInt8>) {
+    unsafe withUnsafeMutableBytes(of: &storage) { storage in
+      unsafe bytes.withUnsafeBytes { unsafe storage.copyMemory(from: $0) }
+    }
+    size = socklen_t(bytes.count)
+  }
+
   init() {}
 }
 

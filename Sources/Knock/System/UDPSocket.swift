@@ -43,21 +43,70 @@ struct UDPSocket: ~Copyable {
       })
   }
 
-  /// Takes the next datagram without waiting.
-  ///
-  /// - Returns: its whole length (bytes), which may exceed what `buffer` holds; nil where none is
-  ///   there.
-  func receive(
-    into buffer: inout MutableSpan<UInt8>, from source: inout SocketAddress
-  ) throws(SystemError) -> Int? {
-    let result = unsafe buffer.withUnsafeMutableBytes { bytes in
-      unsafe csys_receive(number, bytes.baseAddress, bytes.count, &source.storage)
-    }
-    return result == -EAGAIN ? nil : Int(try SystemError.check(result))
+  /// Takes the datagrams that are waiting, as many as fit, without waiting.
+  func receive(into batch: inout DatagramBatch) throws(SystemError) {
+    batch.count = 0
+    let result = unsafe csys_receive_batch(
+      number, batch.bytes.baseAddress, DatagramBatch.stride, batch.lengths.baseAddress,
+      batch.sources.baseAddress)
+    if result != -EAGAIN { batch.count = Int(try SystemError.check(result)) }
+  }
+
+  /// Has the kernel drop what has not the form of a knock before it wakes the program.
+  func dropOthers() throws(SystemError) {
+    _ = try SystemError.check(
+      csys_drop_others(
+        number, UInt32(Packet.inetSize), UInt32(Packet.inet6Size), UInt32(Packet.commandOffset),
+        Command.open.rawValue, Command.close.rawValue))
+  }
+
+  /// How many datagrams the kernel has dropped, for their form or for want of room; nil where it does
+  /// not tell.
+  var droppedCount: UInt64? {
+    let count = csys_dropped_datagrams(number)
+    return count < 0 ? nil : UInt64(count)
   }
 
   /// Asks for a receive buffer of `size` bytes. Returns what the kernel gave, by its own count.
   func setReceiveBuffer(_ size: Int32) throws(SystemError) -> Int32 {
     try SystemError.check(csys_set_receive_buffer(number, size))
+  }
+}
+
+/// Datagrams that were received together.
+struct DatagramBatch: ~Copyable {
+  static let capacity = Int(CSYS_BATCH)
+  /// One byte more than any datagram of ours, so that a longer one is never taken for one.
+  fileprivate static let stride = Packet.inet6Size + 1
+
+  private static let sourceStride = MemoryLayout<sockaddr_in6>.stride
+
+  fileprivate let bytes: Storage<UInt8>
+  fileprivate let lengths: Storage<UInt32>
+  fileprivate let sources: Storage<UInt8>
+  fileprivate(set) var count = 0
+
+  /// Nil where the system has no memory.
+  init?() {
+    guard let bytes = Storage<UInt8>.mapped(Self.capacity * Self.stride),
+      let lengths = Storage<UInt32>.mapped(Self.capacity),
+      let sources = Storage<UInt8>.mapped(Self.capacity * Self.sourceStride)
+    else { return nil }
+    self.bytes = bytes
+    self.lengths = lengths
+    self.sources = sources
+  }
+
+  /// Copies a datagram. Returns its length, cut where it is too long to be one of ours.
+  func copy(_ index: Int, into bytes: inout InlineArray<62, UInt8>) -> Int {
+    let length = min(Int(clamping: lengths[index]), Self.stride)
+    for offset in 0..<length { bytes[offset] = self.bytes[index * Self.stride + offset] }
+    return length
+  }
+
+  /// Where a datagram came from.
+  func source(_ index: Int) -> SocketAddress {
+    let start = index * Self.sourceStride
+    return sources.withElements(start..<start + Self.sourceStride) { SocketAddress(bytes: $0) }
   }
 }

@@ -21,7 +21,8 @@ struct Server: ~Copyable {
 
   init(
     report: Report, signals: consuming Signals, socket: consuming UDPSocket,
-    batch: consuming DatagramBatch, gate: consuming Gate<KeyedMAC>, firewall: consuming Firewall?, runner: consuming CommandRunner
+    batch: consuming DatagramBatch, gate: consuming Gate<KeyedMAC>, firewall: consuming Firewall?,
+    runner: consuming CommandRunner
   ) {
     self.report = report
     self.signals = signals

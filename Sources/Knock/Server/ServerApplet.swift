@@ -98,7 +98,8 @@ enum ServerApplet: Applet {
       else { throw SystemError(number: ENOMEM) }
       try writeStart(of: socket, settings, report)
       var server = Server(
-        report: report, signals: signals, socket: socket, batch: batch, gate: gate, firewall: firewall,
+        report: report, signals: signals, socket: socket, batch: batch, gate: gate,
+        firewall: firewall,
         runner: runner)
       try server.run()
       return .success

@@ -28,6 +28,8 @@ public struct IPSetKind: Equatable, Sendable {
   public private(set) var isHashNet = false
   /// Only from the answer to `getList`.
   public private(set) var hasTimeouts = false
+  /// Whether it holds something else than the addresses that are added. As above.
+  public private(set) var hasMask = false
   /// NFPROTO_IPV4 or NFPROTO_IPV6.
   private var family: UInt64 = 0
 
@@ -42,6 +44,8 @@ public struct IPSetKind: Equatable, Sendable {
       case 7:
         try value.visitAttributes { type, _ throws(MalformedReply) in
           if type == 6 { kind.hasTimeouts = true }
+          // IPSET_ATTR_BITMASK, IPSET_ATTR_NETMASK
+          if type == 12 || type == 20 { kind.hasMask = true }
         }
       default: break
       }

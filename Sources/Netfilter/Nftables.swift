@@ -66,8 +66,11 @@ public struct NftSetKind: Equatable, Sendable {
   /// What nft(8) calls the type of the elements: 7 `ipv4_addr`, 8 `ipv6_addr`.
   private let keyType: UInt64
   private let keySize: UInt64
+  /// Whether elements without a time get one from the set.
+  public let hasDefaultTimeout: Bool
 
   public init(attributes: Span<UInt8>) throws(MalformedReply) {
+    var hasDefaultTimeout = false
     var flags: UInt64 = 0
     var keyType: UInt64 = 0
     var keySize: UInt64 = 0
@@ -76,9 +79,11 @@ public struct NftSetKind: Equatable, Sendable {
       case 3: flags = try value.number(size: 4)
       case 4: keyType = try value.number(size: 4)
       case 5: keySize = try value.number(size: 4)
+      case 11: hasDefaultTimeout = try value.number(size: 8) > 0
       default: break
       }
     }
+    self.hasDefaultTimeout = hasDefaultTimeout
     self.flags = flags
     self.keyType = keyType
     self.keySize = keySize
@@ -149,7 +154,8 @@ extension Request {
     elements(of: set, 13, Flags.acknowledge) { $0.host(address, in: set, timeout: nil) }
   }
 
-  /// Asks for the end of an element with intervals that holds the address before.
+  /// Asks for the end of the element with intervals that holds the address before. The kernel finds
+  /// it only where no element begins at `address`.
   public mutating func getEnd(from address: UInt128, of set: NftSet) {
     elements(of: set, 13, Flags.acknowledge) {
       $0.element(address, isEnd: true, in: set, timeout: nil)
@@ -218,6 +224,15 @@ extension Request {
 }
 
 extension Span<UInt8> {
+  /// Whether a table belongs to a program, which alone may change it, from the answer to `getTable`.
+  public func isOwnedTable() throws(MalformedReply) -> Bool {
+    var isOwned = false
+    try visitAttributes { type, value throws(MalformedReply) in
+      if type == 2 { isOwned = try value.number(size: 4) & 0x02 != 0 }
+    }
+    return isOwned
+  }
+
   /// The number of the last transaction, from the answer to `getGeneration`.
   public func generation() throws(MalformedReply) -> UInt32? {
     var generation: UInt32?

@@ -126,16 +126,16 @@ struct Server: ~Copyable {
   /// Does what it can: where the set cannot be changed, the command still runs.
   private mutating func changeSet(for knock: Knock) {
     var failure: Firewall.Failure?
+    var isChanged = false
     do throws(Firewall.Failure) {
-      guard try firewall?.apply(knock) != nil else { return }
-      statistics.countSetChange(isDone: true)
-    } catch {
-      statistics.countSetChange(isDone: false)
-      failure = error
-    }
+      guard let result = try firewall?.apply(knock) else { return }
+      isChanged = result
+    } catch { failure = error }
+    statistics.countSetChange(isDone: failure == nil)
     guard failure != nil || report.verbosity >= .verbose else { return }
     var line = report.line()
-    line.append(failure == nil ? "set changed: " : "set not changed: ")
+    line.append(
+      failure != nil ? "set not changed: " : isChanged ? "set changed: " : "set as it must be: ")
     line.append(knock)
     if let failure {
       line.append(": ")

@@ -143,6 +143,12 @@ extension ServerSettings {
         throw .unsuitable(Option.grantPrefix6.spec, needed)
       }
     }
+    if firewall.grantsPrefixes(for: .inet), !firewall.covers(.inet) {
+      throw .unsuitable(Option.grantPrefix4.spec, " needs a set for IPv4")
+    }
+    if firewall.grantsPrefixes(for: .inet6), !firewall.covers(.inet6) {
+      throw .unsuitable(Option.grantPrefix6.spec, " needs a set for IPv6")
+    }
     if case .ipset = firewall.sets, let seconds = firewall.seconds, seconds > IPSet.maximumSeconds {
       throw .unsuitable(Option.ttl.spec, ": sets of ipset take at most 2147483 seconds (24 days)")
     }

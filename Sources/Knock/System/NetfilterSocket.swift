@@ -4,8 +4,9 @@ import Netfilter
 
 /// A connection to the netfilter part of the kernel: requests go out, and its answers come in.
 ///
-/// The kernel has answered by the time that a request is sent. A limit of time is there all the same,
-/// and an answer that comes later than its limit is not taken for that to another request.
+/// The kernel has answered by the time that a request is sent; only a long list it makes while that is
+/// read. A limit of time is there for all, and an answer that comes later is not taken for that to
+/// another request.
 struct NetfilterSocket: ~Copyable {
   private static let timeoutMilliseconds: Int64 = 2000
   /// The most that the kernel puts into one datagram of a list (bytes).
@@ -23,7 +24,7 @@ struct NetfilterSocket: ~Copyable {
     case changed
   }
 
-  private let descriptor: Descriptor
+  private var descriptor: Descriptor
   private let answer: Storage<UInt8>
   private var request: Request
 
@@ -53,7 +54,12 @@ struct NetfilterSocket: ~Copyable {
 
     var exchange = Exchange(sequences: request.sequences)
     while !exchange.isOver {
-      guard let length = try receive(until: deadline) else { throw .noAnswer }
+      guard let length = try receive(until: deadline) else {
+        // What is still to come must not stand before the next answer.
+        let result = csys_netfilter_socket()
+        if result >= 0 { descriptor = Descriptor(owning: result) }
+        throw .noAnswer
+      }
       do throws(MalformedReply) {
         guard length <= answer.count else { throw MalformedReply() }
         try answer.withElements(0..<length) { bytes throws(MalformedReply) in
@@ -70,11 +76,12 @@ struct NetfilterSocket: ~Copyable {
   /// The length of the next datagram (bytes); nil when the time is over.
   private func receive(until deadline: Int64) throws(Failure) -> Int? {
     do throws(SystemError) {
-      while true {
+      while Clock.monotonicMilliseconds() < deadline {
         let result = unsafe csys_receive(descriptor.number, answer.baseAddress, answer.count)
         if result != -EAGAIN { return Int(try SystemError.check(result)) }
-        guard try waitUntilReadable(descriptor.number, until: deadline) else { return nil }
+        _ = try waitUntilReadable(descriptor.number, until: deadline)
       }
+      return nil
     } catch {
       throw .system(error)
     }

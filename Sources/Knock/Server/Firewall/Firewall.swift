@@ -12,9 +12,11 @@ struct Firewall: ~Copyable {
 
   /// Why a set cannot be used, or was not changed.
   enum Failure: Error, Equatable {
-    case noTable, noSet
-    case otherType, map, constant, noTimeouts, noIntervals
+    case noTable, ownedTable, noSet
+    case otherType, map, constant, noTimeouts, noIntervals, defaultTimeout, mask
     case full
+    /// It cannot be closed, since somebody else has opened it for ever.
+    case permanent
     case netfilter(NetfilterSocket.Failure)
 
     static func system(_ number: Int32) -> Failure {
@@ -61,7 +63,9 @@ struct Firewall: ~Copyable {
     do throws(Failure) {
       switch settings.sets {
       case .nft(let table):
-        _ = try inspect(NftSet(table: table, name: name, addresses: family))
+        let set = NftSet(table: table, name: name, addresses: family)
+        _ = try inspect(set)
+        guard try !isOwned(set.table) else { throw .ownedTable }
       case .ipset: try check(IPSet(name: name, addresses: family))
       case nil: break
       }
@@ -77,14 +81,18 @@ struct Firewall: ~Copyable {
   }
 
   /// Opens or closes access for the address of a knock. It is done when this returns.
-  mutating func apply(_ knock: Knock) throws(Failure) {
+  ///
+  /// - Returns: whether something had to be changed, as far as is known.
+  mutating func apply(_ knock: Knock) throws(Failure) -> Bool {
     let family = knock.address.family
-    guard let name = settings.name(for: family) else { return }
+    guard let name = settings.name(for: family) else { return false }
     switch settings.sets {
     case .nft(let table):
-      try change(NftSet(table: table, name: name, addresses: family), for: knock)
-    case .ipset: try change(IPSet(name: name, addresses: family), for: knock)
-    case nil: break
+      return try change(NftSet(table: table, name: name, addresses: family), for: knock)
+    case .ipset:
+      try change(IPSet(name: name, addresses: family), for: knock)
+      return true
+    case nil: return false
     }
   }
 }

@@ -29,9 +29,10 @@ enum FirewallExample {
       #!/usr/sbin/nft -f
       # For: pyknock server -k FILE --nft inet/pyknock/knock4,knock6 --ttl 1h
       #
-      # Whatever is not accepted below is dropped without an answer, and SSH is accepted only from
-      # addresses that have knocked. Load it with a second way in: nft -f FILE. Loaded again, it
-      # keeps who has knocked. To undo it: nft delete table inet pyknock
+      # Of what is sent to this machine, all that is not accepted below is dropped without an answer,
+      # and SSH is accepted only from addresses that have knocked. What it forwards (published ports of
+      # containers, for example) is not touched. Load it with a second way in: nft -f FILE. Loaded
+      # again, it keeps who has knocked. To undo it: nft delete table inet pyknock
 
       table inet pyknock {
       \t# Who has knocked: the server adds them, and the kernel deletes them when their time is over.
@@ -44,6 +45,9 @@ enum FirewallExample {
       \t\ttype ipv6_addr
       \t\tflags timeout
       \t}
+      \tchain prerouting {
+      \t\ttype filter hook prerouting priority raw; policy accept;
+      \t}
       \tchain input {
       \t\ttype filter hook input priority filter; policy drop;
       \t}
@@ -52,10 +56,21 @@ enum FirewallExample {
       \t}
       }
 
+      flush chain inet pyknock prerouting
       flush chain inet pyknock input
       flush chain inet pyknock output
 
       table inet pyknock {
+      \tchain prerouting {
+      \t\t# Whoever sends to the knock port must not fill the table of connections.
+      \t\tfib daddr type local udp dport
+      """)
+    sink.append(" ")
+    sink.append(port)
+    sink.append(
+      """
+       notrack
+      \t}
       \tchain input {
       \t\tiif lo accept
 
@@ -67,6 +82,7 @@ enum FirewallExample {
       \t\t# IPv6 does not work without these, which only neighbours can send, nor do leases without
       \t\t# the answers of a DHCP server.
       \t\ticmpv6 type { nd-neighbor-solicit, nd-neighbor-advert, nd-router-advert } ip6 hoplimit 255 accept
+      \t\tip6 saddr fe80::/10 icmpv6 type mld-listener-query accept
       \t\tip6 saddr fe80::/10 udp sport 547 udp dport 546 accept
       \t\tudp sport 67 udp dport 68 accept
 
@@ -87,9 +103,10 @@ enum FirewallExample {
       \t\t# tcp dport { 80, 443 } accept
       \t}
       \tchain output {
-      \t\t# While the server does not run, the kernel would answer a knock, and so show the port.
-      \t\ticmp type destination-unreachable icmp code port-unreachable drop
-      \t\ticmpv6 type destination-unreachable icmpv6 code port-unreachable drop
+      \t\t# While the server does not run, the kernel would answer a knock, and so show the port. This
+      \t\t# also stops such answers of rules that reject what is forwarded.
+      \t\toif != lo icmp type destination-unreachable icmp code port-unreachable drop
+      \t\toif != lo icmpv6 type destination-unreachable icmpv6 code port-unreachable drop
       \t}
       }
 
@@ -102,10 +119,13 @@ enum FirewallExample {
       #!/bin/sh
       # For: pyknock server -k FILE --ipset knock4,knock6 --ttl 1h
       #
-      # Whatever is not accepted below is dropped without an answer, and SSH is accepted only from
-      # addresses that have knocked. This takes the place of all rules in INPUT and OUTPUT. Run it
-      # with a second way in: sh FILE. Run again, it keeps who has knocked.
-      # To undo it: for t in iptables ip6tables; do $t -P INPUT ACCEPT; $t -F INPUT; $t -F OUTPUT; done
+      # Of what is sent to this machine, all that is not accepted below is dropped without an answer,
+      # and SSH is accepted only from addresses that have knocked. What it forwards is not touched.
+      # This takes the place of all rules in INPUT and OUTPUT, and in PREROUTING of the table raw.
+      # Run it with a second way in: sh FILE. Run again, it keeps who has knocked. To undo it:
+      # for t in iptables ip6tables; do
+      #   $t -P INPUT ACCEPT; $t -F INPUT; $t -F OUTPUT; $t -t raw -F PREROUTING
+      # done
       set -e
 
       # Who has knocked: the server adds them, and the kernel deletes them when their time is over.
@@ -116,30 +136,46 @@ enum FirewallExample {
 
       """)
     sink.append("iptables-restore --noflush <<'END'\n")
-    writeStartOfIptables(to: &sink)
+    writeStartOfIptables(port: port, to: &sink)
     sink.append("# The answers of a DHCP server.\n")
     sink.append("-A INPUT -p udp --sport 67 --dport 68 -j ACCEPT\n")
     writeEndOfIptables(port: port, set: "knock4", icmp: "icmp --icmp-type", to: &sink)
     sink.append("\nip6tables-restore --noflush <<'END'\n")
-    writeStartOfIptables(to: &sink)
+    writeStartOfIptables(port: port, to: &sink)
     sink.append(
       """
       # IPv6 does not work without these, which only neighbours can send: solicitation and
-      # advertisement of neighbours, advertisement of routers. Then the answers of a DHCP server.
+      # advertisement of neighbours, advertisement of routers, query of multicast listeners. Then the
+      # answers of a DHCP server.
       -A INPUT -p ipv6-icmp --icmpv6-type 135 -m hl --hl-eq 255 -j ACCEPT
       -A INPUT -p ipv6-icmp --icmpv6-type 136 -m hl --hl-eq 255 -j ACCEPT
       -A INPUT -p ipv6-icmp --icmpv6-type 134 -m hl --hl-eq 255 -j ACCEPT
+      -A INPUT -s fe80::/10 -p ipv6-icmp --icmpv6-type 130 -j ACCEPT
       -A INPUT -s fe80::/10 -p udp --sport 547 --dport 546 -j ACCEPT
 
       """)
     writeEndOfIptables(port: port, set: "knock6", icmp: "ipv6-icmp --icmpv6-type", to: &sink)
   }
 
-  private static func writeStartOfIptables(to sink: inout some TextSink & ~Copyable) {
+  private static func writeStartOfIptables(
+    port: UInt16, to sink: inout some TextSink & ~Copyable
+  ) {
     sink.append(
       """
+      *raw
+      -F PREROUTING
+      # Whoever sends to the knock port must not fill the table of connections.
+      -A PREROUTING -m addrtype --dst-type LOCAL -p udp --dport
+      """)
+    sink.append(" ")
+    sink.append(port)
+    sink.append(
+      """
+       -j CT --notrack
+      COMMIT
       *filter
       :INPUT DROP [0:0]
+      :OUTPUT ACCEPT [0:0]
       -F INPUT
       -F OUTPUT
       -A INPUT -i lo -j ACCEPT
@@ -166,8 +202,9 @@ enum FirewallExample {
        src -j ACCEPT
       # What everybody may reach, for example:
       # -A INPUT -p tcp --dport 443 -j ACCEPT
-      # While the server does not run, the kernel would answer a knock, and so show the port.
-      -A OUTPUT -p
+      # While the server does not run, the kernel would answer a knock, and so show the port. This
+      # also stops such answers of rules that reject what is forwarded.
+      -A OUTPUT ! -o lo -p
       """)
     sink.append(" ")
     sink.append(icmp)

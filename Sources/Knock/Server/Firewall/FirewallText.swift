@@ -22,6 +22,9 @@ extension FirewallSettings {
     case .noTable:
       line.append("there is no ")
       line.append(tableOf: target)
+    case .ownedTable:
+      line.append(tableOf: target)
+      return line.append(" belongs to another program (flags owner), which alone can change it")
     case .noSet:
       line.append("there is no ")
       line.append(target)
@@ -43,6 +46,15 @@ extension FirewallSettings {
       line.append(" does not hold prefixes, which --grant-prefix")
       line.append(family == .inet ? "4" : "6")
       line.append(" needs")
+    case .defaultTimeout:
+      line.append(target)
+      line.append(" has intervals and a timeout of its own, which is not safe before Linux 6.2")
+    case .mask:
+      line.append(target)
+      line.append(" has a mask, so that it would hold other addresses than those that knock")
+    case .permanent:
+      line.append(target)
+      return line.append(" holds it for ever, which is not from a knock with --ttl")
     case .full:
       line.append(target)
       return line.append(" is full")
@@ -195,7 +207,7 @@ extension TextSink where Self: ~Copyable {
     case .noAnswer: append("the kernel does not answer")
     case .malformedAnswer: append("the kernel's answer is malformed")
     case .requestTooLong: append("the request is too long")
-    case .changed: append("it changes all the time")
+    case .changed: append("others change the rules all the time")
     }
   }
 }

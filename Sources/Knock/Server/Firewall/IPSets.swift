@@ -7,6 +7,7 @@ extension Firewall {
   mutating func check(_ set: IPSet) throws(Failure) {
     let kind = try ask { $0.getList(set) }
     try check(kind, of: set)
+    guard !kind.hasMask else { throw .mask }
     guard kind.hasTimeouts || settings.seconds == nil else { throw .noTimeouts }
   }
 

@@ -147,5 +147,5 @@ int64_t csys_dropped_datagrams(int fd) {
   uint32_t values[MEMINFO_COUNT];
   socklen_t size = sizeof values;
   if (getsockopt(fd, SOL_SOCKET, SO_MEMINFO, values, &size) < 0) return -errno;
-  return size > MEMINFO_DROPS * sizeof *values ? values[MEMINFO_DROPS] : -ENOPROTOOPT;
+  return size == sizeof values ? (int64_t)values[MEMINFO_DROPS] : -ENOPROTOOPT;
 }

@@ -50,6 +50,6 @@ def key_file(tmp_path):
 
 @pytest.fixture
 def not_emulated():
-    """For tests of what an emulator cannot show: /proc is its own, and it has no netfilter sockets."""
+    """For tests of what an emulator cannot show: /proc is its own, and it has not all of sockets."""
     if knocking.EMULATED:
-        pytest.skip("an emulator has its own /proc, and no netfilter sockets")
+        pytest.skip("an emulator has its own /proc, and not all of sockets")

@@ -38,6 +38,7 @@ MALFORMED = {
 }
 
 
+@pytest.mark.usefixtures("not_emulated")
 @pytest.mark.parametrize("makers", MALFORMED.values(), ids=MALFORMED.keys())
 def test_10000_malformed_datagrams_cost_no_memory_and_no_flood_of_lines(server, makers):
     ours = server(on_close="")

@@ -238,6 +238,7 @@ def test_another_key_is_a_bad_mac(server):
     ours.wait_for_counters(bad_mac=2, accepted=0)
 
 
+@pytest.mark.usefixtures("not_emulated")
 def test_unauthenticated_datagrams_are_counted_in_one_line_a_minute(server):
     ours = server("-vv")
     for _ in range(2):

@@ -149,3 +149,30 @@ int64_t csys_dropped_datagrams(int fd) {
   if (getsockopt(fd, SOL_SOCKET, SO_MEMINFO, values, &size) < 0) return -errno;
   return size == sizeof values ? (int64_t)values[MEMINFO_DROPS] : -ENOPROTOOPT;
 }
+
+/// Whether only we and root can have written what is there.
+static int check_owner(int fd, mode_t type) {
+  struct stat status;
+  if (fstat(fd, &status) < 0) return -errno;
+  if ((status.st_mode & S_IFMT) != type) return type == S_IFDIR ? -ENOTDIR : -EINVAL;
+  if (status.st_uid != 0 && status.st_uid != geteuid()) return -EACCES;
+  return status.st_mode & (S_IWGRP | S_IWOTH) ? -EACCES : 0;
+}
+
+static int checked(int fd, mode_t type) {
+  if (fd < 0) return -errno;
+  int result = check_owner(fd, type);
+  if (result == 0) return fd;
+  close(fd);
+  return result;
+}
+
+int csys_open_state_directory(const char *path, int make) {
+  if (make && mkdir(path, 0700) < 0 && errno != EEXIST) return -errno;
+  return checked(open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC), S_IFDIR);
+}
+
+int csys_open_state_file(int directory, const char *name, int make) {
+  int flags = O_RDWR | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC | make;
+  return checked(openat(directory, name, flags, 0600), S_IFREG);
+}

@@ -47,4 +47,7 @@ public struct Gate<Key: MAC & ~Copyable>: ~Copyable {
     try replays.remember(tag, timeStamp: knock.timeStamp, now: now, driftSeconds: driftSeconds)
     return knock
   }
+
+  /// To be called now and then with our clock, in seconds since the Unix epoch.
+  public mutating func noteTime(_ now: Double) { replays.noteTime(now) }
 }

@@ -8,17 +8,49 @@
 /// constant: the records are a ring, found through a hash table with linear probing that is at
 /// most half full and has no tombstones.
 public struct ReplayMemory: ~Copyable {
-  /// A remembered datagram: 40 bytes.
+  /// A remembered datagram: 56 bytes. All zero where there never was one. It has the same form in
+  /// memory and in a file, so it carries what tells whether it was written to its end.
   public struct Record: BitwiseCopyable {
     var mac: (UInt64, UInt64, UInt64, UInt64)
     var timeStamp: Double
+    /// Counts from 1.
+    var sequence: UInt64
+    private var checksum: UInt64
+
+    init(mac: (UInt64, UInt64, UInt64, UInt64), timeStamp: Double, sequence: UInt64) {
+      self.mac = mac
+      self.timeStamp = timeStamp
+      self.sequence = sequence
+      checksum = 0
+      checksum = expectedChecksum
+    }
+
+    private var expectedChecksum: UInt64 {
+      var sum = Checksum()
+      sum.add(mac.0)
+      sum.add(mac.1)
+      sum.add(mac.2)
+      sum.add(mac.3)
+      sum.add(timeStamp.bitPattern)
+      sum.add(sequence)
+      return sum.value
+    }
+
+    var isEmpty: Bool {
+      mac.0 | mac.1 | mac.2 | mac.3 | timeStamp.bitPattern | sequence | checksum == 0
+    }
+    var isValid: Bool { sequence > 0 && timeStamp.isFinite && checksum == expectedChecksum }
   }
 
   private let records: Storage<Record>
   /// Positions in `records` + 1, where the first quarter of the MAC points or behind; 0 is empty.
   private let index: Storage<UInt32>
+  /// Where the records are kept, if they are to outlive the process.
+  private var file: ReplayFile?
+  private let isKept: Bool
   private var first = 0
   private var count = 0
+  private var nextSequence: UInt64 = 1
   /// The latest time stamp that was ever forgotten. In a clock that goes forward nothing as old is
   /// fresh. After one that went back it is refused, since it may be a replay.
   private var forgotten = -Double.infinity
@@ -26,11 +58,17 @@ public struct ReplayMemory: ~Copyable {
   /// - Parameters:
   ///   - records: one for each datagram to remember; at least 1, at most 2^30.
   ///   - index: a power of two of entries, at least twice as many as `records`; zeroed.
-  public init(records: consuming Storage<Record>, index: consuming Storage<UInt32>) {
+  ///   - file: what `records` are a part of.
+  public init(
+    records: consuming Storage<Record>, index: consuming Storage<UInt32>,
+    file: consuming ReplayFile? = nil
+  ) {
     precondition(records.count >= 1 && index.count >= 2 * records.count)
     precondition(index.count & (index.count - 1) == 0)
     self.records = records
     self.index = index
+    isKept = file != nil
+    self.file = file
   }
 
   /// The number of index entries that `records` of this count need.
@@ -63,15 +101,94 @@ public struct ReplayMemory: ~Copyable {
     while count > 0, now - records[first].timeStamp > driftSeconds { forgetFirst() }
     guard timeStamp > forgotten else { throw .olderThanMemory }
     guard count < records.count else { throw .replayMemoryFull }
-    if count == 0 { first = 0 }  // Few knocks then touch few pages.
+    // Few knocks then touch few pages. In a file, the place of the next record must be known.
+    if count == 0, !isKept { first = 0 }
 
     let position = (first + count) % records.count
-    records[position] = Record(mac: mac, timeStamp: timeStamp)
+    records[position] = Record(mac: mac, timeStamp: timeStamp, sequence: nextSequence)
+    nextSequence += 1
     count += 1
-    slot = home(of: mac.0)
+    enterIndex(position)
+    noteTime(now)
+  }
+
+  /// Notes that a time has been, for a later process whose clock may say less.
+  mutating func noteTime(_ now: Double) { file?.raiseMark(to: now, sequence: nextSequence - 1) }
+
+  private func enterIndex(_ position: Int) {
+    var slot = home(of: records[position].mac.0)
     while index[slot] != 0 { slot = next(slot) }
     index[slot] = UInt32(position + 1)
   }
+
+  // What an earlier process has left in the records
+
+  /// Takes up the records as an earlier process has left them. To be called before anything else.
+  ///
+  /// - Returns: false where some are damaged, and so others may be missing as well.
+  public mutating func restore() -> Bool {
+    var last: Int?
+    var damagedCount = 0
+    var unfinished = 0
+    for position in 0..<records.count {
+      let record = records[position]
+      if record.isValid {
+        if record.sequence > last.map({ records[$0].sequence }) ?? 0 { last = position }
+      } else if !record.isEmpty {
+        damagedCount += 1
+        unfinished = position
+      }
+    }
+    if let last {
+      nextSequence = min(records[last].sequence, .max - UInt64(records.count) - 1) + 1
+      // The ring: backwards from the last one as long as each is the one before.
+      count = 1
+      first = last
+      while count < records.count {
+        let position = (first + records.count - 1) % records.count
+        let record = records[position]
+        guard record.isValid, record.sequence + 1 == records[first].sequence else { break }
+        first = position
+        count += 1
+      }
+    }
+    for position in 0..<records.count {
+      if isInRing(position) {
+        enterIndex(position)
+      } else if records[position].isValid {
+        forgotten = max(forgotten, records[position].timeStamp)
+      }
+    }
+    // A process that was killed leaves one half-written record at most, where the next one was to be.
+    // It has not acted on it.
+    let isUnfinished = damagedCount == 1 && unfinished == (first + count) % records.count
+    let isLast = file?.sequence ?? 0 < nextSequence
+    return isLast && (damagedCount == 0 || isUnfinished)
+  }
+
+  private func isInRing(_ position: Int) -> Bool {
+    (position - first + records.count) % records.count < count
+  }
+
+  /// From now on, refuses what is not stamped later than a time (seconds).
+  public mutating func refuse(upTo time: Double) { forgotten = max(forgotten, time) }
+
+  /// Takes over what another memory remembers. False where it has not enough room.
+  public mutating func adopt(_ other: borrowing ReplayMemory) -> Bool {
+    guard other.count <= records.count, count == 0 else { return false }
+    forgotten = other.forgotten
+    for offset in 0..<other.count {
+      let record = other.records[(other.first + offset) % other.records.count]
+      records[offset] = Record(mac: record.mac, timeStamp: record.timeStamp, sequence: nextSequence)
+      nextSequence += 1
+      count += 1
+      enterIndex(offset)
+    }
+    noteTime(-.infinity)
+    return true
+  }
+
+  public var rememberedCount: Int { count }
 
   private mutating func forgetFirst() {
     let record = records[first]

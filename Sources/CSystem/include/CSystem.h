@@ -11,8 +11,10 @@
 #include <poll.h>
 #include <signal.h>
 #include <spawn.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/file.h>
 #include <sys/mman.h>
 #include <sys/signalfd.h>
 #include <sys/socket.h>
@@ -100,6 +102,39 @@ static inline int csys_detach_standard_streams(void) {
   if ((fcntl(STDOUT_FILENO, F_GETFL) & O_ACCMODE) == O_RDONLY) dup2(fd, STDOUT_FILENO);
   close(fd);
   return result;
+}
+
+// Files that are kept
+
+/// Opens a directory of ours, and makes it where there is none: -EACCES where it belongs to somebody
+/// else than us or root, or others may write in it.
+int csys_open_state_directory(const char *path, int make);
+
+/// Takes the lock of a directory: -EWOULDBLOCK where another process has it. It ends with the process.
+static inline int csys_lock(int fd) { return csys_result(flock(fd, LOCK_EX | LOCK_NB)); }
+
+/// Opens a regular file in a directory, never through a link: -EACCES as above. `make` is 0, O_CREAT, or
+/// O_CREAT | O_TRUNC.
+int csys_open_state_file(int directory, const char *name, int make);
+
+/// The size of a file in bytes.
+static inline int64_t csys_size(int fd) {
+  struct stat status;
+  return fstat(fd, &status) < 0 ? -errno : (int64_t)status.st_size;
+}
+
+/// Gives a file its size (bytes) with all the room that it needs, so that no write to it can fail.
+static inline int csys_reserve(int fd, int64_t size) { return -posix_fallocate(fd, 0, (off_t)size); }
+
+/// Maps a file to be read and written; NULL with an error number in `error`.
+static inline void *csys_map_file(int fd, size_t size, int *error) {
+  void *pages = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+  *error = errno;
+  return pages == MAP_FAILED ? NULL : pages;
+}
+
+static inline int csys_rename(int directory, const char *old_name, const char *new_name) {
+  return csys_result(renameat(directory, old_name, directory, new_name));
 }
 
 // Time

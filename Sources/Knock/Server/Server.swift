@@ -8,8 +8,12 @@ import KnockProtocol
 struct Server: ~Copyable {
   /// How often a full batch is taken before signals and commands have their turn.
   private static let batches = 8
+  /// How often the time is noted in the state directory: seldom, to spare flash memory.
+  private static let noteInterval: Int64 = 60_000
 
   private let report: Report
+  /// Locked as long as it is here.
+  private let state: StateDirectory?
   private let signals: Signals
   private let socket: UDPSocket
   private var batch: DatagramBatch
@@ -17,14 +21,19 @@ struct Server: ~Copyable {
   private var firewall: Firewall?
   private var runner: CommandRunner
   private var statistics = Statistics()
+  /// When the time is noted next, in monotonic milliseconds; never without a state directory.
+  private var nextNote: Int64
   private var isStopping = false
 
   init(
-    report: Report, signals: consuming Signals, socket: consuming UDPSocket,
+    report: Report, state: consuming StateDirectory?, signals: consuming Signals,
+    socket: consuming UDPSocket,
     batch: consuming DatagramBatch, gate: consuming Gate<KeyedMAC>, firewall: consuming Firewall?,
     runner: consuming CommandRunner
   ) {
     self.report = report
+    nextNote = state == nil ? .max : .min
+    self.state = state
     self.signals = signals
     self.socket = socket
     self.batch = batch
@@ -51,13 +60,17 @@ struct Server: ~Copyable {
       let now = Clock.monotonicMilliseconds()
       runner.checkDeadlines(now: now)
       runner.startReady(now: now)
+      if nextNote <= now {
+        gate.noteTime(Clock.wallSeconds())
+        nextNote = now + Self.noteInterval
+      }
       statistics.report(kernelDropped: socket.droppedCount, to: report, now: now)
     }
     if report.verbosity > .quiet { report.write("stopped") }
   }
 
   private func waitForEvent() throws(SystemError) -> (datagram: Bool, signal: Bool) {
-    let next = min(runner.nextDeadline ?? .max, statistics.reportTime ?? .max)
+    let next = min(nextNote, min(runner.nextDeadline ?? .max, statistics.reportTime ?? .max))
     var timeout: Int32 = -1
     if next < .max {
       let now = Clock.monotonicMilliseconds()

@@ -5,8 +5,6 @@ import KnockProtocol
 enum ServerApplet: Applet {
   /// Asked of the kernel (bytes): its default holds only about 255 datagrams.
   private static let receiveBufferSize: Int32 = 1 << 20
-  /// How many accepted datagrams are remembered at a time.
-  private static let replayCapacity = 4096
 
   static var program: StaticString { "pyknock server" }
   static var synopsis: StaticString { "[OPTION]... (PSK | -k FILE) [OPEN_CMD CLOSE_CMD]" }
@@ -42,28 +40,20 @@ enum ServerApplet: Applet {
     report.verbosity = settings.verbosity
 
     guard KeyedMAC.passesSelfTest(report) else { return .failure }
-    let gate: Gate<KeyedMAC>
+    let mac: KeyedMAC
     do throws(KeyError) {
-      let mac = try Key.load(key, report: report)
-      guard let records = Storage<ReplayMemory.Record>.mapped(replayCapacity),
-        let index = Storage<UInt32>.mapped(ReplayMemory.indexCount(forRecords: replayCapacity))
-      else { throw .noMemory }
-      gate = Gate(
-        key: mac, driftSeconds: settings.driftSeconds,
-        families: AddressFamilies { settings.firewall.covers($0) },
-        replays: ReplayMemory(records: records, index: index))
+      mac = try Key.load(key, report: report)
     } catch {
       return fail(error, from: key)
     }
     if case .operand = key {
       report.write("warning: a key in the command line shows in ps and the history; use -k FILE")
     }
-    return serve(settings, operands, gate: gate, report: report)
+    return serve(settings, operands, mac, report: report)
   }
 
   private static func serve(
-    _ settings: ServerSettings, _ operands: Operands, gate: consuming Gate<KeyedMAC>,
-    report: Report
+    _ settings: ServerSettings, _ operands: Operands, _ mac: consuming KeyedMAC, report: Report
   ) -> ExitCode {
     guard let open = template(operands[0] ?? .empty, "OPEN_CMD", settings),
       let close = template(operands[1] ?? .empty, "CLOSE_CMD", settings)
@@ -83,6 +73,7 @@ enum ServerApplet: Applet {
       }
       guard let socket = bind(settings, report) else { return .failure }
       if settings.onlyChecks {
+        guard ReplayState.passesCheck(settings, report) else { return .failure }
         return printToStandardOutput(program: program) { $0.append("configuration OK\n") }
       }
       let inputError = csys_detach_standard_streams()
@@ -96,11 +87,17 @@ enum ServerApplet: Applet {
           report: report),
         let batch = DatagramBatch()
       else { throw SystemError(number: ENOMEM) }
+      var state: StateDirectory?
+      guard let replays = ReplayState.memory(settings, keptIn: &state, report) else {
+        return .failure
+      }
+      let gate = Gate(
+        key: mac, driftSeconds: settings.driftSeconds,
+        families: AddressFamilies { settings.firewall.covers($0) }, replays: replays)
       try writeStart(of: socket, settings, report)
       var server = Server(
-        report: report, signals: signals, socket: socket, batch: batch, gate: gate,
-        firewall: firewall,
-        runner: runner)
+        report: report, state: state, signals: signals, socket: socket, batch: batch, gate: gate,
+        firewall: firewall, runner: runner)
       try server.run()
       return .success
     } catch {

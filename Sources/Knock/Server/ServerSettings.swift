@@ -6,7 +6,8 @@ import Netfilter
 struct ServerSettings: AppletSettings {
   enum Option: UInt8, OptionTable {
     case bindAddress, port, timeDrift, keyFile, nft, ipset, ttl, grantPrefix4, grantPrefix6
-    case noShell, jobs, commandTimeout, check, example, quiet, verbose, help, version
+    case noShell, jobs, commandTimeout, state, replayCapacity, check, example, quiet, verbose, help,
+      version
 
     var spec: OptionSpec {
       switch self {
@@ -44,6 +45,14 @@ struct ServerSettings: AppletSettings {
         OptionSpec(
           nil, "command-timeout", value: "DURATION",
           "end a command that runs longer: 30, 15m, 2h (default: 30)")
+      case .state:
+        OptionSpec(
+          nil, "state", value: "DIR",
+          "remember in DIR what must not be replayed")
+      case .replayCapacity:
+        OptionSpec(
+          nil, "replay-capacity", value: "N",
+          "how many knocks are remembered at a time, 16 to 1000000 (default: 4096)")
       case .check:
         OptionSpec("n", "check", "check the arguments, key, sets and address, and do nothing else")
       case .example:
@@ -73,6 +82,10 @@ struct ServerSettings: AppletSettings {
   /// 1 to `maximumJobs`.
   private(set) var jobs = 1
   private(set) var commandTimeoutSeconds: Int64 = 30
+  /// Where to keep what is to outlive the server; nil for nowhere.
+  private(set) var stateDirectory: Argument?
+  /// How many accepted datagrams are remembered at a time.
+  private(set) var replayCapacity = 4096
   private(set) var onlyChecks = false
   private(set) var verbosity = Verbosity.normal
 
@@ -118,6 +131,11 @@ struct ServerSettings: AppletSettings {
       guard value.withBytes({ firewall.setPrefixLength($0, for: .inet6) }) else {
         throw .badValue(option.spec, value, accepted: "a number of bits from 48 to 128")
       }
+    case .state: stateDirectory = value.nonempty
+    case .replayCapacity:
+      guard let number = value.withBytes({ Numbers.integer($0) }), number >= 16, number <= 1_000_000
+      else { throw .badValue(option.spec, value, accepted: "a number from 16 to 1000000") }
+      replayCapacity = Int(number)
     case .commandTimeout: commandTimeoutSeconds = try value.duration(for: option.spec)
     case .example:
       guard let example = value.withBytes({ FirewallExample(named: $0) }) else {

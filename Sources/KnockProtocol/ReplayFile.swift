@@ -1,0 +1,108 @@
+/// The file in which the replay memory outlives the process: mapped into it, so that whatever has been
+/// written is there when it is killed. All numbers are little-endian, offsets and sizes in bytes.
+///
+///     offset  size    field
+///     0       8       "pyknock" and a NUL
+///     8       8       version of the format: 1
+///     16      8       capacity: how many records there are
+///     24      8       checksum of the three
+///     64, 96  32      the mark, twice, written by turns: counter, time, sequence, checksum
+///     4096    56 each the records
+///
+/// The time of the mark is the latest that is known to have been: seconds since the Unix epoch. A clock
+/// that says less has gone back. Its sequence is that of the last record that was written to its end.
+public struct ReplayFile: ~Copyable {
+  public static let headerSize = 4096
+  private static let magic: UInt64 = 0x006B_636F_6E6B_7970
+  private static let version: UInt64 = 1
+  private static let markOffsets = (8, 12)
+
+  /// Why a file is of no use.
+  public enum Failure: Error, Equatable, Sendable {
+    case foreign
+    case newer(version: UInt64)
+    case damagedHeader
+  }
+
+  /// The header, as numbers.
+  private let header: Storage<UInt64>
+  private var counter: UInt64 = 0
+  /// Seconds since the Unix epoch; nil where none is in the file.
+  public private(set) var mark: Double?
+  /// Of the last record.
+  private(set) var sequence: UInt64 = 0
+
+  /// The size of a file for a number of records, in bytes.
+  public static func size(forRecords count: Int) -> Int {
+    headerSize + count * MemoryLayout<ReplayMemory.Record>.stride
+  }
+
+  /// Begins a file that is all zero, at a time.
+  public init(new header: consuming Storage<UInt64>, capacity: Int, time: Double) {
+    self.header = header
+    self.header[0] = Self.magic
+    self.header[1] = Self.version
+    self.header[2] = UInt64(capacity)
+    self.header[3] = Self.checksum(of: self.header)
+    raiseMark(to: time, sequence: 0)
+  }
+
+  /// Takes up a file that was there. The marks may both be damaged; then there is none.
+  public init(existing header: consuming Storage<UInt64>) {
+    self.header = header
+    readMark(at: Self.markOffsets.0)
+    readMark(at: Self.markOffsets.1)
+  }
+
+  /// How many records an existing file has.
+  public static func capacity(of header: borrowing Storage<UInt64>) throws(Failure) -> Int {
+    guard header[0] == magic else { throw .foreign }
+    guard header[1] <= version else { throw .newer(version: header[1]) }
+    guard header[3] == checksum(of: header), let capacity = Int(exactly: header[2]),
+      capacity >= 1, capacity <= 1 << 24
+    else { throw .damagedHeader }
+    return capacity
+  }
+
+  private static func checksum(of header: borrowing Storage<UInt64>) -> UInt64 {
+    var sum = Checksum()
+    for index in 0..<3 { sum.add(header[index]) }
+    return sum.value
+  }
+
+  private mutating func readMark(at offset: Int) {
+    let number = header[offset]
+    let time = Double(bitPattern: header[offset + 1])
+    let sequence = header[offset + 2]
+    guard number > counter, time.isFinite,
+      header[offset + 3] == Self.checksum(ofMark: number, time, sequence)
+    else { return }
+    counter = number
+    mark = time
+    self.sequence = sequence
+  }
+
+  private static func checksum(
+    ofMark counter: UInt64, _ time: Double, _ sequence: UInt64
+  ) -> UInt64 {
+    var sum = Checksum()
+    sum.add(counter)
+    sum.add(time.bitPattern)
+    sum.add(sequence)
+    return sum.value
+  }
+
+  /// Raises the mark. Neither its time nor its sequence ever goes down; a time that is not finite says
+  /// nothing.
+  mutating func raiseMark(to time: Double, sequence: UInt64) {
+    let newTime = time.isFinite ? max(time, mark ?? time) : mark ?? 0
+    counter &+= 1
+    mark = newTime
+    self.sequence = max(self.sequence, sequence)
+    let offset = counter % 2 == 0 ? Self.markOffsets.0 : Self.markOffsets.1
+    header[offset] = counter
+    header[offset + 1] = newTime.bitPattern
+    header[offset + 2] = self.sequence
+    header[offset + 3] = Self.checksum(ofMark: counter, newTime, self.sequence)
+  }
+}

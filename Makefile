@@ -1,6 +1,6 @@
 # Two commands on a fresh Debian 12 with the Swift toolchain: `make demo`, `make test`.
 .DEFAULT_GOAL := build
-.PHONY: build demo test bench static test-static install check clean
+.PHONY: build demo test bench fuzz static test-static install check clean
 
 # The shipped program is Embedded Swift: no runtime, no heap allocation in Swift code.
 embedded = --configuration release --scratch-path .build/embedded --product pyknock \
@@ -29,6 +29,11 @@ bench: build
 	@scripts/dependencies python3 util-linux nftables
 	Benchmarks/firewall $(program)
 
+# Each fuzz target for as long.
+SECONDS = 20
+fuzz:
+	Fuzz/run $(SECONDS)
+
 # The Python original, which the tests talk to.
 $(venv)/original:
 	@scripts/dependencies python3-venv
@@ -54,9 +59,9 @@ install:
 
 check:
 	@scripts/dependencies shellcheck
-	swift format lint --strict --recursive Package.swift Sources Tests
+	swift format lint --strict --recursive Package.swift Sources Tests Fuzz
 	shellcheck --external-sources --source-path=SCRIPTDIR \
-	  $(filter-out %.c,$(wildcard scripts/* cross/*)) .ci/run
+	  $(filter-out %.c,$(wildcard scripts/* cross/*)) .ci/run Fuzz/run
 	scripts/check-targets
 
 clean:

@@ -1,0 +1,231 @@
+import Glibc
+import KnockProtocol
+import Netfilter
+
+/// What reads input that anybody may have made. Raw values are the names of the corpora.
+private enum Target: String {
+  case unsigned, signed, template, words, numbers, key, state, netlink, sets
+}
+
+private let target: Target = {
+  guard let name = getenv("FUZZ_TARGET"), let target = Target(rawValue: String(cString: name))
+  else {
+    fatalError("FUZZ_TARGET names no target")
+  }
+  return target
+}()
+
+@c(LLVMFuzzerTestOneInput)
+public func testOneInput(_ start: UnsafePointer<UInt8>?, _ count: Int) -> Int32 {
+  let input = UnsafeBufferPointer(start: start, count: count).span
+  switch target {
+  case .unsigned: fuzzGate(input, key: NoKey(isRight: false))
+  case .signed: fuzzGate(input, key: NoKey(isRight: true))
+  case .template: fuzzTemplate(input)
+  case .words: fuzzWords(input)
+  case .numbers: fuzzNumbers(input)
+  case .key: fuzzKey(input)
+  case .state: fuzzState(input)
+  case .netlink: fuzzNetlink(input)
+  case .sets: fuzzSets(input)
+  }
+  return 0
+}
+
+/// In the place of HMAC-SHA256, which no fuzzer can guess: all MACs are right, or none.
+private struct NoKey: MAC, ~Copyable {
+  let isRight: Bool
+
+  func verify(_ tag: Span<UInt8>, of message: Span<UInt8>) -> Bool { isRight }
+  func tag(of message: Span<UInt8>) -> InlineArray<32, UInt8> { .init(repeating: 0) }
+}
+
+private struct Bytes: TextSink {
+  var bytes: [UInt8] = []
+
+  mutating func append(byte: UInt8) { bytes.append(byte) }
+}
+
+/// Zeroed memory that is freed when the body has ended.
+private func withMemory<Result>(_ size: Int, _ body: (UnsafeMutableRawBufferPointer) -> Result)
+  -> Result
+{
+  let memory = UnsafeMutableRawBufferPointer.allocate(byteCount: size, alignment: 16)
+  memory.initializeMemory(as: UInt8.self, repeating: 0)
+  defer { memory.deallocate() }
+  return body(memory)
+}
+
+private func storage<Element>(
+  _ memory: UnsafeMutableRawBufferPointer, at offset: Int = 0, bytes: Int? = nil
+) -> Storage<Element> {
+  let part = memory[offset..<offset + (bytes ?? memory.count - offset)]
+  return Storage(
+    adopting: UnsafeMutableRawBufferPointer(rebasing: part).bindMemory(to: Element.self))
+}
+
+/// Datagrams one behind the other, each behind its length in a byte, to a gate that is always the same.
+private func fuzzGate(_ input: Span<UInt8>, key: consuming NoKey) {
+  let isRight = key.isRight
+  let capacity = 4
+  withMemory(capacity * MemoryLayout<ReplayMemory.Record>.stride) { records in
+    withMemory(ReplayMemory.indexCount(forRecords: capacity) * 4) { index in
+      var gate = Gate(
+        key: NoKey(isRight: isRight), driftSeconds: 60, families: AddressFamilies { $0 == .inet },
+        replays: ReplayMemory(records: storage(records), index: storage(index)))
+      var start = 0
+      var now = 1_700_000_000.0
+      while start < input.count {
+        let end = min(input.count, start + 1 + Int(input[start]))
+        let datagram = input.extracting(start + 1..<end)
+        start = end
+        var text = Bytes()
+        do throws(Refusal) {
+          let knock = try gate.admit(datagram, now: now, hasRoom: true)
+          precondition(isRight && (knock.timeStamp - now).magnitude <= 60)
+          text.append(knock.address)
+          now += 7
+        } catch {
+          text.append(error.reason)
+          if datagram.count == 49 || datagram.count == 61 {
+            text.append(signedSeconds: Packet.fields(of: datagram).timeStamp - now)
+          }
+        }
+      }
+    }
+  }
+}
+
+private func fuzzTemplate(_ input: Span<UInt8>) {
+  for address in [Address.inet(0xC000_0201), .inet6(high: 0x2001_0DB8 << 32, low: 1)] {
+    for command in [Command.open, .close] {
+      var text = Bytes()
+      Template.expand(
+        input, for: Knock(command: command, timeStamp: 0, address: address), into: &text)
+      precondition(text.bytes.count <= Template.longestExpansion(input))
+    }
+  }
+}
+
+private func fuzzWords(_ input: Span<UInt8>) {
+  var text = Bytes()
+  do throws(WordError) {
+    let count = try Words.split(input, into: &text)
+    precondition(count <= text.bytes.count && text.bytes.count <= input.count + 1)
+  } catch {}
+}
+
+private func fuzzNumbers(_ input: Span<UInt8>) {
+  _ = Numbers.integer(input)
+  if let seconds = Numbers.duration(input) { precondition(seconds > 0 && seconds <= 366 * 86_400) }
+  var text = Bytes()
+  if Numbers.normalizeDecimal(input, into: &text) {
+    precondition(Double(String(decoding: text.bytes, as: UTF8.self)) != nil)
+  }
+  text.append(quoted: input)
+}
+
+private func fuzzKey(_ input: Span<UInt8>) {
+  var key = Bytes()
+  let isKey = Latin1.encode(utf8: input, into: &key)
+  let bytes = input.indices.map { input[$0] }
+  let text = String(validating: bytes, as: UTF8.self)
+  let isLatin1 = text?.unicodeScalars.allSatisfy { $0.value < 256 } ?? false
+  precondition(isKey == isLatin1)
+  if isKey, let text { precondition(key.bytes == text.unicodeScalars.map { UInt8($0.value) }) }
+}
+
+/// A file of the replay memory, whose header is made right so that the rest is looked at.
+private func fuzzState(_ input: Span<UInt8>) {
+  let capacity = 8
+  withMemory(ReplayFile.size(forRecords: capacity)) { file in
+    withMemory(ReplayMemory.indexCount(forRecords: capacity) * 4) { index in
+      let headerSize = ReplayFile.headerSize
+      let marks = 64..<128
+      for offset in 0..<min(input.count, file.count - headerSize + marks.count) {
+        let place =
+          offset < marks.count ? marks.lowerBound + offset : headerSize + offset - marks.count
+        file[place] = input[offset]
+      }
+      let header: Storage<UInt64> = storage(file, bytes: headerSize)
+      _ = try? ReplayFile.capacity(of: header)
+      var memory = ReplayMemory(
+        records: storage(file, at: headerSize), index: storage(index),
+        file: ReplayFile(existing: storage(file, bytes: headerSize)))
+      _ = memory.restore()
+      var gate = Gate(
+        key: NoKey(isRight: true), driftSeconds: 60, families: AddressFamilies { _ in true },
+        replays: memory)
+      for number in UInt8(0)..<12 {
+        var datagram = [UInt8](repeating: number, count: 49)
+        datagram.replaceSubrange(32..<41, with: [1, 0, 0, 0, 0, 0xF1, 0x53, 0xD9, 0x41])
+        datagram.replaceSubrange(41..<45, with: [2, 0, 0, 0])
+        _ = try? gate.admit(datagram.span, now: 1_700_000_000 + Double(number), hasRoom: true)
+      }
+      gate.noteTime(.nan)
+    }
+  }
+}
+
+/// What the kernel might answer.
+private func fuzzNetlink(_ input: Span<UInt8>) {
+  withMemory(IntervalChange.capacity * MemoryLayout<Boundary>.stride) { boundaries in
+    var change = IntervalChange(storage(boundaries))
+    for family in [AddressFamily.inet, .inet6] {
+      let address: Address = family == .inet ? .inet(0xC000_0201) : .inet6(high: 1, low: 1)
+      change.begin(AddressRange(address, prefixLength: 24))
+      try? input.visitMessages { _, _, _, attributes throws(MalformedReply) in
+        _ = try? NftSetKind(attributes: attributes)
+        _ = try? IPSetKind(attributes: attributes)
+        _ = try? attributes.generation()
+        _ = try? attributes.isOwnedTable()
+        try attributes.visitBoundaries(of: family) { change.take($0) }
+      }
+      write(change, family)
+    }
+  }
+}
+
+/// Boundaries of any form: 17 bytes each, an address and what is there.
+private func fuzzSets(_ input: Span<UInt8>) {
+  guard input.count > 1 else { return }
+  withMemory(IntervalChange.capacity * MemoryLayout<Boundary>.stride) { boundaries in
+    var change = IntervalChange(storage(boundaries))
+    let family: AddressFamily = input[0] & 1 == 0 ? .inet : .inet6
+    let prefixLength = Int(input[1]) % (family.addressBits + 1)
+    let address: Address = family == .inet ? .inet(.max - 300) : .inet6(high: .max, low: .max - 300)
+    change.begin(AddressRange(address, prefixLength: prefixLength))
+    var start = 2
+    while start + 3 <= input.count {
+      let near = UInt128(input[start]) << 8 | UInt128(input[start + 1])
+      let top: UInt128 = family == .inet ? UInt128(UInt32.max) : .max
+      change.take(
+        Boundary(
+          address: input[start + 2] & 2 == 0 ? top - near : near, isEnd: input[start + 2] & 1 == 0,
+          milliseconds: input[start + 2] & 4 == 0 ? SetElement.forever : UInt64(input[start + 2])))
+      start += 3
+    }
+    write(change, family)
+  }
+}
+
+private func write(_ change: borrowing IntervalChange, _ family: AddressFamily) {
+  guard let name = SetName([0x73].span, limit: SetName.nftLimit) else { return }
+  let set = NftSet(table: NftTable(family: .inet, name: name), name: name, addresses: family)
+  withMemory(65_536) { memory in
+    var request = Request(storage(memory))
+    for wish in [SetChange.open(milliseconds: 9), .close(sparingPermanent: true)] {
+      _ = change.isAlreadyDone(wish)
+      request.removeAll()
+      request.transaction(generation: 1) { request in
+        request.delete(from: set) { request in
+          change.visitOverlaps { request.interval($0, in: set, timeout: nil) }
+        }
+        request.add(to: set) { request in
+          change.visitReplacements(by: wish) { request.interval($0, in: set, timeout: 1) }
+        }
+      }
+      precondition(request.bytes != nil)
+    }
+  }
+}

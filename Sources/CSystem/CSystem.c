@@ -37,6 +37,23 @@ void csys_write_log(const void *line, size_t size) {
   if (!stalled) csys_write(fd, line, size);
 }
 
+void *csys_allocate(size_t size) {
+  enum { SMALL = 2048, CHUNK = 65536, ALIGNMENT = 64 };
+  static char *next;
+  static size_t left;
+  if (size > SMALL) return csys_map(size);
+  size = (size + ALIGNMENT - 1) / ALIGNMENT * ALIGNMENT;
+  if (left < size) {
+    next = csys_map(CHUNK);
+    left = next ? CHUNK : 0;
+    if (!next) return NULL;
+  }
+  char *memory = next;
+  next += size;
+  left -= size;
+  return memory;
+}
+
 static int check_file(const char *path) {
   struct stat status;
   if (stat(path, &status) < 0) return -errno;

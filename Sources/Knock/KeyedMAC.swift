@@ -10,11 +10,12 @@ import KnockProtocol
 
   /// - Parameter key: at least one byte; RFC 2104 hashes what is over 64 bytes.
   init?(expanding key: Span<UInt8>) {
-    guard let memory = Storage<crypto_auth_hmacsha256_state>.mapped(1),
-      let state = unsafe memory.baseAddress
-    else { return nil }
+    // Pages of its own, since only whole ones can be locked, and all of it is given back.
+    let size = MemoryLayout<crypto_auth_hmacsha256_state>.size
+    guard let pages = unsafe csys_map(size) else { return nil }
+    let state = unsafe pages.bindMemory(to: crypto_auth_hmacsha256_state.self, capacity: 1)
     unsafe self.state = unsafe state
-    _ = unsafe sodium_mlock(state, MemoryLayout<crypto_auth_hmacsha256_state>.size)
+    _ = unsafe sodium_mlock(state, size)
     unsafe key.withUnsafeBufferPointer { key in
       guard let start = key.baseAddress else { return }
       _ = unsafe crypto_auth_hmacsha256_init(state, start, key.count)

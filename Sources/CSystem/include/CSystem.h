@@ -37,6 +37,9 @@ static inline void *csys_map(size_t size) {
   return pages == MAP_FAILED ? NULL : pages;
 }
 
+/// Zeroed memory for the rest of the process, or NULL. What is small shares pages.
+void *csys_allocate(size_t size);
+
 // Files
 
 static inline int csys_open_to_read(const char *path) {
@@ -131,6 +134,11 @@ static inline void *csys_map_file(int fd, size_t size, int *error) {
   void *pages = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
   *error = errno;
   return pages == MAP_FAILED ? NULL : pages;
+}
+
+/// Lets go of the memory behind mapped pages; what is in the file stays, and comes back when it is used.
+static inline void csys_release_pages(void *pages, size_t size) {
+  madvise(pages, size, MADV_DONTNEED);
 }
 
 static inline int csys_rename(int directory, const char *old_name, const char *new_name) {

@@ -35,13 +35,13 @@ import KnockProtocol
   private let openCommand: CommandTemplate
   private let closeCommand: CommandTemplate
   private let timeoutSeconds: Int64
-  private let maximumJobs: Int
   private var signalMask: sigset_t
   private let report: Report
   private var environment: CommandEnvironment
   private var text: StorageText
   private var arguments: StringList
-  private var jobs = InlineArray<64, Job?>(repeating: nil)
+  /// As many as may run at the same time.
+  private let jobs: Storage<Job?>
   private(set) var runningCount = 0
   private var queue: KnockQueue
   private(set) var counters = Counters()
@@ -56,12 +56,14 @@ import KnockProtocol
     guard let text = Storage<UInt8>.mapped(size),
       let arguments = StringList(capacity: words),
       let knocks = Storage<Knock>.mapped(Self.queueCapacity),
+      let jobs = Storage<Job?>.mapped(settings.jobs),
       let environment = CommandEnvironment()
     else { return nil }
     self.openCommand = open
     self.closeCommand = close
     self.timeoutSeconds = settings.commandTimeoutSeconds
-    self.maximumJobs = settings.jobs
+    for slot in 0..<jobs.count { jobs[slot] = nil }
+    self.jobs = jobs
     self.signalMask = signalMask
     self.report = report
     self.environment = environment
@@ -76,7 +78,7 @@ import KnockProtocol
   var nextDeadline: Int64? {
     guard runningCount > 0 else { return nil }
     var next: Int64?
-    for index in jobs.indices {
+    for index in 0..<jobs.count {
       if let job = jobs[index] { next = min(next ?? job.deadline, job.deadline) }
     }
     return next
@@ -92,22 +94,27 @@ import KnockProtocol
 
   /// Starts what may start.
   mutating func startReady(now: Int64) {
-    while runningCount < maximumJobs, let slot = freeSlot, let knock = nextReady() {
+    while let slot = freeSlot, let knock = nextReady() {
       start(knock, in: slot, now: now)
     }
   }
 
   private var freeSlot: Int? {
-    for index in jobs.indices where jobs[index] == nil { return index }
+    for index in 0..<jobs.count where jobs[index] == nil { return index }
     return nil
   }
 
   /// Takes the first knock whose address has no command running.
   private mutating func nextReady() -> Knock? {
     guard queue.count > 0 else { return nil }
-    let jobs = self.jobs
-    return queue.removeFirst { knock in
-      for index in jobs.indices where jobs[index]?.knock.address == knock.address { return false }
+    return Self.removeFirst(of: &queue, notIn: jobs)
+  }
+
+  private static func removeFirst(
+    of queue: inout KnockQueue, notIn jobs: borrowing Storage<Job?>
+  ) -> Knock? {
+    queue.removeFirst { knock in
+      for index in 0..<jobs.count where jobs[index]?.knock.address == knock.address { return false }
       return true
     }
   }
@@ -147,7 +154,7 @@ import KnockProtocol
       let process = csys_ended_child()
       guard process > 0 else { return }
       var ended: Job?
-      for index in jobs.indices where jobs[index]?.process == process {
+      for index in 0..<jobs.count where jobs[index]?.process == process {
         ended = jobs[index]
         jobs[index] = nil
         runningCount -= 1
@@ -176,7 +183,7 @@ import KnockProtocol
 
   /// Ends commands whose time is over.
   mutating func checkDeadlines(now: Int64) {
-    for index in jobs.indices {
+    for index in 0..<jobs.count {
       guard let job = jobs[index], job.deadline <= now else { continue }
       switch job.phase {
       case .running:
@@ -204,7 +211,7 @@ import KnockProtocol
     while let knock = queue.removeFirst(where: { _ in true }) {
       report.write(line("command not run, the server stops", of: knock))
     }
-    for index in jobs.indices {
+    for index in 0..<jobs.count {
       guard let job = jobs[index], job.phase == .running else { continue }
       jobs[index]?.deadline = min(job.deadline, now + Self.stopMilliseconds)
     }

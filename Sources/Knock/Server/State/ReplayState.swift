@@ -145,6 +145,7 @@ enum ReplayState {
       let mark = replayFile.mark
       var memory = try memory(in: mapped, capacity: oldCapacity, replayFile)
       status.isDamaged = !memory.restore()
+      mapped.releasePages()
       if let mark {
         status.secondsBehind = max(0, mark - now)
         memory.refuse(upTo: mark - driftSeconds)

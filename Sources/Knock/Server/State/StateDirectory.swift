@@ -63,6 +63,9 @@ extension StaticString {
     return unsafe Storage(adopting: UnsafeMutableBufferPointer(start: elements, count: count))
   }
 
+  /// Lets go of the memory that holds it. What is used again comes back from the file.
+  func releasePages() { unsafe csys_release_pages(start, size) }
+
   /// Unmaps it. Nothing of it may be used any more.
   func unmap() { unsafe munmap(start, size) }
 }

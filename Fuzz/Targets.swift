@@ -141,12 +141,13 @@ private func fuzzState(_ input: Span<UInt8>) {
   withMemory(ReplayFile.size(forRecords: capacity)) { file in
     withMemory(ReplayMemory.indexCount(forRecords: capacity) * 4) { index in
       let headerSize = ReplayFile.headerSize
-      let marks = 64..<128
+      let marks = 64..<192
       for offset in 0..<min(input.count, file.count - headerSize + marks.count) {
         let place =
           offset < marks.count ? marks.lowerBound + offset : headerSize + offset - marks.count
         file[place] = input[offset]
       }
+      if input.count % 2 == 0 { repairChecksums(of: file) }
       let header: Storage<UInt64> = storage(file, bytes: headerSize)
       _ = try? ReplayFile.capacity(of: header)
       var memory = ReplayMemory(
@@ -164,6 +165,26 @@ private func fuzzState(_ input: Span<UInt8>) {
       }
       gate.noteTime(.nan)
     }
+  }
+}
+
+/// Makes the marks and the records that are not all zero pass for written to their end.
+private func repairChecksums(of file: UnsafeMutableRawBufferPointer) {
+  func repair(_ start: Int, numbers: Int) {
+    var sum = Checksum()
+    var isEmpty = true
+    for number in 0..<numbers {
+      let value = file.load(fromByteOffset: start + 8 * number, as: UInt64.self)
+      isEmpty = isEmpty && value == 0
+      sum.add(value)
+    }
+    let value = isEmpty ? 0 : sum.value
+    file.storeBytes(of: value, toByteOffset: start + 8 * numbers, as: UInt64.self)
+  }
+  repair(64, numbers: 4)
+  repair(128, numbers: 4)
+  for start in stride(from: ReplayFile.headerSize, to: file.count, by: 56) {
+    repair(start, numbers: 6)
   }
 }
 

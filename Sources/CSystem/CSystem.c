@@ -11,7 +11,12 @@
 #define CLOSE_RANGE_CLOEXEC 4
 #endif
 
+static void leave(int signal) { _exit(128 + signal); }
+
 void csys_start_process(void) {
+  // Process 1 has no default action for signals.
+  if (getpid() == 1)
+    for (int i = 0; i < 3; i++) signal((int[]){SIGTERM, SIGINT, SIGHUP}[i], leave);
   signal(SIGPIPE, SIG_IGN);
   signal(SIGXFSZ, SIG_IGN);
   for (int fd = 0; fd <= STDERR_FILENO; fd++)
@@ -192,4 +197,30 @@ int csys_open_state_directory(const char *path, int make) {
 int csys_open_state_file(int directory, const char *name, int make) {
   int flags = O_RDWR | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC | make;
   return checked(openat(directory, name, flags, 0600), S_IFREG);
+}
+
+int csys_reserve(int fd, int64_t size) {
+  int error = posix_fallocate(fd, 0, (off_t)size);
+  if (error != EOPNOTSUPP && error != ENOSYS) return -error;
+  // A file system without it: what is missing is written.
+  static const char zeros[4096];
+  int64_t end = csys_size(fd);
+  while (end >= 0 && end < size) {
+    size_t rest = size - end < (int64_t)sizeof zeros ? (size_t)(size - end) : sizeof zeros;
+    ssize_t count = pwrite(fd, zeros, rest, (off_t)end);
+    if (count < 0 && errno != EINTR) return -errno;
+    if (count > 0) end += count;
+  }
+  return end < 0 ? (int)end : 0;
+}
+
+int csys_check_place(const char *path) {
+  size_t length = strlen(path);
+  while (length > 1 && path[length - 1] == '/') length--;
+  while (length > 0 && path[length - 1] != '/') length--;
+  char parent[PATH_MAX];
+  if (length >= sizeof parent) return -ENAMETOOLONG;
+  memcpy(parent, path, length);
+  strcpy(parent + length, ".");
+  return csys_result(access(parent, W_OK | X_OK));
 }

@@ -6,16 +6,17 @@
 ///     8       8       version of the format: 1
 ///     16      8       capacity: how many records there are
 ///     24      8       checksum of the three
-///     64, 96  32      the mark, twice, written by turns: counter, time, sequence, checksum
+///     64, 128 40      the mark, twice, written by turns: counter, time, sequence, floor, checksum
 ///     4096    56 each the records
 ///
 /// The time of the mark is the latest that is known to have been: seconds since the Unix epoch. A clock
-/// that says less has gone back. Its sequence is that of the last record that was written to its end.
+/// that says less has gone back. Its sequence is that of the last record that was written to its end, and
+/// its floor the time stamp up to which everything is refused.
 public struct ReplayFile: ~Copyable {
   public static let headerSize = 4096
   private static let magic: UInt64 = 0x006B_636F_6E6B_7970
   private static let version: UInt64 = 1
-  private static let markOffsets = (8, 12)
+  private static let markOffsets = (8, 16)
 
   /// Why a file is of no use.
   public enum Failure: Error, Equatable, Sendable {
@@ -31,6 +32,7 @@ public struct ReplayFile: ~Copyable {
   public private(set) var mark: Double?
   /// Of the last record.
   private(set) var sequence: UInt64 = 0
+  private(set) var floor = -Double.infinity
 
   /// The size of a file for a number of records, in bytes.
   public static func size(forRecords count: Int) -> Int {
@@ -44,7 +46,7 @@ public struct ReplayFile: ~Copyable {
     self.header[1] = Self.version
     self.header[2] = UInt64(capacity)
     self.header[3] = Self.checksum(of: self.header)
-    raiseMark(to: time, sequence: 0)
+    raiseMark(to: time, sequence: 0, floor: floor)
   }
 
   /// Takes up a file that was there. The marks may both be damaged; then there is none.
@@ -56,7 +58,11 @@ public struct ReplayFile: ~Copyable {
 
   /// How many records an existing file has.
   public static func capacity(of header: borrowing Storage<UInt64>) throws(Failure) -> Int {
-    guard header[0] == magic else { throw .foreign }
+    guard header[0] == magic else {
+      // The machine may have ended before what was written came to the disk.
+      for index in 0..<header.count where header[index] != 0 { throw .foreign }
+      throw .damagedHeader
+    }
     guard header[1] <= version else { throw .newer(version: header[1]) }
     guard header[3] == checksum(of: header), let capacity = Int(exactly: header[2]),
       capacity >= 1, capacity <= 1 << 24
@@ -73,36 +79,34 @@ public struct ReplayFile: ~Copyable {
   private mutating func readMark(at offset: Int) {
     let number = header[offset]
     let time = Double(bitPattern: header[offset + 1])
-    let sequence = header[offset + 2]
-    guard number > counter, time.isFinite,
-      header[offset + 3] == Self.checksum(ofMark: number, time, sequence)
+    let floor = Double(bitPattern: header[offset + 3])
+    guard number > counter, time.isFinite, !floor.isNaN,
+      header[offset + 4] == checksum(ofMarkAt: offset)
     else { return }
     counter = number
     mark = time
-    self.sequence = sequence
+    sequence = header[offset + 2]
+    self.floor = floor
   }
 
-  private static func checksum(
-    ofMark counter: UInt64, _ time: Double, _ sequence: UInt64
-  ) -> UInt64 {
+  private func checksum(ofMarkAt offset: Int) -> UInt64 {
     var sum = Checksum()
-    sum.add(counter)
-    sum.add(time.bitPattern)
-    sum.add(sequence)
+    for index in offset..<offset + 4 { sum.add(header[index]) }
     return sum.value
   }
 
-  /// Raises the mark. Neither its time nor its sequence ever goes down; a time that is not finite says
-  /// nothing.
-  mutating func raiseMark(to time: Double, sequence: UInt64) {
+  /// Raises the mark. None of its values ever goes down; a time that is not finite says nothing.
+  mutating func raiseMark(to time: Double, sequence: UInt64, floor: Double) {
     let newTime = time.isFinite ? max(time, mark ?? time) : mark ?? 0
     counter &+= 1
     mark = newTime
     self.sequence = max(self.sequence, sequence)
+    self.floor = max(self.floor, floor)
     let offset = counter % 2 == 0 ? Self.markOffsets.0 : Self.markOffsets.1
     header[offset] = counter
     header[offset + 1] = newTime.bitPattern
     header[offset + 2] = self.sequence
-    header[offset + 3] = Self.checksum(ofMark: counter, newTime, self.sequence)
+    header[offset + 3] = self.floor.bitPattern
+    header[offset + 4] = checksum(ofMarkAt: offset)
   }
 }

@@ -13,7 +13,7 @@ public struct ReplayMemory: ~Copyable {
   public struct Record: BitwiseCopyable {
     var mac: (UInt64, UInt64, UInt64, UInt64)
     var timeStamp: Double
-    /// Counts from 1.
+    /// Counts from 1, to less than 2^63.
     var sequence: UInt64
     private var checksum: UInt64
 
@@ -39,7 +39,9 @@ public struct ReplayMemory: ~Copyable {
     var isEmpty: Bool {
       mac.0 | mac.1 | mac.2 | mac.3 | timeStamp.bitPattern | sequence | checksum == 0
     }
-    var isValid: Bool { sequence > 0 && timeStamp.isFinite && checksum == expectedChecksum }
+    var isValid: Bool {
+      sequence > 0 && sequence < 1 << 63 && timeStamp.isFinite && checksum == expectedChecksum
+    }
   }
 
   private let records: Storage<Record>
@@ -98,7 +100,7 @@ public struct ReplayMemory: ~Copyable {
       slot = next(slot)
     }
     // The same subtraction as in the freshness check, so that no rounding lies between the two.
-    while count > 0, now - records[first].timeStamp > driftSeconds { forgetFirst() }
+    forgetStale(now: now, driftSeconds: driftSeconds)
     guard timeStamp > forgotten else { throw .olderThanMemory }
     guard count < records.count else { throw .replayMemoryFull }
     // Few knocks then touch few pages. In a file, the place of the next record must be known.
@@ -113,7 +115,9 @@ public struct ReplayMemory: ~Copyable {
   }
 
   /// Notes that a time has been, for a later process whose clock may say less.
-  mutating func noteTime(_ now: Double) { file?.raiseMark(to: now, sequence: nextSequence - 1) }
+  mutating func noteTime(_ now: Double) {
+    file?.raiseMark(to: now, sequence: nextSequence - 1, floor: forgotten)
+  }
 
   private func enterIndex(_ position: Int) {
     var slot = home(of: records[position].mac.0)
@@ -140,7 +144,7 @@ public struct ReplayMemory: ~Copyable {
       }
     }
     if let last {
-      nextSequence = min(records[last].sequence, .max - UInt64(records.count) - 1) + 1
+      nextSequence = records[last].sequence + 1
       // The ring: backwards from the last one as long as each is the one before.
       count = 1
       first = last
@@ -152,26 +156,26 @@ public struct ReplayMemory: ~Copyable {
         count += 1
       }
     }
-    for position in 0..<records.count {
-      if isInRing(position) {
-        enterIndex(position)
-      } else if records[position].isValid {
-        forgotten = max(forgotten, records[position].timeStamp)
-      }
-    }
+    for offset in 0..<count { enterIndex((first + offset) % records.count) }
+    forgotten = file?.floor ?? forgotten
     // A process that was killed leaves one half-written record at most, where the next one was to be.
-    // It has not acted on it.
+    // It has not acted on it. All others up to the last are there, or something is missing.
     let isUnfinished = damagedCount == 1 && unfinished == (first + count) % records.count
-    let isLast = file?.sequence ?? 0 < nextSequence
-    return isLast && (damagedCount == 0 || isUnfinished)
-  }
-
-  private func isInRing(_ position: Int) -> Bool {
-    (position - first + records.count) % records.count < count
+    var expected = UInt64(records.count)
+    if nextSequence <= expected {
+      expected = nextSequence - 1
+    } else if isUnfinished {
+      expected -= 1
+    }
+    return UInt64(count) == expected && (damagedCount == 0 || isUnfinished)
+      && file?.sequence ?? 0 < nextSequence
   }
 
   /// From now on, refuses what is not stamped later than a time (seconds).
-  public mutating func refuse(upTo time: Double) { forgotten = max(forgotten, time) }
+  public mutating func refuse(upTo time: Double) {
+    forgotten = max(forgotten, time)
+    noteTime(-.infinity)
+  }
 
   /// Takes over what another memory remembers. False where it has not enough room.
   public mutating func adopt(_ other: borrowing ReplayMemory) -> Bool {
@@ -189,6 +193,11 @@ public struct ReplayMemory: ~Copyable {
   }
 
   public var rememberedCount: Int { count }
+
+  /// Forgets what could not be accepted any more.
+  public mutating func forgetStale(now: Double, driftSeconds: Double) {
+    while count > 0, now - records[first].timeStamp > driftSeconds { forgetFirst() }
+  }
 
   private mutating func forgetFirst() {
     let record = records[first]

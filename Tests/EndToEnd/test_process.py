@@ -119,6 +119,24 @@ def test_process_1_reaps_orphans_and_stops_on_term(server, gate):
     ours.log.wait_for("stopping on SIGTERM")
 
 
+@pytest.mark.usefixtures("not_emulated")
+def test_process_1_is_stopped_while_it_waits_for_its_key(server, tmp_path):
+    fifo = tmp_path / "key"
+    os.mkfifo(fifo)
+    with open(os.open(fifo, os.O_RDWR), "rb"):
+        ours = server(prefix=AS_PROCESS_1, words=["-k", str(fifo), "", ""], wait=False)
+        until(lambda: children_of(ours.pid), "process 1")
+        [inner] = map(int, children_of(ours.pid))
+        until(lambda: f"{fifo}" in links_of(inner), "the key file is open")
+        os.kill(inner, signal.SIGTERM)
+        assert ours.exit_code() == 128 + signal.SIGTERM
+
+
+def links_of(process):
+    """What the descriptors of a process stand for."""
+    return [os.readlink(entry) for entry in Path(f"/proc/{process}/fd").iterdir()]
+
+
 def test_process_1_is_stopped_from_inside(server):
     ours = server(prefix=AS_PROCESS_1, on_open="kill -TERM 1")
     ours.knock()

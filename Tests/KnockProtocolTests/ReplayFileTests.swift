@@ -107,6 +107,26 @@ private let order = [4096..<ReplayFile.size(forRecords: capacity), 0..<4096]
   }
 }
 
+@Test func aRecordThatIsGoneIsMissed() {
+  // Also when the ring has turned.
+  for held in [1, 6, 8, 11] {
+    let image = Image()
+    var memory = image.memory(isNew: true)
+    for number in 1...held {
+      let refusal = remember(&memory, UInt8(number), at: 100 + Double(61 * (number / 7)))
+      #expect(refusal == nil)
+    }
+    let good = Array(image.bytes)
+    for record in 0..<min(held, capacity) {
+      image.bytes.copyBytes(from: good)
+      for offset in 0..<56 { image.bytes[4096 + 56 * record + offset] = 0 }
+      var restored = image.memory()
+      let isWhole = restore(&restored)
+      #expect(!isWhole, "\(held) \(record)")
+    }
+  }
+}
+
 @Test func theRingGoesOnWhereItWasAcrossRestarts() {
   let image = Image()
   _ = image.memory(isNew: true)

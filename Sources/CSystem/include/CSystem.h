@@ -90,7 +90,8 @@ static inline int csys_mode(int fd) {
          (isatty(fd) ? CSYS_TERMINAL : 0);
 }
 
-/// Makes the process independent of who started it: /dev/null is opened on each of the descriptors
+/// Makes the process independent of who started it: TERM, INT and HUP end it, also as process 1, until
+/// they are taken from a descriptor; /dev/null is opened on each of the descriptors
 /// 0 to 2 that is closed, so that no socket of ours is taken for the standard error (on 1 only to
 /// read, so that what is written to it is an error as before); no command will have any other that
 /// we inherited; and a reader of our output that is gone, or a file at its limit, is an error of
@@ -127,7 +128,7 @@ static inline int64_t csys_size(int fd) {
 }
 
 /// Gives a file its size (bytes) with all the room that it needs, so that no write to it can fail.
-static inline int csys_reserve(int fd, int64_t size) { return -posix_fallocate(fd, 0, (off_t)size); }
+int csys_reserve(int fd, int64_t size);
 
 /// Maps a file to be read and written; NULL with an error number in `error`.
 static inline void *csys_map_file(int fd, size_t size, int *error) {
@@ -141,9 +142,15 @@ static inline void csys_release_pages(void *pages, size_t size) {
   madvise(pages, size, MADV_DONTNEED);
 }
 
+/// Gives a file of a directory another name, on the disk, too.
 static inline int csys_rename(int directory, const char *old_name, const char *new_name) {
-  return csys_result(renameat(directory, old_name, directory, new_name));
+  if (renameat(directory, old_name, directory, new_name) < 0) return -errno;
+  fsync(directory);
+  return 0;
 }
+
+/// 0 where something can be made at a path: the directory that it would be in is there.
+int csys_check_place(const char *path);
 
 // Time
 

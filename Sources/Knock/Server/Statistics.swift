@@ -74,7 +74,8 @@ struct Statistics {
       line.append(" of wrong length")
       if let dropped = kernelDropped() {
         line.append("; the kernel dropped ")
-        line.append(dropped &- reportedKernelDropped)
+        // It is a number of 32 bits.
+        line.append(UInt32(truncatingIfNeeded: dropped &- reportedKernelDropped))
         line.append(" (of another form, or for want of room)")
         reportedKernelDropped = dropped
       }

@@ -54,7 +54,11 @@ enum ReplayState {
       return true
     } catch {
       // It would be made.
-      if case .system(let error) = error, error.number == ENOENT { return true }
+      if case .system(let error) = error, error.number == ENOENT,
+        unsafe csys_check_place(path.pointer) == 0
+      {
+        return true
+      }
       write(error, of: path, settings, report)
       return false
     }
@@ -130,28 +134,30 @@ enum ReplayState {
     in directory: borrowing StateDirectory, capacity: Int, now: Double, driftSeconds: Double,
     status: inout Status
   ) throws(Failure) -> ReplayMemory {
-    guard let file = try file(in: directory, name, making: O_CREAT) else {
-      throw .system(SystemError(number: ENOENT))
-    }
-    guard try size(of: file) > 0 else {
-      return try make(in: directory, name, file, capacity: capacity, now: now)
+    guard let file = try file(in: directory, name, making: 0) else {
+      return try renew(
+        nil, in: directory, capacity: capacity, time: now, driftSeconds: driftSeconds,
+        isDamaged: false)
     }
     let oldCapacity = try Self.capacity(of: file)
     var old: ReplayMemory?
+    var time = now
     if let oldCapacity, try size(of: file) == ReplayFile.size(forRecords: oldCapacity) {
       let mapped = try map(
-        file, size: ReplayFile.size(forRecords: oldCapacity), reserving: false)
+        file, size: ReplayFile.size(forRecords: oldCapacity), reserving: true)
       let replayFile = ReplayFile(existing: mapped.storage(at: 0, count: headerCount))
       let mark = replayFile.mark
       var memory = try memory(in: mapped, capacity: oldCapacity, replayFile)
       status.isDamaged = !memory.restore()
       mapped.releasePages()
       if let mark {
-        status.secondsBehind = max(0, mark - now)
+        time = max(mark, now)
         memory.refuse(upTo: mark - driftSeconds)
       } else {
         status.isDamaged = true
       }
+      memory.forgetStale(now: now, driftSeconds: driftSeconds)
+      status.secondsBehind = time - now
       status.remembered = memory.rememberedCount
       if !status.isDamaged, oldCapacity == capacity { return memory }
       old = consume memory
@@ -159,38 +165,32 @@ enum ReplayState {
       status.isDamaged = true
     }
     return try renew(
-      old, in: directory, capacity: capacity, now: now, driftSeconds: driftSeconds,
-      status: status)
+      old, in: directory, capacity: capacity, time: time, driftSeconds: driftSeconds,
+      isDamaged: status.isDamaged)
   }
 
-  /// Puts a new file in the place of the old one.
+  /// Puts a new file in the place of the old one, if there was one. It is whole on the disk before it
+  /// gets its name.
   private static func renew(
     _ old: consuming ReplayMemory?, in directory: borrowing StateDirectory, capacity: Int,
-    now: Double, driftSeconds: Double, status: Status
+    time: Double, driftSeconds: Double, isDamaged: Bool
   ) throws(Failure) -> ReplayMemory {
     guard let file = try file(in: directory, newName, making: O_CREAT | O_TRUNC) else {
       throw .system(SystemError(number: ENOENT))
     }
-    let time = max(now, now + status.secondsBehind)
-    var memory = try make(in: directory, newName, file, capacity: capacity, now: time)
+    let mapped = try map(file, size: ReplayFile.size(forRecords: capacity), reserving: true)
+    let replayFile = ReplayFile(
+      new: mapped.storage(at: 0, count: headerCount), capacity: capacity, time: time)
+    var memory = try memory(in: mapped, capacity: capacity, replayFile)
     if let old {
       guard memory.adopt(old) else { throw .tooSmall(remembered: old.rememberedCount) }
     }
-    if status.isDamaged { memory.refuse(upTo: now + driftSeconds) }
+    if isDamaged { memory.refuse(upTo: time + driftSeconds) }
     do throws(SystemError) {
+      _ = try SystemError.check(csys_sync(file.number))
       try directory.rename(newName, to: name)
     } catch { throw .system(error) }
     return memory
-  }
-
-  private static func make(
-    in directory: borrowing StateDirectory, _ name: StaticString, _ file: borrowing Descriptor,
-    capacity: Int, now: Double
-  ) throws(Failure) -> ReplayMemory {
-    let mapped = try map(file, size: ReplayFile.size(forRecords: capacity), reserving: true)
-    let replayFile = ReplayFile(
-      new: mapped.storage(at: 0, count: headerCount), capacity: capacity, time: now)
-    return try memory(in: mapped, capacity: capacity, replayFile)
   }
 
   private static var headerCount: Int { ReplayFile.headerSize / MemoryLayout<UInt64>.stride }

@@ -28,6 +28,7 @@ test: build $(venv)/original
 bench: build
 	@scripts/dependencies python3 util-linux nftables
 	Benchmarks/firewall $(program)
+	Benchmarks/flood $(program)
 
 # Each fuzz target for as long.
 SECONDS = 20

@@ -118,9 +118,6 @@ extension Firewall {
     return isOwned
   }
 
-  // The element that was there before is deleted and added anew in one transaction: so it gets its new
-  // time, and there is no moment without it.
-
   /// Takes the boundaries of the elements that overlap with a range, of a set with intervals. False
   /// where there are too many, or too many in the set to be read in time.
   ///
@@ -182,6 +179,8 @@ extension Firewall {
     return boundary
   }
 
+  /// Deletes the element that was there and adds it anew, in one transaction: so it gets its new time,
+  /// and there is no moment without it.
   private mutating func replace(
     _ address: UInt128, of set: NftSet, isThere: Bool, hasTimeouts: Bool, _ time: UInt64?,
     generation: UInt32

@@ -2,9 +2,11 @@ import Glibc
 import KnockProtocol
 import Netfilter
 
+@testable import Knock
+
 /// What reads input that anybody may have made. Raw values are the names of the corpora.
 private enum Target: String {
-  case unsigned, signed, template, words, numbers, key, state, netlink, sets
+  case unsigned, signed, template, words, numbers, key, state, netlink, sets, arguments
 }
 
 private let target: Target = {
@@ -28,6 +30,7 @@ public func testOneInput(_ start: UnsafePointer<UInt8>?, _ count: Int) -> Int32 
   case .state: fuzzState(input)
   case .netlink: fuzzNetlink(input)
   case .sets: fuzzSets(input)
+  case .arguments: fuzzArguments(input)
   }
   return 0
 }
@@ -249,4 +252,45 @@ private func write(_ change: borrowing IntervalChange, _ family: AddressFamily) 
       precondition(request.bytes != nil)
     }
   }
+}
+
+/// A command line of the server or the client, each argument behind a NUL.
+private func fuzzArguments(_ input: Span<UInt8>) {
+  var text = input.indices.map { CChar(bitPattern: input[$0]) }
+  text.append(0)
+  text.withUnsafeMutableBufferPointer { text in
+    guard let start = text.baseAddress else { return }
+    var pointers: [UnsafeMutablePointer<CChar>?] = [start]
+    for index in text.indices.dropLast() where text[index] == 0 {
+      pointers.append(start + index + 1)
+    }
+    let count = pointers.count
+    pointers.withUnsafeMutableBufferPointer { pointers in
+      let list = ArgumentList(pointers.baseAddress, count: count)
+      parse(list, as: ServerSettings.self)
+      parse(list, as: ClientSettings.self)
+    }
+  }
+}
+
+private func parse<Settings: AppletSettings>(_ list: ArgumentList, as _: Settings.Type) {
+  var settings = Settings()
+  var reader = ArgumentReader<Settings.Option>(list)
+  var operands = Operands()
+  var tokens = 0
+  while let token = reader.next() {
+    tokens += 1
+    var line = Line()
+    switch token {
+    case .operand(let operand): operands.append(operand)
+    case .misuse(let misuse): misuse.describe(to: &line, mayQuote: true)
+    case .option(let option, let value):
+      do throws(Misuse) {
+        try settings.apply(option, value)
+      } catch { error.describe(to: &line, mayQuote: true) }
+    }
+  }
+  // A cluster of flags has as many options as it has letters.
+  precondition(tokens <= 1 << 16)
+  do throws(Misuse) { try settings.validate() } catch {}
 }

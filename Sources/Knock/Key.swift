@@ -68,8 +68,10 @@ enum Key {
     return mac
   }
 
+  /// Wipes what is larger than a page and so has pages of its own, and gives them back.
   private static func wipe(_ bytes: borrowing Storage<UInt8>) {
     unsafe sodium_memzero(bytes.baseAddress, bytes.count)
+    unsafe csys_release_pages(bytes.baseAddress, bytes.count)
   }
 
   /// Copies the key out of argv and overwrites it there, so that ps(1) no longer shows it.

@@ -51,7 +51,8 @@ public struct ReplayMemory: ~Copyable {
   private var file: ReplayFile?
   private let isKept: Bool
   private var first = 0
-  private var count = 0
+  /// How many datagrams are remembered.
+  public private(set) var count = 0
   private var nextSequence: UInt64 = 1
   /// The latest time stamp that was ever forgotten. In a clock that goes forward nothing as old is
   /// fresh. After one that went back it is refused, since it may be a replay.
@@ -106,12 +107,17 @@ public struct ReplayMemory: ~Copyable {
     // Few knocks then touch few pages. In a file, the place of the next record must be known.
     if count == 0, !isKept { first = 0 }
 
+    append(mac, timeStamp: timeStamp)
+    noteTime(now)
+  }
+
+  /// Takes a record as the last one. There must be room.
+  private mutating func append(_ mac: (UInt64, UInt64, UInt64, UInt64), timeStamp: Double) {
     let position = (first + count) % records.count
     records[position] = Record(mac: mac, timeStamp: timeStamp, sequence: nextSequence)
     nextSequence += 1
     count += 1
     enterIndex(position)
-    noteTime(now)
   }
 
   /// Notes that a time has been, for a later process whose clock may say less.
@@ -183,16 +189,11 @@ public struct ReplayMemory: ~Copyable {
     forgotten = other.forgotten
     for offset in 0..<other.count {
       let record = other.records[(other.first + offset) % other.records.count]
-      records[offset] = Record(mac: record.mac, timeStamp: record.timeStamp, sequence: nextSequence)
-      nextSequence += 1
-      count += 1
-      enterIndex(offset)
+      append(record.mac, timeStamp: record.timeStamp)
     }
     noteTime(-.infinity)
     return true
   }
-
-  public var rememberedCount: Int { count }
 
   /// Forgets what could not be accepted any more.
   public mutating func forgetStale(now: Double, driftSeconds: Double) {

@@ -134,20 +134,10 @@ extension Request {
     message(subsystem: Self.subsystem, 16, Flags.acknowledge, family: 0)
   }
 
-  public mutating func getSet(_ set: NftSet) {
-    message(subsystem: Self.subsystem, 10, Flags.acknowledge, family: set.table.family.rawValue) {
-      $0.attribute(1, set.table.name)
-      $0.attribute(2, set.name)
-    }
-  }
+  public mutating func getSet(_ set: NftSet) { message(about: set, 10, Flags.acknowledge) }
 
   /// Asks for a list of all elements.
-  public mutating func getElements(_ set: NftSet) {
-    message(subsystem: Self.subsystem, 13, Flags.dump, family: set.table.family.rawValue) {
-      $0.attribute(1, set.table.name)
-      $0.attribute(2, set.name)
-    }
-  }
+  public mutating func getElements(_ set: NftSet) { message(about: set, 13, Flags.dump) }
 
   /// Asks for the element of a set that is an address, or where the one begins that holds it.
   public mutating func getElement(_ address: UInt128, of set: NftSet) {
@@ -189,10 +179,18 @@ extension Request {
   private mutating func elements(
     of set: NftSet, _ type: UInt16, _ flags: UInt16, _ elements: (inout Request) -> Void
   ) {
+    message(about: set, type, flags) { $0.nested(3, attributes: elements) }
+  }
+
+  private mutating func message(
+    about set: NftSet, _ type: UInt16, _ flags: UInt16,
+    attributes: (inout Request) -> Void = { _ in }
+  ) {
     message(subsystem: Self.subsystem, type, flags, family: set.table.family.rawValue) {
+      // The same numbers in NFTA_SET_ and NFTA_SET_ELEM_LIST_.
       $0.attribute(1, set.table.name)
       $0.attribute(2, set.name)
-      $0.nested(3, attributes: elements)
+      attributes(&$0)
     }
   }
 

@@ -637,6 +637,11 @@ def test_a_set_of_nftables_that_is_not_as_it_must_be(firewall, start, sets, opti
     assert start(*options).stop() == 0
 
 
+REMAKE_IPSET = (
+    "to make it: ipset destroy knock4; ipset create knock4 hash:ip family inet timeout 0"
+)
+
+
 @only_ipset
 @pytest.mark.parametrize(
     ("made", "options", "reason"),
@@ -652,28 +657,24 @@ def test_a_set_of_nftables_that_is_not_as_it_must_be(firewall, start, sets, opti
             "hash:ip family inet6 timeout 0",
             ["--ttl=1h"],
             "ipset knock4 does not hold addresses of family inet as hash:ip or hash:net do;"
-            " to make it: ipset destroy knock4;"
-            " ipset create knock4 hash:ip family inet timeout 0",
+            f" {REMAKE_IPSET}",
         ),
         (
             "hash:ip,port timeout 0",
             ["--ttl=1h"],
             "ipset knock4 does not hold addresses of family inet as hash:ip or hash:net do;"
-            " to make it: ipset destroy knock4;"
-            " ipset create knock4 hash:ip family inet timeout 0",
+            f" {REMAKE_IPSET}",
         ),
         (
             "hash:ip netmask 24 timeout 0",
             ["--ttl=1h"],
             "ipset knock4 has a mask, so that it would hold other addresses than those that knock;"
-            " to make it: ipset destroy knock4;"
-            " ipset create knock4 hash:ip family inet timeout 0",
+            f" {REMAKE_IPSET}",
         ),
         (
             "hash:net",
             ["--ttl=1h"],
-            "ipset knock4 has no timeouts, which --ttl needs; to make it: ipset destroy knock4;"
-            " ipset create knock4 hash:ip family inet timeout 0",
+            f"ipset knock4 has no timeouts, which --ttl needs; {REMAKE_IPSET}",
         ),
         (
             "hash:ip timeout 0",

@@ -158,7 +158,7 @@ enum ReplayState {
       }
       memory.forgetStale(now: now, driftSeconds: driftSeconds)
       status.secondsBehind = time - now
-      status.remembered = memory.rememberedCount
+      status.remembered = memory.count
       if !status.isDamaged, oldCapacity == capacity { return memory }
       old = consume memory
     } else {
@@ -183,7 +183,7 @@ enum ReplayState {
       new: mapped.storage(at: 0, count: headerCount), capacity: capacity, time: time)
     var memory = try memory(in: mapped, capacity: capacity, replayFile)
     if let old {
-      guard memory.adopt(old) else { throw .tooSmall(remembered: old.rememberedCount) }
+      guard memory.adopt(old) else { throw .tooSmall(remembered: old.count) }
     }
     if isDamaged { memory.refuse(upTo: time + driftSeconds) }
     do throws(SystemError) {

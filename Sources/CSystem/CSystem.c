@@ -1,12 +1,10 @@
 #define _GNU_SOURCE  // recvmmsg
 #include "CSystem.h"
 
-#include <limits.h>
-#include <sys/syscall.h>
+#include "Filter.h"
 
-#ifndef SYS_close_range
-#define SYS_close_range 436
-#endif
+#include <limits.h>
+
 #ifndef CLOSE_RANGE_CLOEXEC
 #define CLOSE_RANGE_CLOEXEC 4
 #endif
@@ -26,17 +24,18 @@ void csys_start_process(void) {
     for (int fd = 3; fd < 1024; fd++) fcntl(fd, F_SETFD, FD_CLOEXEC);
 }
 
-/// Where log lines go. A terminal that is ready may still block a write, so it is opened anew, for
-/// us alone, as one that does not.
-static int open_log(void) {
-  if (!isatty(STDERR_FILENO)) return STDERR_FILENO;
-  int fd = open("/proc/self/fd/2", O_WRONLY | O_NONBLOCK | O_NOCTTY | O_CLOEXEC);
-  return fd < 0 ? STDERR_FILENO : fd;
+int csys_log_descriptor(void) {
+  static int fd = -1;
+  if (fd >= 0) return fd;
+  if (isatty(STDERR_FILENO))
+    fd = open("/proc/self/fd/2", O_WRONLY | O_NONBLOCK | O_NOCTTY | O_CLOEXEC);
+  if (fd < 0) fd = STDERR_FILENO;
+  return fd;
 }
 
 void csys_write_log(const void *line, size_t size) {
-  static int fd = -1, stalled;
-  if (fd < 0) fd = open_log();
+  static int stalled;
+  int fd = csys_log_descriptor();
   struct pollfd entry = {.fd = fd, .events = POLLOUT};
   stalled = csys_poll(&entry, 1, stalled ? 0 : 100) == 0;
   if (!stalled) csys_write(fd, line, size);
@@ -132,18 +131,7 @@ int csys_receive_batch(int fd, uint8_t *buffer, size_t size, uint32_t *lengths, 
   return csys_result(count);
 }
 
-// linux/filter.h, linux/bpf_common.h and linux/sock_diag.h, as above.
-struct filter_step {
-  uint16_t code;
-  uint8_t if_true, if_false;
-  uint32_t value;
-};
-struct filter_program {
-  unsigned short count;
-  const struct filter_step *steps;
-};
-enum { LOAD_LENGTH = 0x80, LOAD_BYTE = 0x30, IF_EQUAL = 0x15, IF_AT_LEAST = 0x35, IF_GREATER = 0x25,
-       RETURN = 0x06 };
+// linux/sock_diag.h, as above.
 enum { UDP_HEADER = 8, MEMINFO_DROPS = 8, MEMINFO_COUNT = 9 };
 
 int csys_drop_others(int fd, uint32_t length, uint32_t other_length, uint32_t offset, uint8_t first,

@@ -15,7 +15,7 @@ import KnockProtocol
     guard let pages = unsafe csys_map(size) else { return nil }
     let state = unsafe pages.bindMemory(to: crypto_auth_hmacsha256_state.self, capacity: 1)
     unsafe self.state = unsafe state
-    _ = unsafe sodium_mlock(state, size)
+    lock()
     unsafe key.withUnsafeBufferPointer { key in
       guard let start = key.baseAddress else { return }
       _ = unsafe crypto_auth_hmacsha256_init(state, start, key.count)
@@ -26,6 +26,11 @@ import KnockProtocol
     let size = MemoryLayout<crypto_auth_hmacsha256_state>.size
     _ = unsafe sodium_munlock(state, size)  // Wipes it, too.
     unsafe munmap(state, size)
+  }
+
+  /// Keeps it out of swap and dumps, where the system allows that. To be called again after a fork.
+  func lock() {
+    _ = unsafe sodium_mlock(state, MemoryLayout<crypto_auth_hmacsha256_state>.size)
   }
 
   func tag(of message: Span<UInt8>) -> InlineArray<32, UInt8> {

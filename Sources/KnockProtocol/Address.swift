@@ -24,6 +24,21 @@ public enum Address: Equatable, BitwiseCopyable, Sendable {
     }
   }
 
+  /// In network order, as many as the family has, and then zeros.
+  var networkBytes: InlineArray<16, UInt8> {
+    let (high, low): (UInt64, UInt64) =
+      switch self {
+      case .inet(let bits): (UInt64(bits) << 32, 0)
+      case .inet6(let high, let low): (high, low)
+      }
+    var bytes = InlineArray<16, UInt8>(repeating: 0)
+    for index in 0..<8 {
+      bytes[index] = UInt8(truncatingIfNeeded: high >> (56 - 8 * index))
+      bytes[8 + index] = UInt8(truncatingIfNeeded: low >> (56 - 8 * index))
+    }
+    return bytes
+  }
+
   public var family: AddressFamily {
     switch self {
     case .inet: .inet
@@ -71,6 +86,9 @@ public enum AddressFamily: BitwiseCopyable, Sendable {
     case .inet6: "inet6"
     }
   }
+
+  /// The length of an address.
+  var byteCount: Int { self == .inet ? 4 : 16 }
 }
 
 /// Some of the families.

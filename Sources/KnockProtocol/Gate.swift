@@ -11,7 +11,7 @@
 /// 6. There is room in the queue.
 /// 7. It was not accepted before, and there is room to remember it.
 public struct Gate<Key: MAC & ~Copyable>: ~Copyable {
-  private let key: Key
+  public let key: Key
   /// The greatest difference between the sender's clock and ours: seconds, finite, over 0.
   public let driftSeconds: Double
   private let families: AddressFamilies
@@ -40,11 +40,12 @@ public struct Gate<Key: MAC & ~Copyable>: ~Copyable {
     guard key.verify(tag, of: datagram.extracting(Packet.macSize...)) else { throw .badMAC }
     let knock = try Knock(parsing: datagram)
     // False for a NaN as well, from whichever side it comes.
-    guard (knock.timeStamp - now).magnitude <= driftSeconds else { throw .stale }
+    let timeStamp = Packet.fields(of: datagram).timeStamp
+    guard (timeStamp - now).magnitude <= driftSeconds else { throw .stale }
     if let refusal = knock.address.refusal { throw refusal }
     guard families.contains(knock.address.family) else { throw .noSetForFamily }
     guard hasRoom else { throw .queueFull }
-    try replays.remember(tag, timeStamp: knock.timeStamp, now: now, driftSeconds: driftSeconds)
+    try replays.remember(tag, timeStamp: timeStamp, now: now, driftSeconds: driftSeconds)
     return knock
   }
 

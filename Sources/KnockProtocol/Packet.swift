@@ -18,8 +18,8 @@ public enum Packet {
   static let addressOffset = 45
 
   /// What Linux calls AF_INET and AF_INET6, which is what we send on every system.
-  static let inet: UInt32 = 2
-  static let inet6: UInt32 = 10
+  static let inet: UInt8 = 2
+  static let inet6: UInt8 = 10
 
   /// Whether a datagram of this length (bytes) can be one of ours.
   static func isSize(_ count: Int) -> Bool { count == inetSize || count == inet6Size }
@@ -61,16 +61,13 @@ public enum Command: UInt8, BitwiseCopyable, Sendable {
   }
 }
 
-/// A well-formed request: that a value exists means that each field is in range.
+/// What a client asks for: that a value exists means that each field is in range.
 public struct Knock: Equatable, BitwiseCopyable, Sendable {
   public let command: Command
-  /// Seconds since the Unix epoch by the sender's clock; finite.
-  public let timeStamp: Double
   public let address: Address
 
-  public init(command: Command, timeStamp: Double, address: Address) {
+  public init(command: Command, address: Address) {
     self.command = command
-    self.timeStamp = timeStamp
     self.address = address
   }
 
@@ -89,7 +86,7 @@ public struct Knock: Equatable, BitwiseCopyable, Sendable {
       throw .familyLengthMismatch
     }
     guard fields.timeStamp.isFinite else { throw .timeNotFinite }
-    self.init(command: command, timeStamp: fields.timeStamp, address: address)
+    self.init(command: command, address: address)
   }
 }
 
@@ -107,32 +104,21 @@ public struct Datagram: ~Copyable {
   private let count: Int
 
   /// Writes and signs what asks for `knock`.
-  public init(_ knock: Knock, signedWith key: borrowing some MAC & ~Copyable) {
-    let family: UInt32
-    switch knock.address {
-    case .inet(let bits):
-      count = Packet.inetSize
-      family = Packet.inet
-      for index in 0..<4 {
-        storage[Packet.addressOffset + index] = UInt8(truncatingIfNeeded: bits >> (24 - 8 * index))
-      }
-    case .inet6(let high, let low):
-      count = Packet.inet6Size
-      family = Packet.inet6
-      for index in 0..<16 {
-        let half = index < 8 ? high : low
-        storage[Packet.addressOffset + index] =
-          UInt8(truncatingIfNeeded: half >> (56 - 8 * (index % 8)))
-      }
-    }
+  ///
+  /// - Parameter timeStamp: seconds since the Unix epoch.
+  public init(
+    _ knock: Knock, timeStamp: Double, signedWith key: borrowing some MAC & ~Copyable
+  ) {
+    let family = knock.address.family
+    let address = knock.address.networkBytes
+    count = Packet.addressOffset + family.byteCount
+    for index in 0..<family.byteCount { storage[Packet.addressOffset + index] = address[index] }
     storage[Packet.commandOffset] = knock.command.rawValue
-    let time = knock.timeStamp.bitPattern
+    let time = timeStamp.bitPattern
     for index in 0..<8 {
       storage[Packet.timeOffset + index] = UInt8(truncatingIfNeeded: time >> (8 * index))
     }
-    for index in 0..<4 {
-      storage[Packet.familyOffset + index] = UInt8(truncatingIfNeeded: family >> (8 * index))
-    }
+    storage[Packet.familyOffset] = family == .inet ? Packet.inet : Packet.inet6
     let tag = key.tag(of: storage.span.extracting(Packet.macSize..<count))
     for index in 0..<Packet.macSize { storage[index] = tag[index] }
   }

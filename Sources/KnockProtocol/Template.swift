@@ -40,7 +40,7 @@ public enum Template {
   public static func longestExpansion(_ template: Span<UInt8>) -> Int {
     var length = TextLength()
     let longest = Knock(
-      command: .close, timeStamp: 0, address: .inet6(high: .max, low: .max))
+      command: .close, address: .inet6(high: .max, low: .max))
     expand(template, for: longest, into: &length)
     return length.count
   }

@@ -3,7 +3,7 @@ import Testing
 
 @Suite struct KnockQueueTests {
   private func knock(_ number: UInt32) -> Knock {
-    Knock(command: .open, timeStamp: 0, address: .inet(number))
+    Knock(command: .open, address: .inet(number))
   }
 
   private func number(_ knock: Knock?) -> UInt32? {

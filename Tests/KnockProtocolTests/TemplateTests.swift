@@ -4,7 +4,7 @@ import Testing
 
 @Suite struct TemplateTests {
   private static let knock = Knock(
-    command: .close, timeStamp: 0, address: .inet6(high: 0x2001_0DB8_0000_0000, low: 1))
+    command: .close, address: .inet6(high: 0x2001_0DB8_0000_0000, low: 1))
 
   @Test(arguments: [
     ("ipset add s $ip", "ipset add s 2001:db8::1"),
@@ -55,7 +55,7 @@ import Testing
   @Test func `no expansion is longer than the longest`() {
     for template in ["", "$ip", "$ip$ip $af ${cmd} $$ $x", "no name"] {
       let longest = Knock(
-        command: .close, timeStamp: 0, address: .inet6(high: .max, low: .max))
+        command: .close, address: .inet6(high: .max, low: .max))
       var expansion = Text()
       Template.expand(Array(template.utf8).span, for: longest, into: &expansion)
       #expect(Template.longestExpansion(Array(template.utf8).span) == expansion.bytes.count)

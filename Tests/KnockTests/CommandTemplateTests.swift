@@ -6,7 +6,7 @@ import Testing
 
 @Suite struct CommandTemplateTests {
   private static let knock = Knock(
-    command: .open, timeStamp: 0, address: .inet6(high: 0x2001_0DB8_0000_0000, low: 1))
+    command: .open, address: .inet6(high: 0x2001_0DB8_0000_0000, low: 1))
 
   /// The words that the template becomes for a knock.
   private func expand(_ text: String, shell: Bool) throws(CommandTemplate.Failure) -> [String] {

@@ -19,9 +19,16 @@
 #include <sys/signalfd.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
+
+#include "Sandbox.h"
+
+#ifndef SYS_close_range
+#define SYS_close_range 436
+#endif
 
 extern char **environ;
 
@@ -35,6 +42,21 @@ static inline int csys_result(long result) { return result < 0 ? -errno : (int)r
 static inline void *csys_map(size_t size) {
   void *pages = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
   return pages == MAP_FAILED ? NULL : pages;
+}
+
+/// The same, shared with each process that is forked later.
+static inline void *csys_map_shared(size_t size) {
+  void *pages = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+  return pages == MAP_FAILED ? NULL : pages;
+}
+
+/// A number that another process may be reading or writing.
+static inline uint32_t csys_load(const uint32_t *number) {
+  return __atomic_load_n(number, __ATOMIC_RELAXED);
+}
+
+static inline void csys_store(uint32_t *number, uint32_t value) {
+  __atomic_store_n(number, value, __ATOMIC_RELAXED);
 }
 
 /// Zeroed memory for the rest of the process, or NULL. What is small shares pages.
@@ -57,7 +79,11 @@ static inline int csys_create(const char *path, mode_t mode) {
   return -error;
 }
 
-/// Writes a line to the standard error in one piece, and never waits longer than a tenth of a second
+/// Where log lines go: the standard error, or for a terminal another descriptor. One that is ready may
+/// still block a write, so it is opened anew, for us alone, as one that does not.
+int csys_log_descriptor(void);
+
+/// Writes a line there in one piece, and never waits longer than a tenth of a second
 /// for it: where its reader has stalled (a full pipe, say) the line is dropped, and further ones at
 /// once until there is room.
 void csys_write_log(const void *line, size_t size);
@@ -244,6 +270,20 @@ static inline int csys_reap(int pid) {
   while (waitpid(pid, &status, 0) < 0 && errno == EINTR) {}
   return WIFSIGNALED(status) ? -WTERMSIG(status) : WEXITSTATUS(status);
 }
+
+/// The number of the new process, 0 in itself.
+static inline int csys_fork(void) { return csys_result(fork()); }
+
+// Two processes of ours
+
+/// The two ends of a connection that takes whole messages.
+static inline int csys_channel(int ends[2]) {
+  return csys_result(socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0, ends));
+}
+
+static inline void csys_hang_up(int fd) { shutdown(fd, SHUT_WR); }
+
+static inline int csys_duplicate(int fd) { return csys_result(fcntl(fd, F_DUPFD_CLOEXEC, 3)); }
 
 // Sockets
 

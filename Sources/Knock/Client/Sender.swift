@@ -71,11 +71,10 @@ struct Sender: ~Copyable {
       guard let own = try socket.localAddress().parts?.address else {
         throw SystemError(number: EAFNOSUPPORT)
       }
-      let knock = Knock(
-        command: command, timeStamp: sharedTimeStamp ?? Clock.wallSeconds(),
-        address: signed ?? own)
+      let knock = Knock(command: command, address: signed ?? own)
       warnOfNAT(knock.address, towards: address)
-      try socket.send(Datagram(knock, signedWith: mac))
+      let timeStamp = sharedTimeStamp ?? Clock.wallSeconds()
+      try socket.send(Datagram(knock, timeStamp: timeStamp, signedWith: mac))
       if report.verbosity >= .verbose {
         var line = report.line()
         line.append("sent ")

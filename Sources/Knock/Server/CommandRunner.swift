@@ -8,8 +8,8 @@ import KnockProtocol
 /// input, no descriptor but the standard ones, and a limited time: then TERM goes to its group, and
 /// KILL when that does not help.
 @safe struct CommandRunner: ~Copyable {
-  /// How many knocks may wait. The rest is refused.
-  static let queueCapacity = 1024
+  /// How many knocks may wait. No more ever come, since the receiver refuses the rest.
+  private static let queueCapacity = Int(Receiver.queueCapacity)
   /// Between TERM and KILL, and between KILL and no longer waiting.
   private static let graceMilliseconds: Int64 = 2000
   /// What a running command may still take once the server stops.
@@ -45,6 +45,7 @@ import KnockProtocol
   private(set) var runningCount = 0
   private var queue: KnockQueue
   private(set) var counters = Counters()
+  private var isStopping = false
 
   /// Nil where the system has no memory.
   init?(
@@ -84,12 +85,16 @@ import KnockProtocol
     return next
   }
 
+  var hasCommands: Bool { openCommand.wordCount + closeCommand.wordCount > 0 }
+
   /// Whether another knock may wait.
   var hasRoom: Bool { queue.count < Self.queueCapacity }
 
   /// Takes a knock, where there is any command.
   mutating func enqueue(_ knock: Knock) {
-    if openCommand.wordCount + closeCommand.wordCount > 0 { _ = queue.append(knock) }
+    guard hasCommands else { return }
+    guard !isStopping else { return dismiss(knock) }
+    _ = queue.append(knock)
   }
 
   /// Starts what may start.
@@ -147,23 +152,18 @@ import KnockProtocol
     }
   }
 
-  /// Reaps every child that has ended, also those that a command left behind and that are ours
-  /// since we are process 1.
-  mutating func reapEnded() {
-    while true {
-      let process = csys_ended_child()
-      guard process > 0 else { return }
-      var ended: Job?
-      for index in 0..<jobs.count where jobs[index]?.process == process {
-        ended = jobs[index]
-        jobs[index] = nil
-        runningCount -= 1
-      }
-      // Before it is reaped, its number cannot belong to another group.
-      if let ended, ended.phase != .running { kill(-process, SIGKILL) }
-      let result = csys_reap(process)
-      if let ended { finish(ended, result: result) }
+  /// Reaps a child that has ended. It may be one that a command has left behind.
+  mutating func reap(_ process: Int32) {
+    var ended: Job?
+    for index in 0..<jobs.count where jobs[index]?.process == process {
+      ended = jobs[index]
+      jobs[index] = nil
+      runningCount -= 1
     }
+    // Before it is reaped, its number cannot belong to another group.
+    if let ended, ended.phase != .running { kill(-process, SIGKILL) }
+    let result = csys_reap(process)
+    if let ended { finish(ended, result: result) }
   }
 
   private mutating func finish(_ job: Job, result: Int32) {
@@ -176,8 +176,8 @@ import KnockProtocol
     }
     guard result != 0 || report.verbosity >= .verbose else { return }
     var line = line("command ended", of: job.knock)
-    line.append(result >= 0 ? ": exit status " : ": signal ")
-    line.append(result.magnitude)
+    line.append(": ")
+    line.append(endedWith: result)
     report.write(line)
   }
 
@@ -208,13 +208,16 @@ import KnockProtocol
 
   /// Forgets the queue, and gives the running commands a last limit.
   mutating func stop(now: Int64) {
-    while let knock = queue.removeFirst(where: { _ in true }) {
-      report.write(line("command not run, the server stops", of: knock))
-    }
+    isStopping = true
+    while let knock = queue.removeFirst(where: { _ in true }) { dismiss(knock) }
     for index in 0..<jobs.count {
       guard let job = jobs[index], job.phase == .running else { continue }
       jobs[index]?.deadline = min(job.deadline, now + Self.stopMilliseconds)
     }
+  }
+
+  private func dismiss(_ knock: Knock) {
+    report.write(line("command not run, the server stops", of: knock))
   }
 
   /// `what: open 192.0.2.1`.
@@ -228,6 +231,12 @@ import KnockProtocol
 }
 
 extension TextSink where Self: ~Copyable {
+  /// How a process ended, by what `csys_reap` says: `exit status 1`, `signal 9`.
+  mutating func append(endedWith result: Int32) {
+    append(result >= 0 ? "exit status " : "signal ")
+    append(result.magnitude)
+  }
+
   /// `open 192.0.2.1`.
   mutating func append(_ knock: Knock) {
     append(knock.command.name)

@@ -91,15 +91,23 @@ enum ServerApplet: Applet {
       guard let replays = ReplayState.memory(settings, keptIn: &state, report) else {
         return .failure
       }
+      let families = AddressFamilies { settings.firewall.covers($0) }
       let gate = Gate(
-        key: mac, driftSeconds: settings.driftSeconds,
-        families: AddressFamilies { settings.firewall.covers($0) }, replays: replays)
-      try writeStart(of: socket, settings, report)
-      var server = Server(
-        report: report, state: state, signals: signals, socket: socket, batch: batch, gate: gate,
-        firewall: firewall, runner: runner)
-      try server.run()
-      return .success
+        key: mac, driftSeconds: settings.driftSeconds, families: families, replays: replays)
+      let start = try startLine(of: socket, settings, report)
+      let tally = try Tally()
+      let sameSocket = try UDPSocket(duplicating: socket)
+      let channel = try Channel.Pair()
+      let receiver = Receiver(
+        report: report, socket: socket, batch: batch, gate: gate, notesTime: state != nil,
+        executor: channel.first, tally: tally)
+      let executor = Executor(
+        report: report, state: state, signals: signals, receiver: channel.second,
+        families: families, tally: tally, socket: sameSocket, firewall: firewall, runner: runner)
+      if !settings.sandbox.isOn { report.write("warning: no sandbox") }
+      return try Server.run(
+        receiver: receiver, executor: executor, sandbox: settings.sandbox, start: start,
+        report: report)
     } catch {
       report.write("fatal", error)
       return .failure
@@ -185,11 +193,13 @@ enum ServerApplet: Applet {
     return socket
   }
 
-  private static func writeStart(
+  private static func startLine(
     of socket: borrowing UDPSocket, _ settings: ServerSettings, _ report: Report
-  ) throws(SystemError) {
+  ) throws(SystemError) -> Line? {
     let bufferSize = try socket.setReceiveBuffer(receiveBufferSize)
-    guard report.verbosity > .quiet else { return }
+    guard report.verbosity > .quiet else { return nil }
+    settings.firewall.writeGrant(.inet, to: report)
+    settings.firewall.writeGrant(.inet6, to: report)
     var line = report.line()
     line.append("version ")
     line.append(version)
@@ -200,9 +210,6 @@ enum ServerApplet: Applet {
     line.append(" s, receive buffer ")
     line.append(bufferSize)
     line.append(" bytes")
-    report.write(line)
-    guard settings.firewall.sets != nil else { return }
-    settings.firewall.writeGrant(.inet, to: report)
-    settings.firewall.writeGrant(.inet6, to: report)
+    return line
   }
 }

@@ -6,7 +6,8 @@ import Netfilter
 struct ServerSettings: AppletSettings {
   enum Option: UInt8, OptionTable {
     case bindAddress, port, timeDrift, keyFile, nft, ipset, ttl, grantPrefix4, grantPrefix6
-    case noShell, jobs, commandTimeout, state, replayCapacity, check, example, quiet, verbose, help,
+    case noShell, jobs, commandTimeout, state, replayCapacity, user, chroot, noSandbox, check,
+      example, quiet, verbose, help,
       version
 
     var spec: OptionSpec {
@@ -53,6 +54,13 @@ struct ServerSettings: AppletSettings {
         OptionSpec(
           nil, "replay-capacity", value: "N",
           "how many knocks are remembered at a time, 16 to 1000000 (default: 4096)")
+      case .user:
+        OptionSpec(
+          nil, "user", value: "USER",
+          "become this user at start: a name, UID, or UID:GID")
+      case .chroot:
+        OptionSpec(nil, "chroot", value: "DIR", "make DIR the root directory")
+      case .noSandbox: OptionSpec(nil, "no-sandbox", "keep all rights, to look for faults")
       case .check:
         OptionSpec("n", "check", "check the arguments, key, sets and address, and do nothing else")
       case .example:
@@ -86,6 +94,7 @@ struct ServerSettings: AppletSettings {
   private(set) var stateDirectory: Argument?
   /// How many accepted datagrams are remembered at a time.
   private(set) var replayCapacity = 4096
+  private(set) var sandbox = Sandbox()
   private(set) var onlyChecks = false
   private(set) var verbosity = Verbosity.normal
 
@@ -93,6 +102,7 @@ struct ServerSettings: AppletSettings {
     guard let value else {
       switch option {
       case .noShell: usesShell = false
+      case .noSandbox: sandbox.isOn = false
       case .check: onlyChecks = true
       case .quiet: verbosity = .quiet
       case .verbose: verbosity.increase()
@@ -136,6 +146,12 @@ struct ServerSettings: AppletSettings {
       guard let number = value.withBytes({ Numbers.integer($0) }), number >= 16, number <= 1_000_000
       else { throw .badValue(option.spec, value, accepted: "a number from 16 to 1000000") }
       replayCapacity = Int(number)
+    case .user:
+      guard let user = Sandbox.User(value) else {
+        throw .badValue(option.spec, value, accepted: "a user of this system, UID, or UID:GID")
+      }
+      sandbox.user = user
+    case .chroot: sandbox.root = value.nonempty
     case .commandTimeout: commandTimeoutSeconds = try value.duration(for: option.spec)
     case .example:
       guard let example = value.withBytes({ FirewallExample(named: $0) }) else {

@@ -1,6 +1,6 @@
 import KnockProtocol
 
-/// What the server has met, and which lines about it may be written.
+/// What the receiver has met, and which lines about it may be written.
 ///
 /// Whoever can send a datagram could otherwise fill the log: one without the key by anything, one
 /// who has recorded a knock by replaying it. So what is not authentic is only counted, and what is
@@ -10,10 +10,7 @@ struct Statistics {
   private static let budgetLimit: Int64 = 60
   private static let budgetInterval: Int64 = 1000
 
-  private var refused = Refusal.Counters(repeating: 0)
-  private(set) var accepted: UInt64 = 0
-  private var setsChanged: UInt64 = 0
-  private var setsNotChanged: UInt64 = 0
+  private let tally: Tally
   /// Since the last report.
   private var unreportedLengths: UInt64 = 0
   private var unreportedMACs: UInt64 = 0
@@ -25,16 +22,14 @@ struct Statistics {
   /// When the budget was last filled up.
   private var budgetTime = Int64.min
 
-  mutating func countAccepted() { accepted += 1 }
+  init(_ tally: Tally) { self.tally = tally }
 
-  mutating func countSetChange(isDone: Bool) {
-    if isDone { setsChanged += 1 } else { setsNotChanged += 1 }
-  }
+  func countAccepted() { tally.countAccepted() }
 
   /// - Parameter isWanted: whether the user wants a line for it, if it is authentic.
   /// - Returns: whether the refusal gets a line of its own.
   mutating func count(_ refusal: Refusal, isWanted: Bool, now: Int64) -> Bool {
-    refused[Int(refusal.rawValue)] += 1
+    tally.count(refusal)
     switch refusal {
     case .wrongLength: unreportedLengths += 1
     case .badMAC: unreportedMACs += 1
@@ -91,38 +86,5 @@ struct Statistics {
     unreportedMACs = 0
     unreportedRefusals = 0
     nextReport = now + Self.reportInterval
-  }
-
-  /// Writes every counter since the start, as `name=value`.
-  func writeCounters(
-    of runner: borrowing CommandRunner, kernelDropped: UInt64?, to report: Report
-  ) {
-    var line = report.line()
-    line.append("counters:")
-    line.append(counter: "accepted", accepted)
-    var number: UInt8 = 0
-    while let refusal = Refusal(rawValue: number) {
-      line.append(counter: refusal.name, refused[Int(number)])
-      number += 1
-    }
-    line.append(counter: "kernel-dropped", kernelDropped ?? 0)
-    line.append(counter: "set-changed", setsChanged)
-    line.append(counter: "set-not-changed", setsNotChanged)
-    line.append(counter: "succeeded", runner.counters.succeeded)
-    line.append(counter: "failed", runner.counters.failed)
-    line.append(counter: "timed-out", runner.counters.timedOut)
-    line.append(counter: "not-started", runner.counters.notStarted)
-    line.append(counter: "running", UInt64(runner.runningCount))
-    line.append(counter: "queued", UInt64(runner.queuedCount))
-    report.write(line)
-  }
-}
-
-extension Line {
-  fileprivate mutating func append(counter name: StaticString, _ value: UInt64) {
-    append(" ")
-    append(name)
-    append("=")
-    append(value)
   }
 }

@@ -10,15 +10,42 @@ struct Descriptor: ~Copyable {
   deinit { close(number) }
 }
 
-/// Waits until a descriptor can be read, up to a moment in monotonic milliseconds. Source: poll(2).
+/// Waits for an event on a descriptor, POLLIN for one, up to a moment in monotonic milliseconds.
+/// Source: poll(2).
 ///
 /// - Returns: false when the time is over.
 /// - Throws: what poll(2) does, but for an interruption (EINTR).
-func waitUntilReadable(_ descriptor: Int32, until deadline: Int64) throws(SystemError) -> Bool {
-  var entry = pollfd(fd: descriptor, events: Int16(POLLIN), revents: 0)
+func waitUntil(
+  _ descriptor: Int32, _ event: Int16, until deadline: Int64
+) throws(SystemError) -> Bool {
+  var entry = pollfd(fd: descriptor, events: event, revents: 0)
   while true {
     let rest = max(0, deadline - Clock.monotonicMilliseconds())
     let result = unsafe csys_poll(&entry, 1, Int32(clamping: rest))
     if result != -EINTR { return try SystemError.check(result) > 0 }
   }
+}
+
+/// Waits until one of two descriptors can be read or is at its end, or until a moment in monotonic
+/// milliseconds (`.max` for ever); -1 stands for none. Which of them it was; neither where the time is
+/// over or a signal came. Source: poll(2).
+func poll(
+  _ first: Int32, _ second: Int32, until deadline: Int64
+) throws(SystemError) -> (Bool, Bool) {
+  var timeout: Int32 = -1
+  if deadline < .max {
+    let now = Clock.monotonicMilliseconds()
+    timeout = deadline <= now ? 0 : Int32(clamping: deadline - now)
+  }
+  var entries: InlineArray<2, pollfd> = [
+    pollfd(fd: first, events: Int16(POLLIN), revents: 0),
+    pollfd(fd: second, events: Int16(POLLIN), revents: 0),
+  ]
+  var span = entries.mutableSpan
+  let result = unsafe span.withUnsafeMutableBufferPointer {
+    unsafe csys_poll($0.baseAddress, $0.count, timeout)
+  }
+  if result == -EINTR { return (false, false) }
+  _ = try SystemError.check(result)
+  return (entries[0].revents != 0, entries[1].revents != 0)
 }

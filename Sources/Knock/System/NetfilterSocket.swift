@@ -79,7 +79,7 @@ struct NetfilterSocket: ~Copyable {
       while Clock.monotonicMilliseconds() < deadline {
         let result = unsafe csys_receive(descriptor.number, answer.baseAddress, answer.count)
         if result != -EAGAIN { return Int(try SystemError.check(result)) }
-        _ = try waitUntilReadable(descriptor.number, until: deadline)
+        _ = try waitUntil(descriptor.number, Int16(POLLIN), until: deadline)
       }
       return nil
     } catch {

@@ -12,6 +12,11 @@ struct UDPSocket: ~Copyable {
     if family == AF_INET6 { _ = csys_accept_both_families(descriptor.number) }
   }
 
+  /// Another descriptor of the same socket.
+  init(duplicating other: borrowing UDPSocket) throws(SystemError) {
+    descriptor = Descriptor(owning: try SystemError.check(csys_duplicate(other.number)))
+  }
+
   /// For poll(2).
   var number: Int32 { descriptor.number }
 

@@ -1,0 +1,189 @@
+#define _GNU_SOURCE
+#include "CSystem.h"
+#include "Filter.h"
+
+#include <grp.h>
+#include <pwd.h>
+#include <stddef.h>
+#include <sys/prctl.h>
+#include <sys/resource.h>
+#include <sys/syscall.h>
+
+int csys_find_user(const char *name, uid_t *user, gid_t *group) {
+  const struct passwd *found = getpwnam(name);
+  if (!found) return -ENOENT;
+  *user = found->pw_uid;
+  *group = found->pw_gid;
+  return 0;
+}
+
+int csys_change_root(const char *path) {
+  int fd = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+  if (fd < 0) return -errno;
+  struct stat status;
+  int result = csys_result(fstat(fd, &status));
+  if (result == 0 && (status.st_uid != 0 || status.st_mode & (S_IWGRP | S_IWOTH))) result = -EACCES;
+  if (result == 0) result = csys_result(fchdir(fd));
+  if (result == 0) result = csys_result(chroot("."));
+  close(fd);
+  return result;
+}
+
+int csys_change_user(uid_t user, gid_t group) {
+  if (prctl(PR_SET_KEEPCAPS, 1L, 0L, 0L, 0L) < 0 || setgroups(0, NULL) < 0 || setgid(group) < 0 ||
+      setuid(user) < 0)
+    return -errno;
+  return 0;
+}
+
+// linux/capability.h, linux/landlock.h, linux/seccomp.h and linux/audit.h, which a C library need not
+// come with.
+enum { CAPABILITY_VERSION = 0x20080522, CAPABILITY_COUNT = 64 };
+
+int csys_keep_capabilities(uint64_t kept) {
+  struct {
+    uint32_t version;
+    int process;
+  } header = {CAPABILITY_VERSION, 0};
+  struct {
+    uint32_t effective, permitted, inheritable;
+  } sets[2];
+  if (syscall(SYS_capget, &header, sets) < 0) return -errno;
+  // It fails where it is not ours to change; nothing can be gained any more after `no new privileges`.
+  for (int number = 0; number < CAPABILITY_COUNT; number++)
+    if (!(kept >> number & 1)) prctl(PR_CAPBSET_DROP, (long)number, 0L, 0L, 0L);
+#ifdef PR_CAP_AMBIENT
+  prctl(PR_CAP_AMBIENT, (long)PR_CAP_AMBIENT_CLEAR_ALL, 0L, 0L, 0L);
+#endif
+  for (int half = 0; half < 2; half++) {
+    sets[half].permitted &= (uint32_t)(kept >> 32 * half);
+    sets[half].effective = sets[half].permitted;
+    sets[half].inheritable = 0;
+  }
+  return csys_result(syscall(SYS_capset, &header, sets));
+}
+
+int csys_forbid_new_privileges(void) {
+  return csys_result(prctl(PR_SET_NO_NEW_PRIVS, 1L, 0L, 0L, 0L));
+}
+
+enum { LANDLOCK_CREATE = 444, LANDLOCK_RESTRICT = 446, LANDLOCK_ASK_VERSION = 1 };
+
+int csys_forbid_files(void) {
+  struct {
+    uint64_t files, network, scopes;
+  } forbidden = {0};
+  long version = syscall(LANDLOCK_CREATE, NULL, 0L, (long)LANDLOCK_ASK_VERSION);
+  if (version < 0) return -errno;
+  // Rights came with version 1 (13 of them), 2, 3 and 5.
+  static const uint64_t files[] = {0x1FFF, 0x3FFF, 0x7FFF, 0x7FFF, 0xFFFF};
+  long last = (long)(sizeof files / sizeof *files);
+  forbidden.files = files[(version < last ? version : last) - 1];
+  if (version >= 4) forbidden.network = 3;  // To bind and to connect.
+  if (version >= 6) forbidden.scopes = 3;   // Abstract unix sockets and signals.
+  size_t size = version >= 6 ? sizeof forbidden : version >= 4 ? 16 : 8;
+  int fd = (int)syscall(LANDLOCK_CREATE, &forbidden, size, 0L);
+  if (fd < 0) return -errno;
+  int result = csys_result(syscall(LANDLOCK_RESTRICT, (long)fd, 0L));
+  close(fd);
+  return result;
+}
+
+int csys_limit(pid_t parent) {
+  // poll(2) is given two descriptors at a time, and refuses more than the limit.
+  struct rlimit none = {0, 0}, few = {2, 2};
+  if (setrlimit(RLIMIT_NPROC, &none) < 0 || setrlimit(RLIMIT_CORE, &none) < 0 ||
+      setrlimit(RLIMIT_NOFILE, &few) < 0 || prctl(PR_SET_DUMPABLE, 0L, 0L, 0L, 0L) < 0 ||
+      prctl(PR_SET_PDEATHSIG, (long)SIGKILL, 0L, 0L, 0L) < 0)
+    return -errno;
+  return getppid() == parent ? 0 : -ESRCH;
+}
+
+#if defined __x86_64__
+enum { ARCHITECTURE = (int)0xC000003E };
+#elif defined __aarch64__
+enum { ARCHITECTURE = (int)0xC00000B7 };
+#elif defined __arm__
+enum { ARCHITECTURE = 0x40000028 };
+#elif defined __i386__
+enum { ARCHITECTURE = 0x40000003 };
+#elif defined __riscv && __riscv_xlen == 64
+enum { ARCHITECTURE = (int)0xC00000F3 };
+#else
+#error "linux/audit.h has the number of this architecture"
+#endif
+
+enum { KILL = (int)0x80000000, ALLOW = 0x7FFF0000 };
+// struct seccomp_data
+enum { CALL = 0, ARCHITECTURE_OF_CALL = 4, FIRST_ARGUMENT = 16 };
+
+int csys_filter_calls(int socket, int channel, int log) {
+  enum { ANY = -1 };
+  // The numbers are those of this architecture. Where there are two of a call, it depends on the C
+  // library and the kernel which is used.
+  const struct {
+    uint32_t call;
+    int descriptor;
+  } allowed[] = {
+      {SYS_recvmmsg, socket},
+      {SYS_getsockopt, socket},
+      {SYS_sendto, channel},
+      {SYS_write, log},
+      {SYS_ppoll, ANY},
+      {SYS_exit_group, ANY},
+      {SYS_restart_syscall, ANY},
+#ifdef SYS_poll
+      {SYS_poll, ANY},
+#endif
+#ifdef SYS_recvmmsg_time64
+      {SYS_recvmmsg_time64, socket},
+#endif
+#ifdef SYS_ppoll_time64
+      {SYS_ppoll_time64, ANY},
+#endif
+#ifdef SYS_clock_gettime
+      {SYS_clock_gettime, ANY},
+#else
+      {SYS_clock_gettime32, ANY},
+#endif
+#ifdef SYS_clock_gettime64
+      {SYS_clock_gettime64, ANY},
+#endif
+  };
+  enum { COUNT = sizeof allowed / sizeof *allowed };
+  struct filter_step steps[4 + 6 * COUNT + 1];
+  unsigned short count = 0;
+#define STEP(...) steps[count++] = (struct filter_step){__VA_ARGS__}
+  STEP(LOAD, 0, 0, ARCHITECTURE_OF_CALL);
+  STEP(IF_EQUAL, 1, 0, (uint32_t)ARCHITECTURE);
+  STEP(RETURN, 0, 0, (uint32_t)KILL);
+  STEP(LOAD, 0, 0, CALL);
+  for (int i = 0; i < COUNT; i++) {
+    if (allowed[i].descriptor == ANY) {
+      STEP(IF_EQUAL, 0, 1, allowed[i].call);
+    } else {
+      // The lower half of the argument, which is all that the kernel looks at.
+      STEP(IF_EQUAL, 0, 4, allowed[i].call);
+      STEP(LOAD, 0, 0, FIRST_ARGUMENT);
+      STEP(IF_EQUAL, 1, 0, (uint32_t)allowed[i].descriptor);
+      STEP(RETURN, 0, 0, (uint32_t)KILL);
+    }
+    STEP(RETURN, 0, 0, ALLOW);
+  }
+  STEP(RETURN, 0, 0, (uint32_t)KILL);
+#undef STEP
+  struct filter_program program = {count, steps};
+  enum { FILTER_MODE = 2 };
+  return csys_result(prctl(PR_SET_SECCOMP, (long)FILTER_MODE, &program));
+}
+
+void csys_end_process(int code) { _exit(code); }
+
+void csys_close_others(int socket, int channel, int log) {
+  unsigned last = (unsigned)(socket > channel ? socket : channel);
+  if ((unsigned)log > last) last = (unsigned)log;
+  // Linux 5.9 has it in one call; before, what a parent may sensibly leave open.
+  if (syscall(SYS_close_range, last + 1, ~0U, 0) < 0) last = 1023;
+  for (int fd = 0; fd <= (int)last; fd++)
+    if (fd != socket && fd != channel && fd != log) close(fd);
+}

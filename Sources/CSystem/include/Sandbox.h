@@ -1,0 +1,41 @@
+// What a process gives up for good. Results as in CSystem.h.
+#pragma once
+#include <stdint.h>
+#include <sys/types.h>
+
+/// The user with a name: 0, or -ENOENT.
+int csys_find_user(const char *name, uid_t *user, gid_t *group);
+
+/// Makes a directory the root: -EACCES where others than root may write in it.
+int csys_change_root(const char *path);
+
+/// Becomes another user, without other groups; capabilities stay, but are not in effect.
+int csys_change_user(uid_t user, gid_t group);
+
+static const uint64_t CSYS_NET_ADMIN = (uint64_t)1 << 12;
+
+/// Gives up all capabilities but those with a bit in `kept` that the process has.
+/// Source: capabilities(7).
+int csys_keep_capabilities(uint64_t kept);
+
+/// No program that is started has more rights than this one. Source: prctl(2), PR_SET_NO_NEW_PRIVS.
+int csys_forbid_new_privileges(void);
+
+/// No file can be opened, made or removed, whatever its permissions, and where the kernel has it, no TCP
+/// connection and no signal to others; -ENOSYS or -EOPNOTSUPP where the kernel has not. Source: landlock(7).
+int csys_forbid_files(void);
+
+/// Not one process, descriptor or byte of core dump more; other processes cannot look into this one, and
+/// it ends with its parent, `parent`: -ESRCH where that has ended.
+int csys_limit(pid_t parent);
+
+/// From here on all but what the receiver does ends the process: it may wait, receive from `socket`, send
+/// to `channel`, write to `log`, ask for the time, and end. Source: seccomp(2).
+int csys_filter_calls(int socket, int channel, int log);
+
+/// _exit(2). The compiler is not told that it does not return: it would free what the caller holds before,
+/// by system calls that are gone.
+void csys_end_process(int code);
+
+/// Closes all descriptors but these.
+void csys_close_others(int socket, int channel, int log);

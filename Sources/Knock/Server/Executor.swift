@@ -1,0 +1,213 @@
+import CSystem
+import KnockProtocol
+
+/// The half of the server that acts on knocks: it changes sets and runs commands, takes the signals, and
+/// never sees a datagram or the key. All that it hears of the receiver is `KnockMessage`.
+///
+/// One loop waits for three things: a message, a signal, a moment (the limit of a command). Nothing in
+/// it blocks for longer than the kernel takes to change a set.
+struct Executor: ~Copyable {
+  /// How many messages are taken before the rest has its turn.
+  private static let messages = 64
+  /// How long the receiver may take to end once it was told to.
+  private static let stopMilliseconds: Int64 = 5000
+
+  private let report: Report
+  /// Locked as long as it is here.
+  private let state: StateDirectory?
+  private let signals: Signals
+  private let receiver: Channel
+  private let families: AddressFamilies
+  private let tally: Tally
+  /// For the number of datagrams that the kernel has dropped; the receiver has it, too.
+  private let socket: UDPSocket
+  private var firewall: Firewall?
+  private var runner: CommandRunner
+  /// The process of the receiver; nil once it has ended.
+  private var receiverProcess: Int32?
+  private var hasMessages = true
+  private var receivedCount: UInt32 = 0
+  private var setsChanged: UInt64 = 0
+  private var setsNotChanged: UInt64 = 0
+  private var exitCode = ExitCode.success
+  /// When the receiver must have ended, in monotonic milliseconds; nil while the server runs.
+  private var stopDeadline: Int64?
+
+  init(
+    report: Report, state: consuming StateDirectory?, signals: consuming Signals,
+    receiver: consuming Channel, families: AddressFamilies, tally: Tally,
+    socket: consuming UDPSocket, firewall: consuming Firewall?, runner: consuming CommandRunner
+  ) {
+    self.report = report
+    self.state = state
+    self.signals = signals
+    self.receiver = receiver
+    self.families = families
+    self.tally = tally
+    self.socket = socket
+    self.firewall = firewall
+    self.runner = runner
+  }
+
+  /// Gives up what it does not need from here on.
+  func confine(by sandbox: inout Sandbox) throws(Sandbox.Failure) {
+    try sandbox.confineExecutor(runsCommands: runner.hasCommands, report: report)
+  }
+
+  /// Returns when a signal, or the end of the receiver, has stopped the server and its last command has
+  /// ended.
+  ///
+  /// - Parameter receiverProcess: a child.
+  /// - Throws: what poll(2), recv(2) and read(2) do when the system is at its end.
+  mutating func run(receiverProcess: Int32) throws(SystemError) -> ExitCode {
+    self.receiverProcess = receiverProcess
+    while stopDeadline == nil || hasMessages || self.receiverProcess != nil
+      || runner.runningCount > 0
+    {
+      let (hasMessage, hasSignal) = try poll(
+        hasMessages ? receiver.number : -1, signals.number, until: nextDeadline)
+      if hasMessage { try takeMessages() }
+      while hasSignal, let event = try signals.next() {
+        switch event {
+        case .childEnded: reapEnded()
+        case .printCounters: writeCounters()
+        case .stop(let number): stop(signal: number)
+        }
+      }
+      let now = Clock.monotonicMilliseconds()
+      if let stopDeadline, stopDeadline <= now { killReceiver() }
+      runner.checkDeadlines(now: now)
+      runner.startReady(now: now)
+      tally.handledCount = receivedCount &- UInt32(runner.queuedCount)
+    }
+    if report.verbosity > .quiet { report.write("stopped") }
+    return exitCode
+  }
+
+  private var nextDeadline: Int64 {
+    let receiverDeadline = receiverProcess == nil ? nil : stopDeadline
+    return min(runner.nextDeadline ?? .max, receiverDeadline ?? .max)
+  }
+
+  private mutating func takeMessages() throws(SystemError) {
+    for _ in 0..<Self.messages {
+      switch try receiver.receive(families) {
+      case .knock(let knock) where runner.hasRoom: handle(knock)
+      case .nothing: return
+      case .knock, .malformed:
+        report.write("the receiver sent what it must not: ending it")
+        hasMessages = false
+        return killReceiver()
+      case .end:
+        hasMessages = false
+        return
+      }
+    }
+  }
+
+  private mutating func handle(_ knock: Knock) {
+    receivedCount &+= 1
+    changeSet(for: knock)
+    runner.enqueue(knock)
+  }
+
+  /// Does what it can: where the set cannot be changed, the command still runs.
+  private mutating func changeSet(for knock: Knock) {
+    var failure: Firewall.Failure?
+    var isChanged = false
+    do throws(Firewall.Failure) {
+      guard let result = try firewall?.apply(knock) else { return }
+      isChanged = result
+    } catch { failure = error }
+    if failure == nil { setsChanged += 1 } else { setsNotChanged += 1 }
+    guard failure != nil || report.verbosity >= .verbose else { return }
+    var line = report.line()
+    line.append(
+      failure != nil ? "set not changed: " : isChanged ? "set changed: " : "set as it must be: ")
+    line.append(knock)
+    if let failure {
+      line.append(": ")
+      firewall?.settings.describe(failure, knock.address.family, to: &line, mayName: true)
+    }
+    report.write(line)
+  }
+
+  /// Reaps every child that has ended, also those that a command left behind and that are ours since
+  /// we are process 1.
+  private mutating func reapEnded() {
+    while true {
+      let process = csys_ended_child()
+      guard process > 0 else { return }
+      if process == receiverProcess {
+        receiverProcess = nil
+        receiverEnded(csys_reap(process))
+      } else {
+        runner.reap(process)
+      }
+    }
+  }
+
+  private mutating func receiverEnded(_ result: Int32) {
+    guard stopDeadline == nil || result != 0 else { return }
+    exitCode = .failure
+    var line = report.line()
+    line.append("the receiver ended: ")
+    line.append(endedWith: result)
+    report.write(line)
+    stop()
+  }
+
+  private func killReceiver() {
+    if let receiverProcess { kill(receiverProcess, SIGKILL) }
+  }
+
+  private mutating func stop(signal: Int32) {
+    if stopDeadline == nil, report.verbosity > .quiet {
+      var line = report.line()
+      line.append("stopping on ")
+      line.append(signal == SIGTERM ? "SIGTERM" : signal == SIGINT ? "SIGINT" : "SIGHUP")
+      report.write(line)
+    }
+    stop()
+  }
+
+  private mutating func stop() {
+    guard stopDeadline == nil else { return }
+    let now = Clock.monotonicMilliseconds()
+    stopDeadline = now + Self.stopMilliseconds
+    // It hands over what it has accepted, and ends.
+    receiver.hangUp()
+    runner.stop(now: now)
+  }
+
+  /// Writes every counter since the start, as `name=value`.
+  private func writeCounters() {
+    var line = report.line()
+    line.append("counters:")
+    line.append(counter: "accepted", tally.accepted)
+    var number: UInt8 = 0
+    while let refusal = Refusal(rawValue: number) {
+      line.append(counter: refusal.name, tally.refused(refusal))
+      number += 1
+    }
+    line.append(counter: "kernel-dropped", socket.droppedCount ?? 0)
+    line.append(counter: "set-changed", setsChanged)
+    line.append(counter: "set-not-changed", setsNotChanged)
+    line.append(counter: "succeeded", runner.counters.succeeded)
+    line.append(counter: "failed", runner.counters.failed)
+    line.append(counter: "timed-out", runner.counters.timedOut)
+    line.append(counter: "not-started", runner.counters.notStarted)
+    line.append(counter: "running", UInt64(runner.runningCount))
+    line.append(counter: "queued", UInt64(runner.queuedCount))
+    report.write(line)
+  }
+}
+
+extension Line {
+  fileprivate mutating func append(counter name: StaticString, _ value: UInt64) {
+    append(" ")
+    append(name)
+    append("=")
+    append(value)
+  }
+}

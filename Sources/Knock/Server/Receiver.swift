@@ -1,0 +1,179 @@
+import CSystem
+import KnockProtocol
+
+/// The half of the server that reads what anybody may send: it holds the socket, the key and the replay
+/// memory, and hands each knock that the gate admits to the executor. It can do nothing else.
+///
+/// One loop waits for three things: a datagram, the end of the executor, a moment (the next report).
+/// No datagram ends it.
+struct Receiver: ~Copyable {
+  /// How many knocks may wait for the executor, on the way or in its queue. The rest is refused.
+  static let queueCapacity: UInt32 = 1024
+  /// How often a full batch is taken before the rest has its turn.
+  private static let batches = 8
+  /// How often the time is noted in the state directory: seldom, to spare flash memory.
+  private static let noteInterval: Int64 = 60_000
+  /// How long the executor may be busy with one knock: longer than any exchange with the kernel.
+  private static let patience: Int64 = 30_000
+
+  private let report: Report
+  private let socket: UDPSocket
+  private var batch: DatagramBatch
+  private var gate: Gate<KeyedMAC>
+  private let executor: Channel
+  private let tally: Tally
+  private var statistics: Statistics
+  /// Knocks that were sent to the executor, modulo 2^32.
+  private var sentCount: UInt32 = 0
+  /// When the time is noted next, in monotonic milliseconds; never without a state directory.
+  private var nextNote: Int64
+
+  init(
+    report: Report, socket: consuming UDPSocket, batch: consuming DatagramBatch,
+    gate: consuming Gate<KeyedMAC>, notesTime: Bool, executor: consuming Channel, tally: Tally
+  ) {
+    self.report = report
+    self.socket = socket
+    self.batch = batch
+    self.gate = gate
+    self.executor = executor
+    self.tally = tally
+    statistics = Statistics(tally)
+    nextNote = notesTime ? .min : .max
+  }
+
+  /// Gives up what it does not need, says so, runs until the executor has hung up or ended, and ends the
+  /// process.
+  ///
+  /// - Parameters:
+  ///   - parent: the executor.
+  ///   - start: the line to write once all is in place.
+  mutating func runToEnd(in sandbox: Sandbox, parent: pid_t, start: consuming Line?) {
+    var exitCode = ExitCode.success
+    do throws(Sandbox.Failure) {
+      // What was locked in memory is not in a new process.
+      gate.key.lock()
+      try sandbox.confineReceiver(
+        socket: socket.number, channel: executor.number, parent: parent, report: report)
+      if let start { report.write(start) }
+      do throws(SystemError) {
+        try run()
+      } catch {
+        report.write("fatal", error)
+        exitCode = .failure
+      }
+    } catch {
+      error.write(to: report)
+      exitCode = .failure
+    }
+    csys_end_process(exitCode.rawValue)
+  }
+
+  /// Returns when the executor has hung up or ended.
+  ///
+  /// - Throws: what poll(2), recvmmsg(2) and send(2) do when the system is at its end.
+  private mutating func run() throws(SystemError) {
+    while true {
+      let (hasDatagram, isOver) = try waitForEvent()
+      guard !isOver else { return }
+      if hasDatagram { try receive() }
+      let now = Clock.monotonicMilliseconds()
+      if nextNote <= now {
+        gate.noteTime(Clock.wallSeconds())
+        nextNote = now + Self.noteInterval
+      }
+      statistics.report(kernelDropped: socket.droppedCount, to: report, now: now)
+    }
+  }
+
+  private func waitForEvent() throws(SystemError) -> (datagram: Bool, end: Bool) {
+    let next = min(nextNote, statistics.reportTime ?? .max)
+    return try poll(socket.number, executor.number, until: next)
+  }
+
+  /// Whether another knock may be sent.
+  private var hasRoom: Bool { sentCount &- tally.handledCount < Self.queueCapacity }
+
+  private mutating func receive() throws(SystemError) {
+    let wallNow = Clock.wallSeconds()
+    let now = Clock.monotonicMilliseconds()
+    for _ in 0..<Self.batches {
+      try receiveBatch()
+      for index in 0..<batch.count { try handle(index, wallNow: wallNow, now: now) }
+      guard batch.count == DatagramBatch.capacity else { return }
+    }
+  }
+
+  /// A lack of memory passes; it must not end the server, and with it the replay memory.
+  private mutating func receiveBatch() throws(SystemError) {
+    do throws(SystemError) {
+      try socket.receive(into: &batch)
+    } catch {
+      guard error.number == ENOMEM || error.number == ENOBUFS else { throw error }
+    }
+  }
+
+  private mutating func handle(
+    _ index: Int, wallNow: Double, now: Int64
+  ) throws(SystemError) {
+    var bytes = InlineArray<62, UInt8>(repeating: 0)
+    let length = batch.copy(index, into: &bytes)
+    let datagram = bytes.span.extracting(first: length)
+    let knock: Knock
+    do throws(Refusal) {
+      knock = try gate.admit(datagram, now: wallNow, hasRoom: hasRoom)
+    } catch {
+      let isWanted = report.verbosity > .quiet || error.isFailure
+      if statistics.count(error, isWanted: isWanted, now: now) {
+        write(error, of: datagram, from: batch.source(index), now: wallNow)
+      }
+      return
+    }
+    accept(knock, from: batch.source(index))
+    try executor.send(knock, until: Clock.monotonicMilliseconds() + Self.patience)
+    sentCount &+= 1
+  }
+
+  private func accept(_ knock: Knock, from source: SocketAddress) {
+    statistics.countAccepted()
+    guard report.verbosity > .quiet else { return }
+    var line = report.line()
+    line.append("accepted ")
+    line.append(knock)
+    line.append(" from ")
+    line.append(source)
+    report.write(line)
+  }
+
+  /// Tells of a datagram that is authentic, and by how much its sender's clock differs from ours.
+  private func write(
+    _ refusal: Refusal, of datagram: Span<UInt8>, from source: SocketAddress, now: Double
+  ) {
+    var line = report.line()
+    line.append("refused ")
+    do throws(Refusal) {
+      line.append(try Knock(parsing: datagram))
+    } catch { line.append("a datagram") }
+    line.append(" from ")
+    line.append(source)
+    line.append(": ")
+    line.append(refusal.reason)
+    let fields = Packet.fields(of: datagram)
+    switch refusal {
+    case .unknownCommand:
+      line.append(" ")
+      line.append(fields.command)
+    case .unknownFamily, .familyLengthMismatch:
+      line.append(" (family ")
+      line.append(fields.family)
+      line.append(", ")
+      line.append(datagram.count)
+      line.append(" bytes)")
+    default: break
+    }
+    line.append(", clock skew ")
+    line.append(signedSeconds: fields.timeStamp - now)
+    line.append(" s")
+    report.write(line)
+  }
+}

@@ -1,0 +1,104 @@
+import CSystem
+import KnockProtocol
+
+/// What the two halves of the server give up, for good, before they begin. What a kernel does not have is
+/// left out; `-v` tells what is in force.
+struct Sandbox {
+  struct User {
+    let number: uid_t
+    let group: gid_t
+
+    /// A name, UID or UID:GID; with UID alone the group has the same number. Nil for what is neither.
+    init?(_ text: Argument) {
+      var (user, group): (uid_t, gid_t) = (0, 0)
+      if unsafe csys_find_user(text.pointer, &user, &group) < 0 {
+        let numbers = text.withBytes { text -> (uid_t, gid_t)? in
+          var end = 0
+          while end < text.count, text[end] != UInt8(ascii: ":") { end += 1 }
+          guard let user = Self.number(text.extracting(first: end)) else { return nil }
+          guard end < text.count else { return (user, user) }
+          guard let group = Self.number(text.extracting((end + 1)...)) else { return nil }
+          return (user, group)
+        }
+        guard let numbers else { return nil }
+        (user, group) = numbers
+      }
+      (number, self.group) = (user, group)
+    }
+
+    /// The greatest one means "none" to the system.
+    private static func number(_ text: Span<UInt8>) -> UInt32? {
+      guard let number = Numbers.integer(text), number < UInt32.max else { return nil }
+      return UInt32(exactly: number)
+    }
+  }
+
+  /// Nil to stay who we are.
+  var user: User?
+  /// Nil to keep the root directory.
+  var root: Argument?
+  /// False leaves out all but these two.
+  var isOn = true
+
+  /// What cannot be given up, though it must.
+  struct Failure: Error {
+    let what: StaticString
+    let error: SystemError
+
+    func write(to report: Report) { report.write(what, error) }
+  }
+
+  /// For the receiver: it keeps its socket, its channel and the log, and no right at all.
+  ///
+  /// - Parameter parent: the executor. This process ends with it.
+  func confineReceiver(
+    socket: Int32, channel: Int32, parent: pid_t, report: Report
+  ) throws(Failure) {
+    let log = csys_log_descriptor()
+    csys_close_others(socket, channel, log)
+    try changeRootAndUser(keeping: 0)
+    guard isOn else { return }
+    let files = csys_forbid_files()
+    try Self.must("limits", csys_limit(parent))
+    let calls = csys_filter_calls(socket, channel, log)
+    guard report.verbosity >= .verbose else { return }
+    var line = report.line()
+    line.append("the receiver has no capabilities, ")
+    line.append(files < 0 ? "no Landlock (" : "no files (Landlock")
+    if files < 0 { line.append(SystemError(number: -files)) }
+    line.append(calls < 0 ? "), no seccomp (" : "), few system calls (seccomp")
+    if calls < 0 { line.append(SystemError(number: -calls)) }
+    line.append(")")
+    report.write(line)
+  }
+
+  /// For the executor, before there is a receiver. With commands it stays as it was started, since nobody
+  /// knows what they need; to change sets of the kernel takes one capability.
+  mutating func confineExecutor(runsCommands: Bool, report: Report) throws(Failure) {
+    if !runsCommands {
+      try changeRootAndUser(keeping: CSYS_NET_ADMIN)
+      // The receiver comes from it.
+      (root, user) = (nil, nil)
+    }
+    guard isOn, report.verbosity >= .verbose else { return }
+    report.write(
+      runsCommands
+        ? "the executor stays as it was started, for the commands"
+        : "the executor has no capability but CAP_NET_ADMIN")
+  }
+
+  private func changeRootAndUser(keeping capabilities: UInt64) throws(Failure) {
+    if let root { try Self.must("--chroot", unsafe csys_change_root(root.pointer)) }
+    if let user { try Self.must("--user", csys_change_user(user.number, user.group)) }
+    // Those of another user are not ours in any case.
+    guard isOn || user != nil else { return }
+    try Self.must("capabilities", csys_keep_capabilities(capabilities))
+    try Self.must("no new privileges", csys_forbid_new_privileges())
+  }
+
+  private static func must(_ what: StaticString, _ result: Int32) throws(Failure) {
+    guard result >= 0 else {
+      throw Failure(what: what, error: SystemError(number: -result))
+    }
+  }
+}

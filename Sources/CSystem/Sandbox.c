@@ -17,16 +17,16 @@ int csys_find_user(const char *name, uid_t *user, gid_t *group) {
   return 0;
 }
 
-int csys_change_root(const char *path) {
-  int fd = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-  if (fd < 0) return -errno;
+int csys_check_root(const char *path) {
   struct stat status;
-  int result = csys_result(fstat(fd, &status));
-  if (result == 0 && (status.st_uid != 0 || status.st_mode & (S_IWGRP | S_IWOTH))) result = -EACCES;
-  if (result == 0) result = csys_result(fchdir(fd));
-  if (result == 0) result = csys_result(chroot("."));
-  close(fd);
-  return result;
+  if (stat(path, &status) < 0) return -errno;
+  if (!S_ISDIR(status.st_mode)) return -ENOTDIR;
+  return status.st_uid != 0 || status.st_mode & (S_IWGRP | S_IWOTH) ? -EACCES : 0;
+}
+
+int csys_change_root(const char *path) {
+  int result = csys_check_root(path);
+  return result < 0 ? result : csys_result(chdir(path) < 0 ? -1 : chroot("."));
 }
 
 int csys_change_user(uid_t user, gid_t group) {
@@ -40,6 +40,12 @@ int csys_change_user(uid_t user, gid_t group) {
 // come with.
 enum { CAPABILITY_VERSION = 0x20080522, CAPABILITY_COUNT = 64 };
 
+void csys_bound_capabilities(uint64_t kept) {
+  for (int number = 0; number < CAPABILITY_COUNT; number++)
+    if (!(kept >> number & 1)) prctl(PR_CAPBSET_DROP, (long)number, 0L, 0L, 0L);
+  prctl(PR_CAP_AMBIENT, (long)PR_CAP_AMBIENT_CLEAR_ALL, 0L, 0L, 0L);
+}
+
 int csys_keep_capabilities(uint64_t kept) {
   struct {
     uint32_t version;
@@ -49,12 +55,6 @@ int csys_keep_capabilities(uint64_t kept) {
     uint32_t effective, permitted, inheritable;
   } sets[2];
   if (syscall(SYS_capget, &header, sets) < 0) return -errno;
-  // It fails where it is not ours to change; nothing can be gained any more after `no new privileges`.
-  for (int number = 0; number < CAPABILITY_COUNT; number++)
-    if (!(kept >> number & 1)) prctl(PR_CAPBSET_DROP, (long)number, 0L, 0L, 0L);
-#ifdef PR_CAP_AMBIENT
-  prctl(PR_CAP_AMBIENT, (long)PR_CAP_AMBIENT_CLEAR_ALL, 0L, 0L, 0L);
-#endif
   for (int half = 0; half < 2; half++) {
     sets[half].permitted &= (uint32_t)(kept >> 32 * half);
     sets[half].effective = sets[half].permitted;
@@ -89,9 +89,11 @@ int csys_forbid_files(void) {
   return result;
 }
 
+// As many as poll(2) is given at a time: it refuses more than the limit.
+enum { DESCRIPTORS = 2 };
+
 int csys_limit(pid_t parent) {
-  // poll(2) is given two descriptors at a time, and refuses more than the limit.
-  struct rlimit none = {0, 0}, few = {2, 2};
+  struct rlimit none = {0, 0}, few = {DESCRIPTORS, DESCRIPTORS};
   if (setrlimit(RLIMIT_NPROC, &none) < 0 || setrlimit(RLIMIT_CORE, &none) < 0 ||
       setrlimit(RLIMIT_NOFILE, &few) < 0 || prctl(PR_SET_DUMPABLE, 0L, 0L, 0L, 0L) < 0 ||
       prctl(PR_SET_PDEATHSIG, (long)SIGKILL, 0L, 0L, 0L) < 0)
@@ -186,4 +188,7 @@ void csys_close_others(int socket, int channel, int log) {
   if (syscall(SYS_close_range, last + 1, ~0U, 0) < 0) last = 1023;
   for (int fd = 0; fd <= (int)last; fd++)
     if (fd != socket && fd != channel && fd != log) close(fd);
+  // So that the numbers under the limit are all taken.
+  for (int fd = 0; fd < DESCRIPTORS; fd++)
+    if (fd != log) dup2(log, fd);
 }

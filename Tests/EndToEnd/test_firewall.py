@@ -13,6 +13,7 @@ import socket
 import struct
 import subprocess
 import threading
+from pathlib import Path
 from random import Random
 
 import pytest
@@ -878,6 +879,25 @@ def test_a_hundred_thousand_addresses(firewall, start, holds):
     expected = {*addresses, *(f"10.0.0.{number}" for number in range(3, 21, 2))}
     # A list that the kernel makes while it moves a large set into another table lacks some.
     until(lambda: set(firewall.elements()) == expected, "the set is as it must be")
+
+
+def test_the_executor_keeps_one_capability_and_may_be_another_user(firewall, start):
+    firewall.load_example()
+    ours = start("--user=65534", "--chroot=/usr", "--ttl=1h", "-v")
+    ours.log.wait_for("^pyknock server: the executor has no capability but CAP_NET_ADMIN$")
+    status = Path(f"/proc/{ours.pid}/status").read_text()
+    shown = dict(re.findall(r"^(\w+):\t(.*)$", status, re.MULTILINE))
+    one, none = "0000000000001000", "0000000000000000"
+    assert [shown[f"Cap{name}"] for name in ("Inh", "Prm", "Eff", "Bnd", "Amb")] == [
+        none, one, one, one, none
+    ]  # fmt: skip
+    assert (shown["Uid"].split(), shown["NoNewPrivs"]) == (["65534"] * 4, "1")
+    ours.knock("192.0.2.9")
+    ours.log.wait_for("set changed: open 192.0.2.9")
+    assert list(firewall.elements()) == ["192.0.2.9"]
+    ours.knock("192.0.2.9", CLOSE)
+    ours.log.wait_for("set changed: close 192.0.2.9")
+    assert list(firewall.elements()) == []
 
 
 # With commands, and without a set for a family

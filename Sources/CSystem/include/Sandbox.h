@@ -6,7 +6,10 @@
 /// The user with a name: 0, or -ENOENT.
 int csys_find_user(const char *name, uid_t *user, gid_t *group);
 
-/// Makes a directory the root: -EACCES where others than root may write in it.
+/// 0 where a directory can be the root: -EACCES where others than root may write in it.
+int csys_check_root(const char *path);
+
+/// Makes a directory that can be the root the root.
 int csys_change_root(const char *path);
 
 /// Becomes another user, without other groups; capabilities stay, but are not in effect.
@@ -14,8 +17,11 @@ int csys_change_user(uid_t user, gid_t group);
 
 static const uint64_t CSYS_NET_ADMIN = (uint64_t)1 << 12;
 
+/// Whatever it runs later, no capabilities but those with a bit in `kept` can be got, as far as it is ours to
+/// say. To be called before another user is become. Source: capabilities(7).
+void csys_bound_capabilities(uint64_t kept);
+
 /// Gives up all capabilities but those with a bit in `kept` that the process has.
-/// Source: capabilities(7).
 int csys_keep_capabilities(uint64_t kept);
 
 /// No program that is started has more rights than this one. Source: prctl(2), PR_SET_NO_NEW_PRIVS.
@@ -37,5 +43,5 @@ int csys_filter_calls(int socket, int channel, int log);
 /// by system calls that are gone.
 void csys_end_process(int code);
 
-/// Closes all descriptors but these.
+/// Closes all descriptors but these, and has the first ones stand for the log.
 void csys_close_others(int socket, int channel, int log);

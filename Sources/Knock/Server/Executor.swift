@@ -51,7 +51,8 @@ struct Executor: ~Copyable {
 
   /// Gives up what it does not need from here on.
   func confine(by sandbox: inout Sandbox) throws(Sandbox.Failure) {
-    try sandbox.confineExecutor(runsCommands: runner.hasCommands, report: report)
+    try sandbox.confineExecutor(
+      changesSets: firewall != nil, runsCommands: runner.hasCommands, report: report)
   }
 
   /// Returns when a signal, or the end of the receiver, has stopped the server and its last command has

@@ -48,6 +48,21 @@ struct Sandbox {
     func write(to report: Report) { report.write(what, error) }
   }
 
+  /// Checks what can be checked beforehand. False, with a report, where the root directory is of no use.
+  func passesCheck(_ report: Report, mayQuote: Bool) -> Bool {
+    guard let root else { return true }
+    let result = unsafe csys_check_root(root.pointer)
+    guard result < 0 else { return true }
+    var line = report.line()
+    line.append("--chroot: ")
+    line.append(quoted: root, if: mayQuote)
+    line.append(": ")
+    line.append(SystemError(number: -result))
+    if result == -EACCES { line.append(" (it must belong to root, and only root may write in it)") }
+    report.write(line)
+    return false
+  }
+
   /// For the receiver: it keeps its socket, its channel and the log, and no right at all.
   ///
   /// - Parameter parent: the executor. This process ends with it.
@@ -74,9 +89,11 @@ struct Sandbox {
 
   /// For the executor, before there is a receiver. With commands it stays as it was started, since nobody
   /// knows what they need; to change sets of the kernel takes one capability.
-  mutating func confineExecutor(runsCommands: Bool, report: Report) throws(Failure) {
+  mutating func confineExecutor(
+    changesSets: Bool, runsCommands: Bool, report: Report
+  ) throws(Failure) {
     if !runsCommands {
-      try changeRootAndUser(keeping: CSYS_NET_ADMIN)
+      try changeRootAndUser(keeping: changesSets ? CSYS_NET_ADMIN : 0)
       // The receiver comes from it.
       (root, user) = (nil, nil)
     }
@@ -84,14 +101,17 @@ struct Sandbox {
     report.write(
       runsCommands
         ? "the executor stays as it was started, for the commands"
-        : "the executor has no capability but CAP_NET_ADMIN")
+        : changesSets
+          ? "the executor has no capability but CAP_NET_ADMIN" : "the executor has no capability")
   }
 
   private func changeRootAndUser(keeping capabilities: UInt64) throws(Failure) {
+    let keepsAll = !isOn && user == nil
+    if !keepsAll { csys_bound_capabilities(capabilities) }
     if let root { try Self.must("--chroot", unsafe csys_change_root(root.pointer)) }
     if let user { try Self.must("--user", csys_change_user(user.number, user.group)) }
     // Those of another user are not ours in any case.
-    guard isOn || user != nil else { return }
+    guard !keepsAll else { return }
     try Self.must("capabilities", csys_keep_capabilities(capabilities))
     try Self.must("no new privileges", csys_forbid_new_privileges())
   }

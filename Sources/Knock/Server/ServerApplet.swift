@@ -6,6 +6,9 @@ enum ServerApplet: Applet {
   /// Asked of the kernel (bytes): its default holds only about 255 datagrams.
   private static let receiveBufferSize: Int32 = 1 << 20
 
+  /// How long a port may be in use by the receiver of a server that was killed (milliseconds).
+  private static let patience: Int64 = 500
+
   static var program: StaticString { "pyknock server" }
   static var synopsis: StaticString { "[OPTION]... (PSK | -k FILE) [OPEN_CMD CLOSE_CMD]" }
   static var description: StaticString {
@@ -60,7 +63,8 @@ enum ServerApplet: Applet {
     else { return .misuse }
     let mayQuote = settings.keyFile != nil
     guard canRun(open, "OPEN_CMD", report, mayQuote: mayQuote),
-      canRun(close, "CLOSE_CMD", report, mayQuote: mayQuote)
+      canRun(close, "CLOSE_CMD", report, mayQuote: mayQuote),
+      settings.sandbox.passesCheck(report, mayQuote: mayQuote)
     else { return .failure }
 
     do throws(SystemError) {
@@ -180,17 +184,23 @@ enum ServerApplet: Applet {
   private static func bind(
     to address: SocketAddress, _ settings: ServerSettings
   ) throws(SystemError) -> UDPSocket {
+    let deadline = Clock.monotonicMilliseconds() + patience
     let socket = try UDPSocket(family: address.family)
     // Before it is bound, so that nothing else is ever in it. A kernel without filters does without:
     // what it would drop is refused here.
     do throws(SystemError) { try socket.dropOthers() } catch {}
-    do throws(SystemError) {
-      try socket.bind(to: address)
-    } catch {
-      // A check is also good beside the running server.
-      guard settings.onlyChecks, error.number == EADDRINUSE else { throw error }
+    while true {
+      do throws(SystemError) {
+        try socket.bind(to: address)
+        return socket
+      } catch {
+        guard error.number == EADDRINUSE else { throw error }
+        // A check is also good beside the running server.
+        if settings.onlyChecks { return socket }
+        guard Clock.monotonicMilliseconds() < deadline else { throw error }
+        Clock.pause(milliseconds: 10)
+      }
     }
-    return socket
   }
 
   private static func startLine(

@@ -6,4 +6,7 @@ enum Clock {
 
   /// Milliseconds since some moment, by a clock that nobody sets. Source: clock_gettime(2).
   static func monotonicMilliseconds() -> Int64 { csys_monotonic_milliseconds() }
+
+  /// Waits so long, or until a signal comes.
+  static func pause(milliseconds: Int32) { _ = csys_poll(nil, 0, milliseconds) }
 }

@@ -72,10 +72,10 @@ private func fuzzGate(_ input: Span<UInt8>, key: consuming NoKey) {
   let isRight = key.isRight
   let capacity = 4
   withMemory(capacity * MemoryLayout<ReplayMemory.Record>.stride) { records in
-    withMemory(ReplayMemory.indexCount(forRecords: capacity) * 4) { index in
+    withMemory(PositionIndex.count(forRecords: capacity) * 4) { index in
       var gate = Gate(
         key: NoKey(isRight: isRight), driftSeconds: 60, families: AddressFamilies { $0 == .inet },
-        replays: ReplayMemory(records: storage(records), index: storage(index)))
+        replays: ReplayMemory(records: storage(records), index: PositionIndex(storage(index))))
       var start = 0
       var now = 1_700_000_000.0
       while start < input.count {
@@ -143,8 +143,8 @@ private func fuzzKey(_ input: Span<UInt8>) {
 private func fuzzState(_ input: Span<UInt8>) {
   let capacity = 8
   withMemory(ReplayFile.size(forRecords: capacity)) { file in
-    withMemory(ReplayMemory.indexCount(forRecords: capacity) * 4) { index in
-      let headerSize = ReplayFile.headerSize
+    withMemory(PositionIndex.count(forRecords: capacity) * 4) { index in
+      let headerSize = FileHeader.pageSize
       let marks = 64..<192
       for offset in 0..<min(input.count, file.count - headerSize + marks.count) {
         let place =
@@ -155,7 +155,7 @@ private func fuzzState(_ input: Span<UInt8>) {
       let header: Storage<UInt64> = storage(file, bytes: headerSize)
       _ = try? ReplayFile.capacity(of: header)
       var memory = ReplayMemory(
-        records: storage(file, at: headerSize), index: storage(index),
+        records: storage(file, at: headerSize), index: PositionIndex(storage(index)),
         file: ReplayFile(existing: storage(file, bytes: headerSize)))
       _ = memory.restore()
       var gate = Gate(
@@ -187,7 +187,7 @@ private func repairChecksums(of file: UnsafeMutableRawBufferPointer) {
   }
   repair(64, numbers: 4)
   repair(128, numbers: 4)
-  for start in stride(from: ReplayFile.headerSize, to: file.count, by: 56) {
+  for start in stride(from: FileHeader.pageSize, to: file.count, by: 56) {
     repair(start, numbers: 6)
   }
 }

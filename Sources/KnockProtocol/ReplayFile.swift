@@ -2,10 +2,7 @@
 /// written is there when it is killed. All numbers are little-endian, offsets and sizes in bytes.
 ///
 ///     offset  size    field
-///     0       8       "pyknock" and a NUL
-///     8       8       version of the format: 1
-///     16      8       capacity: how many records there are
-///     24      8       checksum of the three
+///     0       32      see `FileHeader`
 ///     64, 128 40      the mark, twice, written by turns: counter, time, sequence, floor, checksum
 ///     4096    56 each the records
 ///
@@ -13,17 +10,7 @@
 /// that says less has gone back. Its sequence is that of the last record that was written to its end, and
 /// its floor the time stamp up to which everything is refused.
 public struct ReplayFile: ~Copyable {
-  public static let headerSize = 4096
-  private static let magic: UInt64 = 0x006B_636F_6E6B_7970
-  private static let version: UInt64 = 1
   private static let markOffsets = (8, 16)
-
-  /// Why a file is of no use.
-  public enum Failure: Error, Equatable, Sendable {
-    case foreign
-    case newer(version: UInt64)
-    case damagedHeader
-  }
 
   /// The header, as numbers.
   private let header: Storage<UInt64>
@@ -36,16 +23,13 @@ public struct ReplayFile: ~Copyable {
 
   /// The size of a file for a number of records, in bytes.
   public static func size(forRecords count: Int) -> Int {
-    headerSize + count * MemoryLayout<ReplayMemory.Record>.stride
+    FileHeader.pageSize + count * MemoryLayout<ReplayMemory.Record>.stride
   }
 
   /// Begins a file that is all zero, at a time.
   public init(new header: consuming Storage<UInt64>, capacity: Int, time: Double) {
     self.header = header
-    self.header[0] = Self.magic
-    self.header[1] = Self.version
-    self.header[2] = UInt64(capacity)
-    self.header[3] = Self.checksum(of: self.header)
+    FileHeader.write(.replay, capacity: capacity, to: self.header)
     raiseMark(to: time, sequence: 0, floor: floor)
   }
 
@@ -57,23 +41,10 @@ public struct ReplayFile: ~Copyable {
   }
 
   /// How many records an existing file has.
-  public static func capacity(of header: borrowing Storage<UInt64>) throws(Failure) -> Int {
-    guard header[0] == magic else {
-      // The machine may have ended before what was written came to the disk.
-      for index in 0..<header.count where header[index] != 0 { throw .foreign }
-      throw .damagedHeader
-    }
-    guard header[1] <= version else { throw .newer(version: header[1]) }
-    guard header[3] == checksum(of: header), let capacity = Int(exactly: header[2]),
-      capacity >= 1, capacity <= 1 << 24
-    else { throw .damagedHeader }
-    return capacity
-  }
-
-  private static func checksum(of header: borrowing Storage<UInt64>) -> UInt64 {
-    var sum = Checksum()
-    for index in 0..<3 { sum.add(header[index]) }
-    return sum.value
+  public static func capacity(
+    of header: borrowing Storage<UInt64>
+  ) throws(FileHeader.Failure) -> Int {
+    try FileHeader.capacity(of: header, .replay)
   }
 
   private mutating func readMark(at offset: Int) {

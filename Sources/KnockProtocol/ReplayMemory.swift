@@ -5,8 +5,7 @@
 /// request. Bounded, and closed when full: a new datagram is then refused, and nothing that could
 /// still be replayed is forgotten. Entries leave in the order in which they came, so one is kept
 /// at least until its own time stamp + drift has passed and at most for twice the drift. Cost is
-/// constant: the records are a ring, found through a hash table with linear probing that is at
-/// most half full and has no tombstones.
+/// constant: the records are a ring, found through a hash table.
 public struct ReplayMemory: ~Copyable {
   /// A remembered datagram: 56 bytes. All zero where there never was one. It has the same form in
   /// memory and in a file, so it carries what tells whether it was written to its end.
@@ -45,8 +44,8 @@ public struct ReplayMemory: ~Copyable {
   }
 
   private let records: Storage<Record>
-  /// Positions in `records` + 1, where the first quarter of the MAC points or behind; 0 is empty.
-  private let index: Storage<UInt32>
+  /// By the first quarter of the MAC.
+  private let index: PositionIndex
   /// Where the records are kept, if they are to outlive the process.
   private var file: ReplayFile?
   private let isKept: Bool
@@ -60,25 +59,17 @@ public struct ReplayMemory: ~Copyable {
 
   /// - Parameters:
   ///   - records: one for each datagram to remember; at least 1, at most 2^30.
-  ///   - index: a power of two of entries, at least twice as many as `records`; zeroed.
+  ///   - index: for as many.
   ///   - file: what `records` are a part of.
   public init(
-    records: consuming Storage<Record>, index: consuming Storage<UInt32>,
+    records: consuming Storage<Record>, index: consuming PositionIndex,
     file: consuming ReplayFile? = nil
   ) {
-    precondition(records.count >= 1 && index.count >= 2 * records.count)
-    precondition(index.count & (index.count - 1) == 0)
+    precondition(records.count >= 1 && index.holds(records.count))
     self.records = records
     self.index = index
     isKept = file != nil
     self.file = file
-  }
-
-  /// The number of index entries that `records` of this count need.
-  public static func indexCount(forRecords count: Int) -> Int {
-    var size = 2
-    while size < 2 * count { size *= 2 }
-    return size
   }
 
   /// Remembers a datagram that is about to be acted on.
@@ -95,10 +86,8 @@ public struct ReplayMemory: ~Copyable {
       mac.littleEndian(at: 0, count: 8), mac.littleEndian(at: 8, count: 8),
       mac.littleEndian(at: 16, count: 8), mac.littleEndian(at: 24, count: 8)
     )
-    var slot = home(of: mac.0)
-    while let position = position(in: slot) {
-      if records[position].mac == mac { throw .replayed }
-      slot = next(slot)
+    guard index.first(hash: mac.0, where: { records[$0].mac == mac }) == nil else {
+      throw .replayed
     }
     // The same subtraction as in the freshness check, so that no rounding lies between the two.
     forgetStale(now: now, driftSeconds: driftSeconds)
@@ -117,18 +106,12 @@ public struct ReplayMemory: ~Copyable {
     records[position] = Record(mac: mac, timeStamp: timeStamp, sequence: nextSequence)
     nextSequence += 1
     count += 1
-    enterIndex(position)
+    index.enter(position, hash: mac.0)
   }
 
   /// Notes that a time has been, for a later process whose clock may say less.
   mutating func noteTime(_ now: Double) {
     file?.raiseMark(to: now, sequence: nextSequence - 1, floor: forgotten)
-  }
-
-  private func enterIndex(_ position: Int) {
-    var slot = home(of: records[position].mac.0)
-    while index[slot] != 0 { slot = next(slot) }
-    index[slot] = UInt32(position + 1)
   }
 
   // What an earlier process has left in the records
@@ -162,7 +145,10 @@ public struct ReplayMemory: ~Copyable {
         count += 1
       }
     }
-    for offset in 0..<count { enterIndex((first + offset) % records.count) }
+    for offset in 0..<count {
+      let position = (first + offset) % records.count
+      index.enter(position, hash: records[position].mac.0)
+    }
     forgotten = file?.floor ?? forgotten
     // A process that was killed leaves one half-written record at most, where the next one was to be.
     // It has not acted on it. All others up to the last are there, or something is missing.
@@ -202,33 +188,9 @@ public struct ReplayMemory: ~Copyable {
 
   private mutating func forgetFirst() {
     let record = records[first]
-    var hole = home(of: record.mac.0)
-    while let position = position(in: hole), position != first { hole = next(hole) }
-    // Closes the gap: each entry behind it moves up unless that would put it before its home.
-    var slot = next(hole)
-    while let position = position(in: slot) {
-      let home = home(of: records[position].mac.0)
-      if distance(from: home, to: slot) >= distance(from: hole, to: slot) {
-        index[hole] = index[slot]
-        hole = slot
-      }
-      slot = next(slot)
-    }
-    index[hole] = 0
+    index.leave(first, hash: record.mac.0) { records[$0].mac.0 }
     forgotten = max(forgotten, record.timeStamp)
     first = (first + 1) % records.count
     count -= 1
   }
-
-  private func position(in slot: Int) -> Int? {
-    index[slot] == 0 ? nil : Int(index[slot]) - 1
-  }
-
-  private func home(of macStart: UInt64) -> Int {
-    Int(truncatingIfNeeded: macStart) & (index.count - 1)
-  }
-
-  private func next(_ slot: Int) -> Int { (slot + 1) & (index.count - 1) }
-
-  private func distance(from start: Int, to end: Int) -> Int { (end - start) & (index.count - 1) }
 }

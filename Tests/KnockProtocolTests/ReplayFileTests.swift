@@ -3,7 +3,7 @@ import Testing
 @testable import KnockProtocol
 
 private let capacity = 8
-private let headerCount = ReplayFile.headerSize / 8
+private let headerCount = FileHeader.pageSize / 8
 
 /// A file in memory, that outlives the replay memories that use it.
 private struct Image {
@@ -25,7 +25,8 @@ private struct Image {
     let records = UnsafeMutableRawBufferPointer(rebasing: bytes[4096...])
     return ReplayMemory(
       records: Storage(adopting: records.bindMemory(to: ReplayMemory.Record.self)),
-      index: storage(ReplayMemory.indexCount(forRecords: capacity), of: UInt32.self), file: file)
+      index: PositionIndex(
+        storage(PositionIndex.count(forRecords: capacity), of: UInt32.self)), file: file)
   }
 }
 
@@ -154,9 +155,9 @@ private let order = [4096..<ReplayFile.size(forRecords: capacity), 0..<4096]
     capacity: 7, time: 1)
   #expect(try ReplayFile.capacity(of: header) == 7)
   header[2] = 8
-  #expect(throws: ReplayFile.Failure.damagedHeader) { try ReplayFile.capacity(of: header) }
+  #expect(throws: FileHeader.Failure.damagedHeader) { try ReplayFile.capacity(of: header) }
   header[1] = 2
-  #expect(throws: ReplayFile.Failure.newer(version: 2)) { try ReplayFile.capacity(of: header) }
+  #expect(throws: FileHeader.Failure.newer(version: 2)) { try ReplayFile.capacity(of: header) }
   header[0] = 0
-  #expect(throws: ReplayFile.Failure.foreign) { try ReplayFile.capacity(of: header) }
+  #expect(throws: FileHeader.Failure.foreign) { try ReplayFile.capacity(of: header) }
 }

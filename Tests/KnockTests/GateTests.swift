@@ -51,11 +51,11 @@ private func gate(
   _ key: [UInt8] = key, drift: Double = 60, capacity: Int = 16
 ) throws -> Gate<KeyedMAC> {
   guard let records = Storage<ReplayMemory.Record>.mapped(capacity),
-    let index = Storage<UInt32>.mapped(ReplayMemory.indexCount(forRecords: capacity))
+    let index = Storage<UInt32>.mapped(PositionIndex.count(forRecords: capacity))
   else { throw SystemError(number: ENOMEM) }
   return Gate(
     key: try mac(key), driftSeconds: drift, families: AddressFamilies { _ in true },
-    replays: ReplayMemory(records: records, index: index))
+    replays: ReplayMemory(records: records, index: PositionIndex(index)))
 }
 
 /// A signed datagram with any fields at all.

@@ -187,6 +187,17 @@ static inline double csys_wall_clock(void) {
   return (double)now.tv_sec + (double)now.tv_nsec * 1e-9;
 }
 
+/// Year, month, day, hour, minute and second of a time since the Unix epoch, in UTC.
+static inline void csys_utc(int64_t seconds, int32_t parts[6]) {
+  time_t time = (time_t)seconds;
+  struct tm utc;
+  memset(&utc, 0, sizeof utc);
+  gmtime_r(&time, &utc);
+  const int32_t values[6] = {utc.tm_year + 1900, utc.tm_mon + 1, utc.tm_mday,
+                             utc.tm_hour,        utc.tm_min,     utc.tm_sec};
+  memcpy(parts, values, sizeof values);
+}
+
 /// Milliseconds by a clock that nobody sets.
 static inline int64_t csys_monotonic_milliseconds(void) {
   struct timespec now;

@@ -8,8 +8,9 @@ import KnockProtocol
 /// input, no descriptor but the standard ones, and a limited time: then TERM goes to its group, and
 /// KILL when that does not help.
 @safe struct CommandRunner: ~Copyable {
-  /// How many knocks may wait. No more ever come, since the receiver refuses the rest.
-  private static let queueCapacity = Int(Receiver.queueCapacity)
+  /// How many knocks may wait. No more ever come: the receiver refuses the rest, and only so many grants
+  /// are closed at a time.
+  private static let queueCapacity = Int(Receiver.queueCapacity) + Executor.closesAtOnce
   /// Between TERM and KILL, and between KILL and no longer waiting.
   private static let graceMilliseconds: Int64 = 2000
   /// What a running command may still take once the server stops.
@@ -45,7 +46,6 @@ import KnockProtocol
   private(set) var runningCount = 0
   private var queue: KnockQueue
   private(set) var counters = Counters()
-  private var isStopping = false
 
   /// Nil where the system has no memory.
   init?(
@@ -93,14 +93,15 @@ import KnockProtocol
   /// Takes a knock, where there is any command.
   mutating func enqueue(_ knock: Knock) {
     guard hasCommands else { return }
-    guard !isStopping else { return dismiss(knock) }
     _ = queue.append(knock)
   }
 
   /// Starts what may start.
-  mutating func startReady(now: Int64) {
+  ///
+  /// - Parameter grants: hears how commands that close have ended. Here and below.
+  mutating func startReady(_ grants: inout GrantKeeper, now: Int64) {
     while let slot = freeSlot, let knock = nextReady() {
-      start(knock, in: slot, now: now)
+      start(knock, in: slot, &grants, now: now)
     }
   }
 
@@ -124,14 +125,16 @@ import KnockProtocol
     }
   }
 
-  private mutating func start(_ knock: Knock, in slot: Int, now: Int64) {
+  private mutating func start(
+    _ knock: Knock, in slot: Int, _ grants: inout GrantKeeper, now: Int64
+  ) {
     switch knock.command {
     case .open: openCommand.expand(for: knock, into: &text, &arguments)
     case .close: closeCommand.expand(for: knock, into: &text, &arguments)
     }
     guard arguments.count > 0 else {
       if report.verbosity >= .verbose { report.write(line("the command is empty", of: knock)) }
-      return
+      return grants.commandEnded(knock, succeeded: true, now: now)
     }
     environment.set(knock)
     let process = unsafe csys_spawn(arguments.pointer, environment.variables.pointer, &signalMask)
@@ -140,7 +143,8 @@ import KnockProtocol
       var line = line("command not started", of: knock)
       line.append(": ")
       line.append(SystemError(number: -process))
-      return report.write(line)
+      report.write(line)
+      return grants.commandEnded(knock, succeeded: false, now: now)
     }
     jobs[slot] = Job(process: process, knock: knock, deadline: now + timeoutSeconds * 1000)
     runningCount += 1
@@ -153,7 +157,7 @@ import KnockProtocol
   }
 
   /// Reaps a child that has ended. It may be one that a command has left behind.
-  mutating func reap(_ process: Int32) {
+  mutating func reap(_ process: Int32, _ grants: inout GrantKeeper) {
     var ended: Job?
     for index in 0..<jobs.count where jobs[index]?.process == process {
       ended = jobs[index]
@@ -163,7 +167,10 @@ import KnockProtocol
     // Before it is reaped, its number cannot belong to another group.
     if let ended, ended.phase != .running { kill(-process, SIGKILL) }
     let result = csys_reap(process)
-    if let ended { finish(ended, result: result) }
+    guard let ended else { return }
+    finish(ended, result: result)
+    grants.commandEnded(
+      ended.knock, succeeded: result == 0, now: Clock.monotonicMilliseconds())
   }
 
   private mutating func finish(_ job: Job, result: Int32) {
@@ -182,7 +189,7 @@ import KnockProtocol
   }
 
   /// Ends commands whose time is over.
-  mutating func checkDeadlines(now: Int64) {
+  mutating func checkDeadlines(_ grants: inout GrantKeeper, now: Int64) {
     for index in 0..<jobs.count {
       guard let job = jobs[index], job.deadline <= now else { continue }
       switch job.phase {
@@ -202,22 +209,24 @@ import KnockProtocol
         counters.timedOut += 1
         jobs[index] = nil
         runningCount -= 1
+        grants.commandEnded(job.knock, succeeded: false, now: now)
       }
     }
   }
 
-  /// Forgets the queue, and gives the running commands a last limit.
-  mutating func stop(now: Int64) {
-    isStopping = true
-    while let knock = queue.removeFirst(where: { _ in true }) { dismiss(knock) }
+  /// Forgets the knocks that wait, or only those that open.
+  mutating func dismiss(onlyOpens: Bool) {
+    while let knock = queue.removeFirst(where: { !onlyOpens || $0.command == .open }) {
+      report.write(line("command not run, the server stops", of: knock))
+    }
+  }
+
+  /// Gives the running commands a last limit.
+  mutating func hurry(now: Int64) {
     for index in 0..<jobs.count {
       guard let job = jobs[index], job.phase == .running else { continue }
       jobs[index]?.deadline = min(job.deadline, now + Self.stopMilliseconds)
     }
-  }
-
-  private func dismiss(_ knock: Knock) {
-    report.write(line("command not run, the server stops", of: knock))
   }
 
   /// `what: open 192.0.2.1`.

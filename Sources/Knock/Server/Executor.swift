@@ -9,6 +9,10 @@ import KnockProtocol
 struct Executor: ~Copyable {
   /// How many messages are taken before the rest has its turn.
   private static let messages = 64
+  /// How many grants whose time is over may wait for their command.
+  static let closesAtOnce = 64
+  /// How long closing all that is open may take when the server stops.
+  private static let closeMilliseconds: Int64 = 60_000
   /// How long the receiver may take to end once it was told to.
   private static let stopMilliseconds: Int64 = 5000
 
@@ -23,6 +27,8 @@ struct Executor: ~Copyable {
   private let socket: UDPSocket
   private var firewall: Firewall?
   private var runner: CommandRunner
+  private var grants: GrantKeeper
+  private let closesOnExit: Bool
   /// The process of the receiver; nil once it has ended.
   private var receiverProcess: Int32?
   private var hasMessages = true
@@ -30,13 +36,26 @@ struct Executor: ~Copyable {
   private var setsChanged: UInt64 = 0
   private var setsNotChanged: UInt64 = 0
   private var exitCode = ExitCode.success
+  private var phase = Phase.running
   /// When the receiver must have ended, in monotonic milliseconds; nil while the server runs.
   private var stopDeadline: Int64?
+
+  /// What a stop goes through. Deadlines in monotonic milliseconds.
+  private enum Phase {
+    case running
+    /// The receiver hands over what it has accepted, and that is done as ever.
+    case draining
+    /// What is open is being closed.
+    case closing(until: Int64)
+    /// The last commands may end.
+    case ending
+  }
 
   init(
     report: Report, state: consuming StateDirectory?, signals: consuming Signals,
     receiver: consuming Channel, families: AddressFamilies, tally: Tally,
-    socket: consuming UDPSocket, firewall: consuming Firewall?, runner: consuming CommandRunner
+    socket: consuming UDPSocket, firewall: consuming Firewall?, runner: consuming CommandRunner,
+    grants: consuming Grants, settings: ServerSettings
   ) {
     self.report = report
     self.state = state
@@ -47,6 +66,8 @@ struct Executor: ~Copyable {
     self.socket = socket
     self.firewall = firewall
     self.runner = runner
+    self.grants = GrantKeeper(grants, settings, report: report)
+    closesOnExit = settings.closesOnExit
   }
 
   /// Gives up what it does not need from here on.
@@ -62,9 +83,7 @@ struct Executor: ~Copyable {
   /// - Throws: what poll(2), recv(2) and read(2) do when the system is at its end.
   mutating func run(receiverProcess: Int32) throws(SystemError) -> ExitCode {
     self.receiverProcess = receiverProcess
-    while stopDeadline == nil || hasMessages || self.receiverProcess != nil
-      || runner.runningCount > 0
-    {
+    while !isOver {
       let (hasMessage, hasSignal) = try poll(
         hasMessages ? receiver.number : -1, signals.number, until: nextDeadline)
       if hasMessage { try takeMessages() }
@@ -77,17 +96,32 @@ struct Executor: ~Copyable {
       }
       let now = Clock.monotonicMilliseconds()
       if let stopDeadline, stopDeadline <= now { killReceiver() }
-      runner.checkDeadlines(now: now)
-      runner.startReady(now: now)
+      runner.checkDeadlines(&grants, now: now)
+      if closesDue { closeDue(now: now) }
+      runner.startReady(&grants, now: now)
+      advance(now: now)
       tally.handledCount = receivedCount &- UInt32(runner.queuedCount)
     }
     if report.verbosity > .quiet { report.write("stopped") }
     return exitCode
   }
 
+  private var isOver: Bool {
+    guard case .ending = phase else { return false }
+    return receiverProcess == nil && runner.runningCount == 0
+  }
+
+  private var closesDue: Bool {
+    if case .ending = phase { return false }
+    return grants.closingCount < Self.closesAtOnce
+  }
+
   private var nextDeadline: Int64 {
-    let receiverDeadline = receiverProcess == nil ? nil : stopDeadline
-    return min(runner.nextDeadline ?? .max, receiverDeadline ?? .max)
+    var next = runner.nextDeadline ?? .max
+    if receiverProcess != nil, let stopDeadline { next = min(next, stopDeadline) }
+    if closesDue, let deadline = grants.nextDeadline { next = min(next, deadline) }
+    if case .closing(let deadline) = phase { next = min(next, deadline) }
+    return next
   }
 
   private mutating func takeMessages() throws(SystemError) {
@@ -108,20 +142,43 @@ struct Executor: ~Copyable {
 
   private mutating func handle(_ knock: Knock) {
     receivedCount &+= 1
-    changeSet(for: knock)
-    runner.enqueue(knock)
+    let now = Clock.monotonicMilliseconds()
+    if grants.note(knock, now: now) { act(on: knock, now: now) }
   }
 
-  /// Does what it can: where the set cannot be changed, the command still runs.
-  private mutating func changeSet(for knock: Knock) {
+  /// Closes what has been open for its time.
+  private mutating func closeDue(now: Int64) {
+    while grants.closingCount < Self.closesAtOnce, let knock = grants.takeDue(now: now) {
+      if report.verbosity > .quiet {
+        var line = report.line()
+        line.append("time is over: ")
+        line.append(knock)
+        report.write(line)
+      }
+      act(on: knock, now: now)
+    }
+  }
+
+  private mutating func act(on knock: Knock, now: Int64) {
+    let isChanged = changeSet(for: knock)
+    if runner.hasCommands {
+      if !isChanged { grants.noteFailure(knock) }
+      runner.enqueue(knock)
+    } else {
+      grants.commandEnded(knock, succeeded: isChanged, now: now)
+    }
+  }
+
+  /// Does what it can: where the set cannot be changed, the command still runs. False where it could not.
+  private mutating func changeSet(for knock: Knock) -> Bool {
     var failure: Firewall.Failure?
     var isChanged = false
     do throws(Firewall.Failure) {
-      guard let result = try firewall?.apply(knock) else { return }
+      guard let result = try firewall?.apply(knock) else { return true }
       isChanged = result
     } catch { failure = error }
     if failure == nil { setsChanged += 1 } else { setsNotChanged += 1 }
-    guard failure != nil || report.verbosity >= .verbose else { return }
+    guard failure != nil || report.verbosity >= .verbose else { return true }
     var line = report.line()
     line.append(
       failure != nil ? "set not changed: " : isChanged ? "set changed: " : "set as it must be: ")
@@ -131,6 +188,7 @@ struct Executor: ~Copyable {
       firewall?.settings.describe(failure, knock.address.family, to: &line, mayName: true)
     }
     report.write(line)
+    return failure == nil
   }
 
   /// Reaps every child that has ended, also those that a command left behind and that are ours since
@@ -143,13 +201,13 @@ struct Executor: ~Copyable {
         receiverProcess = nil
         receiverEnded(csys_reap(process))
       } else {
-        runner.reap(process)
+        runner.reap(process, &grants)
       }
     }
   }
 
   private mutating func receiverEnded(_ result: Int32) {
-    guard stopDeadline == nil || result != 0 else { return }
+    if case .running = phase {} else if result == 0 { return }
     exitCode = .failure
     var line = report.line()
     line.append("the receiver ended: ")
@@ -163,7 +221,7 @@ struct Executor: ~Copyable {
   }
 
   private mutating func stop(signal: Int32) {
-    if stopDeadline == nil, report.verbosity > .quiet {
+    if case .running = phase, report.verbosity > .quiet {
       var line = report.line()
       line.append("stopping on ")
       line.append(signal == SIGTERM ? "SIGTERM" : signal == SIGINT ? "SIGINT" : "SIGHUP")
@@ -173,12 +231,43 @@ struct Executor: ~Copyable {
   }
 
   private mutating func stop() {
-    guard stopDeadline == nil else { return }
-    let now = Clock.monotonicMilliseconds()
-    stopDeadline = now + Self.stopMilliseconds
-    // It hands over what it has accepted, and ends.
-    receiver.hangUp()
-    runner.stop(now: now)
+    switch phase {
+    case .running:
+      phase = .draining
+      stopDeadline = Clock.monotonicMilliseconds() + Self.stopMilliseconds
+      receiver.hangUp()
+    // Who asks a second time will not wait.
+    case .closing: phase = .closing(until: .min)
+    case .draining, .ending: break
+    }
+  }
+
+  /// Goes on to the next phase of a stop when this one is over.
+  private mutating func advance(now: Int64) {
+    switch phase {
+    case .running, .ending: return
+    case .draining:
+      guard !hasMessages else { return }
+      runner.dismiss(onlyOpens: closesOnExit)
+      guard closesOnExit else { return end(now: now) }
+      grants.endAll(now: now)
+      phase = .closing(until: now + Self.closeMilliseconds)
+    case .closing(let deadline):
+      let isDue = grants.nextDeadline.map { $0 <= now } ?? false
+      guard deadline <= now || grants.closingCount == 0 && !isDue else { return }
+      runner.dismiss(onlyOpens: false)
+      end(now: now)
+      guard grants.count > 0 else { return }
+      var line = report.line()
+      line.append(grants.count)
+      line.append(" addresses are left open, for the next start to close")
+      report.write(line)
+    }
+  }
+
+  private mutating func end(now: Int64) {
+    phase = .ending
+    runner.hurry(now: now)
   }
 
   /// Writes every counter since the start, as `name=value`.
@@ -200,6 +289,8 @@ struct Executor: ~Copyable {
     line.append(counter: "not-started", runner.counters.notStarted)
     line.append(counter: "running", UInt64(runner.runningCount))
     line.append(counter: "queued", UInt64(runner.queuedCount))
+    line.append(counter: "open", UInt64(grants.count))
+    line.append(counter: "not-opened", grants.refusedCount)
     report.write(line)
   }
 }

@@ -32,9 +32,24 @@ enum ServerApplet: Applet {
   static var keyOperand: Int? { 0 }
 
   static func printInstead(_ settings: ServerSettings) -> ExitCode? {
-    settings.example.map { example in
+    if settings.listsGrants, let path = settings.stateDirectory {
+      return listGrants(in: path, settings)
+    }
+    return settings.example.map { example in
       printToStandardOutput(program: program) { example.write(port: settings.port, to: &$0) }
     }
+  }
+
+  private static func listGrants(in path: Argument, _ settings: ServerSettings) -> ExitCode {
+    var failure: StateFailure?
+    let exitCode = printToStandardOutput(program: program) { output in
+      do throws(StateFailure) {
+        try GrantState.list(in: path, asJSON: settings.listsAsJSON, to: &output)
+      } catch { failure = error }
+    }
+    guard let failure else { return exitCode }
+    failure.write(settings, to: Report(program: program))
+    return .failure
   }
 
   static func run(_ settings: ServerSettings, _ operands: Operands, key: KeySource?) -> ExitCode {
@@ -77,7 +92,7 @@ enum ServerApplet: Applet {
       }
       guard let socket = bind(settings, report) else { return .failure }
       if settings.onlyChecks {
-        guard ReplayState.passesCheck(settings, report) else { return .failure }
+        guard ServerState.passesCheck(settings, report) else { return .failure }
         return printToStandardOutput(program: program) { $0.append("configuration OK\n") }
       }
       let inputError = csys_detach_standard_streams()
@@ -91,23 +106,22 @@ enum ServerApplet: Applet {
           report: report),
         let batch = DatagramBatch()
       else { throw SystemError(number: ENOMEM) }
-      var state: StateDirectory?
-      guard let replays = ReplayState.memory(settings, keptIn: &state, report) else {
-        return .failure
-      }
+      guard let state = ServerState.open(settings, report) else { return .failure }
       let families = AddressFamilies { settings.firewall.covers($0) }
       let gate = Gate(
-        key: mac, driftSeconds: settings.driftSeconds, families: families, replays: replays)
+        key: mac, driftSeconds: settings.driftSeconds, families: families, replays: state.replays)
       let start = try startLine(of: socket, settings, report)
       let tally = try Tally()
       let sameSocket = try UDPSocket(duplicating: socket)
       let channel = try Channel.Pair()
       let receiver = Receiver(
-        report: report, socket: socket, batch: batch, gate: gate, notesTime: state != nil,
+        report: report, socket: socket, batch: batch, gate: gate,
+        notesTime: settings.stateDirectory != nil,
         executor: channel.first, tally: tally)
       let executor = Executor(
-        report: report, state: state, signals: signals, receiver: channel.second,
-        families: families, tally: tally, socket: sameSocket, firewall: firewall, runner: runner)
+        report: report, state: state.directory, signals: signals, receiver: channel.second,
+        families: families, tally: tally, socket: sameSocket, firewall: firewall, runner: runner,
+        grants: state.grants, settings: settings)
       if !settings.sandbox.isOn { report.write("warning: no sandbox") }
       return try Server.run(
         receiver: receiver, executor: executor, sandbox: settings.sandbox, start: start,

@@ -6,7 +6,8 @@ import Netfilter
 struct ServerSettings: AppletSettings {
   enum Option: UInt8, OptionTable {
     case bindAddress, port, timeDrift, keyFile, nft, ipset, ttl, grantPrefix4, grantPrefix6
-    case noShell, jobs, commandTimeout, state, replayCapacity, user, chroot, noSandbox, check,
+    case noShell, jobs, commandTimeout, closeAfter, closeOnExit, state,
+      replayCapacity, grantCapacity, list, json, user, chroot, noSandbox, check,
       example, quiet, verbose, help,
       version
 
@@ -46,14 +47,25 @@ struct ServerSettings: AppletSettings {
         OptionSpec(
           nil, "command-timeout", value: "DURATION",
           "end a command that runs longer: 30, 15m, 2h (default: 30)")
+      case .closeAfter:
+        OptionSpec(
+          nil, "close-after", value: "DURATION",
+          "close again after: 90, 15m, 2h, 1d; needs --state")
+      case .closeOnExit: OptionSpec(nil, "close-on-exit", "close all that is open when stopped")
       case .state:
         OptionSpec(
           nil, "state", value: "DIR",
-          "remember in DIR what must not be replayed")
+          "remember in DIR what must not be replayed, and what is open")
       case .replayCapacity:
         OptionSpec(
           nil, "replay-capacity", value: "N",
           "how many knocks are remembered at a time, 16 to 1000000 (default: 4096)")
+      case .grantCapacity:
+        OptionSpec(
+          nil, "grant-capacity", value: "N",
+          "how many addresses can be open at a time, 16 to 1000000 (default: 4096)")
+      case .list: OptionSpec(nil, "list", "print what is open by --state, and exit")
+      case .json: OptionSpec(nil, "json", "print it as JSON")
       case .user:
         OptionSpec(
           nil, "user", value: "USER",
@@ -90,10 +102,18 @@ struct ServerSettings: AppletSettings {
   /// 1 to `maximumJobs`.
   private(set) var jobs = 1
   private(set) var commandTimeoutSeconds: Int64 = 30
+  /// How long what was opened stays open; nil for until it is closed.
+  private(set) var closeAfterSeconds: Int64?
+  private(set) var closesOnExit = false
   /// Where to keep what is to outlive the server; nil for nowhere.
   private(set) var stateDirectory: Argument?
   /// How many accepted datagrams are remembered at a time.
   private(set) var replayCapacity = 4096
+  /// How many addresses can be open at a time, where they are closed again.
+  private(set) var grantCapacity = 4096
+  /// Whether to print what is open instead of being a server.
+  private(set) var listsGrants = false
+  private(set) var listsAsJSON = false
   private(set) var sandbox = Sandbox()
   private(set) var onlyChecks = false
   private(set) var verbosity = Verbosity.normal
@@ -102,6 +122,9 @@ struct ServerSettings: AppletSettings {
     guard let value else {
       switch option {
       case .noShell: usesShell = false
+      case .closeOnExit: closesOnExit = true
+      case .list: listsGrants = true
+      case .json: listsAsJSON = true
       case .noSandbox: sandbox.isOn = false
       case .check: onlyChecks = true
       case .quiet: verbosity = .quiet
@@ -142,10 +165,9 @@ struct ServerSettings: AppletSettings {
         throw .badValue(option.spec, value, accepted: "a number of bits from 48 to 128")
       }
     case .state: stateDirectory = value.nonempty
-    case .replayCapacity:
-      guard let number = value.withBytes({ Numbers.integer($0) }), number >= 16, number <= 1_000_000
-      else { throw .badValue(option.spec, value, accepted: "a number from 16 to 1000000") }
-      replayCapacity = Int(number)
+    case .replayCapacity: replayCapacity = try value.capacity(for: option.spec)
+    case .grantCapacity: grantCapacity = try value.capacity(for: option.spec)
+    case .closeAfter: closeAfterSeconds = try value.duration(for: option.spec)
     case .user:
       guard let user = Sandbox.User(value) else {
         throw .badValue(option.spec, value, accepted: "a user of this system, UID, or UID:GID")
@@ -167,6 +189,15 @@ extension ServerSettings {
   private static var exclusion: StaticString { ": only one of --nft and --ipset can be given" }
 
   func validate() throws(Misuse) {
+    if stateDirectory == nil {
+      let needed: StaticString = " needs --state"
+      if closeAfterSeconds != nil { throw .unsuitable(Option.closeAfter.spec, needed) }
+      if listsGrants { throw .unsuitable(Option.list.spec, needed) }
+    }
+    if listsAsJSON, !listsGrants { throw .unsuitable(Option.json.spec, " needs --list") }
+    if closesOnExit, closeAfterSeconds == nil {
+      throw .unsuitable(Option.closeOnExit.spec, " needs --close-after")
+    }
     if firewall.sets == nil {
       let needed: StaticString = " needs --nft or --ipset"
       if firewall.seconds != nil { throw .unsuitable(Option.ttl.spec, needed) }
@@ -199,6 +230,12 @@ extension Argument {
       let port = UInt16(exactly: number)
     else { throw .badValue(option, self, accepted: "a port number from 1 to 65535") }
     return port
+  }
+
+  fileprivate func capacity(for option: OptionSpec) throws(Misuse) -> Int {
+    guard let number = withBytes({ Numbers.integer($0) }), number >= 16, number <= 1_000_000
+    else { throw .badValue(option, self, accepted: "a number from 16 to 1000000") }
+    return Int(number)
   }
 
   /// A duration in seconds.

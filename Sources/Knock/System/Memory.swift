@@ -12,3 +12,11 @@ extension Storage {
     return unsafe Storage(adopting: UnsafeMutableBufferPointer(start: start, count: count))
   }
 }
+
+extension PositionIndex {
+  /// Nil where the system has no memory.
+  static func mapped(forRecords count: Int) -> PositionIndex? {
+    guard let slots = Storage<UInt32>.mapped(Self.count(forRecords: count)) else { return nil }
+    return PositionIndex(slots)
+  }
+}

@@ -20,8 +20,9 @@ let package = Package(
       name: "Knock", dependencies: ["CSystem", "CSodium", "KnockProtocol", "Netfilter"],
       swiftSettings: settings),
     .executableTarget(name: "pyknock", dependencies: ["Knock"]),
-    .testTarget(name: "KnockProtocolTests", dependencies: ["KnockProtocol"]),
-    .testTarget(name: "NetfilterTests", dependencies: ["Netfilter", "KnockProtocol"]),
+    .target(name: "TestSupport", dependencies: ["KnockProtocol"], path: "Tests/TestSupport"),
+    .testTarget(name: "KnockProtocolTests", dependencies: ["KnockProtocol", "TestSupport"]),
+    .testTarget(name: "NetfilterTests", dependencies: ["Netfilter", "KnockProtocol", "TestSupport"]),
     .testTarget(name: "KnockTests", dependencies: ["Knock", "KnockProtocol"]),
   ]
 )

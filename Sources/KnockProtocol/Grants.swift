@@ -162,8 +162,9 @@ public struct Grants: ~Copyable {
     public var count = 0
     /// Those whose end has passed.
     public var overdueCount = 0
-    /// Whether some may be lost.
-    public var isDamaged = false
+    /// Records that are not whole. One may be of a process that was killed over it, for a command that
+    /// then never ran.
+    public var damagedCount = 0
     /// Whether all had room.
     public var fits = true
 
@@ -179,11 +180,10 @@ public struct Grants: ~Copyable {
     _ others: borrowing Storage<Record>, wallNow: Double, now: Int64
   ) -> Found {
     var found = Found()
-    var damagedCount = 0
     for position in 0..<others.count {
       let record = others[position]
       guard let address = record.address else {
-        if !record.isEmpty { damagedCount += 1 }
+        if !record.isEmpty { found.damagedCount += 1 }
         continue
       }
       if let old = self.position(of: address) {
@@ -201,8 +201,6 @@ public struct Grants: ~Copyable {
       add(address, record, State(deadline: now + rest))
     }
     for place in 0..<count where deadline(at: place) <= now { found.overdueCount += 1 }
-    // A process may have been killed while it wrote one, for a command that then never ran.
-    found.isDamaged = damagedCount > 1
     return found
   }
 
@@ -317,7 +315,7 @@ public struct Grants: ~Copyable {
   }
 
   /// Records hold times that later processes can read, whatever the clock says.
-  private static func sane(_ wallNow: Double) -> Double { min(max(wallNow, 0), 1e10) }
+  private static func sane(_ wallNow: Double) -> Double { wallNow > 0 ? min(wallNow, 1e10) : 0 }
 
   // Records
 

@@ -1,4 +1,5 @@
 import KnockProtocol
+import TestSupport
 import Testing
 
 @Suite struct KnockQueueTests {

@@ -14,11 +14,3 @@ func text(_ body: (inout Text) -> Void) -> String {
 }
 
 func address(_ bytes: [UInt8]) -> Address? { Address(networkBytes: bytes.span) }
-
-/// Memory for `count` elements, zeroed, that is never freed.
-func storage<Element: BitwiseCopyable>(_ count: Int, of _: Element.Type) -> Storage<Element> {
-  let bytes = UnsafeMutableRawBufferPointer.allocate(
-    byteCount: count * MemoryLayout<Element>.stride, alignment: 16)
-  bytes.initializeMemory(as: UInt8.self, repeating: 0)
-  return Storage(adopting: bytes.bindMemory(to: Element.self))
-}

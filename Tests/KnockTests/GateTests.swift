@@ -106,7 +106,7 @@ private let documentation = Address.inet(0xC000_0201)  // 192.0.2.1
       admit(Original.closeInet6, &latin1Gate)
         == .success(
           Knock(
-            command: .close, 
+            command: .close,
             address: .inet6(high: 0x2001_0DB8_0000_0000, low: 0x0001_0002))))
     var longGate = try gate([UInt8](repeating: UInt8(ascii: "k"), count: 100))
     #expect(
@@ -116,7 +116,9 @@ private let documentation = Address.inet(0xC000_0201)  // 192.0.2.1
 
   @Test func `our datagrams are those of the original`() throws {
     func bytes(_ knock: Knock, _ key: [UInt8]) throws -> [UInt8] {
-      Datagram(knock, timeStamp: now, signedWith: try mac(key)).withBytes { span in span.indices.map { span[$0] } }
+      Datagram(knock, timeStamp: now, signedWith: try mac(key)).withBytes { span in
+        span.indices.map { span[$0] }
+      }
     }
     #expect(
       try bytes(Knock(command: .open, address: .inet(0x7F00_0001)), key)

@@ -4,8 +4,8 @@ import Testing
 @testable import Knock
 
 @Suite struct StatisticsTests {
-  @Test func `refusals get 60 lines at once and then one a second`() {
-    var statistics = Statistics()
+  @Test func `refusals get 60 lines at once and then one a second`() throws {
+    var statistics = Statistics(try Tally())
     let start: Int64 = 1_000_000
     func lines(_ count: Int, at time: Int64) -> Int {
       (0..<count).count { _ in statistics.count(.replayed, isWanted: true, now: time) }
@@ -18,8 +18,8 @@ import Testing
     #expect(lines(1000, at: start + 10_000_000) == 60)
   }
 
-  @Test func `what nobody wants to read costs no line of what is wanted`() {
-    var statistics = Statistics()
+  @Test func `what nobody wants to read costs no line of what is wanted`() throws {
+    var statistics = Statistics(try Tally())
     for _ in 0..<1000 { #expect(!countUnwanted(&statistics)) }
     let isLogged = statistics.count(.queueFull, isWanted: true, now: 5)
     #expect(isLogged)
@@ -30,8 +30,8 @@ import Testing
     statistics.count(.replayed, isWanted: false, now: 5)
   }
 
-  @Test func `what is not authentic never gets a line but is due for a report`() {
-    var statistics = Statistics()
+  @Test func `what is not authentic never gets a line but is due for a report`() throws {
+    var statistics = Statistics(try Tally())
     #expect(statistics.reportTime == nil)
     for refusal in [Refusal.wrongLength, .badMAC] {
       let isLogged = statistics.count(refusal, isWanted: true, now: 5)
@@ -40,8 +40,8 @@ import Testing
     #expect(statistics.reportTime != nil)
   }
 
-  @Test func `reports are a minute apart`() {
-    var statistics = Statistics()
+  @Test func `reports are a minute apart`() throws {
+    var statistics = Statistics(try Tally())
     var report = Report(program: "test")
     report.verbosity = .quiet
     _ = statistics.count(.badMAC, isWanted: true, now: 5)

@@ -1,5 +1,6 @@
 import KnockProtocol
 import Netfilter
+import TestSupport
 import Testing
 
 /// A change in a model: for each of the first addresses, how long it stays; nil where it is not held.

@@ -1,5 +1,6 @@
 import KnockProtocol
 import Netfilter
+import TestSupport
 import Testing
 
 /// What Linux 6.18 answered. The sequence number of the requests was 7.

@@ -1,5 +1,6 @@
 import KnockProtocol
 import Netfilter
+import TestSupport
 import Testing
 
 private func name(_ text: String) throws -> SetName {

@@ -97,7 +97,8 @@ enum GrantState {
         now: Clock.monotonicMilliseconds())
       mapped.unmap()
     }
-    found.isDamaged = found.isDamaged || capacity.map { $0 + 1 } != count
+    // As many as are not there, or their header is not.
+    found.damagedCount += capacity.map { $0 + 1 - count } ?? 1
     return found
   }
 
@@ -107,10 +108,12 @@ enum GrantState {
   }
 
   private static func write(_ found: Grants.Found, to report: Report) {
-    guard found.isDamaged || found.count > 0 && report.verbosity > .quiet else { return }
+    guard found.damagedCount > 0 || found.count > 0 && report.verbosity > .quiet else { return }
     var line = report.line()
-    if found.isDamaged {
-      line.append("warning: the journal of grants was damaged, and others may stay open; ")
+    if found.damagedCount > 0 {
+      line.append("warning: a part of the journal of grants is damaged (")
+      line.append(found.damagedCount)
+      line.append(" records), and what it stands for may stay open; ")
     }
     line.append(found.count)
     line.append(found.count == 1 ? " grant is open, " : " grants are open, ")

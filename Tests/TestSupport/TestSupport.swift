@@ -1,7 +1,9 @@
 import KnockProtocol
 
 /// Memory for `count` elements, zeroed, that is never freed.
-func storage<Element: BitwiseCopyable>(_ count: Int, of _: Element.Type) -> Storage<Element> {
+public func storage<Element: BitwiseCopyable>(
+  _ count: Int, of _: Element.Type
+) -> Storage<Element> {
   let bytes = UnsafeMutableRawBufferPointer.allocate(
     byteCount: count * MemoryLayout<Element>.stride, alignment: 16)
   bytes.initializeMemory(as: UInt8.self, repeating: 0)
@@ -9,12 +11,12 @@ func storage<Element: BitwiseCopyable>(_ count: Int, of _: Element.Type) -> Stor
 }
 
 /// Numbers that look random and are the same in each run: SplitMix64.
-struct Generator: RandomNumberGenerator {
+public struct Generator: RandomNumberGenerator {
   private var state: UInt64
 
-  init(seed: UInt64) { state = seed }
+  public init(seed: UInt64) { state = seed }
 
-  mutating func next() -> UInt64 {
+  public mutating func next() -> UInt64 {
     state &+= 0x9E37_79B9_7F4A_7C15
     var mixed = state
     mixed = (mixed ^ (mixed >> 30)) &* 0xBF58_476D_1CE4_E5B9

@@ -243,11 +243,15 @@ public struct Grants: ~Copyable {
   }
 
   /// Takes a grant whose time is over, to be closed. Nil where there is none.
-  public mutating func takeDue(now: Int64) -> Address? {
+  public mutating func takeDue(wallNow: Double, now: Int64) -> Address? {
     guard count > 0 else { return nil }
     let position = Int(heap[0])
     guard states[position].deadline <= now, let address = records[position].address else {
       return nil
+    }
+    guard records[position].ends <= Self.sane(wallNow) else {
+      beginClose(address, wallNow: wallNow)
+      return address
     }
     closingCount += 1
     states[position].deadline = .max
@@ -293,7 +297,8 @@ public struct Grants: ~Copyable {
 
   /// Has all grants end now.
   public mutating func endAll(now: Int64) {
-    // The order of the heap stays: those that are being closed are behind all others.
+    // The order of the heap stays: those that are being closed are behind all others, and their order
+    // among themselves matters to nobody.
     for place in 0..<count where states[Int(heap[place])].deadline < .max {
       states[Int(heap[place])].deadline = now
     }
@@ -397,6 +402,12 @@ public struct Grants: ~Copyable {
 
   private func deadline(at place: Int) -> Int64 { states[Int(heap[place])].deadline }
 
+  private func isBefore(_ place: Int, _ other: Int) -> Bool {
+    let (deadline, otherDeadline) = (deadline(at: place), deadline(at: other))
+    guard deadline == otherDeadline else { return deadline < otherDeadline }
+    return records[Int(heap[place])].ends < records[Int(heap[other])].ends
+  }
+
   private mutating func put(_ position: UInt32, at place: Int) {
     heap[place] = position
     states[Int(position)].place = UInt32(place)
@@ -410,7 +421,7 @@ public struct Grants: ~Copyable {
 
   private mutating func siftUp(from start: Int) {
     var place = start
-    while place > 0, deadline(at: place) < deadline(at: (place - 1) / 2) {
+    while place > 0, isBefore(place, (place - 1) / 2) {
       swap(place, (place - 1) / 2)
       place = (place - 1) / 2
     }
@@ -421,7 +432,7 @@ public struct Grants: ~Copyable {
     while true {
       var first = place
       for child in 2 * place + 1...2 * place + 2 where child < count {
-        if deadline(at: child) < deadline(at: first) { first = child }
+        if isBefore(child, first) { first = child }
       }
       guard first != place else { return }
       swap(place, first)

@@ -1,7 +1,9 @@
 """Fixtures: each one ends what it started."""
 
 import os
+import subprocess
 from contextlib import ExitStack, closing
+from pathlib import Path
 
 import pytest
 
@@ -53,3 +55,14 @@ def not_emulated():
     """For tests of what an emulator cannot show: /proc is its own, and it has not all of sockets."""
     if knocking.EMULATED:
         pytest.skip("an emulator has its own /proc, and not all of sockets")
+
+
+@pytest.fixture(scope="session")
+def intruder(tmp_path_factory):
+    """What makes the program do what it would not; see intruder.c."""
+    if knocking.EMULATED or b"ld-linux" not in Path(knocking.PYKNOCK[-1]).read_bytes():
+        pytest.skip("nothing can be loaded into a static program")
+    path = tmp_path_factory.mktemp("intruder") / "intruder.so"
+    source = Path(__file__).parent / "intruder.c"
+    subprocess.run(["clang", "-Wall", "-Werror", "-shared", "-fPIC", "-o", path, source], check=True)
+    return path

@@ -38,13 +38,16 @@ def program(applet):
 
 
 def until(condition, what, timeout=TIMEOUT):
-    """Polls for what nothing reports. Returns the first true value of the condition."""
+    """Polls for what nothing reports. Returns the first true value of the condition.
+
+    `what` is awaited: a text, or what makes one.
+    """
     end = time.monotonic() + timeout
     while time.monotonic() < end:
         if value := condition():
             return value
         time.sleep(0.01)
-    raise AssertionError(f"{what}: not within {timeout} s")
+    raise AssertionError(f"{what() if callable(what) else what}: not within {timeout} s")
 
 
 # Datagrams

@@ -900,6 +900,26 @@ def test_the_executor_keeps_one_capability_and_may_be_another_user(firewall, sta
     assert list(firewall.elements()) == []
 
 
+@pytest.mark.parametrize("kills", [False, True], ids=["running", "killed"])
+def test_a_set_without_timeouts_is_closed_by_the_server(firewall, start, tmp_path, kills):
+    if firewall.kind == "nft":
+        firewall.nft("table inet pyknock { set knock4 { type ipv4_addr; }\n }")
+    else:
+        firewall.run("ipset create knock4 hash:ip")
+    sets = "--nft=inet/pyknock/knock4" if firewall.kind == "nft" else "--ipset=knock4"
+    options = [f"--state={tmp_path}/state", "--close-after=1"]
+    ours = start(*options, sets=sets)
+    ours.knock("192.0.2.7")
+    until(lambda: list(firewall.elements()) == ["192.0.2.7"], "it is open")
+    if kills:
+        ours.signal(signal.SIGKILL)
+        ours.exit_code()
+        ours = start(*options, sets=sets)
+        ours.log.wait_for("1 grant is open")
+    until(lambda: list(firewall.elements()) == [], "it is closed")
+    ours.wait_for_counters(open=0)
+
+
 # With commands, and without a set for a family
 
 

@@ -4,26 +4,13 @@ import errno
 import os
 import re
 import signal
-import subprocess
 from pathlib import Path
 
-import knocking
 import pytest
 from knocking import KEY, program, run, until
 
 NOBODY = 65534
 SECCOMP_KILLS = f"pyknock server: the receiver ended: signal {signal.SIGSYS.value}"
-
-
-@pytest.fixture(scope="module")
-def intruder(tmp_path_factory):
-    """What makes the program do what it would not; see intruder.c."""
-    if knocking.EMULATED or b"ld-linux" not in Path(knocking.PYKNOCK[-1]).read_bytes():
-        pytest.skip("nothing can be loaded into a static program")
-    path = tmp_path_factory.mktemp("intruder") / "intruder.so"
-    source = Path(__file__).parent / "intruder.c"
-    subprocess.run(["clang", "-Wall", "-Werror", "-shared", "-fPIC", "-o", path, source], check=True)
-    return path
 
 
 @pytest.fixture

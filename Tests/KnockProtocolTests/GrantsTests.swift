@@ -41,7 +41,7 @@ private struct Image {
       if case .inet(let bits) = record.address { ends[bits] = record.ends }
     }
     var due: Set<UInt32> = []
-    while case .inet(let bits) = grants.takeDue(now: 0) { due.insert(bits) }
+    while case .inet(let bits) = grants.takeDue(wallNow: wall, now: 0) { due.insert(bits) }
     return (found, ends, due)
   }
 }
@@ -54,7 +54,9 @@ private func open(
 }
 
 private func takeDue(_ grants: inout Grants, at time: Int64) -> UInt32? {
-  guard case .inet(let bits) = grants.takeDue(now: time) else { return nil }
+  guard case .inet(let bits) = grants.takeDue(wallNow: now + Double(time) / 1000, now: time) else {
+    return nil
+  }
   return bits
 }
 
@@ -227,7 +229,7 @@ private let changes: [(String, @Sendable (inout Grants) -> Void)] = [
   (
     "close",
     {
-      _ = $0.takeDue(now: minute)
+      _ = $0.takeDue(wallNow: now + 60, now: minute)
       _ = $0.endClose(.inet(1), succeeded: true, now: minute)
     }
   ),

@@ -55,7 +55,9 @@ struct GrantKeeper: ~Copyable {
 
   /// Takes an address whose time is over, to be closed.
   mutating func takeDue(now: Int64) -> Knock? {
-    grants.takeDue(now: now).map { Knock(command: .close, address: $0) }
+    grants.takeDue(wallNow: Clock.wallSeconds(), now: now).map {
+      Knock(command: .close, address: $0)
+    }
   }
 
   /// Hears that a set could not be changed, before a command runs.

@@ -77,6 +77,12 @@ enum ServerApplet: Applet {
       let close = template(operands[1] ?? .empty, "CLOSE_CMD", settings)
     else { return .misuse }
     let mayQuote = settings.keyFile != nil
+    guard settings.closeAfterSeconds == nil || close.wordCount > 0 || settings.firewall.sets != nil
+    else {
+      return fail(
+        .unsuitable(ServerSettings.Option.closeAfter.spec, " needs a CLOSE_CMD, --nft or --ipset"),
+        mayQuote: mayQuote)
+    }
     guard canRun(open, "OPEN_CMD", report, mayQuote: mayQuote),
       canRun(close, "CLOSE_CMD", report, mayQuote: mayQuote),
       settings.sandbox.passesCheck(report, mayQuote: mayQuote)

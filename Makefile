@@ -1,6 +1,6 @@
 # Two commands on a fresh Debian 12 with the Swift toolchain: `make demo`, `make test`.
 .DEFAULT_GOAL := build
-.PHONY: build demo test bench fuzz static test-static install check clean
+.PHONY: build demo test bench fuzz soak static test-static install check clean
 
 # The shipped program is Embedded Swift: no runtime, no heap allocation in Swift code.
 embedded = --configuration release --scratch-path .build/embedded --product pyknock \
@@ -31,9 +31,15 @@ bench: build
 	Benchmarks/flood $(program)
 
 # Each fuzz target for as long.
-SECONDS = 20
+fuzz: SECONDS = 20
 fuzz:
 	Fuzz/run $(SECONDS)
+
+# All kinds of datagrams as fast as the server takes them, for as long. As root.
+soak: SECONDS = 600
+soak: build
+	@scripts/dependencies python3-pytest util-linux
+	PYKNOCK=$${PYKNOCK:-$(program)} /usr/bin/python3 Tests/EndToEnd/soak.py $(SECONDS)
 
 # The Python original, which the tests talk to.
 $(venv)/original:

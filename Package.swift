@@ -22,7 +22,8 @@ let package = Package(
     .executableTarget(name: "pyknock", dependencies: ["Knock"]),
     .target(name: "TestSupport", dependencies: ["KnockProtocol"], path: "Tests/TestSupport"),
     .testTarget(name: "KnockProtocolTests", dependencies: ["KnockProtocol", "TestSupport"]),
-    .testTarget(name: "NetfilterTests", dependencies: ["Netfilter", "KnockProtocol", "TestSupport"]),
+    .testTarget(
+      name: "NetfilterTests", dependencies: ["Netfilter", "KnockProtocol", "TestSupport"]),
     .testTarget(name: "KnockTests", dependencies: ["Knock", "KnockProtocol"]),
   ]
 )

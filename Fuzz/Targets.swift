@@ -6,7 +6,8 @@ import Netfilter
 
 /// What reads input that anybody may have made. Raw values are the names of the corpora.
 private enum Target: String {
-  case unsigned, signed, template, words, numbers, key, state, netlink, sets, arguments
+  case unsigned, signed, template, words, numbers, key, state, grants, messages, netlink, sets,
+    arguments
 }
 
 private let target: Target = {
@@ -28,6 +29,8 @@ public func testOneInput(_ start: UnsafePointer<UInt8>?, _ count: Int) -> Int32 
   case .numbers: fuzzNumbers(input)
   case .key: fuzzKey(input)
   case .state: fuzzState(input)
+  case .grants: fuzzGrants(input)
+  case .messages: fuzzMessages(input)
   case .netlink: fuzzNetlink(input)
   case .sets: fuzzSets(input)
   case .arguments: fuzzArguments(input)
@@ -174,22 +177,81 @@ private func fuzzState(_ input: Span<UInt8>) {
 
 /// Makes the marks and the records that are not all zero pass for written to their end.
 private func repairChecksums(of file: UnsafeMutableRawBufferPointer) {
-  func repair(_ start: Int, numbers: Int) {
-    var sum = Checksum()
-    var isEmpty = true
-    for number in 0..<numbers {
-      let value = file.load(fromByteOffset: start + 8 * number, as: UInt64.self)
-      isEmpty = isEmpty && value == 0
-      sum.add(value)
-    }
-    let value = isEmpty ? 0 : sum.value
-    file.storeBytes(of: value, toByteOffset: start + 8 * numbers, as: UInt64.self)
-  }
-  repair(64, numbers: 4)
-  repair(128, numbers: 4)
+  repairRecord(of: file, at: 64, numbers: 4)
+  repairRecord(of: file, at: 128, numbers: 4)
   for start in stride(from: FileHeader.pageSize, to: file.count, by: 56) {
-    repair(start, numbers: 6)
+    repairRecord(of: file, at: start, numbers: 6)
   }
+}
+
+private func repairRecord(of file: UnsafeMutableRawBufferPointer, at start: Int, numbers: Int) {
+  var sum = Checksum()
+  var isEmpty = true
+  for number in 0..<numbers {
+    let value = file.load(fromByteOffset: start + 8 * number, as: UInt64.self)
+    isEmpty = isEmpty && value == 0
+    sum.add(value)
+  }
+  let value = isEmpty ? 0 : sum.value
+  file.storeBytes(of: value, toByteOffset: start + 8 * numbers, as: UInt64.self)
+}
+
+/// A byte that says how much it is to be helped, the records of a journal of grants, and then what is done
+/// with what is in it.
+private func fuzzGrants(_ input: Span<UInt8>) {
+  let capacity = 6
+  guard input.count > 1 else { return }
+  let size = (capacity + 1) * 64
+  withMemory(size) { old in
+    for offset in 0..<min(size, input.count - 1) { old[offset] = input[offset + 1] }
+    if input[0] & 1 == 0 {
+      for start in stride(from: 0, to: size, by: 64) {
+        repairRecord(of: old, at: start, numbers: 7)
+      }
+    }
+    withMemory(size) { records in
+      withMemory((capacity + 1) * MemoryLayout<Grants.State>.stride) { states in
+        withMemory((capacity + 1) * 4) { heap in
+          withMemory(PositionIndex.count(forRecords: capacity + 1) * 4) { index in
+            var grants = Grants(
+              records: storage(records), states: storage(states), heap: storage(heap),
+              index: PositionIndex(storage(index)))
+            let wallNow = input[0] & 2 == 0 ? 1_700_000_000.0 : .nan
+            let found = grants.adopt(storage(old), wallNow: wallNow, now: 0)
+            precondition(found.count >= grants.count && grants.count <= capacity)
+            var now: Int64 = 0
+            for offset in min(input.count, 1 + size)..<input.count {
+              let address = Address.inet(0xC000_0200 + UInt32(input[offset] >> 3))
+              now += 3
+              switch input[offset] & 7 {
+              case 0: _ = grants.open(address, seconds: 5, wallNow: wallNow, now: now)
+              case 1: grants.beginClose(address, wallNow: wallNow)
+              case 2: _ = grants.takeDue(wallNow: wallNow, now: now)
+              case 3: _ = grants.endClose(address, succeeded: true, now: now)
+              case 4: _ = grants.endClose(address, succeeded: false, now: now)
+              case 5: grants.forget(address)
+              case 6: grants.endAll(now: now)
+              default: grants.noteFailure(address)
+              }
+              precondition(grants.count <= capacity)
+            }
+            while let record = grants.removeFirst() { precondition(record.address != nil) }
+            precondition(grants.count == 0 && grants.nextDeadline == nil)
+          }
+        }
+      }
+    }
+  }
+}
+
+/// What the receiver may send once it has been taken over.
+private func fuzzMessages(_ input: Span<UInt8>) {
+  guard let knock = Knock(message: input, families: AddressFamilies { _ in true }) else { return }
+  precondition(knock.address.refusal == nil)
+  let isSame = KnockMessage(knock).withBytes { message in
+    message.indices.allSatisfy { message[$0] == input[$0] }
+  }
+  precondition(isSame && input.count == KnockMessage.size)
 }
 
 /// What the kernel might answer.

@@ -270,6 +270,14 @@ class Server(KnockServer):
         if wait:
             self.log.wait_for("listening on ")
 
+    @property
+    def receiver(self):
+        """The process that reads datagrams: the child that runs the same program."""
+        words = Path(f"/proc/{self.pid}/cmdline").read_bytes()
+        children = Path(f"/proc/{self.pid}/task/{self.pid}/children").read_text().split()
+        [receiver] = [c for c in children if Path(f"/proc/{c}/cmdline").read_bytes() == words]
+        return int(receiver)
+
     def counters(self):
         """Has the server log its counters, and returns them."""
         count = len(self.log.matching("counters:"))

@@ -27,12 +27,6 @@ def taken_over(server, intruder):
     return start
 
 
-def receiver_of(ours):
-    """The process of the receiver: the child that runs the same program."""
-    [child] = Path(f"/proc/{ours.pid}/task/{ours.pid}/children").read_text().split()
-    return int(child)
-
-
 def status(process):
     lines = Path(f"/proc/{process}/status").read_text().splitlines()
     return dict(line.split(":\t", 1) for line in lines if ":\t" in line)
@@ -52,7 +46,7 @@ def test_the_receiver_has_no_right_and_three_open_files(server):
         r"^pyknock server: the receiver has no capabilities, no files \(Landlock\), "
         r"few system calls \(seccomp\)$"
     )
-    receiver = receiver_of(ours)
+    receiver = ours.receiver
     assert capabilities(receiver) == [0, 0, 0, 0, 0]
     shown = status(receiver)
     assert (shown["NoNewPrivs"], shown["Seccomp"]) == ("1", "2")
@@ -69,12 +63,12 @@ def test_the_receiver_has_no_right_and_three_open_files(server):
 def test_with_commands_only_the_receiver_becomes_the_user(server, tmp_path, user, ids):
     tmp_path.chmod(0o755)
     ours = server("--user", user, f"--chroot={tmp_path}", on_open="id -u; pwd")
-    shown = status(receiver_of(ours))
+    shown = status(ours.receiver)
     assert shown["Uid"].split() == [str(ids[0])] * 4
     assert shown["Gid"].split() == [str(ids[1])] * 4
     assert shown["Groups"].split() == []
-    assert os.readlink(f"/proc/{receiver_of(ours)}/root") == str(tmp_path)
-    assert capabilities(receiver_of(ours))[1:3] == [0, 0]
+    assert os.readlink(f"/proc/{ours.receiver}/root") == str(tmp_path)
+    assert capabilities(ours.receiver)[1:3] == [0, 0]
     # The executor is as it was, for the command.
     assert capabilities(ours.pid) == capabilities("self")
     ours.knock()
@@ -86,7 +80,7 @@ def test_with_commands_only_the_receiver_becomes_the_user(server, tmp_path, user
 def test_without_commands_and_sets_the_executor_has_no_right_either(server):
     ours = server("-v", "--user=nobody", words=None, on_open="")
     ours.log.wait_for("^pyknock server: the executor has no capability$")
-    for process in (ours.pid, receiver_of(ours)):
+    for process in (ours.pid, ours.receiver):
         assert capabilities(process) == [0, 0, 0, 0, 0]
         assert status(process)["Uid"].split() == [str(NOBODY)] * 4
         assert status(process)["NoNewPrivs"] == "1"
@@ -97,8 +91,8 @@ def test_without_the_sandbox_a_warning_and_all_rights(server):
     ours = server("--no-sandbox", "-v")
     ours.log.wait_for("^pyknock server: warning: no sandbox$")
     assert not ours.log.matching("receiver|executor")
-    assert capabilities(receiver_of(ours)) == capabilities("self")
-    shown = status(receiver_of(ours))
+    assert capabilities(ours.receiver) == capabilities("self")
+    shown = status(ours.receiver)
     assert (shown["NoNewPrivs"], shown["Seccomp"]) == ("0", "0")
     ours.knock()
     ours.output.wait_for("open 192.0.2.1")
@@ -167,7 +161,7 @@ def test_what_no_sound_receiver_sends_ends_the_server(taken_over, lie):
 
 def test_when_the_receiver_ends_the_server_ends_and_commands_may_finish(server):
     ours = server(on_open="echo begin; sleep 0.3; echo end")
-    receiver = receiver_of(ours)
+    receiver = ours.receiver
     ours.knock()
     ours.output.wait_for("begin")
     os.kill(receiver, signal.SIGKILL)
@@ -181,7 +175,7 @@ def test_when_the_receiver_ends_the_server_ends_and_commands_may_finish(server):
 
 def test_when_the_executor_is_killed_the_receiver_ends(server):
     ours = server()
-    receiver = receiver_of(ours)
+    receiver = ours.receiver
     ours.signal(signal.SIGKILL)
 
     def has_ended():

@@ -23,6 +23,7 @@ struct Report {
   init(program: StaticString) { self.program = program }
 
   /// The start of a line.
+  @inline(never)
   func line() -> Line {
     var line = Line()
     line.append(program)
@@ -31,6 +32,7 @@ struct Report {
   }
 
   /// Writes a line, or drops it rather than wait for a reader that has stalled.
+  @inline(never)
   func write(_ line: consuming Line) {
     line.endLine()
     line.withBytes { bytes in
@@ -38,6 +40,7 @@ struct Report {
     }
   }
 
+  @inline(never)
   func write(_ text: StaticString) {
     var line = line()
     line.append(text)

@@ -7,6 +7,8 @@ public protocol TextSink: ~Copyable {
 }
 
 extension TextSink where Self: ~Copyable {
+  // Hundreds of calls, none of them in a hurry: inlined, they are a tenth of the program.
+  @inline(never)
   public mutating func append(_ text: StaticString) {
     text.withUTF8Buffer { bytes in
       for index in bytes.indices { append(byte: unsafe bytes[index]) }

@@ -14,6 +14,7 @@ import struct
 import subprocess
 import threading
 import time
+from functools import cached_property
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -270,9 +271,12 @@ class Server(KnockServer):
         if wait:
             self.log.wait_for("listening on ")
 
-    @property
+    @cached_property
     def receiver(self):
-        """The process that reads datagrams: the child that runs the same program."""
+        """The process that reads datagrams: the child that runs the same program.
+
+        To be asked for first when no command is being started, which is the same program for a moment.
+        """
         words = Path(f"/proc/{self.pid}/cmdline").read_bytes()
         children = Path(f"/proc/{self.pid}/task/{self.pid}/children").read_text().split()
         [receiver] = [c for c in children if Path(f"/proc/{c}/cmdline").read_bytes() == words]

@@ -43,7 +43,7 @@ def hostile(number):
 
 class Soak:
     def __init__(self, server):
-        self.server = server
+        self.server, self.receiver = server, server.receiver
         self.tables = [Path(f"/proc/{server.pid}/net/{table}") for table in ("udp", "udp6")]
         self.waiting = re.compile(rf":{server.port:04X} \S+ \S+ \w+:(?!00000000)")
         self.valid = 0
@@ -71,7 +71,7 @@ class Soak:
     def sizes(self):
         """Of both processes: memory of their own (KiB), descriptors, children."""
         found = []
-        for process in (self.server.pid, self.server.receiver):
+        for process in (self.server.pid, self.receiver):
             folder = Path(f"/proc/{process}")
             rollup = (folder / "smaps_rollup").read_text()
             found.append(int(re.search(r"^Anonymous: +(\d+)", rollup, re.MULTILINE)[1]))
@@ -131,7 +131,7 @@ def main():
             counters = soak.finish()
             late = soak.sizes()
             children = Path(f"/proc/{server.pid}/task/{server.pid}/children").read_text().split()
-            assert children == [str(server.receiver)], f"left behind: {children}"
+            assert children == [str(soak.receiver)], f"left behind: {children}"
             print(f"{soak.sent} datagrams in {time.monotonic() - start:.0f} s, {soak.valid} valid")
             print(" ".join(f"{name}={value}" for name, value in counters.items()))
             print(f"memory (KiB) and descriptors of both processes: {early}, at the end {late}")

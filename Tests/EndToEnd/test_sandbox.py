@@ -6,8 +6,9 @@ import re
 import signal
 from pathlib import Path
 
+import knocking
 import pytest
-from knocking import KEY, program, run, until
+from knocking import KEY, packet, program, run, until
 
 NOBODY = 65534
 SECCOMP_KILLS = f"pyknock server: the receiver ended: signal {signal.SIGSYS.value}"
@@ -154,6 +155,29 @@ def test_what_no_sound_receiver_sends_ends_the_server(taken_over, lie):
     assert "pyknock server: the receiver sent what it must not: ending it" in lines
     assert lines[-2:] == ["pyknock server: the receiver ended: signal 9", "pyknock server: stopped"]
     assert ours.output.wait_for_end() == []
+
+
+CALLS = {
+    "recvmmsg", "recvmmsg_time64", "getsockopt", "sendto", "write", "poll", "ppoll", "ppoll_time64",
+    "clock_gettime", "clock_gettime64", "exit_group",
+}  # fmt: skip
+
+
+@pytest.mark.skipif(not knocking.EMULATED, reason="elsewhere the filter itself is in force")
+def test_the_receiver_needs_no_call_but_those_of_the_filter(server):
+    """An emulator has no seccomp, but it tells of each call."""
+    ours = server(env={**os.environ, "QEMU_STRACE": "1"}, on_open="")
+    receiver = ours.receiver
+    ours.knock()
+    ours.knock(age=99)
+    ours.send(b"x", packet(key="another key"))
+    ours.log.wait_for("unauthenticated datagrams")
+    ours.signal(signal.SIGTERM)
+    ours.exit_code()
+    lines = "\n".join(ours.log.wait_for_end())
+    # Once the receiver has asked for the filter (PR_SET_SECCOMP is 22). Lines of both may be mixed up.
+    calls = re.findall(rf"\b{receiver} (\w+)\(", lines[lines.index("prctl(22,") :])
+    assert {"recvmmsg", "sendto", "write"} <= set(calls) <= CALLS
 
 
 # Both halves together

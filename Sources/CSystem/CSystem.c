@@ -4,6 +4,7 @@
 #include "Filter.h"
 
 #include <limits.h>
+#include <netinet/tcp.h>
 
 #ifndef CLOSE_RANGE_CLOEXEC
 #define CLOSE_RANGE_CLOEXEC 4
@@ -39,6 +40,28 @@ void csys_write_log(const void *line, size_t size) {
   struct pollfd entry = {.fd = fd, .events = POLLOUT};
   stalled = csys_poll(&entry, 1, stalled ? 0 : 100) == 0;
   if (!stalled) csys_write(fd, line, size);
+}
+
+int csys_begin_connection(const struct sockaddr_storage *source, const struct sockaddr_storage *address,
+                          socklen_t size) {
+  int fd = socket(address->ss_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, IPPROTO_TCP);
+  if (fd < 0) return -errno;
+  int on = 1;
+  setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
+  setsockopt(fd, SOL_SOCKET, SO_KEEPALIVE, &on, sizeof on);
+  if ((!source || bind(fd, (const struct sockaddr *)source, size) == 0) &&
+      (connect(fd, (const struct sockaddr *)address, size) == 0 || errno == EINPROGRESS))
+    return fd;
+  int error = errno;
+  close(fd);
+  return -error;
+}
+
+int csys_write_now(int fd, const void *bytes, size_t size) {
+  ssize_t count = send(fd, bytes, size, MSG_DONTWAIT | MSG_NOSIGNAL);
+  // A pipe that is ready has room for so much; more could wait for its reader. See pipe(7).
+  if (count < 0 && errno == ENOTSOCK) return csys_write(fd, bytes, size < PIPE_BUF ? size : PIPE_BUF);
+  return csys_result(count);
 }
 
 void *csys_allocate(size_t size) {

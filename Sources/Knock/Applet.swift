@@ -1,13 +1,16 @@
 import KnockProtocol
 
 /// How a program ends. Source of 3 to 5: the Python original.
-enum ExitCode: Int32 {
-  case success = 0
-  case failure = 1
-  case misuse = 2
-  case cannotResolve = 3
-  case badSourceAddress = 4
-  case badSignedAddress = 5
+struct ExitCode: Equatable {
+  let rawValue: Int32
+
+  static var success: ExitCode { ExitCode(rawValue: 0) }
+  static var failure: ExitCode { ExitCode(rawValue: 1) }
+  static var misuse: ExitCode { ExitCode(rawValue: 2) }
+  static var cannotResolve: ExitCode { ExitCode(rawValue: 3) }
+  static var badSourceAddress: ExitCode { ExitCode(rawValue: 4) }
+  static var badSignedAddress: ExitCode { ExitCode(rawValue: 5) }
+  static var connectionBroke: ExitCode { ExitCode(rawValue: 6) }
 }
 
 /// What the options of an applet set, with the defaults at first.
@@ -37,8 +40,10 @@ protocol Applet {
   static var description: StaticString { get }
   /// The names of the operands, the key's among them unless `-k` gives it.
   static func operandNames(withKey: Bool) -> StaticString
-  /// How many operands there are but for the key, at most 2, where so many are `given`.
-  static func operandCount(_ settings: Settings, given: Int) -> Int
+  /// How many operands there are but for the key, at most 3, where so many are `given`.
+  static func operandCount(_ settings: Settings, _ operands: Operands, given: Int) -> Int
+  /// Whether what stands behind `--` after these operands is a command of the user's.
+  static func takesCommand(_ settings: Settings, after operands: Operands) -> Bool
   /// Where the key stands among the operands; nil for an applet without one.
   static var keyOperand: Int? { get }
   /// Prints what an option asks for in the place of the work, if one does.
@@ -51,6 +56,8 @@ protocol Applet {
 struct Operands {
   private var items = InlineArray<3, Argument?>(repeating: nil)
   private(set) var count = 0
+  /// What is not for us, but to be run.
+  var command: ArgumentList?
 
   subscript(index: Int) -> Argument? { index < items.count ? items[index] : nil }
 
@@ -70,6 +77,7 @@ struct Operands {
 }
 
 extension Applet {
+  static func takesCommand(_ settings: Settings, after operands: Operands) -> Bool { false }
   static func printInstead(_ settings: Settings) -> ExitCode? { nil }
 
   /// Reads the command line, and does what it says.
@@ -80,6 +88,8 @@ extension Applet {
     var reader = ArgumentReader<Settings.Option>(arguments)
     while let token = reader.next() {
       switch token {
+      case .operand where reader.onlyOperands && takesCommand(settings, after: operands):
+        operands.command = reader.takeRest()
       case .operand(let operand): operands.append(operand)
       case .misuse(let found): misuse = misuse ?? found
       case .option(let option, _) where option == .help: return printHelp()
@@ -96,7 +106,8 @@ extension Applet {
     } catch { misuse = misuse ?? error }
     let keyOperand = settings.keyFile == nil ? keyOperand : nil
     let keyCount = keyOperand == nil ? 0 : 1
-    let needed = operandCount(settings, given: operands.count - keyCount) + keyCount
+    let needed =
+      operandCount(settings, operands, given: operands.count - keyCount) + keyCount
     if let misuse { return fail(misuse, mayQuote: keyOperand == nil) }
     if let printed = printInstead(settings) { return printed }
     guard operands.count == needed else {

@@ -60,7 +60,8 @@ struct ArgumentReader<Option: OptionTable> {
   private var index = 0
   /// Where the next letter of a cluster of flags stands in the argument before `index`; 0 if none.
   private var clusterOffset = 0
-  private var onlyOperands = false
+  /// Whether `--` was there.
+  private(set) var onlyOperands = false
 
   init(_ arguments: ArgumentList) { self.arguments = arguments }
 
@@ -79,6 +80,13 @@ struct ArgumentReader<Option: OptionTable> {
     case .short: return short(in: argument, at: 1)
     case .long: return long(argument)
     }
+  }
+
+  /// All from the token that came last.
+  mutating func takeRest() -> ArgumentList {
+    let rest = arguments.dropFirst(index - 1)
+    index = arguments.count
+    return rest
   }
 
   private enum Kind { case operand, separator, short, long }

@@ -1,6 +1,7 @@
 """Fixtures: each one ends what it started."""
 
 import os
+import socket
 import subprocess
 from contextlib import ExitStack, closing
 from pathlib import Path
@@ -66,3 +67,44 @@ def intruder(tmp_path_factory):
     source = Path(__file__).parent / "intruder.c"
     subprocess.run(["clang", "-Wall", "-Werror", "-shared", "-fPIC", "-o", path, source], check=True)
     return path
+
+
+@pytest.fixture(params=["nft", "ipset"])
+def kind(request):
+    return request.param
+
+
+@pytest.fixture
+def firewall(tmp_path, kind, not_emulated):
+    folder = tmp_path / "firewall"
+    folder.mkdir()
+    with closing(knocking.Firewall(folder, kind)) as firewall:
+        yield firewall
+
+
+@pytest.fixture
+def outside(tmp_path, firewall):
+    """The network of the client, with a cable to the server's."""
+    folder = tmp_path / "outside"
+    folder.mkdir()
+    with closing(knocking.Namespace(folder)) as outside:
+        pids = (outside.holder.pid, firewall.holder.pid)
+        outside.run(f"ip link add cable netns {pids[0]} type veth peer cable netns {pids[1]}")
+        for network, addresses in ((outside, knocking.CLIENT), (firewall, knocking.SERVER)):
+            # Without link-local addresses there is nothing to wait for.
+            network.run("ip link set cable addrgenmode none")
+            network.run(f"ip address add {addresses[socket.AF_INET]}/24 dev cable")
+            network.run(f"ip address add {addresses[socket.AF_INET6]}/64 dev cable nodad")
+            network.run("ip link set cable up")
+        yield outside
+
+
+@pytest.fixture
+def start(server, firewall):
+    """Starts a server that changes sets, without commands."""
+
+    def start(*options, sets=None, **more):
+        more = {"words": ["-k", "-"], "stdin": knocking.KEY.encode(), "network": firewall, **more}
+        return server(sets or firewall.sets, *options, **more)
+
+    return start

@@ -5,6 +5,7 @@ import ctypes
 import hashlib
 import hmac
 import ipaddress
+import json
 import os
 import re
 import shlex
@@ -29,6 +30,11 @@ TIMEOUT = 60 if EMULATED else 20
 KEY = "a key that is long enough to be good"
 OPEN, CLOSE = 1, 2
 AF_INET, AF_INET6 = 2, 10
+
+# Of the client and of the server.
+CLIENT = {socket.AF_INET: "192.0.2.2", socket.AF_INET6: "2001:db8::2"}
+SERVER = {socket.AF_INET: "192.0.2.1", socket.AF_INET6: "2001:db8::1"}
+NFT = "inet/pyknock/knock4,knock6"
 
 libc = ctypes.CDLL(None, use_errno=True)
 
@@ -128,6 +134,48 @@ class Namespace(Network):
 
     def close(self):
         self.holder.communicate()
+
+
+class Firewall(Namespace):
+    """The network of the server, with sets in it."""
+
+    def __init__(self, folder, kind):
+        super().__init__(folder)
+        self.kind = kind
+        self.sets = f"--{kind}={NFT if kind == 'nft' else 'knock4,knock6'}"
+
+    def output(self, *words, check=True, **options):
+        result = run([*self.prefix, *words], **options)
+        assert result.code == 0 or not check, result
+        return result.stdout
+
+    def nft(self, commands):
+        self.output("nft", "-f", "-", stdin=commands.encode())
+
+    def load_example(self, *options):
+        text = run([*program("server"), "--example", self.kind, *options]).stdout
+        self.output(*(["nft", "-f", "-"] if self.kind == "nft" else ["sh"]), stdin=text.encode())
+
+    def elements(self, name="knock4", table="inet pyknock"):
+        """What is in a set: for each element the seconds that it stays, None for ever."""
+        if self.kind == "ipset":
+            lines = self.output("ipset", "list", name, "-output", "save").splitlines()
+            words = [line.split() for line in lines if line.startswith("add ")]
+            return {word[2]: float(word[4]) if word[4:] else None for word in words}
+        listed = json.loads(self.output("nft", "-j", "list", "set", *table.split(), name))
+        (held,) = [item["set"] for item in listed["nftables"] if "set" in item]
+        elements = {}
+        for element in held.get("elem", []):
+            element = element.get("elem", element) if isinstance(element, dict) else element
+            value, rest = element, None
+            if isinstance(element, dict) and "val" in element:
+                value, rest = element["val"], element.get("expires")
+            if isinstance(value, dict) and "prefix" in value:
+                value = f"{value['prefix']['addr']}/{value['prefix']['len']}"
+            elif isinstance(value, dict):
+                value = "-".join(value["range"])
+            elements[value] = rest
+        return elements
 
 
 HOST = Network()

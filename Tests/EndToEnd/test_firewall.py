@@ -19,102 +19,15 @@ from random import Random
 import pytest
 
 import knocking
-from knocking import CLOSE, KEY, OPEN, client, packet, program, run, until
+from knocking import CLIENT, CLOSE, KEY, OPEN, SERVER, client, packet, program, run, until
 
-# Of the client and of the server.
-CLIENT = {socket.AF_INET: "192.0.2.2", socket.AF_INET6: "2001:db8::2"}
-SERVER = {socket.AF_INET: "192.0.2.1", socket.AF_INET6: "2001:db8::1"}
 FAMILIES = [socket.AF_INET, socket.AF_INET6]
-NFT = "inet/pyknock/knock4,knock6"
 # How long a connection is tried that must not come about, in seconds.
 PATIENCE = 0.3
 
 
-class Firewall(knocking.Namespace):
-    """The network of the server, with sets in it."""
-
-    def __init__(self, folder, kind):
-        super().__init__(folder)
-        self.kind = kind
-        self.sets = f"--{kind}={NFT if kind == 'nft' else 'knock4,knock6'}"
-
-    def output(self, *words, check=True, **options):
-        result = run([*self.prefix, *words], **options)
-        assert result.code == 0 or not check, result
-        return result.stdout
-
-    def nft(self, commands):
-        self.output("nft", "-f", "-", stdin=commands.encode())
-
-    def load_example(self, *options):
-        text = run([*program("server"), "--example", self.kind, *options]).stdout
-        self.output(*(["nft", "-f", "-"] if self.kind == "nft" else ["sh"]), stdin=text.encode())
-
-    def elements(self, name="knock4", table="inet pyknock"):
-        """What is in a set: for each element the seconds that it stays, None for ever."""
-        if self.kind == "ipset":
-            lines = self.output("ipset", "list", name, "-output", "save").splitlines()
-            words = [line.split() for line in lines if line.startswith("add ")]
-            return {word[2]: float(word[4]) if word[4:] else None for word in words}
-        listed = json.loads(self.output("nft", "-j", "list", "set", *table.split(), name))
-        (held,) = [item["set"] for item in listed["nftables"] if "set" in item]
-        elements = {}
-        for element in held.get("elem", []):
-            element = element.get("elem", element) if isinstance(element, dict) else element
-            value, rest = element, None
-            if isinstance(element, dict) and "val" in element:
-                value, rest = element["val"], element.get("expires")
-            if isinstance(value, dict) and "prefix" in value:
-                value = f"{value['prefix']['addr']}/{value['prefix']['len']}"
-            elif isinstance(value, dict):
-                value = "-".join(value["range"])
-            elements[value] = rest
-        return elements
-
-
-@pytest.fixture(params=["nft", "ipset"])
-def kind(request):
-    return request.param
-
-
-@pytest.fixture
-def firewall(tmp_path, kind, not_emulated):
-    folder = tmp_path / "firewall"
-    folder.mkdir()
-    with contextlib.closing(Firewall(folder, kind)) as firewall:
-        yield firewall
-
-
 only_nft = pytest.mark.parametrize("kind", ["nft"], indirect=True)
 only_ipset = pytest.mark.parametrize("kind", ["ipset"], indirect=True)
-
-
-@pytest.fixture
-def outside(tmp_path, firewall):
-    """The network of the client, with a cable to the server's."""
-    folder = tmp_path / "outside"
-    folder.mkdir()
-    with contextlib.closing(knocking.Namespace(folder)) as outside:
-        pids = (outside.holder.pid, firewall.holder.pid)
-        outside.run(f"ip link add cable netns {pids[0]} type veth peer cable netns {pids[1]}")
-        for network, addresses in ((outside, CLIENT), (firewall, SERVER)):
-            # Without link-local addresses there is nothing to wait for.
-            network.run("ip link set cable addrgenmode none")
-            network.run(f"ip address add {addresses[socket.AF_INET]}/24 dev cable")
-            network.run(f"ip address add {addresses[socket.AF_INET6]}/64 dev cable nodad")
-            network.run("ip link set cable up")
-        yield outside
-
-
-@pytest.fixture
-def start(server, firewall):
-    """Starts a server that changes sets, without commands."""
-
-    def start(*options, sets=None, **more):
-        more = {"words": ["-k", "-"], "stdin": KEY.encode(), "network": firewall, **more}
-        return server(sets or firewall.sets, *options, **more)
-
-    return start
 
 
 def expect_in(firewall, expected, **which):

@@ -232,6 +232,8 @@ static inline int csys_open_signals(sigset_t *old_mask) {
   return csys_result(signalfd(-1, &mask, SFD_CLOEXEC | SFD_NONBLOCK));
 }
 
+static inline void csys_ignore(int number) { signal(number, SIG_IGN); }
+
 /// The next signal's number; 0 where none is waiting.
 static inline int csys_next_signal(int fd) {
   struct signalfd_siginfo info;
@@ -242,10 +244,10 @@ static inline int csys_next_signal(int fd) {
 
 // Children
 
-/// Starts `arguments[0]`, looked for in PATH, in a process group of its own, with the given signal
-/// mask and without the signals that we ignore. Returns its process ID.
+/// Starts `arguments[0]`, looked for in PATH, in a process group of its own if `own_group` is not 0, with the
+/// given signal mask and without the signals that we ignore. Returns its process ID.
 static inline int csys_spawn(char *const *arguments, char *const *environment,
-                             const sigset_t *mask) {
+                             const sigset_t *mask, int own_group) {
   posix_spawnattr_t attributes;
   int error = posix_spawnattr_init(&attributes);
   if (error) return -error;
@@ -253,8 +255,9 @@ static inline int csys_spawn(char *const *arguments, char *const *environment,
   sigemptyset(&defaults);
   sigaddset(&defaults, SIGPIPE);
   sigaddset(&defaults, SIGXFSZ);
-  posix_spawnattr_setflags(&attributes,
-                           POSIX_SPAWN_SETPGROUP | POSIX_SPAWN_SETSIGMASK | POSIX_SPAWN_SETSIGDEF);
+  sigaddset(&defaults, SIGQUIT);
+  posix_spawnattr_setflags(&attributes, (short)(POSIX_SPAWN_SETSIGMASK | POSIX_SPAWN_SETSIGDEF |
+                                                (own_group ? POSIX_SPAWN_SETPGROUP : 0)));
   posix_spawnattr_setpgroup(&attributes, 0);
   posix_spawnattr_setsigmask(&attributes, mask);
   posix_spawnattr_setsigdefault(&attributes, &defaults);
@@ -396,6 +399,27 @@ static inline int csys_address_bytes(const struct sockaddr_storage *address, uin
   }
   return 0;
 }
+
+static inline void csys_set_port(struct sockaddr_storage *address, uint16_t port) {
+  if (address->ss_family == AF_INET) ((struct sockaddr_in *)address)->sin_port = htons(port);
+  if (address->ss_family == AF_INET6) ((struct sockaddr_in6 *)address)->sin6_port = htons(port);
+}
+
+/// Begins to connect a TCP socket, from `source` if that is not NULL: the socket, which can be written to
+/// once it is connected or has failed, and never blocks.
+int csys_begin_connection(const struct sockaddr_storage *source, const struct sockaddr_storage *address,
+                          socklen_t size);
+
+/// What has become of it: 0, or why it failed.
+static inline int csys_connection_result(int fd) {
+  int error = 0;
+  socklen_t size = sizeof error;
+  return getsockopt(fd, SOL_SOCKET, SO_ERROR, &error, &size) < 0 ? -errno : -error;
+}
+
+/// Writes what there is room for, without waiting; -EAGAIN for none. For a descriptor that poll(2) has said
+/// can be written to.
+int csys_write_now(int fd, const void *bytes, size_t size);
 
 /// The wildcard address of a family, AF_INET or AF_INET6. Returns the size of the address.
 static inline socklen_t csys_any_address(int family, uint16_t port,

@@ -1,83 +1,59 @@
 import CSystem
 import KnockProtocol
 
-/// What the options of the client set.
-struct ClientSettings: AppletSettings {
-  enum Option: UInt8, OptionTable {
-    case port, signAddress, sourceAddress, keyFile, ipv4, ipv6, verbose, help, version
-
-    var spec: OptionSpec {
-      switch self {
-      case .port:
-        OptionSpec("p", "port", value: "PORT", original: true, "UDP port (default: 60120)")
-      case .signAddress:
-        OptionSpec(
-          "S", "sign-address", value: "ADDR", original: true,
-          "open or close for ADDR (default: our source address)")
-      case .sourceAddress:
-        OptionSpec(
-          "s", "source-address", value: "ADDR", original: true, "send from this local address")
-      case .keyFile: .keyFile
-      case .ipv4: OptionSpec("4", "ipv4", "only knock on IPv4 addresses of HOST")
-      case .ipv6: OptionSpec("6", "ipv6", "only knock on IPv6 addresses of HOST")
-      case .verbose: OptionSpec("v", "verbose", "tell what is sent")
-      case .help: .help
-      case .version: .version
-      }
-    }
-  }
-
-  private(set) var port: UInt16 = 60120
-  private(set) var signAddress: Argument?
-  private(set) var sourceAddress: Argument?
-  private(set) var keyFile: Argument?
-  /// AF_UNSPEC for both.
-  private(set) var family = AF_UNSPEC
-  private(set) var isVerbose = false
-
-  mutating func apply(_ option: Option, _ value: Argument?) throws(Misuse) {
-    switch option {
-    case .port: port = try value?.port(for: option.spec) ?? port
-    case .signAddress: signAddress = value?.nonempty
-    case .sourceAddress: sourceAddress = value?.nonempty
-    case .keyFile: keyFile = value
-    case .ipv4: family = AF_INET
-    case .ipv6: family = AF_INET6
-    case .verbose: isVerbose = true
-    case .help, .version: break
-    }
-  }
-}
-
-/// `pyknock client`: sends a knock to every address of a host.
+/// `pyknock client`: sends a knock to every address of a host, and does what it is for.
 enum ClientApplet: Applet {
   static var program: StaticString { "pyknock client" }
-  static var synopsis: StaticString { "[OPTION]... (open | close) HOST (PSK | -k FILE)" }
+  static var synopsis: StaticString {
+    "[OPTION]... (open | close) HOST (PSK | -k FILE [-- COMMAND...])"
+  }
   static var description: StaticString {
     """
+       or: pyknock client [OPTION]... connect HOST PORT -k FILE
+
     Asks the server on HOST to open or close access. A knock goes to every address of HOST,
     each signed for the source address that it leaves from; behind NAT -S names the address
     that the server sees. With -S only addresses of the family of ADDR are knocked on if HOST
     has any that can be reached, and all get the same datagram, so that one server never takes
     it twice.
 
-    exit status: 0 at least one knock was sent (UDP does not tell whether it arrived), 1 none,
-    2 misuse, 3 cannot resolve HOST, 4 bad source address, 5 bad signed address
+    COMMAND runs after open; its exit status becomes that of the client. connect opens, connects
+    to the TCP port, and passes on the standard input and output, as ssh wants it:
+    ssh -o 'ProxyCommand pyknock client connect -k FILE %h %p' HOST
+
+    exit status: 0 at least one knock was sent (UDP does not tell whether it arrived), the port
+    can be connected to, or the connection was closed; 1 none was sent, or the port never opened;
+    2 misuse, 3 cannot resolve HOST, 4 bad source address, 5 bad signed address, 6 the connection
+    broke; 126 and 127 COMMAND could not be run
 
     """
   }
   static func operandNames(withKey: Bool) -> StaticString {
-    withKey ? "open|close HOST PSK" : "open|close HOST"
+    withKey ? "open|close HOST PSK" : "open|close HOST, or connect HOST PORT"
   }
-  static func operandCount(_ settings: Settings, given: Int) -> Int { 2 }
+  static func operandCount(_ settings: Settings, _ operands: Operands, given: Int) -> Int {
+    settings.keyFile != nil && operands[0].map { $0 == "connect" } ?? false ? 3 : 2
+  }
+  static func takesCommand(_ settings: ClientSettings, after operands: Operands) -> Bool {
+    settings.keyFile != nil && operands.count >= 2
+  }
   static var keyOperand: Int? { 2 }
+
+  /// What to do once the knock is sent.
+  private enum Task {
+    case nothing
+    case waitForPort(UInt16)
+    case connect(UInt16)
+  }
 
   static func run(_ settings: ClientSettings, _ operands: Operands, key: KeySource?) -> ExitCode {
     let mayQuote = settings.keyFile != nil
     guard let word = operands[0], let host = operands[1], let key else { return .misuse }
-    guard let command = command(word) else {
-      return fail(.badOperand("COMMAND", word, accepted: "open or close"), mayQuote: mayQuote)
-    }
+    let command: Command
+    let task: Task
+    do throws(Misuse) {
+      (command, task) = try Self.task(word, settings, operands)
+    } catch { return fail(error, mayQuote: mayQuote) }
     var report = Report(program: program)
     if settings.isVerbose { report.verbosity = .verbose }
     guard KeyedMAC.passesSelfTest(report) else { return .failure }
@@ -110,20 +86,71 @@ enum ClientApplet: Applet {
       }
     }
 
+    let sender: Sender
     do throws(Resolution.Failure) {
       let addresses = try Resolution(
         of: host, port: settings.port, family: settings.family, numeric: false)
-      var sender = Sender(
-        command: command, signed: signed, source: source, mac: mac, report: report)
-      return sender.send(to: addresses, of: host) ? .success : .failure
+      sender = Sender(
+        host: host, addresses: addresses, signed: signed, source: source, mac: mac, report: report)
     } catch {
       report.write("cannot resolve", host) { $0.append(error) }
       return .cannotResolve
     }
+    return perform(command, task, settings, operands.command, sender, report: report)
   }
 
-  private static func command(_ word: Argument) -> Command? {
-    word == "open" ? .open : word == "close" ? .close : nil
+  private static func task(
+    _ word: Argument, _ settings: ClientSettings, _ operands: Operands
+  ) throws(Misuse) -> (Command, Task) {
+    let isOpen = word == "open"
+    if word == "connect" {
+      guard settings.keyFile != nil else {
+        throw .unsuitable(ClientSettings.Option.keyFile.spec, ": connect needs it")
+      }
+    } else if !isOpen, !(word == "close") {
+      throw .badOperand("COMMAND", word, accepted: "open, close or connect")
+    }
+    if settings.waitPort != nil, !isOpen {
+      throw .unsuitable(ClientSettings.Option.waitPort.spec, " goes with open")
+    }
+    if settings.closesAfterwards, operands.command == nil {
+      throw .unsuitable(ClientSettings.Option.close.spec, " needs a COMMAND behind --")
+    }
+    if operands.command != nil, !isOpen {
+      throw .badOperand("COMMAND", word, accepted: "open, which alone runs a command")
+    }
+    if word == "close" { return (.close, .nothing) }
+    if isOpen { return (.open, settings.waitPort.map { .waitForPort($0) } ?? .nothing) }
+    guard let text = operands[2], let number = text.withBytes({ Numbers.integer($0) }),
+      number > 0, let port = UInt16(exactly: number)
+    else {
+      throw .badOperand("PORT", operands[2] ?? .empty, accepted: "a port number from 1 to 65535")
+    }
+    return (.open, .connect(port))
+  }
+
+  private static func perform(
+    _ command: Command, _ task: Task, _ settings: ClientSettings, _ words: ArgumentList?,
+    _ sender: consuming Sender, report: Report
+  ) -> ExitCode {
+    var sender = sender
+    guard sender.send(command) else { return .failure }
+    var exitCode = ExitCode.success
+    switch task {
+    case .nothing: break
+    case .waitForPort(let port):
+      let socket = PortWait.connect(to: port, seconds: settings.waitSeconds, &sender, report)
+      if socket == nil { exitCode = .failure }
+    case .connect(let port):
+      guard
+        let socket = PortWait.connect(to: port, seconds: settings.waitSeconds, &sender, report)
+      else { return .failure }
+      return Bridge.run(socket, report)
+    }
+    guard let words else { return exitCode }
+    if exitCode == .success { exitCode = Subprocess.run(words, report) }
+    if settings.closesAfterwards { _ = sender.send(.close) }
+    return exitCode
   }
 
   private static func numericAddress(_ text: Argument) -> SocketAddress? {

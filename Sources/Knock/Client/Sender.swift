@@ -4,45 +4,49 @@ import KnockProtocol
 /// Sends one knock to each address of a host. An address that cannot be reached is reported, and
 /// does not keep the others from theirs.
 struct Sender: ~Copyable {
-  private let command: Command
+  let host: Argument
+  /// Of the host, with the port to knock on.
+  let addresses: Resolution
   /// What `-S` named; nil to sign the source address of each datagram.
   private let signed: Address?
   /// What `-s` named.
-  private let source: SocketAddress?
+  let source: SocketAddress?
   private let mac: KeyedMAC
   private let report: Report
   /// With `-S`: the one time stamp, and so the one MAC, of all datagrams. A server that hears them
   /// on two of its addresses takes the second for the replay that it is.
-  private let sharedTimeStamp: Double?
+  private var sharedTimeStamp: Double?
   private var triedCount = 0
   private var sentCount = 0
   private var hasWarned = false
 
   init(
-    command: Command, signed: Address?, source: SocketAddress?, mac: consuming KeyedMAC,
-    report: Report
+    host: Argument, addresses: consuming Resolution, signed: Address?, source: SocketAddress?,
+    mac: consuming KeyedMAC, report: Report
   ) {
-    self.command = command
+    self.host = host
+    self.addresses = addresses
     self.signed = signed
     self.source = source
     self.mac = mac
     self.report = report
-    sharedTimeStamp = signed == nil ? nil : Clock.wallSeconds()
   }
 
   /// Knocks on all addresses; with `-S`, on those of the other family only if none of the family of
   /// the signed address, by which its owner will connect, could be reached.
   ///
   /// - Returns: whether at least one datagram was sent.
-  mutating func send(to addresses: borrowing Resolution, of host: Argument) -> Bool {
+  mutating func send(_ command: Command) -> Bool {
+    (triedCount, sentCount) = (0, 0)
+    sharedTimeStamp = signed == nil ? nil : Clock.wallSeconds()
     switch signed {
-    case nil: send(to: addresses, family: AF_UNSPEC)
+    case nil: send(command, family: AF_UNSPEC)
     case .inet:
-      send(to: addresses, family: AF_INET)
-      if sentCount == 0 { send(to: addresses, family: AF_INET6) }
+      send(command, family: AF_INET)
+      if sentCount == 0 { send(command, family: AF_INET6) }
     case .inet6:
-      send(to: addresses, family: AF_INET6)
-      if sentCount == 0 { send(to: addresses, family: AF_INET) }
+      send(command, family: AF_INET6)
+      if sentCount == 0 { send(command, family: AF_INET) }
     }
     if triedCount == 0 {
       var line = report.line()
@@ -53,17 +57,19 @@ struct Sender: ~Copyable {
     return sentCount > 0
   }
 
-  private mutating func send(to addresses: borrowing Resolution, family: Int32) {
-    addresses.visit { address in
+  private mutating func send(_ command: Command, family: Int32) {
+    var position = 0
+    while let address = addresses.address(at: position) {
+      position += 1
       guard family == AF_UNSPEC || family == address.family,
         source == nil || source?.family == address.family
-      else { return }
+      else { continue }
       triedCount += 1
-      if send(to: address) { sentCount += 1 }
+      if send(command, to: address) { sentCount += 1 }
     }
   }
 
-  private mutating func send(to address: SocketAddress) -> Bool {
+  private mutating func send(_ command: Command, to address: SocketAddress) -> Bool {
     do throws(SystemError) {
       let socket = try UDPSocket(family: address.family)
       if let source { try socket.bind(to: source) }

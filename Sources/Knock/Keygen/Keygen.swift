@@ -38,7 +38,7 @@ enum KeygenApplet: Applet {
     """
   }
   static func operandNames(withKey: Bool) -> StaticString { "none" }
-  static func operandCount(_ settings: Settings, given: Int) -> Int { 0 }
+  static func operandCount(_ settings: Settings, _ operands: Operands, given: Int) -> Int { 0 }
   static var keyOperand: Int? { nil }
 
   static func run(_ settings: KeygenSettings, _: Operands, key: KeySource?) -> ExitCode {

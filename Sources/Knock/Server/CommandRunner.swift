@@ -137,7 +137,8 @@ import KnockProtocol
       return grants.commandEnded(knock, succeeded: true, now: now)
     }
     environment.set(knock)
-    let process = unsafe csys_spawn(arguments.pointer, environment.variables.pointer, &signalMask)
+    let process = unsafe csys_spawn(
+      arguments.pointer, environment.variables.pointer, &signalMask, 1)
     guard process > 0 else {
       counters.notStarted += 1
       var line = line("command not started", of: knock)

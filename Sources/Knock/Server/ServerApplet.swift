@@ -26,7 +26,9 @@ enum ServerApplet: Applet {
     withKey ? "PSK OPEN_CMD CLOSE_CMD" : "OPEN_CMD CLOSE_CMD"
   }
   /// With sets, the commands may be left out.
-  static func operandCount(_ settings: ServerSettings, given: Int) -> Int {
+  static func operandCount(
+    _ settings: ServerSettings, _ operands: Operands, given: Int
+  ) -> Int {
     settings.firewall.sets != nil && given <= 0 ? 0 : 2
   }
   static var keyOperand: Int? { 0 }

@@ -239,7 +239,7 @@ extension Argument {
   }
 
   /// A duration in seconds.
-  fileprivate func duration(for option: OptionSpec) throws(Misuse) -> Int64 {
+  func duration(for option: OptionSpec) throws(Misuse) -> Int64 {
     guard let seconds = withBytes({ Numbers.duration($0) }) else {
       throw .badValue(
         option, self, accepted: "a duration such as 90, 15m, 2h or 1d, at most 366 days")

@@ -41,7 +41,7 @@ import KnockProtocol
 
 /// Several of them: the arguments, or the environment.
 @safe struct ArgumentList {
-  private let pointers: UnsafeMutablePointer<UnsafeMutablePointer<CChar>?>?
+  let pointers: UnsafeMutablePointer<UnsafeMutablePointer<CChar>?>?
   private(set) var count: Int
 
   init(_ pointers: UnsafeMutablePointer<UnsafeMutablePointer<CChar>?>?, count: Int) {

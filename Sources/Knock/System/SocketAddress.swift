@@ -53,6 +53,13 @@ import KnockProtocol
   }
 
   init() {}
+
+  /// The same host, another port.
+  func with(port: UInt16) -> SocketAddress {
+    var address = self
+    unsafe csys_set_port(&address.storage, port)
+    return address
+  }
 }
 
 extension TextSink where Self: ~Copyable {
@@ -103,19 +110,21 @@ extension TextSink where Self: ~Copyable {
     if let head = unsafe head { unsafe freeaddrinfo(head) }
   }
 
-  /// Calls `body` once for each different address, in the system's order.
-  func visit(_ body: (SocketAddress) -> Void) {
+  /// One of the different addresses, in the system's order, or nil behind the last.
+  func address(at position: Int) -> SocketAddress? {
+    var left = position
     var entry = unsafe head
     while let found = unsafe entry {
-      if let address = unsafe SocketAddress(found), unsafe isFirst(found) { body(address) }
+      if let address = unsafe SocketAddress(found), unsafe isFirst(found) {
+        guard left > 0 else { return address }
+        left -= 1
+      }
       unsafe entry = unsafe found.pointee.ai_next
     }
+    return nil
   }
 
-  var first: SocketAddress? {
-    guard let head = unsafe head else { return nil }
-    return unsafe SocketAddress(head)
-  }
+  var first: SocketAddress? { address(at: 0) }
 
   /// Whether no entry before this one has the same address.
   private func isFirst(_ found: UnsafeMutablePointer<addrinfo>) -> Bool {

@@ -16,11 +16,14 @@ build:
 demo: build
 	scripts/demo $(program)
 
+needed_by_tests = python3-pytest iproute2 util-linux nftables ipset iptables procps \
+  openssh-server openssh-client
+
 # The program that the end-to-end tests run: PYKNOCK, or the one that `build` makes.
 test: export PYKNOCK ?= $(CURDIR)/$(program)
 test: export PYKNOCK_ORIGINAL = $(CURDIR)/$(venv)/bin
 test: build $(venv)/original
-	@scripts/dependencies python3-pytest iproute2 util-linux nftables ipset iptables procps
+	@scripts/dependencies $(needed_by_tests)
 	swift test
 	/usr/bin/python3 -m pytest --quiet -p no:cacheprovider Tests/EndToEnd
 
@@ -55,8 +58,7 @@ static:
 
 test-static: export PYKNOCK_ORIGINAL = $(CURDIR)/$(venv)/bin
 test-static: $(venv)/original
-	@scripts/dependencies python3-pytest iproute2 util-linux nftables ipset iptables procps \
-	  qemu-user-static podman runc
+	@scripts/dependencies $(needed_by_tests) qemu-user-static podman runc
 	scripts/test-static $(patsubst all,x86_64 aarch64 armv6 i686 riscv64,$(ARCH))
 
 # What `make static` has made, and its links.

@@ -6,7 +6,8 @@ import Netfilter
 
 /// What reads input that anybody may have made. Raw values are the names of the corpora.
 private enum Target: String {
-  case unsigned, signed, template, words, numbers, key, state, grants, messages, netlink, sets,
+  case unsigned, signed, template, words, numbers, key, state, grants, messages, config, netlink,
+    sets,
     arguments
 }
 
@@ -31,6 +32,7 @@ public func testOneInput(_ start: UnsafePointer<UInt8>?, _ count: Int) -> Int32 
   case .state: fuzzState(input)
   case .grants: fuzzGrants(input)
   case .messages: fuzzMessages(input)
+  case .config: fuzzConfig(input)
   case .netlink: fuzzNetlink(input)
   case .sets: fuzzSets(input)
   case .arguments: fuzzArguments(input)
@@ -252,6 +254,30 @@ private func fuzzMessages(_ input: Span<UInt8>) {
     message.indices.allSatisfy { message[$0] == input[$0] }
   }
   precondition(isSame && input.count == KnockMessage.size)
+}
+
+/// A file of configuration, line by line.
+private func fuzzConfig(_ input: Span<UInt8>) {
+  var start = 0
+  for index in 0...input.count where index == input.count || input[index] == 10 {
+    let line = input.extracting(start..<index)
+    start = index + 1
+    do throws(ConfigLine.Failure) {
+      let parsed = try ConfigLine(line)
+      guard !parsed.value.isEmpty else {
+        precondition(parsed.keyword.isEmpty)
+        continue
+      }
+      precondition(parsed.keyword.upperBound <= parsed.value.lowerBound)
+      let keyword = ClientKeyword(line.extracting(parsed.keyword))
+      var value = parsed.value.map { CChar(bitPattern: line[$0]) } + [0]
+      value.withUnsafeMutableBufferPointer { value in
+        guard let start = value.baseAddress else { return }
+        _ = keyword?.refusal(of: Argument(start))
+        _ = line.extracting(parsed.value).holdsWord([UInt8(ascii: "a")].span)
+      }
+    } catch {}
+  }
 }
 
 /// What the kernel might answer.

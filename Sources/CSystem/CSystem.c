@@ -210,6 +210,8 @@ int csys_open_state_file(int directory, const char *name, int make) {
   return checked(openat(directory, name, flags, 0600), S_IFREG);
 }
 
+int csys_open_configuration(const char *path) { return checked(csys_open_to_read(path), S_IFREG); }
+
 int csys_reserve(int fd, int64_t size) {
   int error = posix_fallocate(fd, 0, (off_t)size);
   if (error != EOPNOTSUPP && error != ENOSYS) return -error;

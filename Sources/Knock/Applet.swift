@@ -19,6 +19,8 @@ protocol AppletSettings {
   init()
   /// Where `-k` says that the key is; nil without it, when one of the operands is the key.
   var keyFile: Argument? { get }
+  /// Whether none of the arguments can be the key, so that they may be shown.
+  var mayQuote: Bool { get }
   /// Takes an option but help and version.
   mutating func apply(_ option: Option, _ value: Argument?) throws(Misuse)
   /// Checks what the options mean together.
@@ -26,6 +28,7 @@ protocol AppletSettings {
 }
 
 extension AppletSettings {
+  var mayQuote: Bool { keyFile != nil }
   func validate() throws(Misuse) {}
 }
 
@@ -44,11 +47,11 @@ protocol Applet {
   static func operandCount(_ settings: Settings, _ operands: Operands, given: Int) -> Int
   /// Whether what stands behind `--` after these operands is a command of the user's.
   static func takesCommand(_ settings: Settings, after operands: Operands) -> Bool
-  /// Where the key stands among the operands; nil for an applet without one.
-  static var keyOperand: Int? { get }
+  /// Where the key stands among the operands; nil where it is not one of them.
+  static func keyOperand(_ settings: Settings, _ operands: Operands) -> Int?
   /// Prints what an option asks for in the place of the work, if one does.
   static func printInstead(_ settings: Settings) -> ExitCode?
-  /// Does the work. `operands` holds as many as it must; `key` is nil only without `keyOperand`.
+  /// Does the work. `operands` holds as many as it must; `key` is nil where neither they nor `-k` give it.
   static func run(_ settings: Settings, _ operands: Operands, key: KeySource?) -> ExitCode
 }
 
@@ -104,11 +107,11 @@ extension Applet {
     do throws(Misuse) {
       try settings.validate()
     } catch { misuse = misuse ?? error }
-    let keyOperand = settings.keyFile == nil ? keyOperand : nil
+    let keyOperand = settings.keyFile == nil ? keyOperand(settings, operands) : nil
     let keyCount = keyOperand == nil ? 0 : 1
     let needed =
       operandCount(settings, operands, given: operands.count - keyCount) + keyCount
-    if let misuse { return fail(misuse, mayQuote: keyOperand == nil) }
+    if let misuse { return fail(misuse, mayQuote: settings.mayQuote) }
     if let printed = printInstead(settings) { return printed }
     guard operands.count == needed else {
       let names = operandNames(withKey: keyOperand != nil)

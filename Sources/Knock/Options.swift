@@ -226,6 +226,8 @@ enum Misuse: Error {
   /// Of OPEN_CMD or CLOSE_CMD, by name.
   case command(name: StaticString, CommandTemplate.Failure)
   case key(KeyError)
+  /// Neither in the command line nor in client.conf.
+  case noKey(host: Argument)
 
   /// Writes what is wrong. The user's arguments are only shown where `mayQuote` says that none of
   /// them is the key: in a command line with a mistake in it, nobody can tell which one that is.
@@ -280,6 +282,10 @@ enum Misuse: Error {
       line.append(name)
       line.append(": ")
       line.append(failure)
+    case .noKey(let host):
+      line.append("no key: give PSK, -k FILE, or a KeyFile for ")
+      line.append(quoted: host)
+      line.append(" in client.conf")
     case .key(let error):
       line.append("PSK: ")
       line.append(error)

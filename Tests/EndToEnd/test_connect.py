@@ -301,9 +301,7 @@ def test_the_command_waits_for_the_port(knocks, service, closed_port):
         (["connect", "::1"], "operands: open|close HOST, or connect HOST PORT (3) needed, 2 given"),
         (["connect", "::1", "0"], "PORT: '0' is not a port number from 1 to 65535"),
         (["connect", "::1", "ssh"], "PORT: 'ssh' is not a port number from 1 to 65535"),
-        (["konnect", "::1"], "COMMAND: 'konnect' is not open, close or connect"),
-        (["close", "::1", "--wait-port=22"], "--wait-port goes with open"),
-        (["connect", "::1", "22", "--wait-port=22"], "--wait-port goes with open"),
+        (["konnect", "::1"], "COMMAND: 'konnect' is not open, close, connect or list"),
         (["open", "::1", "--close"], "--close needs a COMMAND behind --"),
         (["close", "::1", "--", "true"], "COMMAND: 'close' is not open, which alone runs a command"),
         (["open", "::1", "--wait=0"], "--wait: '0' is not a duration such as 90, 15m, 2h or 1d, at most 366 days"),
@@ -313,11 +311,6 @@ def test_the_command_waits_for_the_port(knocks, service, closed_port):
 def test_what_does_not_fit_is_misuse(words, arguments, problem):
     result = run(words(*arguments))
     assert (result.code, result.lines[0]) == (2, f"pyknock client: {problem}")
-
-
-def test_connect_takes_its_key_from_a_file():
-    result = run([*program("client"), "connect", "::1", "22"])
-    assert (result.code, result.lines[0]) == (2, "pyknock client: -k/--key-file: connect needs it")
 
 
 # With the real ssh, through the real firewall

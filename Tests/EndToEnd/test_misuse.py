@@ -5,7 +5,7 @@ from knocking import KEY, PYKNOCK, program, run
 
 USAGE = {
     "server": "usage: pyknock server [OPTION]... (PSK | -k FILE) [OPEN_CMD CLOSE_CMD]",
-    "client": "usage: pyknock client [OPTION]... (open | close) HOST (PSK | -k FILE)",
+    "client": "usage: pyknock client [OPTION]... (open | close) HOST [PSK | -k FILE [-- COMMAND...]]",
     "keygen": "usage: pyknock keygen [-o FILE]",
 }
 UNKNOWN = "unknown option (not shown, it may be the key; put -- before a key that begins with '-')"
@@ -56,16 +56,20 @@ MISUSES = [
     ("server", [b"\xff" * 20, "o", "c"], LATIN1),
     ("server", ["k" * 4097, "o", "c"], "PSK: the key is longer than 4096 bytes"),
     ("client", [], CLIENT_OPERANDS.format(0)),
-    ("client", ["open", "127.0.0.1"], CLIENT_OPERANDS.format(2)),
+    (
+        "client",
+        ["open", "127.0.0.1"],
+        "no key: give PSK, -k FILE, or a KeyFile for '127.0.0.1' in client.conf",
+    ),
     ("client", ["open", "127.0.0.1", KEY, "x"], CLIENT_OPERANDS.format(4)),
-    ("client", ["-k", "f", "open"], "operands: open|close HOST (2) needed, 1 given"),
+    ("client", ["-k", "f", "open"], "operands: open|close HOST, or connect HOST PORT (2) needed, 1 given"),
     ("client", ["-z"], UNKNOWN),
     ("client", ["-p", "x"], PORT),
     ("client", ["-S"], "-S/--sign-address needs a value: ADDR"),
     ("client", ["--ipv4=1"], "-4/--ipv4 takes no value"),
-    ("client", ["knock", "::1", "-k", "-"], "COMMAND: 'knock' is not open or close"),
-    ("client", ["o\n\x1b'", "::1", "-k-"], r"COMMAND: 'o\x0a\x1b\x27' is not open or close"),
-    ("client", ["knock", "::1", KEY], f"COMMAND: {HIDDEN} is not open or close"),
+    ("client", ["knock", "::1", "-k", "-"], "COMMAND: 'knock' is not open, close, connect or list"),
+    ("client", ["o\n\x1b'", "::1", "-k-"], r"COMMAND: 'o\x0a\x1b\x27' is not open, close, connect or list"),
+    ("client", ["knock", "::1", KEY], f"COMMAND: {HIDDEN} is not open, close, connect or list"),
     ("client", ["open", "127.0.0.1", ""], "PSK: the key is empty"),
     ("client", ["open", "127.0.0.1", "Ā" * 20], LATIN1),
     ("keygen", ["x"], "operands: none (0) needed, 1 given"),

@@ -147,6 +147,9 @@ static inline int csys_lock(int fd) { return csys_result(flock(fd, LOCK_EX | LOC
 /// O_CREAT | O_TRUNC.
 int csys_open_state_file(int directory, const char *name, int make);
 
+/// Opens a regular file to read: -EACCES as above.
+int csys_open_configuration(const char *path);
+
 /// The size of a file in bytes.
 static inline int64_t csys_size(int fd) {
   struct stat status;

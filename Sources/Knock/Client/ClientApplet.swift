@@ -5,11 +5,12 @@ import KnockProtocol
 enum ClientApplet: Applet {
   static var program: StaticString { "pyknock client" }
   static var synopsis: StaticString {
-    "[OPTION]... (open | close) HOST (PSK | -k FILE [-- COMMAND...])"
+    "[OPTION]... (open | close) HOST [PSK | -k FILE [-- COMMAND...]]"
   }
   static var description: StaticString {
     """
-       or: pyknock client [OPTION]... connect HOST PORT -k FILE
+       or: pyknock client [OPTION]... connect HOST PORT
+       or: pyknock client list
 
     Asks the server on HOST to open or close access. A knock goes to every address of HOST,
     each signed for the source address that it leaves from; behind NAT -S names the address
@@ -17,9 +18,12 @@ enum ClientApplet: Applet {
     has any that can be reached, and all get the same datagram, so that one server never takes
     it twice.
 
+    Without PSK and -k, HOST is looked up in client.conf, as NAME of -c is: see there for its
+    KeyFile, HostName, Port, Sign, Family and WaitPort. list prints the names in it.
+
     COMMAND runs after open; its exit status becomes that of the client. connect opens, connects
     to the TCP port, and passes on the standard input and output, as ssh wants it:
-    ssh -o 'ProxyCommand pyknock client connect -k FILE %h %p' HOST
+    ssh -o 'ProxyCommand pyknock client connect -c NAME %h %p' HOST
 
     exit status: 0 at least one knock was sent (UDP does not tell whether it arrived), the port
     can be connected to, or the connection was closed; 1 none was sent, or the port never opened;
@@ -32,12 +36,18 @@ enum ClientApplet: Applet {
     withKey ? "open|close HOST PSK" : "open|close HOST, or connect HOST PORT"
   }
   static func operandCount(_ settings: Settings, _ operands: Operands, given: Int) -> Int {
-    settings.keyFile != nil && operands[0].map { $0 == "connect" } ?? false ? 3 : 2
+    guard let word = operands[0] else { return 2 }
+    if word == "list" { return 1 }
+    if word == "connect" { return 3 }
+    return settings.config != nil && given == 1 ? 1 : 2
   }
   static func takesCommand(_ settings: ClientSettings, after operands: Operands) -> Bool {
-    settings.keyFile != nil && operands.count >= 2
+    settings.config != nil && operands.count >= 1 || settings.keyFile != nil && operands.count >= 2
   }
-  static var keyOperand: Int? { 2 }
+  static func keyOperand(_ settings: ClientSettings, _ operands: Operands) -> Int? {
+    if let word = operands[0], word == "connect" || word == "list" { return nil }
+    return settings.config == nil && operands.count != 2 ? 2 : nil
+  }
 
   /// What to do once the knock is sent.
   private enum Task {
@@ -46,16 +56,33 @@ enum ClientApplet: Applet {
     case connect(UInt16)
   }
 
-  static func run(_ settings: ClientSettings, _ operands: Operands, key: KeySource?) -> ExitCode {
-    let mayQuote = settings.keyFile != nil
-    guard let word = operands[0], let host = operands[1], let key else { return .misuse }
+  static func run(
+    _ given: ClientSettings, _ operands: Operands, key givenKey: KeySource?
+  ) -> ExitCode {
+    guard let word = operands[0] else { return .misuse }
+    var report = Report(program: program)
+    if word == "list" { return list(report) }
+    if given.isVerbose { report.verbosity = .verbose }
+    var settings = given
+    let mayQuote = given.mayQuote
+    // Who gives a PSK says all himself, as with the original.
+    var hasPSK = false
+    if case .operand = givenKey { hasPSK = true }
+    if !hasPSK, let name = given.config ?? operands[1] {
+      guard ClientConfiguration.apply(name, to: &settings, report) else { return .failure }
+    }
+    let found = settings.hostName ?? given.config
+    guard let host = given.config == nil ? found ?? operands[1] : operands[1] ?? found else {
+      return .misuse
+    }
     let command: Command
     let task: Task
     do throws(Misuse) {
       (command, task) = try Self.task(word, settings, operands)
     } catch { return fail(error, mayQuote: mayQuote) }
-    var report = Report(program: program)
-    if settings.isVerbose { report.verbosity = .verbose }
+    guard let key = givenKey ?? settings.keyFile.map({ .file($0) }) else {
+      return fail(.noKey(host: given.config ?? host), mayQuote: mayQuote)
+    }
     guard KeyedMAC.passesSelfTest(report) else { return .failure }
     let mac: KeyedMAC
     do throws(KeyError) {
@@ -91,7 +118,8 @@ enum ClientApplet: Applet {
       let addresses = try Resolution(
         of: host, port: settings.port, family: settings.family, numeric: false)
       sender = Sender(
-        host: host, addresses: addresses, signed: signed, source: source, mac: mac, report: report)
+        host: host, addresses: addresses, signed: signed, source: source, mac: mac,
+        onlyPrints: settings.onlyChecks, report: report)
     } catch {
       report.write("cannot resolve", host) { $0.append(error) }
       return .cannotResolve
@@ -103,15 +131,8 @@ enum ClientApplet: Applet {
     _ word: Argument, _ settings: ClientSettings, _ operands: Operands
   ) throws(Misuse) -> (Command, Task) {
     let isOpen = word == "open"
-    if word == "connect" {
-      guard settings.keyFile != nil else {
-        throw .unsuitable(ClientSettings.Option.keyFile.spec, ": connect needs it")
-      }
-    } else if !isOpen, !(word == "close") {
-      throw .badOperand("COMMAND", word, accepted: "open, close or connect")
-    }
-    if settings.waitPort != nil, !isOpen {
-      throw .unsuitable(ClientSettings.Option.waitPort.spec, " goes with open")
+    guard isOpen || word == "close" || word == "connect" else {
+      throw .badOperand("COMMAND", word, accepted: "open, close, connect or list")
     }
     if settings.closesAfterwards, operands.command == nil {
       throw .unsuitable(ClientSettings.Option.close.spec, " needs a COMMAND behind --")
@@ -129,12 +150,21 @@ enum ClientApplet: Applet {
     return (.open, .connect(port))
   }
 
+  private static func list(_ report: Report) -> ExitCode {
+    var isGood = true
+    let exitCode = printToStandardOutput(program: program) { output in
+      isGood = ClientConfiguration.list(report, to: &output)
+    }
+    return isGood ? exitCode : .failure
+  }
+
   private static func perform(
     _ command: Command, _ task: Task, _ settings: ClientSettings, _ words: ArgumentList?,
     _ sender: consuming Sender, report: Report
   ) -> ExitCode {
     var sender = sender
     guard sender.send(command) else { return .failure }
+    guard !settings.onlyChecks else { return .success }
     var exitCode = ExitCode.success
     switch task {
     case .nothing: break
@@ -153,7 +183,7 @@ enum ClientApplet: Applet {
     return exitCode
   }
 
-  private static func numericAddress(_ text: Argument) -> SocketAddress? {
+  static func numericAddress(_ text: Argument) -> SocketAddress? {
     do throws(Resolution.Failure) {
       return try Resolution(of: text, port: 0, family: AF_UNSPEC, numeric: true).first
     } catch { return nil }

@@ -12,6 +12,8 @@ struct Sender: ~Copyable {
   /// What `-s` named.
   let source: SocketAddress?
   private let mac: KeyedMAC
+  /// Whether nothing is sent, but printed what would be.
+  private let onlyPrints: Bool
   private let report: Report
   /// With `-S`: the one time stamp, and so the one MAC, of all datagrams. A server that hears them
   /// on two of its addresses takes the second for the replay that it is.
@@ -22,13 +24,14 @@ struct Sender: ~Copyable {
 
   init(
     host: Argument, addresses: consuming Resolution, signed: Address?, source: SocketAddress?,
-    mac: consuming KeyedMAC, report: Report
+    mac: consuming KeyedMAC, onlyPrints: Bool, report: Report
   ) {
     self.host = host
     self.addresses = addresses
     self.signed = signed
     self.source = source
     self.mac = mac
+    self.onlyPrints = onlyPrints
     self.report = report
   }
 
@@ -79,6 +82,10 @@ struct Sender: ~Copyable {
       }
       let knock = Knock(command: command, address: signed ?? own)
       warnOfNAT(knock.address, towards: address)
+      if onlyPrints {
+        try print(knock, to: address)
+        return true
+      }
       let timeStamp = sharedTimeStamp ?? Clock.wallSeconds()
       try socket.send(Datagram(knock, timeStamp: timeStamp, signedWith: mac))
       if report.verbosity >= .verbose {
@@ -103,6 +110,15 @@ struct Sender: ~Copyable {
       report.write(line)
       return false
     }
+  }
+
+  private func print(_ knock: Knock, to address: SocketAddress) throws(SystemError) {
+    var output = FileText(descriptor: 1)
+    output.append(knock)
+    output.append(" to ")
+    output.append(address)
+    output.append("\n")
+    try output.finish()
   }
 
   /// A private address means nothing to a server outside: it most likely sees another one.

@@ -20,6 +20,7 @@ struct KeygenSettings: AppletSettings {
   /// The file to make; nil for the standard output.
   private(set) var output: Argument?
   var keyFile: Argument? { nil }
+  var mayQuote: Bool { true }
 
   mutating func apply(_ option: Option, _ value: Argument?) throws(Misuse) {
     if option == .output { output = value }
@@ -39,7 +40,7 @@ enum KeygenApplet: Applet {
   }
   static func operandNames(withKey: Bool) -> StaticString { "none" }
   static func operandCount(_ settings: Settings, _ operands: Operands, given: Int) -> Int { 0 }
-  static var keyOperand: Int? { nil }
+  static func keyOperand(_ settings: Settings, _ operands: Operands) -> Int? { nil }
 
   static func run(_ settings: KeygenSettings, _: Operands, key: KeySource?) -> ExitCode {
     let report = Report(program: program)

@@ -31,7 +31,7 @@ enum ServerApplet: Applet {
   ) -> Int {
     settings.firewall.sets != nil && given <= 0 ? 0 : 2
   }
-  static var keyOperand: Int? { 0 }
+  static func keyOperand(_ settings: ServerSettings, _ operands: Operands) -> Int? { 0 }
 
   static func printInstead(_ settings: ServerSettings) -> ExitCode? {
     if settings.listsGrants, let path = settings.stateDirectory {

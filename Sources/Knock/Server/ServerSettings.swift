@@ -226,10 +226,15 @@ extension Argument {
 
   /// A port, as the original takes it.
   func port(for option: OptionSpec) throws(Misuse) -> UInt16 {
-    guard let number = withBytes({ Numbers.integer($0) }), number > 0,
-      let port = UInt16(exactly: number)
-    else { throw .badValue(option, self, accepted: "a port number from 1 to 65535") }
+    guard let port = portNumber else {
+      throw .badValue(option, self, accepted: "a port number from 1 to 65535")
+    }
     return port
+  }
+
+  var portNumber: UInt16? {
+    guard let number = withBytes({ Numbers.integer($0) }), number > 0 else { return nil }
+    return UInt16(exactly: number)
   }
 
   fileprivate func capacity(for option: OptionSpec) throws(Misuse) -> Int {

@@ -34,6 +34,14 @@ import KnockProtocol
 }
 
 extension StorageText {
+  /// Where its first byte stands. The memory is zeroed at first, so the text is a string as long as there is
+  /// room for another byte.
+  var start: UnsafeMutablePointer<CChar>? {
+    unsafe bytes.baseAddress.map { start in
+      unsafe UnsafeMutableRawPointer(start).assumingMemoryBound(to: CChar.self)
+    }
+  }
+
   /// Where the next byte will stand.
   var end: UnsafeMutablePointer<CChar>? {
     guard let start = unsafe bytes.baseAddress else { return nil }

@@ -227,7 +227,7 @@ private func fuzzGrants(_ input: Span<UInt8>) {
               now += 3
               switch input[offset] & 7 {
               case 0: _ = grants.open(address, seconds: 5, wallNow: wallNow, now: now)
-              case 1: grants.beginClose(address, wallNow: wallNow)
+              case 1: _ = grants.beginClose(address, wallNow: wallNow)
               case 2: _ = grants.takeDue(wallNow: wallNow, now: now)
               case 3: _ = grants.endClose(address, succeeded: true, now: now)
               case 4: _ = grants.endClose(address, succeeded: false, now: now)

@@ -39,6 +39,24 @@ int csys_change_user(uid_t user, gid_t group) {
 // linux/capability.h, linux/landlock.h, linux/seccomp.h and linux/audit.h, which a C library need not
 // come with.
 enum { CAPABILITY_VERSION = 0x20080522, CAPABILITY_COUNT = 64 };
+struct capability_header {
+  uint32_t version;
+  int process;
+};
+// The lower 32 capabilities, and then the others.
+struct capability_sets {
+  uint32_t effective, permitted, inheritable;
+};
+
+int csys_check_privilege(int changes_user, int changes_root) {
+  enum { SET_GROUP = 6, SET_USER = 7, CHANGE_ROOT = 18 };
+  struct capability_header header = {CAPABILITY_VERSION, 0};
+  struct capability_sets sets[2];
+  if (syscall(SYS_capget, &header, sets) < 0) return -errno;
+  uint32_t needed = (changes_user ? 1U << SET_GROUP | 1U << SET_USER : 0) |
+                    (changes_root ? 1U << CHANGE_ROOT : 0);
+  return (sets[0].effective & needed) == needed ? 0 : -EPERM;
+}
 
 void csys_bound_capabilities(uint64_t kept) {
   for (int number = 0; number < CAPABILITY_COUNT; number++)
@@ -47,13 +65,8 @@ void csys_bound_capabilities(uint64_t kept) {
 }
 
 int csys_keep_capabilities(uint64_t kept) {
-  struct {
-    uint32_t version;
-    int process;
-  } header = {CAPABILITY_VERSION, 0};
-  struct {
-    uint32_t effective, permitted, inheritable;
-  } sets[2];
+  struct capability_header header = {CAPABILITY_VERSION, 0};
+  struct capability_sets sets[2];
   if (syscall(SYS_capget, &header, sets) < 0) return -errno;
   for (int half = 0; half < 2; half++) {
     sets[half].permitted &= (uint32_t)(kept >> 32 * half);

@@ -115,7 +115,7 @@ enum Key {
     while count < text.count {
       let isReadable: Bool
       do throws(SystemError) {
-        isReadable = try waitUntil(descriptor, Int16(POLLIN), until: deadline)
+        isReadable = try waitUntilReadable(descriptor, until: deadline)
       } catch { throw .cannotRead(error) }
       guard isReadable else { throw .timedOut }
       let start = unsafe text.baseAddress.map { unsafe $0 + count }

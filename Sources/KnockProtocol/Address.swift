@@ -101,7 +101,7 @@ public struct AddressFamilies: Sendable {
     hasInet6 = isMember(.inet6)
   }
 
-  func contains(_ family: AddressFamily) -> Bool { family == .inet ? hasInet : hasInet6 }
+  public func contains(_ family: AddressFamily) -> Bool { family == .inet ? hasInet : hasInet6 }
 }
 
 extension TextSink where Self: ~Copyable {

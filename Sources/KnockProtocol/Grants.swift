@@ -9,11 +9,14 @@
 ///
 /// Bounded. A grant is found through a hash table; the next one to be closed is the first of a binary heap.
 public struct Grants: ~Copyable {
-  /// How often a close that fails is tried again, and how long after (milliseconds).
-  static let retries: UInt8 = 3
-  static let retryInterval: Int64 = 60_000
-  /// The longest that one may last, in seconds: the longest duration of an option.
-  private static let longest = 366.0 * 86_400
+  /// A close that fails is tried again after a minute, three times, and then each hour for a day
+  /// (milliseconds).
+  static let quickRetries: UInt8 = 3
+  static let retries: UInt8 = 27
+  static let quickInterval: Int64 = 60_000
+  static let slowInterval: Int64 = 3_600_000
+  /// The longest that one may last, in seconds: the longest duration of an option, and some for rounding.
+  private static let longest = 366.0 * 86_400 + 1
 
   /// 64 bytes. All zero where there is none.
   public struct Record: BitwiseCopyable {
@@ -84,24 +87,32 @@ public struct Grants: ~Copyable {
     func rest(now: Double) -> Double { now < asked ? 0 : max(0, ends - now) }
   }
 
-  /// What of a grant only this process knows.
+  /// A grant as this process has it. The records are only written, and read by a later one.
   public struct State: BitwiseCopyable {
+    let address: Address
+    /// As in the record.
+    var since: Double
+    var asked: Double
+    var ends: Double
+    fileprivate var sequence: UInt64 = 0
     /// When it is to be closed; `.max` while it is being closed.
     var deadline: Int64
     /// Where it stands in the heap.
-    var place: UInt32
+    fileprivate var place: UInt32 = 0
     /// Close commands that wait or run.
-    var closing: UInt16
+    var closing: UInt16 = 0
     /// How often closing has failed, and whether a part of it has this time.
-    var failures: UInt8
-    var hasFailed: Bool
+    var failures: UInt8 = 0
+    var hasFailed = false
+    /// Whether it ends with what is being closed, whatever becomes of that.
+    var isForgotten = false
 
-    init(deadline: Int64, closing: UInt16 = 0, failures: UInt8 = 0) {
+    init(_ address: Address, since: Double, asked: Double, ends: Double, deadline: Int64) {
+      self.address = address
+      self.since = since
+      self.asked = asked
+      self.ends = ends
       self.deadline = deadline
-      place = 0
-      self.closing = closing
-      self.failures = failures
-      hasFailed = false
     }
   }
 
@@ -187,7 +198,7 @@ public struct Grants: ~Copyable {
         continue
       }
       if let old = self.position(of: address) {
-        guard records[old].sequence < record.sequence else { continue }
+        guard states[old].sequence < record.sequence else { continue }
         remove(old)
         found.count -= 1
       }
@@ -197,8 +208,12 @@ public struct Grants: ~Copyable {
         continue
       }
       let rest = Int64(record.rest(now: wallNow) * 1000)
-      nextSequence = max(nextSequence, record.sequence + 1)
-      add(address, record, State(deadline: now + rest))
+      let position = write(
+        State(
+          address, since: record.since, asked: record.asked, ends: record.ends,
+          deadline: now + rest), inPlaceOf: nil)
+      // For the comparison with another record of the same address; in the new file they are numbered anew.
+      states[position].sequence = record.sequence
     }
     for place in 0..<count where deadline(at: place) <= now { found.overdueCount += 1 }
     return found
@@ -215,42 +230,40 @@ public struct Grants: ~Copyable {
     _ address: Address, seconds: Int64, wallNow: Double, now: Int64
   ) -> Bool {
     let wallNow = Self.sane(wallNow)
-    var since = wallNow
-    var closing: UInt16 = 0
     let old = position(of: address)
-    if let old {
-      closing = states[old].closing
-      if states[old].deadline < .max { since = min(since, records[old].since) }
-    }
     guard old != nil || count < capacity else { return false }
-    write(
-      address, since: since, asked: wallNow, ends: wallNow + Double(seconds),
-      State(deadline: now + seconds * 1000, closing: closing),
-      inPlaceOf: old)
+    var state = State(
+      address, since: wallNow, asked: wallNow, ends: wallNow + Double(seconds),
+      deadline: now + seconds * 1000)
+    if let old {
+      state.closing = states[old].closing
+      if states[old].deadline < .max { state.since = min(wallNow, states[old].since) }
+    }
+    _ = write(state, inPlaceOf: old)
     return true
   }
 
-  /// Notes that access is about to be closed before its time.
-  public mutating func beginClose(_ address: Address, wallNow: Double) {
-    guard let old = position(of: address) else { return }
-    let (record, state) = (records[old], states[old])
-    let end = min(record.ends, max(Self.sane(wallNow), record.asked))
+  /// Notes that access is about to be closed before its time. False where it is not open; its end must then
+  /// not be noted.
+  public mutating func beginClose(_ address: Address, wallNow: Double) -> Bool {
+    guard let old = position(of: address) else { return false }
+    var state = states[old]
+    state.ends = min(state.ends, max(Self.sane(wallNow), state.asked))
+    state.deadline = .max
+    state.closing += 1
     closingCount += 1
-    write(
-      address, since: record.since, asked: record.asked, ends: end,
-      State(deadline: .max, closing: state.closing + 1, failures: state.failures),
-      inPlaceOf: old)
+    _ = write(state, inPlaceOf: old)
+    return true
   }
 
   /// Takes a grant whose time is over, to be closed. Nil where there is none.
   public mutating func takeDue(wallNow: Double, now: Int64) -> Address? {
     guard count > 0 else { return nil }
     let position = Int(heap[0])
-    guard states[position].deadline <= now, let address = records[position].address else {
-      return nil
-    }
-    guard records[position].ends <= Self.sane(wallNow) else {
-      beginClose(address, wallNow: wallNow)
+    guard states[position].deadline <= now else { return nil }
+    let address = states[position].address
+    guard states[position].ends <= Self.sane(wallNow) else {
+      _ = beginClose(address, wallNow: wallNow)
       return address
     }
     closingCount += 1
@@ -266,16 +279,16 @@ public struct Grants: ~Copyable {
   }
 
   /// What has become of an attempt to close.
-  public enum Closing { case done, retried, givenUp }
+  public enum Closing { case done, retriedSoon, retriedLater, givenUp }
 
-  /// Notes how an attempt to close has ended. Nothing where access was opened again meanwhile, or there
-  /// was no grant.
+  /// Notes how an attempt to close has ended that `beginClose` or `takeDue` began. Nothing is changed where
+  /// access was opened again meanwhile.
   public mutating func endClose(_ address: Address, succeeded: Bool, now: Int64) -> Closing {
     guard let position = position(of: address), states[position].closing > 0 else { return .done }
     closingCount -= 1
     states[position].closing -= 1
     guard states[position].closing == 0, states[position].deadline == .max else { return .done }
-    guard !succeeded || states[position].hasFailed else {
+    guard !succeeded || states[position].hasFailed, !states[position].isForgotten else {
       remove(position)
       return .done
     }
@@ -285,14 +298,19 @@ public struct Grants: ~Copyable {
     }
     states[position].failures += 1
     states[position].hasFailed = false
-    states[position].deadline = now + Self.retryInterval
+    let isSoon = states[position].failures <= Self.quickRetries
+    states[position].deadline = now + (isSoon ? Self.quickInterval : Self.slowInterval)
     siftUp(from: Int(states[position].place))
-    return .retried
+    return isSoon ? .retriedSoon : .retriedLater
   }
 
   /// Forgets a grant that is no longer to end.
   public mutating func forget(_ address: Address) {
-    if let position = position(of: address), states[position].closing == 0 { remove(position) }
+    guard let position = position(of: address) else { return }
+    guard states[position].closing > 0 else { return remove(position) }
+    states[position].isForgotten = true
+    states[position].deadline = .max
+    siftDown(from: Int(states[position].place))
   }
 
   /// Has all grants end now.
@@ -324,24 +342,16 @@ public struct Grants: ~Copyable {
 
   // Records
 
-  /// The new record is whole before the old one is erased.
-  private mutating func write(
-    _ address: Address, since: Double, asked: Double, ends: Double, _ state: State,
-    inPlaceOf old: Int?
-  ) {
-    let record = Record(
-      address, since: since, asked: asked, ends: ends, sequence: nextSequence)
+  /// Writes a record, which is whole before the old one is erased. Returns where.
+  private mutating func write(_ state: State, inPlaceOf old: Int?) -> Int {
+    let position = free()
+    records[position] = Record(
+      state.address, since: state.since, asked: state.asked, ends: state.ends,
+      sequence: nextSequence)
     nextSequence += 1
-    let position = free()
-    records[position] = record
     if let old { remove(old) }
-    enter(position, address, state)
-  }
-
-  private mutating func add(_ address: Address, _ record: Record, _ state: State) {
-    let position = free()
-    records[position] = record
-    enter(position, address, state)
+    enter(position, state)
+    return position
   }
 
   /// A position whose record is empty: that behind the heap.
@@ -353,7 +363,7 @@ public struct Grants: ~Copyable {
     return Int(heap[count])
   }
 
-  private mutating func enter(_ position: Int, _ address: Address, _ state: State) {
+  private mutating func enter(_ position: Int, _ state: State) {
     // It may have moved when another was removed.
     var place = count
     while Int(heap[place]) != position { place += 1 }
@@ -363,14 +373,12 @@ public struct Grants: ~Copyable {
     states[position].place = UInt32(count)
     count += 1
     siftUp(from: count - 1)
-    index.enter(position, hash: Self.hash(of: address))
+    index.enter(position, hash: Self.hash(of: state.address))
   }
 
   private mutating func remove(_ position: Int) {
-    if let address = records[position].address {
-      index.leave(position, hash: Self.hash(of: address)) { other in
-        records[other].address.map { Self.hash(of: $0) } ?? 0
-      }
+    index.leave(position, hash: Self.hash(of: states[position].address)) {
+      Self.hash(of: states[$0].address)
     }
     let place = Int(states[position].place)
     count -= 1
@@ -384,7 +392,7 @@ public struct Grants: ~Copyable {
   }
 
   private func position(of address: Address) -> Int? {
-    index.first(hash: Self.hash(of: address)) { records[$0].address == address }
+    index.first(hash: Self.hash(of: address)) { states[$0].address == address }
   }
 
   private static func hash(of address: Address) -> UInt64 {
@@ -405,7 +413,7 @@ public struct Grants: ~Copyable {
   private func isBefore(_ place: Int, _ other: Int) -> Bool {
     let (deadline, otherDeadline) = (deadline(at: place), deadline(at: other))
     guard deadline == otherDeadline else { return deadline < otherDeadline }
-    return records[Int(heap[place])].ends < records[Int(heap[other])].ends
+    return states[Int(heap[place])].ends < states[Int(heap[other])].ends
   }
 
   private mutating func put(_ position: UInt32, at place: Int) {

@@ -55,6 +55,7 @@ static int lie(const char *what) {
   char message[19] = {1, 4, (char)192, 0, 2, 77};
   size_t size = 18;
   if (!strcmp(what, "lie: short")) size = 17;
+  else if (!strcmp(what, "lie: empty")) size = 0;
   else if (!strcmp(what, "lie: long")) size = 19;
   else if (!strcmp(what, "lie: command")) message[0] = 3;
   else if (!strcmp(what, "lie: length")) message[1] = 5;

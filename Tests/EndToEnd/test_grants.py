@@ -160,6 +160,32 @@ def test_many_grants_end_in_their_order(journal):
     ours.wait_for_counters(open=0, running=0, succeeded=2000)
 
 
+def test_a_close_from_before_the_open_says_nothing_of_it(journal, tmp_path):
+    opened = f"{tmp_path}/opened.$ip"
+    ours = journal.start(
+        seconds=600, on_open=f"touch {opened}", on_close=f"sleep 0.3; test ! -e {opened}"
+    )
+    for number, command in enumerate((CLOSE, 1, CLOSE)):
+        ours.knock("192.0.2.1", command, age=number / 10)
+    ours.log.wait_for("not closed: close 192.0.2.1, trying again in a minute")
+    assert journal.open() == ["192.0.2.1"]
+
+
+def test_without_a_way_to_close_the_server_does_not_start(journal):
+    ours = journal.start(seconds=600)
+    ours.knock("192.0.2.1")
+    journal.wait_for("open 192.0.2.1")
+    ours.stop()
+    words = [*program("server"), "--state", journal.path, "-k", "-", "true", ""]
+    result = run(words, stdin=KEY.encode())
+    assert (result.code, result.lines[-1]) == (
+        1,
+        "pyknock server: --state: 1 addresses are still open, "
+        "and there is no CLOSE_CMD and no set to close them",
+    )
+    assert journal.open() == ["192.0.2.1"]
+
+
 # Stopping
 
 

@@ -180,6 +180,24 @@ def test_the_receiver_needs_no_call_but_those_of_the_filter(server):
     assert {"recvmmsg", "sendto", "write"} <= set(calls) <= CALLS
 
 
+def test_a_receiver_that_hangs_up_ends_the_server(taken_over):
+    """To the executor, an empty message is the end."""
+    ours = taken_over("lie: empty")
+    assert ours.exit_code() == 1
+    assert ours.log.wait_for_end()[-2:] == [
+        "pyknock server: the receiver ended: signal 9", "pyknock server: stopped"
+    ]  # fmt: skip
+
+
+@pytest.mark.usefixtures("not_emulated")
+def test_the_receiver_has_the_replay_memory_and_not_the_journal(server, tmp_path):
+    ours = server(f"--state={tmp_path}/state", "--close-after=1h")
+    maps = Path(f"/proc/{ours.receiver}/maps").read_text()
+    assert f"{tmp_path}/state/replay" in maps
+    assert f"{tmp_path}/state/grants" not in maps
+    assert f"{tmp_path}/state/grants" in Path(f"/proc/{ours.pid}/maps").read_text()
+
+
 # Both halves together
 
 
@@ -268,6 +286,7 @@ def test_who_is_not_root_cannot_become_another_user():
         *("setpriv", f"--reuid={NOBODY}", f"--regid={NOBODY}", "--clear-groups"),
         *(*program("server"), "-p60118", "-k", "-", "--user=77", "", ""),
     ]
-    result = run(words, stdin=KEY.encode())
-    assert result.code == 1
-    assert result.lines[-1] == "pyknock server: --user: Operation not permitted"
+    for options in ([], ["-n"]):
+        result = run([*words, *options], stdin=KEY.encode())
+        assert result.code == 1
+        assert result.lines[-1] == "pyknock server: --user: Operation not permitted"

@@ -166,6 +166,11 @@ static inline void *csys_map_file(int fd, size_t size, int *error) {
   return pages == MAP_FAILED ? NULL : pages;
 }
 
+/// Keeps mapped pages out of processes that are forked later.
+static inline int csys_keep_from_children(void *pages, size_t size) {
+  return csys_result(madvise(pages, size, MADV_DONTFORK));
+}
+
 /// Lets go of the memory behind mapped pages; what is in the file stays, and comes back when it is used.
 static inline void csys_release_pages(void *pages, size_t size) {
   madvise(pages, size, MADV_DONTNEED);
@@ -201,10 +206,10 @@ static inline void csys_utc(int64_t seconds, int32_t parts[6]) {
   memcpy(parts, values, sizeof values);
 }
 
-/// Milliseconds by a clock that nobody sets.
+/// Milliseconds by a clock that nobody sets, and that goes on while the machine sleeps.
 static inline int64_t csys_monotonic_milliseconds(void) {
   struct timespec now;
-  clock_gettime(CLOCK_MONOTONIC, &now);
+  clock_gettime(CLOCK_BOOTTIME, &now);
   return (int64_t)now.tv_sec * 1000 + now.tv_nsec / 1000000;
 }
 

@@ -9,6 +9,9 @@ int csys_find_user(const char *name, uid_t *user, gid_t *group);
 /// 0 where a directory can be the root: -EACCES where others than root may write in it.
 int csys_check_root(const char *path);
 
+/// 0 where we may become another user, or change the root: -EPERM.
+int csys_check_privilege(int changes_user, int changes_root);
+
 /// Makes a directory that can be the root the root.
 int csys_change_root(const char *path);
 

@@ -19,7 +19,7 @@ import KnockProtocol
   private struct Job {
     enum Phase { case running, terminated, killed }
     let process: Int32
-    let knock: Knock
+    let order: Order
     /// When the next phase begins, in monotonic milliseconds.
     var deadline: Int64
     var phase = Phase.running
@@ -44,7 +44,7 @@ import KnockProtocol
   /// As many as may run at the same time.
   private let jobs: Storage<Job?>
   private(set) var runningCount = 0
-  private var queue: KnockQueue
+  private var queue: OrderQueue
   private(set) var counters = Counters()
 
   /// Nil where the system has no memory.
@@ -56,7 +56,7 @@ import KnockProtocol
     let words = max(open.wordCount, close.wordCount)
     guard let text = Storage<UInt8>.mapped(size),
       let arguments = StringList(capacity: words),
-      let knocks = Storage<Knock>.mapped(Self.queueCapacity),
+      let orders = Storage<Order>.mapped(Self.queueCapacity),
       let jobs = Storage<Job?>.mapped(settings.jobs),
       let environment = CommandEnvironment()
     else { return nil }
@@ -70,7 +70,7 @@ import KnockProtocol
     self.environment = environment
     self.text = StorageText(text)
     self.arguments = arguments
-    self.queue = KnockQueue(knocks)
+    self.queue = OrderQueue(orders)
   }
 
   var queuedCount: Int { queue.count }
@@ -91,17 +91,17 @@ import KnockProtocol
   var hasRoom: Bool { queue.count < Self.queueCapacity }
 
   /// Takes a knock, where there is any command.
-  mutating func enqueue(_ knock: Knock) {
+  mutating func enqueue(_ order: Order) {
     guard hasCommands else { return }
-    _ = queue.append(knock)
+    _ = queue.append(order)
   }
 
   /// Starts what may start.
   ///
   /// - Parameter grants: hears how commands that close have ended. Here and below.
   mutating func startReady(_ grants: inout GrantKeeper, now: Int64) {
-    while let slot = freeSlot, let knock = nextReady() {
-      start(knock, in: slot, &grants, now: now)
+    while let slot = freeSlot, let order = nextReady() {
+      start(order, in: slot, &grants, now: now)
     }
   }
 
@@ -111,30 +111,32 @@ import KnockProtocol
   }
 
   /// Takes the first knock whose address has no command running.
-  private mutating func nextReady() -> Knock? {
+  private mutating func nextReady() -> Order? {
     guard queue.count > 0 else { return nil }
     return Self.removeFirst(of: &queue, notIn: jobs)
   }
 
   private static func removeFirst(
-    of queue: inout KnockQueue, notIn jobs: borrowing Storage<Job?>
-  ) -> Knock? {
-    queue.removeFirst { knock in
-      for index in 0..<jobs.count where jobs[index]?.knock.address == knock.address { return false }
+    of queue: inout OrderQueue, notIn jobs: borrowing Storage<Job?>
+  ) -> Order? {
+    queue.removeFirst { order in
+      let address = order.knock.address
+      for index in 0..<jobs.count where jobs[index]?.order.knock.address == address { return false }
       return true
     }
   }
 
   private mutating func start(
-    _ knock: Knock, in slot: Int, _ grants: inout GrantKeeper, now: Int64
+    _ order: Order, in slot: Int, _ grants: inout GrantKeeper, now: Int64
   ) {
+    let knock = order.knock
     switch knock.command {
     case .open: openCommand.expand(for: knock, into: &text, &arguments)
     case .close: closeCommand.expand(for: knock, into: &text, &arguments)
     }
     guard arguments.count > 0 else {
       if report.verbosity >= .verbose { report.write(line("the command is empty", of: knock)) }
-      return grants.commandEnded(knock, succeeded: true, now: now)
+      return grants.ended(order, succeeded: true, now: now)
     }
     environment.set(knock)
     let process = unsafe csys_spawn(
@@ -145,9 +147,9 @@ import KnockProtocol
       line.append(": ")
       line.append(SystemError(number: -process))
       report.write(line)
-      return grants.commandEnded(knock, succeeded: false, now: now)
+      return grants.ended(order, succeeded: false, now: now)
     }
-    jobs[slot] = Job(process: process, knock: knock, deadline: now + timeoutSeconds * 1000)
+    jobs[slot] = Job(process: process, order: order, deadline: now + timeoutSeconds * 1000)
     runningCount += 1
     if report.verbosity >= .debug {
       var line = line("command started", of: knock)
@@ -170,8 +172,7 @@ import KnockProtocol
     let result = csys_reap(process)
     guard let ended else { return }
     finish(ended, result: result)
-    grants.commandEnded(
-      ended.knock, succeeded: result == 0, now: Clock.monotonicMilliseconds())
+    grants.ended(ended.order, succeeded: result == 0, now: Clock.monotonicMilliseconds())
   }
 
   private mutating func finish(_ job: Job, result: Int32) {
@@ -183,7 +184,7 @@ import KnockProtocol
       counters.failed += 1
     }
     guard result != 0 || report.verbosity >= .verbose else { return }
-    var line = line("command ended", of: job.knock)
+    var line = line("command ended", of: job.order.knock)
     line.append(": ")
     line.append(endedWith: result)
     report.write(line)
@@ -196,29 +197,30 @@ import KnockProtocol
       switch job.phase {
       case .running:
         kill(-job.process, SIGTERM)
-        report.write(line("command timed out, sent TERM", of: job.knock))
+        report.write(line("command timed out, sent TERM", of: job.order.knock))
         jobs[index]?.phase = .terminated
         jobs[index]?.deadline = now + Self.graceMilliseconds
       case .terminated:
         kill(-job.process, SIGKILL)
-        report.write(line("command goes on after TERM, sent KILL", of: job.knock))
+        report.write(line("command goes on after TERM, sent KILL", of: job.order.knock))
         jobs[index]?.phase = .killed
         jobs[index]?.deadline = now + Self.graceMilliseconds
       case .killed:
         // Stuck in the kernel. Its end, if it comes, is that of a process which we do not know.
-        report.write(line("command goes on after KILL, no longer waiting for it", of: job.knock))
+        report.write(
+          line("command goes on after KILL, no longer waiting for it", of: job.order.knock))
         counters.timedOut += 1
         jobs[index] = nil
         runningCount -= 1
-        grants.commandEnded(job.knock, succeeded: false, now: now)
+        grants.ended(job.order, succeeded: false, now: now)
       }
     }
   }
 
   /// Forgets the knocks that wait, or only those that open.
   mutating func dismiss(onlyOpens: Bool) {
-    while let knock = queue.removeFirst(where: { !onlyOpens || $0.command == .open }) {
-      report.write(line("command not run, the server stops", of: knock))
+    while let order = queue.removeFirst(where: { !onlyOpens || $0.knock.command == .open }) {
+      report.write(line("command not run, the server stops", of: order.knock))
     }
   }
 

@@ -7,8 +7,8 @@ import KnockProtocol
 /// One loop waits for three things: a message, a signal, a moment (the limit of a command). Nothing in
 /// it blocks for longer than the kernel takes to change a set.
 struct Executor: ~Copyable {
-  /// How many messages are taken before the rest has its turn.
-  private static let messages = 64
+  /// How long messages are taken, or grants closed, before the rest has its turn (milliseconds).
+  private static let turn: Int64 = 100
   /// How many grants whose time is over may wait for their command.
   static let closesAtOnce = 64
   /// How long closing all that is open may take when the server stops.
@@ -95,12 +95,12 @@ struct Executor: ~Copyable {
         }
       }
       let now = Clock.monotonicMilliseconds()
-      if let stopDeadline, stopDeadline <= now { killReceiver() }
+      if let stopDeadline, stopDeadline <= now, self.receiverProcess != nil { killReceiver() }
       runner.checkDeadlines(&grants, now: now)
-      if closesDue { closeDue(now: now) }
+      closeDue()
       runner.startReady(&grants, now: now)
       advance(now: now)
-      tally.handledCount = receivedCount &- UInt32(runner.queuedCount)
+      tellRoom()
     }
     if report.verbosity > .quiet { report.write("stopped") }
     return exitCode
@@ -125,47 +125,57 @@ struct Executor: ~Copyable {
   }
 
   private mutating func takeMessages() throws(SystemError) {
-    for _ in 0..<Self.messages {
+    let end = Clock.monotonicMilliseconds() + Self.turn
+    repeat {
       switch try receiver.receive(families) {
       case .knock(let knock) where runner.hasRoom: handle(knock)
       case .nothing: return
       case .knock, .malformed:
         report.write("the receiver sent what it must not: ending it")
-        hasMessages = false
         return killReceiver()
       case .end:
+        // While the server runs, it must not hang up: either it has ended, or it will now.
+        if case .running = phase { killReceiver() }
         hasMessages = false
         return
       }
-    }
+      tellRoom()
+    } while Clock.monotonicMilliseconds() < end
   }
+
+  private func tellRoom() { tally.handledCount = receivedCount &- UInt32(runner.queuedCount) }
 
   private mutating func handle(_ knock: Knock) {
     receivedCount &+= 1
     let now = Clock.monotonicMilliseconds()
-    if grants.note(knock, now: now) { act(on: knock, now: now) }
+    if let order = grants.order(knock, now: now) { act(on: order, now: now) }
   }
 
   /// Closes what has been open for its time.
-  private mutating func closeDue(now: Int64) {
-    while grants.closingCount < Self.closesAtOnce, let knock = grants.takeDue(now: now) {
+  private mutating func closeDue() {
+    let end = Clock.monotonicMilliseconds() + Self.turn
+    var now = end - Self.turn
+    while now < end, closesDue, let order = grants.takeDue(now: now) {
       if report.verbosity > .quiet {
         var line = report.line()
         line.append("time is over: ")
-        line.append(knock)
+        line.append(order.knock)
         report.write(line)
       }
-      act(on: knock, now: now)
+      act(on: order, now: now)
+      now = Clock.monotonicMilliseconds()
     }
   }
 
-  private mutating func act(on knock: Knock, now: Int64) {
-    let isChanged = changeSet(for: knock)
+  private mutating func act(on order: Order, now: Int64) {
+    let isDone = changeSet(for: order.knock)
     if runner.hasCommands {
-      if !isChanged { grants.noteFailure(knock) }
-      runner.enqueue(knock)
+      if !isDone { grants.noteFailure(order) }
+      runner.enqueue(order)
     } else {
-      grants.commandEnded(knock, succeeded: isChanged, now: now)
+      // A grant may be of a server that had a set for its family.
+      let isMeant = families.contains(order.knock.address.family)
+      grants.ended(order, succeeded: isDone && isMeant, now: now)
     }
   }
 
@@ -216,8 +226,14 @@ struct Executor: ~Copyable {
     stop()
   }
 
-  private func killReceiver() {
-    if let receiverProcess { kill(receiverProcess, SIGKILL) }
+  /// Nothing is expected of it any more. Where it cannot be killed from here, it ends with this process.
+  private mutating func killReceiver() {
+    hasMessages = false
+    guard let process = receiverProcess else { return }
+    if kill(process, SIGKILL) < 0 {
+      receiverProcess = nil
+      receiverEnded(-SIGKILL)
+    }
   }
 
   private mutating func stop(signal: Int32) {

@@ -25,60 +25,68 @@ struct GrantKeeper: ~Copyable {
   /// When `takeDue` has something to give, in monotonic milliseconds.
   var nextDeadline: Int64? { grants.nextDeadline }
 
-  /// Notes what is about to be done. False, with a report, where it must not be done: what cannot be
-  /// closed again is not opened.
-  mutating func note(_ knock: Knock, now: Int64) -> Bool {
+  /// Notes what is about to be done. Nil, with a report, where it must not be done: what cannot be closed
+  /// again is not opened.
+  mutating func order(_ knock: Knock, now: Int64) -> Order? {
     switch knock.command {
-    case .close: grants.beginClose(knock.address, wallNow: Clock.wallSeconds())
+    case .close:
+      return Order(
+        knock,
+        closesGrant: grants.beginClose(knock.address, wallNow: Clock.wallSeconds()))
     case .open:
-      guard let seconds else {
+      if let seconds {
+        guard
+          grants.open(knock.address, seconds: seconds, wallNow: Clock.wallSeconds(), now: now)
+        else {
+          refuse(knock)
+          return nil
+        }
+      } else {
         // Of a server with another command line.
         grants.forget(knock.address)
-        return true
       }
-      let isNoted = grants.open(
-        knock.address, seconds: seconds, wallNow: Clock.wallSeconds(), now: now)
-      guard isNoted else {
-        refusedCount += 1
-        var line = report.line()
-        line.append("not opened: ")
-        line.append(knock)
-        line.append(": ")
-        line.append(count)
-        line.append(" addresses are open, all that --grant-capacity allows")
-        report.write(line)
-        return false
-      }
+      return Order(knock, closesGrant: false)
     }
-    return true
+  }
+
+  private mutating func refuse(_ knock: Knock) {
+    refusedCount += 1
+    var line = report.line()
+    line.append("not opened: ")
+    line.append(knock)
+    line.append(": ")
+    line.append(count)
+    line.append(" addresses are open, all that --grant-capacity allows")
+    report.write(line)
   }
 
   /// Takes an address whose time is over, to be closed.
-  mutating func takeDue(now: Int64) -> Knock? {
+  mutating func takeDue(now: Int64) -> Order? {
     grants.takeDue(wallNow: Clock.wallSeconds(), now: now).map {
-      Knock(command: .close, address: $0)
+      Order(Knock(command: .close, address: $0), closesGrant: true)
     }
   }
 
   /// Hears that a set could not be changed, before a command runs.
-  mutating func noteFailure(_ knock: Knock) {
-    if knock.command == .close { grants.noteFailure(knock.address) }
+  mutating func noteFailure(_ order: Order) {
+    if order.closesGrant { grants.noteFailure(order.knock.address) }
   }
 
-  /// Hears that a command has ended, or could not be started.
-  mutating func commandEnded(_ knock: Knock, succeeded: Bool, now: Int64) {
-    guard knock.command == .close else { return }
-    switch grants.endClose(knock.address, succeeded: succeeded, now: now) {
+  /// Hears that an order is carried out, or could not be.
+  mutating func ended(_ order: Order, succeeded: Bool, now: Int64) {
+    guard order.closesGrant else { return }
+    switch grants.endClose(order.knock.address, succeeded: succeeded, now: now) {
     case .done: return
-    case .retried: write(knock, ", trying again in a minute")
-    case .givenUp: write(knock, ", giving up: it may still be open")
+    case .retriedSoon: write(order, ", trying again in a minute")
+    case .retriedLater: write(order, ", trying again in an hour")
+    case .givenUp: write(order, ", giving up: it may stay open")
     }
   }
 
-  private func write(_ knock: Knock, _ what: StaticString) {
+  private func write(_ order: Order, _ what: StaticString) {
     var line = report.line()
     line.append("not closed: ")
-    line.append(knock)
+    line.append(order.knock)
     line.append(what)
     report.write(line)
   }

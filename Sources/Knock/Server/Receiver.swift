@@ -13,8 +13,11 @@ struct Receiver: ~Copyable {
   private static let batches = 8
   /// How often the time is noted in the state directory: seldom, to spare flash memory.
   private static let noteInterval: Int64 = 60_000
-  /// How long the executor may be busy with one knock: longer than any exchange with the kernel.
+  /// How long the executor may be busy with one knock: longer than any exchange with the kernel
+  /// (milliseconds).
   private static let patience: Int64 = 30_000
+  /// How often it is looked whether there is room (milliseconds).
+  private static let pause: Int32 = 5
 
   private let report: Report
   private let socket: UDPSocket
@@ -130,8 +133,24 @@ struct Receiver: ~Copyable {
       return
     }
     accept(knock, from: batch.source(index))
-    try executor.send(knock, until: Clock.monotonicMilliseconds() + Self.patience)
+    try send(knock)
     sentCount &+= 1
+  }
+
+  /// The connection to the executor holds fewer knocks than may wait; the rest waits here. Polling would say
+  /// that there is room only once most of it is free.
+  private func send(_ knock: Knock) throws(SystemError) {
+    var handledCount = tally.handledCount
+    var deadline = Clock.monotonicMilliseconds() + Self.patience
+    while try !executor.send(knock) {
+      Clock.pause(milliseconds: Self.pause)
+      let now = Clock.monotonicMilliseconds()
+      if tally.handledCount != handledCount {
+        handledCount = tally.handledCount
+        deadline = now + Self.patience
+      }
+      guard now < deadline else { throw SystemError(number: ETIMEDOUT) }
+    }
   }
 
   private func accept(_ knock: Knock, from source: SocketAddress) {

@@ -50,6 +50,11 @@ struct Sandbox {
 
   /// Checks what can be checked beforehand. False, with a report, where the root directory is of no use.
   func passesCheck(_ report: Report, mayQuote: Bool) -> Bool {
+    let mayChange = csys_check_privilege(user == nil ? 0 : 1, root == nil ? 0 : 1)
+    guard mayChange >= 0 else {
+      report.write(user == nil ? "--chroot" : "--user", SystemError(number: -mayChange))
+      return false
+    }
     guard let root else { return true }
     let result = unsafe csys_check_root(root.pointer)
     guard result < 0 else { return true }

@@ -12,6 +12,8 @@ enum Server {
     receiver: consuming Receiver, executor: consuming Executor, sandbox: Sandbox,
     start: consuming Line?, report: Report
   ) throws(SystemError) -> ExitCode {
+    // Before there is another root directory or user.
+    _ = csys_log_descriptor()
     var receiver = receiver
     var sandbox = sandbox
     do throws(Sandbox.Failure) {

@@ -79,8 +79,8 @@ enum ServerApplet: Applet {
       let close = template(operands[1] ?? .empty, "CLOSE_CMD", settings)
     else { return .misuse }
     let mayQuote = settings.keyFile != nil
-    guard settings.closeAfterSeconds == nil || close.wordCount > 0 || settings.firewall.sets != nil
-    else {
+    let canClose = close.wordCount > 0 || settings.firewall.sets != nil
+    guard settings.closeAfterSeconds == nil || canClose else {
       return fail(
         .unsuitable(ServerSettings.Option.closeAfter.spec, " needs a CLOSE_CMD, --nft or --ipset"),
         mayQuote: mayQuote)
@@ -115,6 +115,14 @@ enum ServerApplet: Applet {
         let batch = DatagramBatch()
       else { throw SystemError(number: ENOMEM) }
       guard let state = ServerState.open(settings, report) else { return .failure }
+      guard canClose || state.grants.count == 0 else {
+        var line = report.line()
+        line.append("--state: ")
+        line.append(state.grants.count)
+        line.append(" addresses are still open, and there is no CLOSE_CMD and no set to close them")
+        report.write(line)
+        return .failure
+      }
       let families = AddressFamilies { settings.firewall.covers($0) }
       let gate = Gate(
         key: mac, driftSeconds: settings.driftSeconds, families: families, replays: state.replays)

@@ -86,6 +86,8 @@ struct ServerSettings: AppletSettings {
     }
   }
 
+  /// The most that may be remembered, and that may be open.
+  static let maximumCapacity = 1_000_000
   /// The most commands that may run at the same time.
   static let maximumJobs = 64
 
@@ -238,7 +240,8 @@ extension Argument {
   }
 
   fileprivate func capacity(for option: OptionSpec) throws(Misuse) -> Int {
-    guard let number = withBytes({ Numbers.integer($0) }), number >= 16, number <= 1_000_000
+    guard let number = withBytes({ Numbers.integer($0) }), number >= 16,
+      number <= ServerSettings.maximumCapacity
     else { throw .badValue(option, self, accepted: "a number from 16 to 1000000") }
     return Int(number)
   }

@@ -26,23 +26,17 @@ struct Channel: ~Copyable {
   /// For poll(2). It hangs up when no other process has the other end any more.
   var number: Int32 { descriptor.number }
 
-  /// Sends a knock, and waits until there is room for it, up to a moment in monotonic milliseconds.
+  /// Sends a knock. False where there is no room for it.
   ///
-  /// - Throws: EPIPE where the other end is gone, ETIMEDOUT.
-  func send(_ knock: Knock, until deadline: Int64) throws(SystemError) {
+  /// - Throws: EPIPE where the other end is gone.
+  func send(_ knock: Knock) throws(SystemError) -> Bool {
     let message = KnockMessage(knock)
-    while true {
-      let result = message.withBytes { bytes in
-        unsafe bytes.withUnsafeBytes { unsafe csys_send(number, $0.baseAddress, $0.count) }
-      }
-      if result != -EAGAIN {
-        _ = try SystemError.check(result)
-        return
-      }
-      guard try waitUntil(number, Int16(POLLOUT), until: deadline) else {
-        throw SystemError(number: ETIMEDOUT)
-      }
+    let result = message.withBytes { bytes in
+      unsafe bytes.withUnsafeBytes { unsafe csys_send(number, $0.baseAddress, $0.count) }
     }
+    guard result != -EAGAIN else { return false }
+    _ = try SystemError.check(result)
+    return true
   }
 
   enum Received {

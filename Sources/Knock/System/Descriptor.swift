@@ -10,15 +10,12 @@ struct Descriptor: ~Copyable {
   deinit { close(number) }
 }
 
-/// Waits for an event on a descriptor, POLLIN for one, up to a moment in monotonic milliseconds.
-/// Source: poll(2).
+/// Waits until a descriptor can be read, up to a moment in monotonic milliseconds. Source: poll(2).
 ///
 /// - Returns: false when the time is over.
 /// - Throws: what poll(2) does, but for an interruption (EINTR).
-func waitUntil(
-  _ descriptor: Int32, _ event: Int16, until deadline: Int64
-) throws(SystemError) -> Bool {
-  var entry = pollfd(fd: descriptor, events: event, revents: 0)
+func waitUntilReadable(_ descriptor: Int32, until deadline: Int64) throws(SystemError) -> Bool {
+  var entry = pollfd(fd: descriptor, events: Int16(POLLIN), revents: 0)
   while true {
     let rest = max(0, deadline - Clock.monotonicMilliseconds())
     let result = unsafe csys_poll(&entry, 1, Int32(clamping: rest))

@@ -79,7 +79,7 @@ struct NetfilterSocket: ~Copyable {
       while Clock.monotonicMilliseconds() < deadline {
         let result = unsafe csys_receive(descriptor.number, answer.baseAddress, answer.count)
         if result != -EAGAIN { return Int(try SystemError.check(result)) }
-        _ = try waitUntil(descriptor.number, Int16(POLLIN), until: deadline)
+        _ = try waitUntilReadable(descriptor.number, until: deadline)
       }
       return nil
     } catch {

@@ -38,6 +38,8 @@ enum GrantState {
 
     let new = try StateFile(replacing: name, as: newName, in: directory)
     let mapped = try new.map(size: Grants.fileSize(forGrants: capacity), reserving: true)
+    // It is the executor's: the receiver must not be able to change it.
+    try StateFailure.wrapping { () throws(SystemError) in try mapped.keepFromChildren() }
     Grants.writeHeader(
       capacity: capacity, to: mapped.storage(at: 0, count: StateFile.headerCount))
     var grants = try grants(in: mapped.storage(at: FileHeader.pageSize, count: capacity + 1))
@@ -59,17 +61,19 @@ enum GrantState {
     let directory = try StateFailure.wrapping { () throws(SystemError) in
       try StateDirectory(path, onlyChecks: true)
     }
-    var list = GrantList(asJSON: asJSON)
-    list.begin(&output)
+    var grants = try none()
     if let file = try StateFile.existing(name, in: directory), try file.size > 0 {
       let count = max(2, try recordCount(of: file))
       guard let records = Storage<Grants.Record>.mapped(count) else {
         throw .system(SystemError(number: ENOMEM))
       }
-      var grants = try grants(in: records)
+      grants = try Self.grants(in: records)
       _ = try read(file, into: &grants)
-      while let record = grants.removeFirst() { list.append(record, to: &output) }
     }
+    // Nothing is printed before all is read.
+    var list = GrantList(asJSON: asJSON)
+    list.begin(&output)
+    while let record = grants.removeFirst() { list.append(record, to: &output) }
     list.end(&output)
   }
 
@@ -98,13 +102,14 @@ enum GrantState {
       mapped.unmap()
     }
     // As many as are not there, or their header is not.
-    found.damagedCount += capacity.map { $0 + 1 - count } ?? 1
+    found.damagedCount += capacity.map { max(0, $0 + 1 - count) } ?? 1
     return found
   }
 
   private static func recordCount(of file: borrowing StateFile) throws(StateFailure) -> Int {
     let size = try file.size
-    return max(0, size - FileHeader.pageSize) / MemoryLayout<Grants.Record>.stride
+    let count = max(0, size - FileHeader.pageSize) / MemoryLayout<Grants.Record>.stride
+    return min(count, ServerSettings.maximumCapacity + 1)
   }
 
   private static func write(_ found: Grants.Found, to report: Report) {

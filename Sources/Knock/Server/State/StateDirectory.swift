@@ -63,6 +63,11 @@ extension StaticString {
     return unsafe Storage(adopting: UnsafeMutableBufferPointer(start: elements, count: count))
   }
 
+  /// Keeps it out of processes that are forked later.
+  func keepFromChildren() throws(SystemError) {
+    _ = try SystemError.check(unsafe csys_keep_from_children(start, size))
+  }
+
   /// Lets go of the memory that holds it. What is used again comes back from the file.
   func releasePages() { unsafe csys_release_pages(start, size) }
 

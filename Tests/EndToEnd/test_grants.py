@@ -109,6 +109,8 @@ def test_a_later_server_closes_what_is_overdue_and_then_the_rest(journal, number
     ours.log.wait_for("^pyknock server: 1 grant is open, 0 of them overdue$")
     ours.knock("192.0.2.2")
     journal.wait_for("open 192.0.2.1", "open 192.0.2.2", "close 192.0.2.1")
+    # Its record goes when its command has ended.
+    ours.wait_for_counters(open=1)
     ours.signal(number)
     ours.exit_code()
     [ends] = [record[5] for record in journal.records() if record[6]]

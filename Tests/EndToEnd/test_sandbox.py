@@ -215,6 +215,18 @@ def test_when_the_receiver_ends_the_server_ends_and_commands_may_finish(server):
     ]
 
 
+def test_while_the_executor_is_busy_the_receiver_waits_and_loses_nothing(server):
+    """With more knocks than the connection between the two holds."""
+    ours = server("--no-shell", on_open="true")
+    ours.signal(signal.SIGSTOP)
+    for start in range(0, 800, 200):
+        hosts = range(start, start + 200)
+        ours.send(*(packet(f"10.0.{host // 200}.{host % 200}") for host in hosts))
+    until(lambda: len(ours.log.matching("accepted")) > 200, "the first are accepted")
+    ours.signal(signal.SIGCONT)
+    ours.wait_for_counters(accepted=800, succeeded=800)
+
+
 def test_when_the_executor_is_killed_the_receiver_ends(server):
     ours = server()
     receiver = ours.receiver

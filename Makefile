@@ -29,9 +29,10 @@ test: build $(venv)/original
 
 # As root.
 bench: build
-	@scripts/dependencies python3 util-linux nftables
+	@scripts/dependencies python3 util-linux nftables netcat-openbsd
 	Benchmarks/firewall $(program)
 	Benchmarks/flood $(program)
+	Benchmarks/connect $(program)
 
 # Each fuzz target for as long.
 fuzz: SECONDS = 20

@@ -37,7 +37,8 @@ struct Executor: ~Copyable {
   private var setsNotChanged: UInt64 = 0
   private var exitCode = ExitCode.success
   private var phase = Phase.running
-  /// When the receiver must have ended, in monotonic milliseconds; nil while the server runs.
+  /// When the receiver must have ended, in monotonic milliseconds; nil while the server runs, and once the
+  /// receiver is killed.
   private var stopDeadline: Int64?
 
   /// What a stop goes through. Deadlines in monotonic milliseconds.
@@ -229,6 +230,7 @@ struct Executor: ~Copyable {
   /// Nothing is expected of it any more. Where it cannot be killed from here, it ends with this process.
   private mutating func killReceiver() {
     hasMessages = false
+    stopDeadline = nil
     guard let process = receiverProcess else { return }
     if kill(process, SIGKILL) < 0 {
       receiverProcess = nil

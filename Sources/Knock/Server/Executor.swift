@@ -306,7 +306,9 @@ struct Executor: ~Copyable {
     line.append(counter: "timed-out", runner.counters.timedOut)
     line.append(counter: "not-started", runner.counters.notStarted)
     line.append(counter: "running", UInt64(runner.runningCount))
-    line.append(counter: "queued", UInt64(runner.queuedCount))
+    // With those that are still on their way from the receiver.
+    let onTheWay = UInt32(truncatingIfNeeded: tally.accepted) &- receivedCount
+    line.append(counter: "queued", UInt64(runner.queuedCount) + UInt64(onTheWay))
     line.append(counter: "open", UInt64(grants.count))
     line.append(counter: "not-opened", grants.refusedCount)
     report.write(line)

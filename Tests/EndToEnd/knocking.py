@@ -57,6 +57,16 @@ def until(condition, what, timeout=TIMEOUT):
     raise AssertionError(f"{what() if callable(what) else what}: not within {timeout} s")
 
 
+def until_all_are_taken(process, port):
+    """Waits until no datagram waits at a UDP port in the network of a process."""
+    tables = [Path(f"/proc/{process}/net/{table}") for table in ("udp", "udp6")]
+    waiting = re.compile(rf":{port:04X} \S+ \S+ \w+:(?!00000000)")
+    until(
+        lambda: not any(waiting.search(table.read_text()) for table in tables),
+        "all datagrams are taken",
+    )
+
+
 # Datagrams
 
 
@@ -75,6 +85,18 @@ def packet(address="192.0.2.1", command=OPEN, age=0.0, *, key=KEY, family=None, 
     if time_stamp is None:
         time_stamp = time.time() - age
     return signed(struct.pack("<Bdi", command, time_stamp, family) + address, key)
+
+
+# Files of the state directory
+
+
+def checksum(*numbers):
+    """What a record or a mark ends with: FNV-1a, 64 bits at a time."""
+    value = 0xCBF29CE484222325
+    for number in numbers:
+        value = (value ^ number) * 0x100000001B3 & (1 << 64) - 1
+        value ^= value >> 32
+    return value
 
 
 # Networks

@@ -44,8 +44,6 @@ def hostile(number):
 class Soak:
     def __init__(self, server):
         self.server, self.receiver = server, server.receiver
-        self.tables = [Path(f"/proc/{server.pid}/net/{table}") for table in ("udp", "udp6")]
-        self.waiting = re.compile(rf":{server.port:04X} \S+ \S+ \w+:(?!00000000)")
         self.valid = 0
         self.sent = 0
         self.old = []
@@ -63,10 +61,7 @@ class Soak:
         self.server.send(*datagrams)
         self.sent += len(datagrams)
         del self.old[:-5000]
-        knocking.until(lambda: not self.is_behind(), "all datagrams are taken")
-
-    def is_behind(self):
-        return any(self.waiting.search(table.read_text()) for table in self.tables)
+        knocking.until_all_are_taken(self.server.pid, self.server.port)
 
     def sizes(self):
         """Of both processes: memory of their own (KiB), descriptors, children."""

@@ -48,6 +48,12 @@ def service():
         yield service
 
 
+def begin(command):
+    """Starts a program with a pipe at each of its streams."""
+    pipe = subprocess.PIPE
+    return subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=pipe)
+
+
 def read_all(connection):
     """What comes until the other side says that this is all."""
     return b"".join(iter(lambda: connection.recv(1 << 16), b""))
@@ -133,12 +139,7 @@ def test_a_connection_that_breaks(words, service):
         connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
 
     service.serve(break_off)
-    popen = subprocess.Popen(
-        words("connect", "127.0.0.1", str(service.port)),
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-    )
+    popen = begin(words("connect", "127.0.0.1", str(service.port)))
     popen.stdin.write(b"hello")
     popen.stdin.flush()
     assert popen.wait(TIMEOUT) == 6
@@ -151,12 +152,7 @@ def test_whoever_reads_the_output_may_go(words, service):
             connection.sendall(bytes(1 << 20))
 
     service.serve(send)
-    popen = subprocess.Popen(
-        words("connect", "127.0.0.1", str(service.port)),
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-    )
+    popen = begin(words("connect", "127.0.0.1", str(service.port)))
     popen.stdout.close()
     assert popen.wait(TIMEOUT) == 6
     assert popen.stderr.read() == b"pyknock client: connection: Broken pipe\n"

@@ -11,7 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime, timedelta, timezone
 
 import pytest
-from knocking import CLOSE, KEY, packet, program, run, until
+from knocking import CLOSE, KEY, checksum, packet, program, run, until
 
 HEADER, RECORD = 4096, 64
 
@@ -282,14 +282,6 @@ def test_the_list_as_a_table_and_as_json(journal):
     assert journal.list() == head + "".join(
         f"{item['address']:39}  {item['since']}  {item['ends']}\n" for item in listed
     )
-
-
-def checksum(*numbers):
-    value = 0xCBF29CE484222325
-    for number in numbers:
-        value = (value ^ number) * 0x100000001B3 & (1 << 64) - 1
-        value ^= value >> 32
-    return value
 
 
 def record(address, since, asked, ends, sequence=1, family=4):

@@ -9,18 +9,10 @@ import time
 from pathlib import Path
 
 import pytest
-from knocking import KEY, packet, program, run, until
+from knocking import KEY, checksum, packet, program, run, until
 
 HEADER, RECORD = 4096, 56
 REPLAY = "refused open 192.0.2.1 .*: replay of an accepted datagram"
-
-
-def checksum(*numbers):
-    value = 0xCBF29CE484222325
-    for number in numbers:
-        value = (value ^ number) * 0x100000001B3 & (1 << 64) - 1
-        value ^= value >> 32
-    return value
 
 
 class State:

@@ -140,6 +140,7 @@ struct Receiver: ~Copyable {
   /// The connection to the executor holds fewer knocks than may wait; the rest waits here. Polling would say
   /// that there is room only once most of it is free.
   private func send(_ knock: Knock) throws(SystemError) {
+    if try executor.send(knock) { return }
     var handledCount = tally.handledCount
     var deadline = Clock.monotonicMilliseconds() + Self.patience
     while try !executor.send(knock) {

@@ -78,7 +78,7 @@ enum ServerApplet: Applet {
     guard let open = template(operands[0] ?? .empty, "OPEN_CMD", settings),
       let close = template(operands[1] ?? .empty, "CLOSE_CMD", settings)
     else { return .misuse }
-    let mayQuote = settings.keyFile != nil
+    let mayQuote = settings.mayQuote
     let canClose = close.wordCount > 0 || settings.firewall.sets != nil
     guard settings.closeAfterSeconds == nil || canClose else {
       return fail(
@@ -186,7 +186,7 @@ enum ServerApplet: Applet {
         let found = try Resolution(of: text, port: settings.port, family: AF_UNSPEC, numeric: true)
         address = found.first ?? address
       } catch {
-        report.writeNotNumeric("bind address", text, mayQuote: settings.keyFile != nil)
+        report.writeNotNumeric("bind address", text, mayQuote: settings.mayQuote)
         return nil
       }
     }

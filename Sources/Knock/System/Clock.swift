@@ -4,7 +4,8 @@ enum Clock {
   /// Seconds since the Unix epoch, by the system's clock. Source: clock_gettime(2).
   static func wallSeconds() -> Double { csys_wall_clock() }
 
-  /// Milliseconds since some moment, by a clock that nobody sets and that goes on while the machine sleeps. Source: clock_gettime(2).
+  /// Milliseconds since some moment, by a clock that nobody sets and that goes on while the machine
+  /// sleeps. Source: clock_gettime(2), CLOCK_BOOTTIME.
   static func monotonicMilliseconds() -> Int64 { csys_monotonic_milliseconds() }
 
   /// Waits so long, or until a signal comes.

@@ -15,12 +15,10 @@ struct Descriptor: ~Copyable {
 /// - Returns: false when the time is over.
 /// - Throws: what poll(2) does, but for an interruption (EINTR).
 func waitUntilReadable(_ descriptor: Int32, until deadline: Int64) throws(SystemError) -> Bool {
-  var entry = pollfd(fd: descriptor, events: Int16(POLLIN), revents: 0)
-  while true {
-    let rest = max(0, deadline - Clock.monotonicMilliseconds())
-    let result = unsafe csys_poll(&entry, 1, Int32(clamping: rest))
-    if result != -EINTR { return try SystemError.check(result) > 0 }
-  }
+  repeat {
+    if try poll(descriptor, -1, until: deadline).0 { return true }
+  } while Clock.monotonicMilliseconds() < deadline
+  return false
 }
 
 /// Waits until one of two descriptors can be read or is at its end, or until a moment in monotonic

@@ -8,8 +8,7 @@ enum GrantState {
 
   /// Checks a file that is there, and leaves it as it is.
   static func check(in directory: borrowing StateDirectory) throws(StateFailure) {
-    guard let file = try StateFile.existing(name, in: directory), try file.size > 0 else { return }
-    _ = try file.capacity(Grants.capacity)
+    try StateFile.check(name, in: directory, Grants.capacity)
   }
 
   /// The grants, with those that an earlier server has left. Without a journal there are none.

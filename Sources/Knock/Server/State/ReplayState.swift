@@ -40,8 +40,7 @@ enum ReplayState {
 
   /// Checks a file that is there, and leaves it as it is.
   static func check(in directory: borrowing StateDirectory) throws(StateFailure) {
-    guard let file = try StateFile.existing(name, in: directory), try file.size > 0 else { return }
-    _ = try file.capacity(ReplayFile.capacity)
+    try StateFile.check(name, in: directory, ReplayFile.capacity)
   }
 
   /// The replay memory, from the state directory if there is one.

@@ -19,6 +19,15 @@ struct StateFile: ~Copyable {
     return StateFile(name: name, descriptor: descriptor)
   }
 
+  /// Checks what is there under a name, and leaves it as it is.
+  static func check(
+    _ name: StaticString, in directory: borrowing StateDirectory,
+    _ capacity: (borrowing Storage<UInt64>) throws(FileHeader.Failure) -> Int
+  ) throws(StateFailure) {
+    guard let file = try existing(name, in: directory), try file.size > 0 else { return }
+    _ = try file.capacity(capacity)
+  }
+
   /// An empty file. What has the name so far stays until `replace`.
   ///
   /// - Parameter temporary: the name that it has until then.
@@ -100,7 +109,7 @@ enum StateFailure: Error {
     line.append(settings.stateDirectory == nil ? "memory: " : "--state: ")
     if let path = settings.stateDirectory {
       // With --list there is no key in the command line.
-      line.append(quoted: path, if: settings.keyFile != nil || settings.listsGrants)
+      line.append(quoted: path, if: settings.mayQuote || settings.listsGrants)
       line.append(": ")
     }
     line.append(self)

@@ -6,9 +6,6 @@ enum ServerApplet: Applet {
   /// Asked of the kernel (bytes): its default holds only about 255 datagrams.
   private static let receiveBufferSize: Int32 = 1 << 20
 
-  /// How long a port may be in use by the receiver of a server that was killed (milliseconds).
-  private static let patience: Int64 = 500
-
   static var program: StaticString { "pyknock server" }
   static var synopsis: StaticString { "[OPTION]... (PSK | -k FILE) [OPEN_CMD CLOSE_CMD]" }
   static var description: StaticString {
@@ -214,7 +211,7 @@ enum ServerApplet: Applet {
   private static func bind(
     to address: SocketAddress, _ settings: ServerSettings
   ) throws(SystemError) -> UDPSocket {
-    let deadline = Clock.monotonicMilliseconds() + patience
+    let deadline = Clock.monotonicMilliseconds() + Clock.afterlife
     let socket = try UDPSocket(family: address.family)
     // Before it is bound, so that nothing else is ever in it. A kernel without filters does without:
     // what it would drop is refused here.

@@ -8,6 +8,10 @@ enum Clock {
   /// sleeps. Source: clock_gettime(2), CLOCK_BOOTTIME.
   static func monotonicMilliseconds() -> Int64 { csys_monotonic_milliseconds() }
 
+  /// How long the last process of a server that was killed may still hold a port or a lock
+  /// (milliseconds).
+  static let afterlife: Int64 = 500
+
   /// Waits so long, or until a signal comes.
   static func pause(milliseconds: Int32) { _ = csys_poll(nil, 0, milliseconds) }
 }

@@ -14,7 +14,16 @@ struct StateDirectory: ~Copyable {
     let descriptor = Descriptor(
       owning: try SystemError.check(
         unsafe csys_open_state_directory(path.pointer, onlyChecks ? 0 : 1)))
-    if !onlyChecks { _ = try SystemError.check(csys_lock(descriptor.number)) }
+    if !onlyChecks {
+      // A command that a server began when it was killed has the lock until it is another program.
+      let deadline = Clock.monotonicMilliseconds() + Clock.afterlife
+      var result = csys_lock(descriptor.number)
+      while result == -EWOULDBLOCK, Clock.monotonicMilliseconds() < deadline {
+        Clock.pause(milliseconds: 10)
+        result = csys_lock(descriptor.number)
+      }
+      _ = try SystemError.check(result)
+    }
     self.path = path
     self.descriptor = descriptor
   }

@@ -216,7 +216,7 @@ int csys_reserve(int fd, int64_t size) {
   int error = posix_fallocate(fd, 0, (off_t)size);
   if (error != EOPNOTSUPP && error != ENOSYS) return -error;
   // A file system without it: what is missing is written.
-  static const char zeros[4096];
+  static char zeros[4096];  // Not const: so it takes no room in the program.
   int64_t end = csys_size(fd);
   while (end >= 0 && end < size) {
     size_t rest = size - end < (int64_t)sizeof zeros ? (size_t)(size - end) : sizeof zeros;

@@ -16,12 +16,49 @@ public enum Numbers {
     }
   }
 
-  /// Checks a decimal number as Python's `float()` takes it, and writes it as C's `strtod` does:
-  /// without blanks and underscores. Spelled infinities and NaN are none.
-  public static func normalizeDecimal(
-    _ text: Span<UInt8>, into sink: inout some TextSink & ~Copyable
-  ) -> Bool {
-    normalize(text, allowing: true, into: &sink)
+  /// A port, 1 to 65535.
+  public static func port(_ text: Span<UInt8>) -> UInt16? {
+    guard let number = integer(text), number > 0 else { return nil }
+    return UInt16(exactly: number)
+  }
+
+  /// A decimal number as Python's `float()` takes it. Nil where it is none, is a spelled infinity or NaN, or has
+  /// more than 63 characters. Exact to the nearest double for up to 15 digits and 22 places; beyond, to the
+  /// fifteenth digit.
+  public static func decimal(_ text: Span<UInt8>) -> Double? {
+    var plain = TextBuffer<64>()
+    guard normalize(text, allowing: true, into: &plain), plain.count < 64 else { return nil }
+    return plain.withBytes { value(ofDecimal: $0) }
+  }
+
+  /// - Parameter text: as `normalize` writes it.
+  private static func value(ofDecimal text: Span<UInt8>) -> Double {
+    var digits: UInt64 = 0
+    // By how many places the point is to be moved to the right.
+    var places: Int64 = 0
+    var isBehindPoint = false
+    for index in text.indices {
+      switch text[index] {
+      case UInt8(ascii: "."): isBehindPoint = true
+      case UInt8(ascii: "e"):
+        places += integer(text.extracting((index + 1)...)).map { min(max($0, -999), 999) } ?? 999
+        return scaled(digits, by: places, isNegative: text[0] == UInt8(ascii: "-"))
+      case let byte where isDigit(byte):
+        let hasRoom = digits < 100_000_000_000_000_000
+        if hasRoom { digits = digits * 10 + UInt64(byte - UInt8(ascii: "0")) }
+        if hasRoom == isBehindPoint { places += isBehindPoint ? -1 : 1 }
+      default: break
+      }
+    }
+    return scaled(digits, by: places, isNegative: text[0] == UInt8(ascii: "-"))
+  }
+
+  private static func scaled(_ digits: UInt64, by places: Int64, isNegative: Bool) -> Double {
+    var value = Double(digits)
+    var power = 1.0
+    for _ in 0..<places.magnitude { power *= 10 }
+    value = places < 0 ? value / power : digits == 0 ? 0 : value * power
+    return isNegative ? -value : value
   }
 
   /// A time in seconds: a whole number over 0 and at most 366 days, with `s`, `m`, `h` or `d`

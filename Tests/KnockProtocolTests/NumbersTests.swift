@@ -18,14 +18,23 @@ import Testing
 
   @Test(
     arguments: [
-      ("60", "60"), ("2.5", "2.5"), (" .5 ", ".5"), ("5.", "5."), ("1e3", "1e3"), ("1E-3", "1e-3"),
-      ("-1_0.2_5e+1_0", "-10.25e10"), ("", nil), (".", nil), ("e3", nil), ("1e", nil), ("inf", nil),
-      ("nan", nil), ("0x10", nil), ("1.2.3", nil), ("1,5", nil), ("1_.5", nil), ("60s", nil),
-    ] as [(String, String?)])
-  func `decimal numbers are those of Python's float`(input: String, expected: String?) {
-    var result = Text()
-    let isDecimal = Numbers.normalizeDecimal(Array(input.utf8).span, into: &result)
-    #expect((isDecimal ? String(decoding: result.bytes, as: UTF8.self) : nil) == expected)
+      ("60", 60), ("2.5", 2.5), (" .5 ", 0.5), ("5.", 5), ("1e3", 1000), ("1E-3", 0.001),
+      ("-1_0.2_5e+1_0", -10.25e10), ("0.1", 0.1), ("123456789.012345", 123456789.012345),
+      ("0e999", 0), ("1e-999", 0), ("1e999", .infinity), ("1e99999999999999999999", .infinity),
+      ("0.0000000000000000001", 1e-19), ("1e22", 1e22), ("-0", -0.0),
+      ("10000000000000000000000", 1e22), ("", nil), (".", nil), ("e3", nil), ("1e", nil),
+      ("inf", nil), ("nan", nil), ("0x10", nil), ("1.2.3", nil), ("1,5", nil), ("1_.5", nil),
+      ("60s", nil), (String(repeating: "1", count: 64), nil),
+    ] as [(String, Double?)])
+  func `decimal numbers are those of Python's float`(input: String, expected: Double?) {
+    #expect(Numbers.decimal(Array(input.utf8).span) == expected)
+  }
+
+  @Test func `a port is one of 16 bits`() {
+    for number in [-1, 0, 1, 65535, 65536] {
+      let expected = number > 0 && number < 65536 ? UInt16(number) : nil
+      #expect(Numbers.port(Array(String(number).utf8).span) == expected)
+    }
   }
 
   @Test(

@@ -1,12 +1,15 @@
-/// A knock that a command is to run for.
+/// A knock to act on.
 public struct Order: Equatable, BitwiseCopyable, Sendable {
   public let knock: Knock
   /// Whether it closes a grant, whose keeper must hear how it has ended.
   public let closesGrant: Bool
+  /// Whether its command has just run, or is about to: it need not run again.
+  public let isRepeated: Bool
 
-  public init(_ knock: Knock, closesGrant: Bool) {
+  public init(_ knock: Knock, closesGrant: Bool, isRepeated: Bool = false) {
     self.knock = knock
     self.closesGrant = closesGrant
+    self.isRepeated = isRepeated
   }
 }
 

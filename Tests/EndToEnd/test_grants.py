@@ -72,9 +72,9 @@ def test_a_second_knock_begins_the_time_anew_and_it_is_closed_once(journal):
     ours.knock("192.0.2.1")
     time.sleep(1.2)
     ours.knock("192.0.2.1", age=0.1)
-    journal.wait_for("open 192.0.2.1", "open 192.0.2.1")
     second = time.monotonic()
-    journal.wait_for("open 192.0.2.1", "open 192.0.2.1", "close 192.0.2.1")
+    ours.wait_for_counters(accepted=2, repeated=1)
+    journal.wait_for("open 192.0.2.1", "close 192.0.2.1")
     assert time.monotonic() - second > 1.8
     ours.wait_for_counters(open=0)
 
@@ -421,7 +421,7 @@ def test_what_cannot_be_closed_again_is_not_opened(journal):
     ours.knock("192.0.2.4", CLOSE)
     ours.wait_for_counters(open=15, not_opened=2)
     ours.knock("192.0.2.17")
-    ours.wait_for_counters(open=16, not_opened=2, succeeded=19)
+    ours.wait_for_counters(open=16, not_opened=2, succeeded=18, repeated=1)
     assert "192.0.2.17" in journal.open()
 
 

@@ -300,7 +300,7 @@ def test_a_terminal_that_nobody_reads_stops_neither_the_server_nor_its_end(serve
     ours = server("-vv", words=words, wait=False, stderr=theirs)
     ours.wait_until_ready()
     for first in range(0, 400, 100):  # Far more lines than the terminal holds.
-        ours.send(*[packet(f"10.0.0.{number % 200 + 1}") for number in range(first, first + 100)])
+        ours.send(*[packet(f"10.0.{first // 100}.{number}") for number in range(100)])
         until(lambda: log.exists() and len(log.read_text().split()) == first + 100, "commands run")
     assert ours.stop() == 0
     os.close(theirs)

@@ -48,13 +48,14 @@ private func mac(_ key: [UInt8]) throws -> KeyedMAC {
 }
 
 private func gate(
-  _ key: [UInt8] = key, drift: Double = 60, capacity: Int = 16
+  _ key: [UInt8] = key, drift: Double = 60, capacity: Int = 16, allowsObservedSource: Bool = false
 ) throws -> Gate<KeyedMAC> {
   guard let records = Storage<ReplayMemory.Record>.mapped(capacity),
     let index = Storage<UInt32>.mapped(PositionIndex.count(forRecords: capacity))
   else { throw SystemError(number: ENOMEM) }
   return Gate(
     key: try mac(key), driftSeconds: drift, families: AddressFamilies { _ in true },
+    allowsObservedSource: allowsObservedSource,
     replays: ReplayMemory(records: records, index: PositionIndex(index)))
 }
 
@@ -75,10 +76,11 @@ private func sign(_ message: [UInt8]) throws -> [UInt8] {
 
 /// What the gate says: a knock, or why not.
 private func admit(
-  _ datagram: [UInt8], at time: Double = now, hasRoom: Bool = true, _ gate: inout Gate<KeyedMAC>
+  _ datagram: [UInt8], at time: Double = now, hasRoom: Bool = true, from source: Address? = nil,
+  _ gate: inout Gate<KeyedMAC>
 ) -> Result<Knock, Refusal> {
   do throws(Refusal) {
-    return .success(try gate.admit(datagram.span, now: time, hasRoom: hasRoom))
+    return .success(try gate.admit(datagram.span, now: time, hasRoom: hasRoom) { source })
   } catch { return .failure(error) }
 }
 
@@ -237,6 +239,31 @@ private let documentation = Address.inet(0xC000_0201)  // 192.0.2.1
     #expect(try admit(signed(address: address)) == .failure(refusal))
     let mapped = [UInt8](repeating: 0, count: 10) + [255, 255] + address
     #expect(try admit(signed(family: 10, address: mapped)) == .failure(refusal))
+  }
+
+  @Test func `where it is allowed the source stands for the unspecified address`() throws {
+    let unspecified: [[UInt8]] = [[0, 0, 0, 0], [UInt8](repeating: 0, count: 16)]
+    for address in unspecified {
+      let datagram = try signed(family: address.count == 4 ? 2 : 10, address: address)
+      var strict = try gate()
+      #expect(admit(datagram, from: documentation, &strict) == .failure(.unspecifiedAddress))
+      var lenient = try gate(allowsObservedSource: true)
+      // Without a source, or with one that no host has, it is as ever, and not remembered.
+      #expect(admit(datagram, &lenient) == .failure(.unspecifiedAddress))
+      #expect(admit(datagram, from: .inet(0), &lenient) == .failure(.unspecifiedAddress))
+      #expect(
+        admit(datagram, from: .inet(0xFFFF_FFFF), &lenient) == .failure(.broadcastAddress))
+      #expect(
+        admit(datagram, from: documentation, &lenient)
+          == .success(Knock(command: .open, address: documentation)))
+      #expect(admit(datagram, from: .inet(1), &lenient) == .failure(.replayed))
+    }
+  }
+
+  @Test func `a named address is not replaced by the source`() throws {
+    var lenient = try gate(allowsObservedSource: true)
+    let knock = try admit(signed(), from: .inet(1), &lenient).get()
+    #expect(knock.address == documentation)
   }
 
   @Test func `a replay is refused for as long as it would be fresh`() throws {

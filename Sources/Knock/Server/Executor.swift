@@ -56,7 +56,7 @@ struct Executor: ~Copyable {
     report: Report, state: consuming StateDirectory?, signals: consuming Signals,
     receiver: consuming Channel, families: AddressFamilies, tally: Tally,
     socket: consuming UDPSocket, firewall: consuming Firewall?, runner: consuming CommandRunner,
-    grants: consuming Grants, settings: ServerSettings
+    grants: consuming GrantKeeper, settings: ServerSettings
   ) {
     self.report = report
     self.state = state
@@ -67,7 +67,7 @@ struct Executor: ~Copyable {
     self.socket = socket
     self.firewall = firewall
     self.runner = runner
-    self.grants = GrantKeeper(grants, settings, report: report)
+    self.grants = grants
     closesOnExit = settings.closesOnExit
   }
 
@@ -170,7 +170,13 @@ struct Executor: ~Copyable {
 
   private mutating func act(on order: Order, now: Int64) {
     let isDone = changeSet(for: order.knock)
-    if runner.hasCommands {
+    if order.isRepeated {
+      guard runner.hasCommands, report.verbosity >= .verbose else { return }
+      var line = report.line()
+      line.append("command not run again: ")
+      line.append(order.knock)
+      report.write(line)
+    } else if runner.hasCommands {
       if !isDone { grants.noteFailure(order) }
       runner.enqueue(order)
     } else {
@@ -301,6 +307,7 @@ struct Executor: ~Copyable {
     line.append(counter: "kernel-dropped", socket.droppedCount ?? 0)
     line.append(counter: "set-changed", setsChanged)
     line.append(counter: "set-not-changed", setsNotChanged)
+    line.append(counter: "repeated", grants.repeatedCount)
     line.append(counter: "succeeded", runner.counters.succeeded)
     line.append(counter: "failed", runner.counters.failed)
     line.append(counter: "timed-out", runner.counters.timedOut)

@@ -1,18 +1,25 @@
 import CSystem
 import KnockProtocol
 
-/// Keeps the journal of grants while the server runs.
+/// Keeps the journal of grants while the server runs, and knows what was asked for last.
 struct GrantKeeper: ~Copyable {
   private let report: Report
   private var grants: Grants
   /// How long what is opened stays open; nil for until it is closed.
   private let seconds: Int64?
+  private var recent: RecentKnocks
+  /// Knocks whose command did not have to run again.
+  private(set) var repeatedCount: UInt64 = 0
   /// Opens that there was no room for.
   private(set) var refusedCount: UInt64 = 0
 
-  init(_ grants: consuming Grants, _ settings: ServerSettings, report: Report) {
+  init(
+    _ grants: consuming Grants, recent: consuming RecentKnocks, _ settings: ServerSettings,
+    report: Report
+  ) {
     self.report = report
     self.grants = grants
+    self.recent = recent
     seconds = settings.closeAfterSeconds
   }
 
@@ -28,11 +35,13 @@ struct GrantKeeper: ~Copyable {
   /// Notes what is about to be done. Nil, with a report, where it must not be done: what cannot be closed
   /// again is not opened.
   mutating func order(_ knock: Knock, now: Int64) -> Order? {
+    let isRepeated = recent.note(knock, now: now)
+    if isRepeated { repeatedCount += 1 }
     switch knock.command {
     case .close:
-      return Order(
-        knock,
-        closesGrant: grants.beginClose(knock.address, wallNow: Clock.wallSeconds()))
+      let closesGrant =
+        !isRepeated && grants.beginClose(knock.address, wallNow: Clock.wallSeconds())
+      return Order(knock, closesGrant: closesGrant, isRepeated: isRepeated)
     case .open:
       if let seconds {
         guard
@@ -45,11 +54,12 @@ struct GrantKeeper: ~Copyable {
         // Of a server with another command line.
         grants.forget(knock.address)
       }
-      return Order(knock, closesGrant: false)
+      return Order(knock, closesGrant: false, isRepeated: isRepeated)
     }
   }
 
   private mutating func refuse(_ knock: Knock) {
+    recent.forget(knock.address)
     refusedCount += 1
     var line = report.line()
     line.append("not opened: ")
@@ -62,9 +72,9 @@ struct GrantKeeper: ~Copyable {
 
   /// Takes an address whose time is over, to be closed.
   mutating func takeDue(now: Int64) -> Order? {
-    grants.takeDue(wallNow: Clock.wallSeconds(), now: now).map {
-      Order(Knock(command: .close, address: $0), closesGrant: true)
-    }
+    guard let address = grants.takeDue(wallNow: Clock.wallSeconds(), now: now) else { return nil }
+    recent.forget(address)
+    return Order(Knock(command: .close, address: address), closesGrant: true)
   }
 
   /// Hears that a set could not be changed, before a command runs.
@@ -74,6 +84,8 @@ struct GrantKeeper: ~Copyable {
 
   /// Hears that an order is carried out, or could not be.
   mutating func ended(_ order: Order, succeeded: Bool, now: Int64) {
+    // Who asks again must not be told that it was done.
+    if !succeeded { recent.forget(order.knock.address) }
     guard order.closesGrant else { return }
     switch grants.endClose(order.knock.address, succeeded: succeeded, now: now) {
     case .done: return

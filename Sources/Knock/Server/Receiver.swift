@@ -124,7 +124,9 @@ struct Receiver: ~Copyable {
     let datagram = bytes.span.extracting(first: length)
     let knock: Knock
     do throws(Refusal) {
-      knock = try gate.admit(datagram, now: wallNow, hasRoom: hasRoom)
+      knock = try gate.admit(datagram, now: wallNow, hasRoom: hasRoom) {
+        batch.source(index).parts?.address
+      }
     } catch {
       let isWanted = report.verbosity > .quiet || error.isFailure
       if statistics.count(error, isWanted: isWanted, now: now) {
@@ -189,6 +191,8 @@ struct Receiver: ~Copyable {
       line.append(", ")
       line.append(datagram.count)
       line.append(" bytes)")
+    case .unspecifiedAddress:
+      line.append(" (only --allow-observed-source takes the sender's address in its place)")
     default: break
     }
     line.append(", clock skew ")

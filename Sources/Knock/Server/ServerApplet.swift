@@ -5,6 +5,8 @@ import KnockProtocol
 enum ServerApplet: Applet {
   /// Asked of the kernel (bytes): its default holds only about 255 datagrams.
   private static let receiveBufferSize: Int32 = 1 << 20
+  /// Of so many knocks it is known whether another one is a repetition.
+  private static let recentKnocks = 1024
 
   static var program: StaticString { "pyknock server" }
   static var synopsis: StaticString { "[OPTION]... (PSK | -k FILE) [OPEN_CMD CLOSE_CMD]" }
@@ -109,7 +111,8 @@ enum ServerApplet: Applet {
         let runner = CommandRunner(
           open: open, close: close, settings: settings, signalMask: signals.oldMask,
           report: report),
-        let batch = DatagramBatch()
+        let batch = DatagramBatch(),
+        let recent = Storage<RecentKnocks.Entry>.mapped(recentKnocks)
       else { throw SystemError(number: ENOMEM) }
       guard let state = ServerState.open(settings, report) else { return .failure }
       guard canClose || state.grants.count == 0 else {
@@ -122,7 +125,8 @@ enum ServerApplet: Applet {
       }
       let families = AddressFamilies { settings.firewall.covers($0) }
       let gate = Gate(
-        key: mac, driftSeconds: settings.driftSeconds, families: families, replays: state.replays)
+        key: mac, driftSeconds: settings.driftSeconds, families: families,
+        allowsObservedSource: settings.allowsObservedSource, replays: state.replays)
       let start = try startLine(of: socket, settings, report)
       let tally = try Tally()
       let sameSocket = try UDPSocket(duplicating: socket)
@@ -134,7 +138,9 @@ enum ServerApplet: Applet {
       let executor = Executor(
         report: report, state: state.directory, signals: signals, receiver: channel.second,
         families: families, tally: tally, socket: sameSocket, firewall: firewall, runner: runner,
-        grants: state.grants, settings: settings)
+        grants: GrantKeeper(
+          state.grants, recent: RecentKnocks(recent), settings, report: report),
+        settings: settings)
       if !settings.sandbox.isOn { report.write("warning: no sandbox") }
       return try Server.run(
         receiver: receiver, executor: executor, sandbox: settings.sandbox, start: start,

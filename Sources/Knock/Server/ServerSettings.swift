@@ -5,7 +5,8 @@ import Netfilter
 /// What the options of the server set.
 struct ServerSettings: AppletSettings {
   enum Option: UInt8, OptionTable {
-    case bindAddress, port, timeDrift, keyFile, nft, ipset, ttl, grantPrefix4, grantPrefix6
+    case bindAddress, port, timeDrift, keyFile, allowObservedSource, nft, ipset, ttl, grantPrefix4,
+      grantPrefix6
     case noShell, jobs, commandTimeout, closeAfter, closeOnExit, state,
       replayCapacity, grantCapacity, list, json, user, chroot, noSandbox, check,
       example, quiet, verbose, help,
@@ -24,6 +25,10 @@ struct ServerSettings: AppletSettings {
           "t", "time-drift", value: "DRIFT", original: true,
           "allowed difference of the clocks, seconds (default: 60)")
       case .keyFile: .keyFile
+      case .allowObservedSource:
+        OptionSpec(
+          nil, "allow-observed-source",
+          "take the sender's address where a knock names none (-S observed)")
       case .nft:
         OptionSpec(
           nil, "nft", value: "FAMILY/TABLE/SET4[,SET6]",
@@ -97,6 +102,8 @@ struct ServerSettings: AppletSettings {
   /// Finite and over 0.
   private(set) var driftSeconds = 60.0
   private(set) var keyFile: Argument?
+  /// Whether the address may be left to us; see `Gate`.
+  private(set) var allowsObservedSource = false
   private(set) var firewall = FirewallSettings()
   /// What to print instead of being a server.
   private(set) var example: FirewallExample?
@@ -123,6 +130,7 @@ struct ServerSettings: AppletSettings {
   mutating func apply(_ option: Option, _ value: Argument?) throws(Misuse) {
     guard let value else {
       switch option {
+      case .allowObservedSource: allowsObservedSource = true
       case .noShell: usesShell = false
       case .closeOnExit: closesOnExit = true
       case .list: listsGrants = true
@@ -234,10 +242,7 @@ extension Argument {
     return port
   }
 
-  var portNumber: UInt16? {
-    guard let number = withBytes({ Numbers.integer($0) }), number > 0 else { return nil }
-    return UInt16(exactly: number)
-  }
+  var portNumber: UInt16? { withBytes { Numbers.port($0) } }
 
   fileprivate func capacity(for option: OptionSpec) throws(Misuse) -> Int {
     guard let number = withBytes({ Numbers.integer($0) }), number >= 16,
@@ -258,17 +263,8 @@ extension Argument {
   /// A drift in seconds: finite and over 0. The original also takes infinity and NaN, with which
   /// a datagram never becomes too old, and numbers with which none is ever accepted.
   fileprivate func drift(for option: OptionSpec) throws(Misuse) -> Double {
-    var text = TextBuffer<64>()
-    let isDecimal = withBytes { Numbers.normalizeDecimal($0, into: &text) }
-    text.append(byte: 0)
-    let seconds = text.withBytes { text in
-      unsafe text.withUnsafeBytes { text in
-        guard let start = text.baseAddress else { return 0.0 }
-        return unsafe strtod(start.assumingMemoryBound(to: CChar.self), nil)
-      }
-    }
-    // A longer text may have lost its end in the buffer.
-    guard isDecimal, text.count < 64, seconds > 0, seconds.isFinite else {
+    guard let seconds = withBytes({ Numbers.decimal($0) }), seconds > 0, seconds.isFinite
+    else {
       throw .badValue(option, self, accepted: "a number of seconds over 0, such as 60 or 2.5")
     }
     return seconds

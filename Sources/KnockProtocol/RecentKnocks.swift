@@ -1,0 +1,53 @@
+/// What was asked for last, so that a knock which the client repeats for a lossy path is told from a new
+/// wish. For each address the last command counts. Bounded: of more than fit the oldest are forgotten.
+public struct RecentKnocks: ~Copyable {
+  /// How long after a knock another one is its repetition (milliseconds).
+  public static let interval: Int64 = 2000
+
+  public struct Entry: BitwiseCopyable {
+    /// Nil where a later entry has the address.
+    fileprivate var knock: Knock?
+    /// In monotonic milliseconds.
+    fileprivate let time: Int64
+  }
+
+  private let entries: Storage<Entry>
+  private var first = 0
+  private var count = 0
+
+  /// - Parameter entries: at least one.
+  public init(_ entries: consuming Storage<Entry>) {
+    precondition(entries.count >= 1)
+    self.entries = entries
+  }
+
+  /// Notes a knock.
+  ///
+  /// - Parameter now: monotonic milliseconds.
+  /// - Returns: whether the last one for its address asked for the same, and not long ago.
+  public mutating func note(_ knock: Knock, now: Int64) -> Bool {
+    while count > 0, now - entries[first].time > Self.interval { dropFirst() }
+    let last = forget(knock.address)
+    if count == entries.count { dropFirst() }
+    if count == 0 { first = 0 }  // A short list then touches few pages.
+    entries[(first + count) % entries.count] = Entry(knock: knock, time: now)
+    count += 1
+    return last == knock.command
+  }
+
+  /// Has the next knock for an address be a new one. Returns the last command for it.
+  @discardableResult public mutating func forget(_ address: Address) -> Command? {
+    for index in first..<first + count {
+      let position = index % entries.count
+      guard let knock = entries[position].knock, knock.address == address else { continue }
+      entries[position].knock = nil
+      return knock.command
+    }
+    return nil
+  }
+
+  private mutating func dropFirst() {
+    first = (first + 1) % entries.count
+    count -= 1
+  }
+}

@@ -7,7 +7,7 @@ import Netfilter
 /// What reads input that anybody may have made. Raw values are the names of the corpora.
 private enum Target: String {
   case unsigned, signed, template, words, numbers, key, state, grants, messages, config, netlink,
-    sets,
+    sets, stun,
     arguments
 }
 
@@ -35,6 +35,7 @@ public func testOneInput(_ start: UnsafePointer<UInt8>?, _ count: Int) -> Int32 
   case .config: fuzzConfig(input)
   case .netlink: fuzzNetlink(input)
   case .sets: fuzzSets(input)
+  case .stun: fuzzStun(input)
   case .arguments: fuzzArguments(input)
   }
   return 0
@@ -80,6 +81,7 @@ private func fuzzGate(_ input: Span<UInt8>, key: consuming NoKey) {
     withMemory(PositionIndex.count(forRecords: capacity) * 4) { index in
       var gate = Gate(
         key: NoKey(isRight: isRight), driftSeconds: 60, families: AddressFamilies { $0 == .inet },
+        allowsObservedSource: true,
         replays: ReplayMemory(records: storage(records), index: PositionIndex(storage(index))))
       var start = 0
       var now = 1_700_000_000.0
@@ -89,7 +91,9 @@ private func fuzzGate(_ input: Span<UInt8>, key: consuming NoKey) {
         start = end
         var text = Bytes()
         do throws(Refusal) {
-          let knock = try gate.admit(datagram, now: now, hasRoom: true)
+          let knock = try gate.admit(datagram, now: now, hasRoom: true) {
+            .inet6(high: 0x2001_0DB8 << 32, low: 1)
+          }
           let timeStamp = Packet.fields(of: datagram).timeStamp
           precondition(isRight && (timeStamp - now).magnitude <= 60)
           text.append(knock.address)
@@ -124,12 +128,36 @@ private func fuzzWords(_ input: Span<UInt8>) {
   } catch {}
 }
 
+/// What a STUN server answers, to a question whose transaction it knows.
+private func fuzzStun(_ input: Span<UInt8>) {
+  if let endpoint = Endpoint(input) {
+    precondition(!endpoint.host.isEmpty && endpoint.host.upperBound <= input.count)
+  }
+  let request = StunRequest(transaction: .init(repeating: 0))
+  var answer = input.indices.map { input[$0] }
+  if answer.count >= 20 {
+    request.withBytes { for index in 4..<20 { answer[index] = $0[index] } }
+    answer[2] = UInt8(truncatingIfNeeded: (answer.count - 20) >> 8)
+    answer[3] = UInt8(truncatingIfNeeded: answer.count - 20)
+  }
+  for family in [AddressFamily.inet, .inet6] {
+    do throws(StunRequest.Failure) {
+      let address = try request.address(in: answer.span, family: family)
+      precondition(address.family == family && address.refusal == nil)
+    } catch { precondition(error.reason.utf8CodeUnitCount > 0) }
+  }
+}
+
 private func fuzzNumbers(_ input: Span<UInt8>) {
   _ = Numbers.integer(input)
   if let seconds = Numbers.duration(input) { precondition(seconds > 0 && seconds <= 366 * 86_400) }
   var text = Bytes()
-  if Numbers.normalizeDecimal(input, into: &text) {
-    precondition(Double(String(decoding: text.bytes, as: UTF8.self)) != nil)
+  if let value = Numbers.decimal(input) {
+    // What Swift takes as well is the same but for the last digits.
+    let bytes = input.indices.map { input[$0] }
+    if let other = Double(String(decoding: bytes, as: UTF8.self)), other.isNormal {
+      precondition((value / other - 1).magnitude < 1e-14)
+    }
   }
   text.append(quoted: input)
 }
@@ -165,12 +193,14 @@ private func fuzzState(_ input: Span<UInt8>) {
       _ = memory.restore()
       var gate = Gate(
         key: NoKey(isRight: true), driftSeconds: 60, families: AddressFamilies { _ in true },
-        replays: memory)
+        allowsObservedSource: false, replays: memory)
       for number in UInt8(0)..<12 {
         var datagram = [UInt8](repeating: number, count: 49)
         datagram.replaceSubrange(32..<41, with: [1, 0, 0, 0, 0, 0xF1, 0x53, 0xD9, 0x41])
         datagram.replaceSubrange(41..<45, with: [2, 0, 0, 0])
-        _ = try? gate.admit(datagram.span, now: 1_700_000_000 + Double(number), hasRoom: true)
+        _ = try? gate.admit(datagram.span, now: 1_700_000_000 + Double(number), hasRoom: true) {
+          nil
+        }
       }
       gate.noteTime(.nan)
     }

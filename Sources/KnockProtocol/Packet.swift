@@ -123,7 +123,9 @@ public struct Datagram: ~Copyable {
     for index in 0..<Packet.macSize { storage[index] = tag[index] }
   }
 
-  public func withBytes<Result>(_ body: (Span<UInt8>) -> Result) -> Result {
-    body(storage.span.extracting(first: count))
+  public func withBytes<Result, Failure: Error>(
+    _ body: (Span<UInt8>) throws(Failure) -> Result
+  ) throws(Failure) -> Result {
+    try body(storage.span.extracting(first: count))
   }
 }

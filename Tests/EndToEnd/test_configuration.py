@@ -7,7 +7,7 @@ import knocking
 import pytest
 from knocking import CLOSE, OPEN, program, run
 
-KEYWORDS = "Host, HostName, Port, KeyFile, Sign, Family or WaitPort"
+KEYWORDS = "Host, HostName, Port, KeyFile, Sign, Stun, Family or WaitPort"
 
 
 @pytest.fixture
@@ -74,6 +74,8 @@ VALUES = {
     "PORT=7": "open 127.0.0.1 to 127.0.0.1:7",
     'Port = "7"': "open 127.0.0.1 to 127.0.0.1:7",
     "Sign 2001:db8::5": "open 2001:db8::5 to 127.0.0.1:60120",
+    "Sign observed": "open 0.0.0.0 to 127.0.0.1:60120",
+    "Stun nobody.test:1": "open 127.0.0.1 to 127.0.0.1:60120",
     "Family any": "open 127.0.0.1 to 127.0.0.1:60120",
     "WaitPort 22": "open 127.0.0.1 to 127.0.0.1:60120",
 }
@@ -176,7 +178,10 @@ BAD = {
     "Port x": "Port: 'x' is not a port number from 1 to 65535",
     "WaitPort 65536": "WaitPort: '65536' is not a port number from 1 to 65535",
     "KeyFile key": "KeyFile: 'key' is not a path that begins with / or ~/",
-    "Sign box": "Sign: 'box' is not a numeric IPv4 or IPv6 address",
+    "Sign box": "Sign: 'box' is not auto, observed, or a numeric IPv4 or IPv6 address",
+    "Sign Auto": "Sign: 'Auto' is not auto, observed, or a numeric IPv4 or IPv6 address",
+    "Stun a:0": "Stun: 'a:0' is not HOST, HOST:PORT or [ADDRESS]:PORT",
+    "Stun [::1": "Stun: '[::1' is not HOST, HOST:PORT or [ADDRESS]:PORT",
     "Family ipv4": "Family: 'ipv4' is not inet, inet6 or any",
 }
 

@@ -49,87 +49,48 @@ enum ClientApplet: Applet {
     return settings.config == nil && operands.count != 2 ? 2 : nil
   }
 
-  /// What to do once the knock is sent.
+  /// What the first operand says.
   private enum Task {
-    case nothing
-    case waitForPort(UInt16)
+    case knock(Command)
     case connect(UInt16)
   }
 
-  static func run(
-    _ given: ClientSettings, _ operands: Operands, key givenKey: KeySource?
-  ) -> ExitCode {
+  /// Why a host is not knocked on; it has been reported.
+  private struct Failure: Error {
+    let exitCode: ExitCode
+  }
+
+  static func run(_ given: ClientSettings, _ operands: Operands, key: KeySource?) -> ExitCode {
     guard let word = operands[0] else { return .misuse }
     var report = Report(program: program)
     if word == "list" { return list(report) }
     if given.isVerbose { report.verbosity = .verbose }
-    var settings = given
-    let mayQuote = given.mayQuote
-    // Who gives a PSK says all himself, as with the original.
-    var hasPSK = false
-    if case .operand = givenKey { hasPSK = true }
-    if !hasPSK, let name = given.config ?? operands[1] {
-      guard ClientConfiguration.apply(name, to: &settings, report) else { return .failure }
-    }
-    let found = settings.hostName ?? given.config
-    guard let host = given.config == nil ? found ?? operands[1] : operands[1] ?? found else {
-      return .misuse
-    }
-    let command: Command
     let task: Task
+    let hosts: HostNames
     do throws(Misuse) {
-      (command, task) = try Self.task(word, settings, operands)
-    } catch { return fail(error, mayQuote: mayQuote) }
-    guard let key = givenKey ?? settings.keyFile.map({ .file($0) }) else {
-      return fail(.noKey(host: given.config ?? host), mayQuote: mayQuote)
-    }
+      task = try Self.task(word, given, operands)
+      hosts = try Self.hosts(word, given, operands)
+    } catch { return fail(error, mayQuote: given.mayQuote) }
     guard KeyedMAC.passesSelfTest(report) else { return .failure }
-    let mac: KeyedMAC
-    do throws(KeyError) {
-      mac = try Key.load(key, report: report)
-    } catch { return fail(error, from: key) }
-
-    var signed: Address?
-    if let text = settings.signAddress {
-      signed = numericAddress(text)?.parts?.address
-      guard signed != nil else {
-        report.writeNotNumeric("signed address", text, mayQuote: mayQuote)
-        return .badSignedAddress
-      }
-      if let refusal = signed?.refusal {
-        var line = report.line()
-        line.append("signed address: no server opens for this: ")
-        line.append(refusal.reason)
-        report.write(line)
-        return .badSignedAddress
+    var senders = Senders(given)
+    var exitCode = ExitCode.success
+    for index in 0..<hosts.count {
+      guard let host = hosts[index] else { continue }
+      do throws(Failure) {
+        senders.append(try sender(to: host, given, operands, key: key, report))
+      } catch {
+        if exitCode == .success { exitCode = error.exitCode }
       }
     }
-    var source: SocketAddress?
-    if let text = settings.sourceAddress {
-      source = numericAddress(text)
-      guard source != nil else {
-        report.writeNotNumeric("source address", text, mayQuote: mayQuote)
-        return .badSourceAddress
-      }
-    }
-
-    let sender: Sender
-    do throws(Resolution.Failure) {
-      let addresses = try Resolution(
-        of: host, port: settings.port, family: settings.family, numeric: false)
-      sender = Sender(
-        host: host, addresses: addresses, signed: signed, source: source, mac: mac,
-        onlyPrints: settings.onlyChecks, report: report)
-    } catch {
-      report.write("cannot resolve", host) { $0.append(error) }
-      return .cannotResolve
-    }
-    return perform(command, task, settings, operands.command, sender, report: report)
+    guard senders.count > 0 else { return exitCode }
+    let result = perform(
+      task, given, operands.command, senders, isWhole: exitCode == .success, report)
+    return exitCode == .success ? result : exitCode
   }
 
   private static func task(
     _ word: Argument, _ settings: ClientSettings, _ operands: Operands
-  ) throws(Misuse) -> (Command, Task) {
+  ) throws(Misuse) -> Task {
     let isOpen = word == "open"
     guard isOpen || word == "close" || word == "connect" else {
       throw .badOperand("COMMAND", word, accepted: "open, close, connect or list")
@@ -140,14 +101,136 @@ enum ClientApplet: Applet {
     if operands.command != nil, !isOpen {
       throw .badOperand("COMMAND", word, accepted: "open, which alone runs a command")
     }
-    if word == "close" { return (.close, .nothing) }
-    if isOpen { return (.open, settings.waitPort.map { .waitForPort($0) } ?? .nothing) }
-    guard let text = operands[2], let number = text.withBytes({ Numbers.integer($0) }),
-      number > 0, let port = UInt16(exactly: number)
-    else {
+    if word == "close" { return .knock(.close) }
+    if isOpen { return .knock(.open) }
+    guard let text = operands[2], let port = text.portNumber else {
       throw .badOperand("PORT", operands[2] ?? .empty, accepted: "a port number from 1 to 65535")
     }
-    return (.open, .connect(port))
+    return .connect(port)
+  }
+
+  private static func hosts(
+    _ word: Argument, _ settings: ClientSettings, _ operands: Operands
+  ) throws(Misuse) -> HostNames {
+    let text = operands[1] ?? settings.config ?? .empty
+    guard let hosts = HostNames(cutting: text) else {
+      throw .badOperand("HOST", text, accepted: "one, or up to 16 with commas between them")
+    }
+    guard hosts.count == 1 || !(word == "connect") else {
+      throw .badOperand("HOST", text, accepted: "one, for connect")
+    }
+    return hosts
+  }
+
+  /// - Parameters:
+  ///   - name: of the host, in the command line.
+  ///   - givenKey: from there, too.
+  private static func sender(
+    to name: Argument, _ given: ClientSettings, _ operands: Operands, key givenKey: KeySource?,
+    _ report: Report
+  ) throws(Failure) -> Sender {
+    var settings = given
+    let mayQuote = given.mayQuote
+    // Who gives a PSK says all himself, as with the original.
+    var hasPSK = false
+    if case .operand = givenKey { hasPSK = true }
+    // -c says where to look; beside it, HOST is where to knock.
+    let isBeside = given.config != nil && operands[1] != nil
+    let section = isBeside ? given.config ?? name : name
+    guard hasPSK || ClientConfiguration.apply(section, to: &settings, report) else {
+      throw Failure(exitCode: .failure)
+    }
+    let host = isBeside ? name : settings.hostName ?? name
+    do throws(Misuse) {
+      try settings.validateStunServers()
+    } catch { throw Failure(exitCode: fail(error, mayQuote: mayQuote)) }
+    guard let key = givenKey ?? settings.keyFile.map({ .file($0) }) else {
+      throw Failure(exitCode: fail(.noKey(host: section), mayQuote: mayQuote))
+    }
+    let mac: KeyedMAC
+    do throws(KeyError) {
+      mac = try Key.load(key, report: report)
+    } catch { throw Failure(exitCode: fail(error, from: key)) }
+    var signing = try signing(settings, report)
+    let source = try source(settings, report)
+    let addresses = try addresses(of: host, settings, report)
+    if case .outside = signing {
+      guard let outside = outside(addresses, settings, source, report) else {
+        throw Failure(exitCode: .badSignedAddress)
+      }
+      signing = outside
+    }
+    return Sender(
+      host: host, addresses: addresses, signing: signing, source: source, mac: mac,
+      settings: settings, report: report)
+  }
+
+  private static func addresses(
+    of host: Argument, _ settings: ClientSettings, _ report: Report
+  ) throws(Failure) -> Resolution {
+    do throws(Resolution.Failure) {
+      return try Resolution(
+        of: host, port: settings.port, family: settings.family, numeric: false)
+    } catch {
+      report.write("cannot resolve", host) { $0.append(error) }
+      throw Failure(exitCode: .cannotResolve)
+    }
+  }
+
+  /// What `-S` says; for auto, nothing of the address yet.
+  private static func signing(
+    _ settings: ClientSettings, _ report: Report
+  ) throws(Failure) -> Signing {
+    guard let text = settings.signAddress else { return .source }
+    if text == "observed" { return .observed }
+    if text == "auto" { return .outside(inet: nil, inet6: nil) }
+    guard let address = numericAddress(text)?.parts?.address else {
+      report.writeNotNumeric("signed address", text, mayQuote: settings.mayQuote)
+      throw Failure(exitCode: .badSignedAddress)
+    }
+    if let refusal = address.refusal {
+      var line = report.line()
+      line.append("signed address: no server opens for this: ")
+      line.append(refusal.reason)
+      report.write(line)
+      throw Failure(exitCode: .badSignedAddress)
+    }
+    return .address(address)
+  }
+
+  /// What `-s` says.
+  private static func source(
+    _ settings: ClientSettings, _ report: Report
+  ) throws(Failure) -> SocketAddress? {
+    guard let text = settings.sourceAddress else { return nil }
+    guard let source = numericAddress(text) else {
+      report.writeNotNumeric("source address", text, mayQuote: settings.mayQuote)
+      throw Failure(exitCode: .badSourceAddress)
+    }
+    return source
+  }
+
+  /// Asks for our outside address in each family that is needed.
+  private static func outside(
+    _ addresses: borrowing Resolution, _ settings: ClientSettings, _ source: SocketAddress?,
+    _ report: Report
+  ) -> Signing? {
+    let families = AddressFamilies { family in
+      var position = 0
+      while let address = addresses.address(at: position) {
+        position += 1
+        guard source == nil || source?.family == address.family else { continue }
+        if address.parts?.address.family == family { return true }
+      }
+      return false
+    }
+    func find(_ family: AddressFamily) -> Address? {
+      guard families.contains(family) else { return nil }
+      return OutsideAddress.find(family, settings.stunServers, from: source, report)
+    }
+    let (inet, inet6) = (find(.inet), find(.inet6))
+    let isNeeded = families.contains(.inet) || families.contains(.inet6)
+    return isNeeded && inet == nil && inet6 == nil ? nil : .outside(inet: inet, inet6: inet6)
   }
 
   private static func list(_ report: Report) -> ExitCode {
@@ -158,28 +241,28 @@ enum ClientApplet: Applet {
     return isGood ? exitCode : .failure
   }
 
+  /// - Parameter isWhole: whether there is a sender for each host.
   private static func perform(
-    _ command: Command, _ task: Task, _ settings: ClientSettings, _ words: ArgumentList?,
-    _ sender: consuming Sender, report: Report
+    _ task: Task, _ settings: ClientSettings, _ words: ArgumentList?, _ senders: consuming Senders,
+    isWhole: Bool, _ report: Report
   ) -> ExitCode {
-    var sender = sender
-    guard sender.send(command) else { return .failure }
-    guard !settings.onlyChecks else { return .success }
-    var exitCode = ExitCode.success
+    var senders = senders
+    let command: Command
     switch task {
-    case .nothing: break
-    case .waitForPort(let port):
-      let socket = PortWait.connect(to: port, seconds: settings.waitSeconds, &sender, report)
-      if socket == nil { exitCode = .failure }
-    case .connect(let port):
-      guard
-        let socket = PortWait.connect(to: port, seconds: settings.waitSeconds, &sender, report)
-      else { return .failure }
+    case .knock(let wanted): command = wanted
+    case .connect: command = .open
+    }
+    let knockedOn = senders.send(command)
+    let isSent = isWhole && knockedOn == senders.count
+    if settings.onlyChecks { return isSent ? .success : .failure }
+    if case .connect(let port) = task {
+      guard isSent, let socket = senders.connect(to: port) else { return .failure }
       return Bridge.run(socket, report)
     }
-    guard let words else { return exitCode }
-    if exitCode == .success { exitCode = Subprocess.run(words, report) }
-    if settings.closesAfterwards { _ = sender.send(.close) }
+    let isOpen = isSent && (command == .close || senders.waitForPorts())
+    var exitCode = isOpen ? ExitCode.success : .failure
+    if isOpen, let words { exitCode = Subprocess.run(words, report) }
+    if settings.closesAfterwards, knockedOn > 0 { _ = senders.send(.close) }
     return exitCode
   }
 

@@ -141,7 +141,7 @@ enum ClientConfiguration {
         return write { line in
           text.withElements(word) { line.append(quoted: $0) }
           line.append(
-            " is not Host, HostName, Port, KeyFile, Sign, Family or WaitPort")
+            " is not Host, HostName, Port, KeyFile, Sign, Stun, Family or WaitPort")
         }
       }
       // It is a string from here on: its end is in this line, or the end of the line.

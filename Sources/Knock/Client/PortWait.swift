@@ -1,37 +1,35 @@
 import CSystem
 import KnockProtocol
 
-/// Waits until a TCP port of a host that was knocked on can be connected to.
-enum PortWait {
+extension Sender {
   /// The most addresses of a host that are tried.
-  private static let addressCount = 8
+  private static var addressCount: Int { 8 }
   /// How long the first attempt may take (milliseconds); each further one twice as long, up to the limit.
-  private static let firstPatience: Int64 = 100
-  private static let patienceLimit: Int64 = 4000
+  private static var firstPatience: Int64 { 100 }
+  private static var patienceLimit: Int64 { 4000 }
 
-  /// Tries all addresses at once, again and again, and knocks again where three attempts were in vain: a
-  /// datagram may be lost. Nil, with a report, where the port does not open in time.
-  static func connect(
-    to port: UInt16, seconds: Int64, _ sender: inout Sender, _ report: Report
-  ) -> Descriptor? {
+  /// Connects to a TCP port of the host that was knocked on: tries all addresses at once, again and again,
+  /// and knocks again where three attempts were in vain, since a datagram may be lost. Nil, with a report,
+  /// where the port does not open in time.
+  mutating func connect(to port: UInt16, seconds: Int64) -> Descriptor? {
     let deadline = Clock.monotonicMilliseconds() + seconds * 1000
-    var patience = firstPatience
+    var patience = Self.firstPatience
     var failure = SystemError(number: ETIMEDOUT)
     var attempt = 0
     while true {
-      if attempt >= 3 { _ = sender.send(.open) }
+      if attempt >= 3 { _ = send(.open) }
       let end = min(deadline, Clock.monotonicMilliseconds() + patience)
-      let number = attemptConnection(to: port, sender, until: end, &failure)
+      let number = attemptConnection(to: port, until: end, &failure)
       if number >= 0 { return Descriptor(owning: number) }
       guard Clock.monotonicMilliseconds() < deadline else { break }
       attempt += 1
-      patience = min(2 * patience, patienceLimit)
+      patience = min(2 * patience, Self.patienceLimit)
     }
     var line = report.line()
     line.append("port ")
     line.append(port)
     line.append(" of ")
-    line.append(quoted: sender.host)
+    line.append(quoted: host)
     line.append(" did not open within ")
     line.append(seconds)
     line.append(" s: ")
@@ -44,14 +42,14 @@ enum PortWait {
   }
 
   /// The first connection that comes about; -1 where none does in time.
-  private static func attemptConnection(
-    to port: UInt16, _ sender: borrowing Sender, until end: Int64, _ failure: inout SystemError
+  private func attemptConnection(
+    to port: UInt16, until end: Int64, _ failure: inout SystemError
   ) -> Int32 {
     var entries = InlineArray<8, pollfd>(
       repeating: pollfd(fd: -1, events: Int16(POLLOUT), revents: 0))
-    for position in 0..<addressCount {
-      guard let address = sender.addresses.address(at: position) else { break }
-      let result = begin(to: address.with(port: port), from: sender.source)
+    for position in 0..<Self.addressCount {
+      guard let address = addresses.address(at: position) else { break }
+      let result = beginConnection(to: address.with(port: port))
       if result >= 0 {
         entries[position].fd = result
       } else if result != -EAFNOSUPPORT {
@@ -83,7 +81,7 @@ enum PortWait {
     return connected
   }
 
-  private static func begin(to address: SocketAddress, from source: SocketAddress?) -> Int32 {
+  private func beginConnection(to address: SocketAddress) -> Int32 {
     unsafe withUnsafePointer(to: address.storage) { target in
       guard let source else { return unsafe csys_begin_connection(nil, target, address.size) }
       return unsafe withUnsafePointer(to: source.storage) {

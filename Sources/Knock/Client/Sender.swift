@@ -1,21 +1,45 @@
 import CSystem
 import KnockProtocol
 
+/// What a knock is to open or close access for.
+enum Signing {
+  /// The source address of the datagram.
+  case source
+  /// What the server sees as that: the unspecified address stands for it.
+  case observed
+  /// `-S ADDR`.
+  case address(Address)
+  /// Our address outside, in each family; nil where it is not known.
+  case outside(inet: Address?, inet6: Address?)
+
+  /// - Parameter own: the source address.
+  /// - Returns: nil where nothing can be signed for that family.
+  func address(for own: Address) -> Address? {
+    switch self {
+    case .source: own
+    case .observed: own.family == .inet ? .inet(0) : .inet6(high: 0, low: 0)
+    case .address(let address): address
+    case .outside(let inet, let inet6): own.family == .inet ? inet : inet6
+    }
+  }
+}
+
 /// Sends one knock to each address of a host. An address that cannot be reached is reported, and
 /// does not keep the others from theirs.
 struct Sender: ~Copyable {
   let host: Argument
   /// Of the host, with the port to knock on.
   let addresses: Resolution
-  /// What `-S` named; nil to sign the source address of each datagram.
-  private let signed: Address?
+  private let signing: Signing
   /// What `-s` named.
   let source: SocketAddress?
   private let mac: KeyedMAC
+  /// Where to wait for the effect; nil for nowhere.
+  let waitPort: UInt16?
   /// Whether nothing is sent, but printed what would be.
   private let onlyPrints: Bool
-  private let report: Report
-  /// With `-S`: the one time stamp, and so the one MAC, of all datagrams. A server that hears them
+  let report: Report
+  /// With `-S ADDR`: the one time stamp, and so the one MAC, of all datagrams. A server that hears them
   /// on two of its addresses takes the second for the replay that it is.
   private var sharedTimeStamp: Double?
   private var triedCount = 0
@@ -23,33 +47,33 @@ struct Sender: ~Copyable {
   private var hasWarned = false
 
   init(
-    host: Argument, addresses: consuming Resolution, signed: Address?, source: SocketAddress?,
-    mac: consuming KeyedMAC, onlyPrints: Bool, report: Report
+    host: Argument, addresses: consuming Resolution, signing: Signing, source: SocketAddress?,
+    mac: consuming KeyedMAC, settings: ClientSettings, report: Report
   ) {
     self.host = host
     self.addresses = addresses
-    self.signed = signed
+    self.signing = signing
     self.source = source
     self.mac = mac
-    self.onlyPrints = onlyPrints
+    waitPort = settings.waitPort
+    onlyPrints = settings.onlyChecks
     self.report = report
   }
 
-  /// Knocks on all addresses; with `-S`, on those of the other family only if none of the family of
+  /// Knocks on all addresses; with `-S ADDR`, on those of the other family only if none of the family of
   /// the signed address, by which its owner will connect, could be reached.
   ///
   /// - Returns: whether at least one datagram was sent.
   mutating func send(_ command: Command) -> Bool {
     (triedCount, sentCount) = (0, 0)
-    sharedTimeStamp = signed == nil ? nil : Clock.wallSeconds()
-    switch signed {
-    case nil: send(command, family: AF_UNSPEC)
-    case .inet:
-      send(command, family: AF_INET)
-      if sentCount == 0 { send(command, family: AF_INET6) }
-    case .inet6:
-      send(command, family: AF_INET6)
-      if sentCount == 0 { send(command, family: AF_INET) }
+    sharedTimeStamp = nil
+    if case .address(let address) = signing {
+      let (family, other) = address.family == .inet ? (AF_INET, AF_INET6) : (AF_INET6, AF_INET)
+      sharedTimeStamp = Clock.wallSeconds()
+      send(command, family: family)
+      if sentCount == 0 { send(command, family: other) }
+    } else {
+      send(command, family: AF_UNSPEC)
     }
     if triedCount == 0 {
       var line = report.line()
@@ -80,14 +104,17 @@ struct Sender: ~Copyable {
       guard let own = try socket.localAddress().parts?.address else {
         throw SystemError(number: EAFNOSUPPORT)
       }
-      let knock = Knock(command: command, address: signed ?? own)
-      warnOfNAT(knock.address, towards: address)
+      // What is not known of a family has been reported.
+      guard let signed = signing.address(for: own) else { return false }
+      let knock = Knock(command: command, address: signed)
+      warnOfNAT(signed, towards: address)
       if onlyPrints {
         try print(knock, to: address)
         return true
       }
-      let timeStamp = sharedTimeStamp ?? Clock.wallSeconds()
-      try socket.send(Datagram(knock, timeStamp: timeStamp, signedWith: mac))
+      let datagram = Datagram(
+        knock, timeStamp: sharedTimeStamp ?? Clock.wallSeconds(), signedWith: mac)
+      try datagram.withBytes { bytes throws(SystemError) in try socket.send(bytes) }
       if report.verbosity >= .verbose {
         var line = report.line()
         line.append("sent ")

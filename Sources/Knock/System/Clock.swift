@@ -12,6 +12,15 @@ enum Clock {
   /// (milliseconds).
   static let afterlife: Int64 = 500
 
+  /// Waits until a moment in monotonic milliseconds.
+  static func pause(until moment: Int64) {
+    while true {
+      let rest = moment - monotonicMilliseconds()
+      guard rest > 0 else { return }
+      pause(milliseconds: Int32(clamping: rest))
+    }
+  }
+
   /// Waits so long, or until a signal comes.
   static func pause(milliseconds: Int32) { _ = csys_poll(nil, 0, milliseconds) }
 }

@@ -41,11 +41,16 @@ struct UDPSocket: ~Copyable {
   }
 
   /// Sends to the connected address.
-  func send(_ datagram: borrowing Datagram) throws(SystemError) {
+  func send(_ datagram: Span<UInt8>) throws(SystemError) {
     _ = try SystemError.check(
-      datagram.withBytes { bytes in
-        unsafe bytes.withUnsafeBytes { unsafe csys_send(number, $0.baseAddress, $0.count) }
-      })
+      unsafe datagram.withUnsafeBytes { unsafe csys_send(number, $0.baseAddress, $0.count) })
+  }
+
+  /// Takes a datagram, without waiting. Returns its whole length (bytes), of which no more than fits is stored;
+  /// nil where none is there.
+  func receive(into memory: borrowing Storage<UInt8>) throws(SystemError) -> Int? {
+    let result = unsafe csys_receive(number, memory.baseAddress, memory.count)
+    return result == -EAGAIN ? nil : Int(try SystemError.check(result))
   }
 
   /// Takes the datagrams that are waiting, as many as fit, without waiting.

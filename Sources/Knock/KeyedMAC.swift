@@ -10,16 +10,26 @@ import KnockProtocol
 
   /// - Parameter key: at least one byte; RFC 2104 hashes what is over 64 bytes.
   init?(expanding key: Span<UInt8>) {
-    // Pages of its own, since only whole ones can be locked, and all of it is given back.
-    let size = MemoryLayout<crypto_auth_hmacsha256_state>.size
-    guard let pages = unsafe csys_map(size) else { return nil }
-    let state = unsafe pages.bindMemory(to: crypto_auth_hmacsha256_state.self, capacity: 1)
-    unsafe self.state = unsafe state
-    lock()
+    self.init()
     unsafe key.withUnsafeBufferPointer { key in
       guard let start = key.baseAddress else { return }
       _ = unsafe crypto_auth_hmacsha256_init(state, start, key.count)
     }
+  }
+
+  /// The same key as another value has.
+  init?(copying other: borrowing KeyedMAC) {
+    self.init()
+    unsafe state.pointee = unsafe other.state.pointee
+  }
+
+  /// Nil where the system has no memory.
+  private init?() {
+    // Pages of its own, since only whole ones can be locked, and all of it is given back.
+    let size = MemoryLayout<crypto_auth_hmacsha256_state>.size
+    guard let pages = unsafe csys_map(size) else { return nil }
+    unsafe state = unsafe pages.bindMemory(to: crypto_auth_hmacsha256_state.self, capacity: 1)
+    lock()
   }
 
   deinit {

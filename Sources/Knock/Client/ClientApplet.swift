@@ -12,14 +12,15 @@ enum ClientApplet: Applet {
        or: pyknock client [OPTION]... connect HOST PORT
        or: pyknock client list
 
-    Asks the server on HOST to open or close access. A knock goes to every address of HOST,
-    each signed for the source address that it leaves from; behind NAT -S names the address
-    that the server sees. With -S only addresses of the family of ADDR are knocked on if HOST
-    has any that can be reached, and all get the same datagram, so that one server never takes
-    it twice.
+    Asks the server on HOST to open or close access; HOST may be several with commas between. A
+    knock goes to every address of HOST, each signed for the source address that it leaves from.
+    Behind NAT the server sees another one: -S says which, -S auto asks STUN servers for it, and
+    -S observed leaves it to a server with --allow-observed-source. With -S ADDR only addresses
+    of the family of ADDR are knocked on if HOST has any that can be reached, and all get the
+    same datagram, so that one server never takes it twice.
 
     Without PSK and -k, HOST is looked up in client.conf, as NAME of -c is: see there for its
-    KeyFile, HostName, Port, Sign, Family and WaitPort. list prints the names in it.
+    KeyFile, HostName, Port, Sign, Stun, Family and WaitPort. list prints the names in it.
 
     COMMAND runs after open; its exit status becomes that of the client. connect opens, connects
     to the TCP port, and passes on the standard input and output, as ssh wants it:
@@ -27,8 +28,8 @@ enum ClientApplet: Applet {
 
     exit status: 0 at least one knock was sent (UDP does not tell whether it arrived), the port
     can be connected to, or the connection was closed; 1 none was sent, or the port never opened;
-    2 misuse, 3 cannot resolve HOST, 4 bad source address, 5 bad signed address, 6 the connection
-    broke; 126 and 127 COMMAND could not be run
+    2 misuse, 3 cannot resolve HOST, 4 bad source address, 5 bad signed address or none
+    found, 6 the connection broke; 126 and 127 COMMAND could not be run
 
     """
   }
@@ -55,11 +56,6 @@ enum ClientApplet: Applet {
     case connect(UInt16)
   }
 
-  /// Why a host is not knocked on; it has been reported.
-  private struct Failure: Error {
-    let exitCode: ExitCode
-  }
-
   static func run(_ given: ClientSettings, _ operands: Operands, key: KeySource?) -> ExitCode {
     guard let word = operands[0] else { return .misuse }
     var report = Report(program: program)
@@ -72,12 +68,16 @@ enum ClientApplet: Applet {
       hosts = try Self.hosts(word, given, operands)
     } catch { return fail(error, mayQuote: given.mayQuote) }
     guard KeyedMAC.passesSelfTest(report) else { return .failure }
+    let preparation: SenderPreparation
+    do throws(KeyError) {
+      preparation = try SenderPreparation(given, operands, key, report)
+    } catch { return key.map { fail(error, from: $0) } ?? .failure }
     var senders = Senders(given)
     var exitCode = ExitCode.success
     for index in 0..<hosts.count {
       guard let host = hosts[index] else { continue }
-      do throws(Failure) {
-        senders.append(try sender(to: host, given, operands, key: key, report))
+      do throws(SenderPreparation.Failure) {
+        senders.append(try preparation.sender(to: host))
       } catch {
         if exitCode == .success { exitCode = error.exitCode }
       }
@@ -122,117 +122,6 @@ enum ClientApplet: Applet {
     return hosts
   }
 
-  /// - Parameters:
-  ///   - name: of the host, in the command line.
-  ///   - givenKey: from there, too.
-  private static func sender(
-    to name: Argument, _ given: ClientSettings, _ operands: Operands, key givenKey: KeySource?,
-    _ report: Report
-  ) throws(Failure) -> Sender {
-    var settings = given
-    let mayQuote = given.mayQuote
-    // Who gives a PSK says all himself, as with the original.
-    var hasPSK = false
-    if case .operand = givenKey { hasPSK = true }
-    // -c says where to look; beside it, HOST is where to knock.
-    let isBeside = given.config != nil && operands[1] != nil
-    let section = isBeside ? given.config ?? name : name
-    guard hasPSK || ClientConfiguration.apply(section, to: &settings, report) else {
-      throw Failure(exitCode: .failure)
-    }
-    let host = isBeside ? name : settings.hostName ?? name
-    do throws(Misuse) {
-      try settings.validateStunServers()
-    } catch { throw Failure(exitCode: fail(error, mayQuote: mayQuote)) }
-    guard let key = givenKey ?? settings.keyFile.map({ .file($0) }) else {
-      throw Failure(exitCode: fail(.noKey(host: section), mayQuote: mayQuote))
-    }
-    let mac: KeyedMAC
-    do throws(KeyError) {
-      mac = try Key.load(key, report: report)
-    } catch { throw Failure(exitCode: fail(error, from: key)) }
-    var signing = try signing(settings, report)
-    let source = try source(settings, report)
-    let addresses = try addresses(of: host, settings, report)
-    if case .outside = signing {
-      guard let outside = outside(addresses, settings, source, report) else {
-        throw Failure(exitCode: .badSignedAddress)
-      }
-      signing = outside
-    }
-    return Sender(
-      host: host, addresses: addresses, signing: signing, source: source, mac: mac,
-      settings: settings, report: report)
-  }
-
-  private static func addresses(
-    of host: Argument, _ settings: ClientSettings, _ report: Report
-  ) throws(Failure) -> Resolution {
-    do throws(Resolution.Failure) {
-      return try Resolution(
-        of: host, port: settings.port, family: settings.family, numeric: false)
-    } catch {
-      report.write("cannot resolve", host) { $0.append(error) }
-      throw Failure(exitCode: .cannotResolve)
-    }
-  }
-
-  /// What `-S` says; for auto, nothing of the address yet.
-  private static func signing(
-    _ settings: ClientSettings, _ report: Report
-  ) throws(Failure) -> Signing {
-    guard let text = settings.signAddress else { return .source }
-    if text == "observed" { return .observed }
-    if text == "auto" { return .outside(inet: nil, inet6: nil) }
-    guard let address = numericAddress(text)?.parts?.address else {
-      report.writeNotNumeric("signed address", text, mayQuote: settings.mayQuote)
-      throw Failure(exitCode: .badSignedAddress)
-    }
-    if let refusal = address.refusal {
-      var line = report.line()
-      line.append("signed address: no server opens for this: ")
-      line.append(refusal.reason)
-      report.write(line)
-      throw Failure(exitCode: .badSignedAddress)
-    }
-    return .address(address)
-  }
-
-  /// What `-s` says.
-  private static func source(
-    _ settings: ClientSettings, _ report: Report
-  ) throws(Failure) -> SocketAddress? {
-    guard let text = settings.sourceAddress else { return nil }
-    guard let source = numericAddress(text) else {
-      report.writeNotNumeric("source address", text, mayQuote: settings.mayQuote)
-      throw Failure(exitCode: .badSourceAddress)
-    }
-    return source
-  }
-
-  /// Asks for our outside address in each family that is needed.
-  private static func outside(
-    _ addresses: borrowing Resolution, _ settings: ClientSettings, _ source: SocketAddress?,
-    _ report: Report
-  ) -> Signing? {
-    let families = AddressFamilies { family in
-      var position = 0
-      while let address = addresses.address(at: position) {
-        position += 1
-        guard source == nil || source?.family == address.family else { continue }
-        if address.parts?.address.family == family { return true }
-      }
-      return false
-    }
-    func find(_ family: AddressFamily) -> Address? {
-      guard families.contains(family) else { return nil }
-      return OutsideAddress.find(family, settings.stunServers, from: source, report)
-    }
-    let (inet, inet6) = (find(.inet), find(.inet6))
-    let isNeeded = families.contains(.inet) || families.contains(.inet6)
-    return isNeeded && inet == nil && inet6 == nil ? nil : .outside(inet: inet, inet6: inet6)
-  }
-
   private static func list(_ report: Report) -> ExitCode {
     var isGood = true
     let exitCode = printToStandardOutput(program: program) { output in
@@ -264,11 +153,5 @@ enum ClientApplet: Applet {
     if isOpen, let words { exitCode = Subprocess.run(words, report) }
     if settings.closesAfterwards, knockedOn > 0 { _ = senders.send(.close) }
     return exitCode
-  }
-
-  static func numericAddress(_ text: Argument) -> SocketAddress? {
-    do throws(Resolution.Failure) {
-      return try Resolution(of: text, port: 0, family: AF_UNSPEC, numeric: true).first
-    } catch { return nil }
   }
 }

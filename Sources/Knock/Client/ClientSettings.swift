@@ -171,7 +171,7 @@ enum ClientKeyword: UInt8 {
         ? nil : "a path that begins with / or ~/"
     case .family: value.familyNumber == nil ? "inet, inet6 or any" : nil
     case .sign:
-      value == "auto" || value == "observed" || ClientApplet.numericAddress(value) != nil
+      value == "auto" || value == "observed" || SocketAddress(numeric: value) != nil
         ? nil : "auto, observed, or a numeric IPv4 or IPv6 address"
     case .stun: StunServer(value) == nil ? StunServer.accepted : nil
     case .host, .hostName: nil

@@ -185,13 +185,11 @@ enum ServerApplet: Applet {
   private static func bind(_ settings: ServerSettings, _ report: Report) -> UDPSocket? {
     var address = SocketAddress.any(family: AF_INET6, port: settings.port)
     if let text = settings.bindAddress {
-      do throws(Resolution.Failure) {
-        let found = try Resolution(of: text, port: settings.port, family: AF_UNSPEC, numeric: true)
-        address = found.first ?? address
-      } catch {
+      guard let given = SocketAddress(numeric: text, port: settings.port) else {
         report.writeNotNumeric("bind address", text, mayQuote: settings.mayQuote)
         return nil
       }
+      address = given
     }
     do throws(SystemError) {
       do throws(SystemError) {

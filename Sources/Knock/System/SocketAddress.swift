@@ -78,6 +78,17 @@ extension TextSink where Self: ~Copyable {
   }
 }
 
+extension SocketAddress {
+  /// Nil for what is no IPv4 or IPv6 address in digits.
+  init?(numeric text: Argument, port: UInt16 = 0) {
+    do throws(Resolution.Failure) {
+      let found = try Resolution(of: text, port: port, family: AF_UNSPEC, numeric: true)
+      guard let first = found.first else { return nil }
+      self = first
+    } catch { return nil }
+  }
+}
+
 /// The addresses that a name stands for, from getaddrinfo(3), freed when the value ends.
 @safe struct Resolution: ~Copyable {
   private var head: UnsafeMutablePointer<addrinfo>?

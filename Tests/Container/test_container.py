@@ -194,6 +194,44 @@ def test_the_health_check_needs_no_shell(container):
     assert unhealthy.returncode == 1
 
 
+# A name server that knows one name, and answers each question for another type with nothing.
+NAME_SERVER = f"""
+import socket
+server = socket.socket(type=socket.SOCK_DGRAM)
+server.bind(("{INSIDE_ADDRESS}", 53))
+print("listening", flush=True)
+while True:
+    question, client = server.recvfrom(512)
+    end = 12 + question[12:].index(0) + 5
+    name, kind = question[12 : end - 4], question[end - 4 : end - 2]
+    found = name == b"\\4gate\\4test\\0" and kind == b"\\0\\1"
+    header = question[:2] + bytes([0x81, 0x80, 0, 1, 0, found, 0, 0, 0, 0])
+    answer = b"\\xc0\\x0c\\0\\1\\0\\1\\0\\0\\0\\x3c\\0\\4" + socket.inet_aton("{INSIDE_ADDRESS}")
+    server.sendto(header + question[12:end] + answer * found, client)
+"""
+
+
+def test_names_are_resolved_with_nothing_but_resolv_conf(image, networks, key, tmp_path):
+    """No other file, no library, no shell: as in the smallest of containers."""
+    (tmp_path / "resolv.conf").write_text(f"nameserver {INSIDE_ADDRESS}\n")
+    (tmp_path / "resolv.conf").chmod(0o444)
+    inside = ["ip", "netns", "exec", INSIDE, "python3", "-c", NAME_SERVER]
+    options = [
+        "run", "--rm", f"--network=ns:/run/netns/{OUTSIDE}", "--read-only", "--cap-drop=all",
+        "--no-hosts", *LIMITS, f"--volume={key}:/key:ro",
+        f"--volume={tmp_path}/resolv.conf:/etc/resolv.conf:ro", image,
+    ]  # fmt: skip
+    with subprocess.Popen(inside, stdout=subprocess.PIPE) as name_server:
+        assert name_server.stdout.readline() == b"listening\n"
+        knocked = podman(*options, "client", "open", "gate.test", "-v", "-k", "/key")
+        unknown = podman(*options, "client", "open", "other.test", "-k", "/key", check=False)
+        name_server.kill()
+    sent = f"pyknock client: sent open {OUTSIDE_ADDRESS} to {INSIDE_ADDRESS}:60120\n"
+    assert knocked.stdout.endswith(sent)
+    assert unknown.returncode == 3
+    assert "pyknock client: cannot resolve 'other.test': " in unknown.stdout
+
+
 def test_the_links_are_the_applets(container, image):
     for applet in ("server", "client", "keygen"):
         options = ["--rm", "--network=none", f"--entrypoint=/pyknock-{applet}", *LIMITS]

@@ -113,11 +113,11 @@ enum ClientApplet: Applet {
     _ word: Argument, _ settings: ClientSettings, _ operands: Operands
   ) throws(Misuse) -> HostNames {
     let text = operands[1] ?? settings.config ?? .empty
-    guard let hosts = HostNames(cutting: text) else {
-      throw .badOperand("HOST", text, accepted: "one, or up to 16 with commas between them")
-    }
-    guard hosts.count == 1 || !(word == "connect") else {
-      throw .badOperand("HOST", text, accepted: "one, for connect")
+    let isConnect = word == "connect"
+    guard let hosts = HostNames(cutting: text, limit: isConnect ? 1 : HostNames.limit) else {
+      throw .badOperand(
+        "HOST", text,
+        accepted: isConnect ? "one, for connect" : "one, or up to 16 with commas between them")
     }
     return hosts
   }

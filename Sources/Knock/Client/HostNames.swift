@@ -1,0 +1,32 @@
+/// What stands for hosts in a command line: one, or several with commas between.
+struct HostNames {
+  static let limit = 16
+
+  private var items = InlineArray<16, Argument?>(repeating: nil)
+  private(set) var count = 0
+
+  subscript(index: Int) -> Argument? { items[index] }
+
+  /// Cuts the text where the commas are. Nil, and nothing is changed, where there are too many, or nothing is
+  /// between them.
+  init?(cutting text: Argument, limit: Int) {
+    let comma = UInt8(ascii: ",")
+    let isGood = text.withBytes { text in
+      var commas = 0
+      for index in text.indices where text[index] == comma {
+        commas += 1
+        if index == 0 || index + 1 == text.count || text[index + 1] == comma { return false }
+      }
+      return commas < limit
+    }
+    guard isGood else { return nil }
+    var start = 0
+    for index in 0...text.count
+    where unsafe index == text.count || text.pointer[index] == CChar(comma) {
+      if index < text.count { unsafe text.pointer[index] = 0 }
+      items[count] = unsafe Argument(text.pointer + start)
+      count += 1
+      start = index + 1
+    }
+  }
+}

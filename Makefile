@@ -17,7 +17,7 @@ demo: build
 	scripts/demo $(program)
 
 needed_by_tests = python3-pytest iproute2 util-linux nftables ipset iptables procps \
-  openssh-server openssh-client
+  openssh-server openssh-client coturn
 
 # The program that the end-to-end tests run: PYKNOCK, or the one that `build` makes.
 test: export PYKNOCK ?= $(CURDIR)/$(program)

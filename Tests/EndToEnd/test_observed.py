@@ -47,7 +47,8 @@ def test_who_copies_it_cannot_use_it_from_elsewhere(server):
     with socket.socket(type=socket.SOCK_DGRAM) as other:
         other.bind(("127.0.0.2", 0))
         other.sendto(datagram, ("127.0.0.1", ours.port))
-    ours.wait_for_counters(accepted=1, replayed=1)
+    ours.wait_for_counters(accepted=1, replayed=1, succeeded=1)
+    ours.output.wait_for("open")
     assert ours.output.lines == ["open 127.0.0.1 inet"]
 
 

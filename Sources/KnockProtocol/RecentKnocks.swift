@@ -9,6 +9,8 @@ public struct RecentKnocks: ~Copyable {
     fileprivate var knock: Knock?
     /// In monotonic milliseconds.
     fileprivate let time: Int64
+    /// Whether a repetition has relied on it.
+    fileprivate var isRepeated: Bool
   }
 
   private let entries: Storage<Entry>
@@ -27,21 +29,44 @@ public struct RecentKnocks: ~Copyable {
   /// - Returns: whether the last one for its address asked for the same, and not long ago.
   public mutating func note(_ knock: Knock, now: Int64) -> Bool {
     while count > 0, now - entries[first].time > Self.interval { dropFirst() }
-    let last = forget(knock.address)
+    let isRepeated = forget(knock.address) == knock.command
     if count == entries.count { dropFirst() }
     if count == 0 { first = 0 }  // A short list then touches few pages.
-    entries[(first + count) % entries.count] = Entry(knock: knock, time: now)
+    entries[(first + count) % entries.count] = Entry(
+      knock: knock, time: now, isRepeated: isRepeated)
     count += 1
-    return last == knock.command
+    return isRepeated
+  }
+
+  /// Hears that what a knock asked for could not be done: the next one is a new one, unless something else was
+  /// asked for meanwhile.
+  ///
+  /// - Returns: whether a repetition has relied on it, and it is to be done once more. Then it is as if that
+  ///   one were new.
+  public mutating func noteFailure(_ knock: Knock) -> Bool {
+    guard let position = position(of: knock.address), entries[position].knock == knock else {
+      return false
+    }
+    guard entries[position].isRepeated else {
+      entries[position].knock = nil
+      return false
+    }
+    entries[position].isRepeated = false
+    return true
   }
 
   /// Has the next knock for an address be a new one. Returns the last command for it.
   @discardableResult public mutating func forget(_ address: Address) -> Command? {
+    guard let position = position(of: address) else { return nil }
+    let command = entries[position].knock?.command
+    entries[position].knock = nil
+    return command
+  }
+
+  private func position(of address: Address) -> Int? {
     for index in first..<first + count {
       let position = index % entries.count
-      guard let knock = entries[position].knock, knock.address == address else { continue }
-      entries[position].knock = nil
-      return knock.command
+      if entries[position].knock?.address == address { return position }
     }
     return nil
   }

@@ -164,6 +164,18 @@ def test_the_list(home):
     assert home.run("list").stdout == "box\nother\nthird\n"
 
 
+@pytest.mark.parametrize(
+    "words",
+    [["-S", knocking.KEY], ["-s", knocking.KEY], ["-S", "auto", "--stun=" + knocking.KEY.replace(" ", "")]],
+    ids=["-S", "-s", "--stun"],
+)
+def test_a_key_in_the_wrong_place_is_not_shown_because_of_a_key_file(home, key_file, words):
+    home.write(f"Host *\nKeyFile {key_file}\n")
+    result = home.run("-n", "open", "127.0.0.1", *words)
+    assert result.code in (4, 5) and result.stdout == ""
+    assert knocking.KEY not in result.stderr and knocking.KEY.replace(" ", "") not in result.stderr
+
+
 # What is wrong
 
 

@@ -41,6 +41,34 @@ def test_a_command_that_failed_runs_again(server, tmp_path):
     assert ours.output.lines == ["run"] * 3
 
 
+def test_a_repetition_that_came_before_the_failure_is_not_lost(server, tmp_path):
+    """What it relied on was not done. It is tried once more, and not for ever."""
+    command = f"echo run; until test -e {tmp_path}/go; do sleep 0.01; done; exit 1"
+    ours = server(on_open=command)
+    for _ in range(3):
+        ours.knock()
+    ours.wait_for_counters(accepted=3, repeated=2)
+    (tmp_path / "go").touch()
+    ours.wait_for_counters(failed=2, running=0, queued=0)
+    ours.output.wait_for("run", 2)
+    assert ours.output.lines == ["run"] * 2
+
+
+def test_a_close_that_fails_makes_no_new_open_of_a_repetition(server, tmp_path):
+    """One rule too many would stay when it is closed."""
+    close = f"until test -e {tmp_path}/go; do sleep 0.01; done; exit 1"
+    ours = server(on_open="echo open", on_close=close)
+    ours.knock(command=CLOSE)
+    ours.knock()
+    ours.wait_for_counters(accepted=2, running=1)
+    (tmp_path / "go").touch()
+    ours.wait_for_counters(failed=1, succeeded=1)
+    ours.knock()
+    ours.wait_for_counters(failed=1, succeeded=1, repeated=1)
+    ours.output.wait_for("open")
+    assert ours.output.lines == ["open"]
+
+
 def test_after_the_time_was_over_an_open_is_a_new_one(server, tmp_path):
     ours = server(f"--state={tmp_path}/state", "--close-after=1")
     ours.knock()

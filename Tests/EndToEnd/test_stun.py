@@ -146,13 +146,25 @@ def test_a_server_that_is_dead_keeps_nobody_waiting(stun):
     assert (result.code, result.stdout, result.stderr) == (0, OPENED, "")
 
 
+def test_a_server_with_many_addresses_takes_no_place_of_another(stun, namespace):
+    namespace.hosts.write_text("".join(f"127.0.1.{number} many.test\n" for number in range(9)))
+    script = "import socket; s = socket.socket(type=socket.SOCK_DGRAM); s.bind(('127.0.0.1', 3478));" \
+        "print('ready', flush=True); r, a = s.recvfrom(99);" \
+        f"s.sendto(b'\\1\\1\\0\\x0c' + r[4:20] + bytes.fromhex('002000080001a147e712c043'), a)"
+    process = Process([*namespace.prefix, "python3", "-c", script])
+    with contextlib.closing(process):
+        process.output.wait_for("ready")
+        result = auto("--stun=many.test", "--stun=127.0.0.1", network=namespace)
+    assert (result.code, result.stdout) == (0, "open 198.0.100.1 to 127.0.0.1:60120\n")
+
+
 def test_lies_before_the_truth_do_not_matter(stun):
     server = stun(lambda request, count: [lie(request) for lie, _ in LIES.values()] + [good(request)])
     result = auto(server.option)
     assert (result.code, result.stdout, result.stderr) == (0, OPENED, "")
 
 
-def test_a_server_that_lies_is_refused(stun):
+def test_a_server_that_lies_is_refused(stun, key_file):
     """Several clients at once, each with as many servers as it takes: they all need five seconds."""
     lies = list(LIES.values())
     servers = [stun(lambda request, count, lie=lie: [lie(request)]) for lie, _ in lies]
@@ -160,7 +172,7 @@ def test_a_server_that_lies_is_refused(stun):
     clients = []
     for first in range(0, len(lies), 4):
         options = [server.option for server in servers[first : first + 4]]
-        words = ["client", "open", "127.0.0.1", "-n", "-S", "auto", *options, knocking.KEY]
+        words = ["client", "open", "127.0.0.1", "-n", "-S", "auto", *options, "-k", key_file]
         clients.append(Process([*knocking.PYKNOCK, *words]))
     lines = []
     for asking in clients:
@@ -252,11 +264,11 @@ def test_servers_from_the_configuration(stun, tmp_path, key_file):
     environment = {**os.environ, "XDG_CONFIG_HOME": str(tmp_path)}
     words = [*knocking.program("client"), "open", "box", "-n"]
     assert run(words, env=environment).stdout == OPENED
-    # Options win: only those are asked that they name.
+    # Options win: only those are asked that they name. Without -k a name there may be the key.
     result = run([*words, "--stun=127.0.0.1:2"], env=environment)
     assert result.code == 5
-    assert [line for line in result.lines if "STUN server '" in line] == [
-        "pyknock client: STUN server '127.0.0.1' at 127.0.0.1:2: Connection refused"
+    assert [line for line in result.lines if "STUN server " in line][:-1] == [
+        "pyknock client: STUN server at 127.0.0.1:2: Connection refused"
     ]
     assert run([*words, "-S", "192.0.2.9"], env=environment).stdout == (
         "open 192.0.2.9 to 127.0.0.1:60120\n"

@@ -45,6 +45,26 @@ import Testing
     #expect([first, second, third] == [false, true, false])
   }
 
+  @Test func `what failed is new, and is done once more where a repetition relied on it`() {
+    var recent = RecentKnocks(storage(4, of: RecentKnocks.Entry.self))
+    _ = recent.note(knock(1), now: 0)
+    let unwanted = recent.noteFailure(knock(1))
+    let isNew = recent.note(knock(1), now: 1)
+    _ = recent.note(knock(1), now: 2)
+    let wanted = recent.noteFailure(knock(1))
+    let unwantedNow = recent.noteFailure(knock(1))
+    #expect([unwanted, isNew, wanted, unwantedNow] == [false, false, true, false])
+  }
+
+  @Test func `a failure of what is no longer wanted changes nothing`() {
+    var recent = RecentKnocks(storage(4, of: RecentKnocks.Entry.self))
+    _ = recent.note(knock(1, .close), now: 0)
+    _ = recent.note(knock(1), now: 1)
+    let wanted = recent.noteFailure(knock(1, .close))
+    let isRepeated = recent.note(knock(1), now: 2)
+    #expect([wanted, isRepeated] == [false, true])
+  }
+
   @Test func `it is as a list without a limit would have it`() {
     var recent = RecentKnocks(storage(64, of: RecentKnocks.Entry.self))
     var last: [UInt32: (Command, Int64)] = [:]

@@ -43,13 +43,13 @@ struct StunServers {
   }
 }
 
-/// Finds out under which address we are seen from outside: asks all servers at once, at all of their addresses
-/// of a family, again after 0.5, 1.5 and 3.5 s (RFC 8489, section 6.2.1). The first good answer counts.
+/// Finds out under which address we are seen from outside: asks all servers at once, at up to two of their
+/// addresses of a family, again after 0.5, 1.5 and 3.5 s (RFC 8489, section 6.2.1). The first good answer counts.
 struct OutsideAddress: ~Copyable {
   private static let firstPause: Int64 = 500
   private static let patience: Int64 = 5000
-  /// The most addresses that are asked.
-  private static let addressLimit = 8
+  /// The most addresses of a server that are asked, so that none takes the place of another.
+  private static let addressesPerServer = 2
   /// No answer of a server is longer (bytes): see RFC 8489, section 6.1.
   private static let answerSize = 1280
 
@@ -112,10 +112,13 @@ struct OutsideAddress: ~Copyable {
       }
     }
 
-    func writeFailure(to report: Report) {
+    func writeFailure(to report: Report, mayName: Bool) {
       var line = report.line()
-      line.append("STUN server ")
-      line.append(quoted: server.host)
+      line.append("STUN server")
+      if mayName {
+        line.append(" ")
+        line.append(quoted: server.host)
+      }
       if let address {
         line.append(" at ")
         line.append(address)
@@ -146,9 +149,12 @@ struct OutsideAddress: ~Copyable {
 
   /// Nil, with a report, where no server tells.
   ///
-  /// - Parameter source: the local address to ask from, of this family.
+  /// - Parameters:
+  ///   - source: the local address to ask from, of this family.
+  ///   - mayName: whether no name of a server can be the key, after a mistake in the command line.
   static func find(
-    _ family: AddressFamily, _ servers: StunServers, from source: SocketAddress?, _ report: Report
+    _ family: AddressFamily, _ servers: StunServers, from source: SocketAddress?, _ report: Report,
+    mayName: Bool
   ) -> Address? {
     guard let answer = Storage<UInt8>.mapped(answerSize) else { return nil }
     var search = OutsideAddress(family, answer)
@@ -156,7 +162,7 @@ struct OutsideAddress: ~Copyable {
       if let server = servers[index] { search.ask(server, from: source) }
     }
     guard let address = search.run() else {
-      search.writeFailures(to: report)
+      search.writeFailures(to: report, mayName: mayName)
       return nil
     }
     return address
@@ -173,7 +179,7 @@ struct OutsideAddress: ~Copyable {
         of: server.host, port: server.port, family: family == .inet ? AF_INET : AF_INET6,
         numeric: false)
       var position = 0
-      while let address = addresses.address(at: position) {
+      while position < Self.addressesPerServer, let address = addresses.address(at: position) {
         var question = Question(to: server, at: address)
         do throws(SystemError) {
           let socket = try UDPSocket(family: address.family)
@@ -192,7 +198,7 @@ struct OutsideAddress: ~Copyable {
   }
 
   private mutating func append(_ question: consuming Question) {
-    guard count < Self.addressLimit else { return }
+    guard count < questions.count else { return }
     questions[count] = consume question
     count += 1
   }
@@ -240,10 +246,10 @@ struct OutsideAddress: ~Copyable {
     return true
   }
 
-  private func writeFailures(to report: Report) {
+  private func writeFailures(to report: Report, mayName: Bool) {
     for index in 0..<count {
       switch questions[index] {
-      case .some(let question): question.writeFailure(to: report)
+      case .some(let question): question.writeFailure(to: report, mayName: mayName)
       case nil: continue
       }
     }

@@ -86,7 +86,7 @@ struct SenderPreparation: ~Copyable {
     if text == "observed" { return .observed }
     if text == "auto" { return .outside(inet: nil, inet6: nil) }
     guard let address = SocketAddress(numeric: text)?.parts?.address else {
-      report.writeNotNumeric("signed address", text, mayQuote: settings.mayQuote)
+      report.writeNotNumeric("signed address", text, mayQuote: given.mayQuote)
       throw Failure(exitCode: .badSignedAddress)
     }
     if let refusal = address.refusal {
@@ -103,7 +103,7 @@ struct SenderPreparation: ~Copyable {
   private func source(_ settings: ClientSettings) throws(Failure) -> SocketAddress? {
     guard let text = settings.sourceAddress else { return nil }
     guard let source = SocketAddress(numeric: text) else {
-      report.writeNotNumeric("source address", text, mayQuote: settings.mayQuote)
+      report.writeNotNumeric("source address", text, mayQuote: given.mayQuote)
       throw Failure(exitCode: .badSourceAddress)
     }
     return source
@@ -124,7 +124,9 @@ struct SenderPreparation: ~Copyable {
     }
     func find(_ family: AddressFamily) -> Address? {
       guard families.contains(family) else { return nil }
-      return OutsideAddress.find(family, settings.stunServers, from: source, report)
+      return OutsideAddress.find(
+        family, settings.stunServers, from: source, report,
+        mayName: given.mayQuote || !settings.givesStunServers)
     }
     let (inet, inet6) = (find(.inet), find(.inet6))
     let isNeeded = families.contains(.inet) || families.contains(.inet6)

@@ -9,8 +9,9 @@ import KnockProtocol
 /// KILL when that does not help.
 @safe struct CommandRunner: ~Copyable {
   /// How many knocks may wait. No more ever come: the receiver refuses the rest, and only so many grants
-  /// are closed at a time.
-  private static let queueCapacity = Int(Receiver.queueCapacity) + Executor.closesAtOnce
+  /// are closed at a time, and only what has just run is run once more.
+  private static let queueCapacity =
+    Int(Receiver.queueCapacity) + Executor.closesAtOnce + ServerSettings.maximumJobs
   /// Between TERM and KILL, and between KILL and no longer waiting.
   private static let graceMilliseconds: Int64 = 2000
   /// What a running command may still take once the server stops.
@@ -44,6 +45,7 @@ import KnockProtocol
   /// As many as may run at the same time.
   private let jobs: Storage<Job?>
   private(set) var runningCount = 0
+  private var isStopping = false
   private var queue: OrderQueue
   private(set) var counters = Counters()
 
@@ -136,7 +138,8 @@ import KnockProtocol
     }
     guard arguments.count > 0 else {
       if report.verbosity >= .verbose { report.write(line("the command is empty", of: knock)) }
-      return grants.ended(order, succeeded: true, now: now)
+      grants.ended(order, succeeded: true, now: now)
+      return
     }
     environment.set(knock)
     let process = unsafe csys_spawn(
@@ -147,7 +150,7 @@ import KnockProtocol
       line.append(": ")
       line.append(SystemError(number: -process))
       report.write(line)
-      return grants.ended(order, succeeded: false, now: now)
+      return fail(order, &grants, now: now)
     }
     jobs[slot] = Job(process: process, order: order, deadline: now + timeoutSeconds * 1000)
     runningCount += 1
@@ -172,7 +175,14 @@ import KnockProtocol
     let result = csys_reap(process)
     guard let ended else { return }
     finish(ended, result: result)
-    grants.ended(ended.order, succeeded: result == 0, now: Clock.monotonicMilliseconds())
+    let now = Clock.monotonicMilliseconds()
+    guard result == 0 else { return fail(ended.order, &grants, now: now) }
+    grants.ended(ended.order, succeeded: true, now: now)
+  }
+
+  /// Tells that a command has failed. It runs once more where that was asked for meanwhile.
+  private mutating func fail(_ order: Order, _ grants: inout GrantKeeper, now: Int64) {
+    if grants.ended(order, succeeded: false, now: now), !isStopping { _ = queue.append(order) }
   }
 
   private mutating func finish(_ job: Job, result: Int32) {
@@ -212,7 +222,7 @@ import KnockProtocol
         counters.timedOut += 1
         jobs[index] = nil
         runningCount -= 1
-        grants.ended(job.order, succeeded: false, now: now)
+        fail(job.order, &grants, now: now)
       }
     }
   }
@@ -226,6 +236,7 @@ import KnockProtocol
 
   /// Gives the running commands a last limit.
   mutating func hurry(now: Int64) {
+    isStopping = true
     for index in 0..<jobs.count {
       guard let job = jobs[index], job.phase == .running else { continue }
       jobs[index]?.deadline = min(job.deadline, now + Self.stopMilliseconds)

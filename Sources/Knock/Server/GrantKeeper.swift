@@ -83,16 +83,19 @@ struct GrantKeeper: ~Copyable {
   }
 
   /// Hears that an order is carried out, or could not be.
-  mutating func ended(_ order: Order, succeeded: Bool, now: Int64) {
-    // Who asks again must not be told that it was done.
-    if !succeeded { recent.forget(order.knock.address) }
-    guard order.closesGrant else { return }
+  ///
+  /// - Returns: whether it is to be tried once more at once, since it was asked for again meanwhile.
+  @discardableResult
+  mutating func ended(_ order: Order, succeeded: Bool, now: Int64) -> Bool {
+    let isWantedAgain = !succeeded && recent.noteFailure(order.knock)
+    guard order.closesGrant else { return isWantedAgain }
     switch grants.endClose(order.knock.address, succeeded: succeeded, now: now) {
-    case .done: return
+    case .done: break
     case .retriedSoon: write(order, ", trying again in a minute")
     case .retriedLater: write(order, ", trying again in an hour")
     case .givenUp: write(order, ", giving up: it may stay open")
     }
+    return false
   }
 
   private func write(_ order: Order, _ what: StaticString) {

@@ -46,9 +46,6 @@ public enum Address: Equatable, BitwiseCopyable, Sendable {
     }
   }
 
-  /// `0.0.0.0` or `::`.
-  var isUnspecified: Bool { refusal == .unspecifiedAddress }
-
   /// Why no single host can have this address as its source, or nil if one can.
   public var refusal: Refusal? {
     switch self {

@@ -7,7 +7,8 @@
 /// 2. The MAC over the raw bytes is right.
 /// 3. The bytes parse into a well-formed knock.
 /// 4. Its time stamp is within the drift of our clock.
-/// 5. Its address, or that of its sender where it leaves the choice to us and we may, is one that a host can have, of a family that there is a set for.
+/// 5. Its address, or that of its sender where it leaves the choice to us and we may, is one that a host
+///    can have, of a family that there is a set for.
 /// 6. There is room in the queue.
 /// 7. It was not accepted before, and there is room to remember it.
 public struct Gate<Key: MAC & ~Copyable>: ~Copyable {
@@ -46,7 +47,7 @@ public struct Gate<Key: MAC & ~Copyable>: ~Copyable {
     // False for a NaN as well, from whichever side it comes.
     let timeStamp = Packet.fields(of: datagram).timeStamp
     guard (timeStamp - now).magnitude <= driftSeconds else { throw .stale }
-    if allowsObservedSource, knock.address.isUnspecified, let source = source() {
+    if allowsObservedSource, knock.address.refusal == .unspecifiedAddress, let source = source() {
       knock = Knock(command: knock.command, address: source)
     }
     if let refusal = knock.address.refusal { throw refusal }

@@ -37,12 +37,12 @@ public enum Numbers {
     // By how many places the point is to be moved to the right.
     var places: Int64 = 0
     var isBehindPoint = false
-    for index in text.indices {
+    digits: for index in text.indices {
       switch text[index] {
       case UInt8(ascii: "."): isBehindPoint = true
       case UInt8(ascii: "e"):
         places += integer(text.extracting((index + 1)...)).map { min(max($0, -999), 999) } ?? 999
-        return scaled(digits, by: places, isNegative: text[0] == UInt8(ascii: "-"))
+        break digits
       case let byte where isDigit(byte):
         let hasRoom = digits < 100_000_000_000_000_000
         if hasRoom { digits = digits * 10 + UInt64(byte - UInt8(ascii: "0")) }
@@ -50,15 +50,10 @@ public enum Numbers {
       default: break
       }
     }
-    return scaled(digits, by: places, isNegative: text[0] == UInt8(ascii: "-"))
-  }
-
-  private static func scaled(_ digits: UInt64, by places: Int64, isNegative: Bool) -> Double {
-    var value = Double(digits)
     var power = 1.0
     for _ in 0..<places.magnitude { power *= 10 }
-    value = places < 0 ? value / power : digits == 0 ? 0 : value * power
-    return isNegative ? -value : value
+    let value = places < 0 ? Double(digits) / power : digits == 0 ? 0 : Double(digits) * power
+    return text[0] == UInt8(ascii: "-") ? -value : value
   }
 
   /// A time in seconds: a whole number over 0 and at most 366 days, with `s`, `m`, `h` or `d`

@@ -2,7 +2,7 @@
 /// wish. For each address the last command counts. Bounded: of more than fit the oldest are forgotten.
 public struct RecentKnocks: ~Copyable {
   /// How long after a knock another one is its repetition (milliseconds).
-  public static let interval: Int64 = 2000
+  private static let interval: Int64 = 2000
 
   public struct Entry: BitwiseCopyable {
     /// Nil where a later entry has the address.

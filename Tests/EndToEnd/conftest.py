@@ -1,7 +1,6 @@
 """Fixtures: each one ends what it started."""
 
 import os
-import socket
 import subprocess
 from contextlib import ExitStack, closing
 from pathlib import Path
@@ -88,14 +87,7 @@ def outside(tmp_path, firewall):
     folder = tmp_path / "outside"
     folder.mkdir()
     with closing(knocking.Namespace(folder)) as outside:
-        pids = (outside.holder.pid, firewall.holder.pid)
-        outside.run(f"ip link add cable netns {pids[0]} type veth peer cable netns {pids[1]}")
-        for network, addresses in ((outside, knocking.CLIENT), (firewall, knocking.SERVER)):
-            # Without link-local addresses there is nothing to wait for.
-            network.run("ip link set cable addrgenmode none")
-            network.run(f"ip address add {addresses[socket.AF_INET]}/24 dev cable")
-            network.run(f"ip address add {addresses[socket.AF_INET6]}/64 dev cable nodad")
-            network.run("ip link set cable up")
+        knocking.connect("cable", (outside, knocking.CLIENT), (firewall, knocking.SERVER))
         yield outside
 
 

@@ -200,6 +200,18 @@ class Firewall(Namespace):
         return elements
 
 
+def connect(device, *ends):
+    """Lays a cable between two namespaces, each with its addresses by family."""
+    pids = [network.holder.pid for network, _ in ends]
+    ends[0][0].run(f"ip link add {device} netns {pids[0]} type veth peer {device} netns {pids[1]}")
+    for network, addresses in ends:
+        # Without link-local addresses there is nothing to wait for.
+        network.run(f"ip link set {device} addrgenmode none")
+        network.run(f"ip address add {addresses[socket.AF_INET]}/24 dev {device}")
+        network.run(f"ip address add {addresses[socket.AF_INET6]}/64 dev {device} nodad")
+        network.run(f"ip link set {device} up")
+
+
 HOST = Network()
 
 

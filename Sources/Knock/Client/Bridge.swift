@@ -70,13 +70,8 @@ enum Bridge {
         entry(back.source, POLLIN, if: back.waitsForSource),
         entry(back.sink, POLLOUT, if: back.waitsForSink),
       ]
-      var span = entries.mutableSpan
       // As long as there is nothing to pass on; keepalive ends a connection whose other side is gone.
-      let result = unsafe span.withUnsafeMutableBufferPointer {
-        unsafe csys_poll($0.baseAddress, $0.count, -1)
-      }
-      if result == -EINTR { continue }
-      _ = try SystemError.check(result)
+      try poll(&entries, until: .max)
       if entries[0].revents != 0 { try out.read() }
       if entries[1].revents != 0 { try out.write() }
       if entries[2].revents != 0 { try back.read() }

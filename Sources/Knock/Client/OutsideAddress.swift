@@ -2,47 +2,6 @@ import CSodium
 import CSystem
 import KnockProtocol
 
-/// A STUN server to ask.
-struct StunServer {
-  static var accepted: StaticString {
-    "HOST, HOST:PORT or [ADDRESS]:PORT"
-  }
-  /// Source: RFC 8489, section 18.6.
-  private static let standardPort: UInt16 = 3478
-
-  let host: Argument
-  let port: UInt16
-
-  /// Nil for what is no `Endpoint`.
-  init?(_ text: Argument) {
-    guard let endpoint = text.withBytes({ Endpoint($0) }),
-      let memory = Storage<UInt8>.mapped(endpoint.host.count + 1)
-    else { return nil }
-    var name = StorageText(memory)
-    text.withBytes { name.append($0.extracting(endpoint.host)) }
-    guard let start = unsafe name.start else { return nil }
-    host = unsafe Argument(start)
-    port = endpoint.port ?? Self.standardPort
-  }
-}
-
-/// A few servers.
-struct StunServers {
-  static let limit = 4
-  private var items = InlineArray<4, StunServer?>(repeating: nil)
-  private(set) var count = 0
-
-  subscript(index: Int) -> StunServer? { items[index] }
-
-  /// False where there is no room.
-  mutating func append(_ server: StunServer) -> Bool {
-    guard count < Self.limit else { return false }
-    items[count] = server
-    count += 1
-    return true
-  }
-}
-
 /// Finds out under which address we are seen from outside: asks all servers at once, at up to two of their
 /// addresses of a family, again after 0.5, 1.5 and 3.5 s (RFC 8489, section 6.2.1). The first good answer counts.
 struct OutsideAddress: ~Copyable {
@@ -182,10 +141,7 @@ struct OutsideAddress: ~Copyable {
       while position < Self.addressesPerServer, let address = addresses.address(at: position) {
         var question = Question(to: server, at: address)
         do throws(SystemError) {
-          let socket = try UDPSocket(family: address.family)
-          if let source { try socket.bind(to: source) }
-          try socket.connect(to: address)
-          question.socket = consume socket
+          question.socket = try UDPSocket(to: address, from: source)
         } catch { question.failure = .system(error) }
         append(question)
         position += 1
@@ -238,12 +194,10 @@ struct OutsideAddress: ~Copyable {
       }
     }
     guard isWaiting else { return false }
-    let rest = moment - Clock.monotonicMilliseconds()
-    var span = entries.mutableSpan
-    _ = unsafe span.withUnsafeMutableBufferPointer {
-      unsafe csys_poll($0.baseAddress, $0.count, Int32(clamping: max(0, rest)))
-    }
-    return true
+    do throws(SystemError) {
+      try poll(&entries, until: moment)
+      return true
+    } catch { return false }
   }
 
   private func writeFailures(to report: Report, mayName: Bool) {

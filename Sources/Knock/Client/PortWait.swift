@@ -57,13 +57,8 @@ extension Sender {
       }
     }
     var connected: Int32 = -1
-    while connected < 0 {
-      let rest = end - Clock.monotonicMilliseconds()
-      var span = entries.mutableSpan
-      let result = unsafe span.withUnsafeMutableBufferPointer {
-        unsafe csys_poll($0.baseAddress, $0.count, Int32(clamping: max(0, rest)))
-      }
-      guard rest > 0, result > 0 || result == -EINTR else { break }
+    while connected < 0, Clock.monotonicMilliseconds() < end {
+      do throws(SystemError) { try poll(&entries, until: end) } catch { break }
       for index in entries.indices where entries[index].revents != 0 {
         let number = entries[index].fd
         let result = csys_connection_result(number)

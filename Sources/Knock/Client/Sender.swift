@@ -98,9 +98,7 @@ struct Sender: ~Copyable {
 
   private mutating func send(_ command: Command, to address: SocketAddress) -> Bool {
     do throws(SystemError) {
-      let socket = try UDPSocket(family: address.family)
-      if let source { try socket.bind(to: source) }
-      try socket.connect(to: address)
+      let socket = try UDPSocket(to: address, from: source)
       guard let own = try socket.localAddress().parts?.address else {
         throw SystemError(number: EAFNOSUPPORT)
       }

@@ -8,7 +8,7 @@ struct Senders: ~Copyable {
 
   init(_ settings: ClientSettings) { self.settings = settings }
 
-  /// - Parameter sender: for one host of at most `HostNames.limit`.
+  /// - Parameter sender: for one of at most `HostNames.limit` hosts.
   mutating func append(_ sender: consuming Sender) {
     guard count < items.count else { return }
     items[count] = consume sender

@@ -27,20 +27,27 @@ func waitUntilReadable(_ descriptor: Int32, until deadline: Int64) throws(System
 func poll(
   _ first: Int32, _ second: Int32, until deadline: Int64
 ) throws(SystemError) -> (Bool, Bool) {
+  var entries: InlineArray<2, pollfd> = [
+    pollfd(fd: first, events: Int16(POLLIN), revents: 0),
+    pollfd(fd: second, events: Int16(POLLIN), revents: 0),
+  ]
+  try poll(&entries, until: deadline)
+  return (entries[0].revents != 0, entries[1].revents != 0)
+}
+
+/// The same for any descriptors and events. `revents` tells what has happened, and must be 0 before.
+func poll<let count: Int>(
+  _ entries: inout InlineArray<count, pollfd>, until deadline: Int64
+) throws(SystemError) {
   var timeout: Int32 = -1
   if deadline < .max {
     let now = Clock.monotonicMilliseconds()
     timeout = deadline <= now ? 0 : Int32(clamping: deadline - now)
   }
-  var entries: InlineArray<2, pollfd> = [
-    pollfd(fd: first, events: Int16(POLLIN), revents: 0),
-    pollfd(fd: second, events: Int16(POLLIN), revents: 0),
-  ]
   var span = entries.mutableSpan
   let result = unsafe span.withUnsafeMutableBufferPointer {
     unsafe csys_poll($0.baseAddress, $0.count, timeout)
   }
-  if result == -EINTR { return (false, false) }
+  guard result != -EINTR else { return }
   _ = try SystemError.check(result)
-  return (entries[0].revents != 0, entries[1].revents != 0)
 }

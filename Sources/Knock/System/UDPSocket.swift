@@ -12,6 +12,14 @@ struct UDPSocket: ~Copyable {
     if family == AF_INET6 { _ = csys_accept_both_families(descriptor.number) }
   }
 
+  /// Connected to an address, and bound to `source`, if there is one.
+  init(to address: SocketAddress, from source: SocketAddress?) throws(SystemError) {
+    let socket = try UDPSocket(family: address.family)
+    if let source { try socket.bind(to: source) }
+    try socket.connect(to: address)
+    self = socket
+  }
+
   /// Another descriptor of the same socket.
   init(duplicating other: borrowing UDPSocket) throws(SystemError) {
     descriptor = Descriptor(owning: try SystemError.check(csys_duplicate(other.number)))

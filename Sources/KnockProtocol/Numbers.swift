@@ -24,7 +24,7 @@ public enum Numbers {
 
   /// A decimal number as Python's `float()` takes it. Nil where it is none, is a spelled infinity or NaN, or has
   /// more than 63 characters. Exact to the nearest double for up to 15 digits and 22 places; beyond, to the
-  /// fifteenth digit.
+  /// fifteenth digit; 0 may stand for what is below 1e-290.
   public static func decimal(_ text: Span<UInt8>) -> Double? {
     var plain = TextBuffer<64>()
     guard normalize(text, allowing: true, into: &plain), plain.count < 64 else { return nil }
@@ -41,7 +41,9 @@ public enum Numbers {
       switch text[index] {
       case UInt8(ascii: "."): isBehindPoint = true
       case UInt8(ascii: "e"):
-        places += integer(text.extracting((index + 1)...)).map { min(max($0, -999), 999) } ?? 999
+        let exponent = text.extracting((index + 1)...)
+        let most: Int64 = exponent[0] == UInt8(ascii: "-") ? -999 : 999
+        places += integer(exponent).map { min(max($0, -999), 999) } ?? most
         break digits
       case let byte where isDigit(byte):
         let hasRoom = digits < 100_000_000_000_000_000
@@ -76,7 +78,8 @@ public enum Numbers {
   }
 
   /// The grammar of both: [blanks] [sign] digits [`.` digits] [`e` [sign] digits] [blanks], where
-  /// the fraction and the exponent are for decimals, and one side of the point may be empty.
+  /// the fraction and the exponent are for decimals, and one side of the point may be empty. Of the blanks, `+`,
+  /// underscores and leading zeros nothing is written.
   private static func normalize(
     _ text: Span<UInt8>, allowing fraction: Bool, into sink: inout some TextSink & ~Copyable
   ) -> Bool {
@@ -92,11 +95,13 @@ public enum Numbers {
       if text[index] == UInt8(ascii: "-") { sink.append(byte: UInt8(ascii: "-")) }
       if text[index] == UInt8(ascii: "-") || text[index] == UInt8(ascii: "+") { index += 1 }
     }
-    func digits(_ sink: inout some TextSink & ~Copyable) -> Bool {
+    func digits(_ sink: inout some TextSink & ~Copyable, isFraction: Bool = false) -> Bool {
       guard index < text.count, isDigit(text[index]) else { return false }
+      var isLeading = !isFraction
       while index < text.count {
         if isDigit(text[index]) {
-          sink.append(byte: text[index])
+          isLeading = isLeading && text[index] == UInt8(ascii: "0")
+          if !isLeading { sink.append(byte: text[index]) }
         } else if text[index] != UInt8(ascii: "_") || index + 1 == text.count
           || !isDigit(text[index + 1])
         {
@@ -104,6 +109,7 @@ public enum Numbers {
         }
         index += 1
       }
+      if isLeading { sink.append(byte: UInt8(ascii: "0")) }
       return true
     }
 
@@ -114,7 +120,7 @@ public enum Numbers {
     if index < text.count, text[index] == UInt8(ascii: ".") {
       sink.append(byte: UInt8(ascii: "."))
       index += 1
-      parts = digits(&sink)
+      parts = digits(&sink, isFraction: true)
     }
     guard whole || parts else { return false }
     if index < text.count, text[index] | 0x20 == UInt8(ascii: "e") {

@@ -1,10 +1,11 @@
-#define _GNU_SOURCE  // recvmmsg
+#define _GNU_SOURCE  // recvmmsg, clone, execvpe
 #include "CSystem.h"
 
 #include "Filter.h"
 
 #include <limits.h>
 #include <netinet/tcp.h>
+#include <sched.h>
 
 #ifndef CLOSE_RANGE_CLOEXEC
 #define CLOSE_RANGE_CLOEXEC 4
@@ -81,6 +82,33 @@ void *csys_allocate(size_t size) {
   return memory;
 }
 
+struct start {
+  char *const *arguments, *const *environment;
+  const sigset_t *mask;
+  int own_group, error;
+};
+
+/// In the child, which has the memory of its parent, and the parent waits.
+static int start_program(void *place) {
+  struct start *start = place;
+  if (start->own_group) setpgid(0, 0);
+  for (int i = 0; i < 3; i++) signal((int[]){SIGPIPE, SIGXFSZ, SIGQUIT}[i], SIG_DFL);
+  sigprocmask(SIG_SETMASK, start->mask, NULL);
+  execvpe(start->arguments[0], start->arguments, start->environment);
+  start->error = errno;
+  _exit(127);
+}
+
+int csys_spawn(char *const *arguments, char *const *environment, const sigset_t *mask, int own_group) {
+  static char stack[32768] __attribute__((aligned(64)));
+  struct start start = {arguments, environment, mask, own_group, 0};
+  int process = clone(start_program, stack + sizeof stack, CLONE_VM | CLONE_VFORK | SIGCHLD, &start);
+  if (process < 0) return -errno;
+  if (start.error == 0) return process;
+  csys_reap(process);
+  return -start.error;
+}
+
 static int check_file(const char *path) {
   struct stat status;
   if (stat(path, &status) < 0) return -errno;
@@ -135,13 +163,13 @@ int csys_netfilter_socket(void) {
   return -error;
 }
 
-int csys_receive_batch(int fd, uint8_t *buffer, size_t size, uint32_t *lengths, void *sources) {
+int csys_receive_batch(int fd, void *buffer, size_t size, uint32_t *lengths, void *sources) {
   struct sockaddr_in6 *source = sources;
   struct mmsghdr messages[CSYS_BATCH];
   struct iovec pieces[CSYS_BATCH];
   memset(messages, 0, sizeof messages);
   for (int i = 0; i < CSYS_BATCH; i++) {
-    pieces[i] = (struct iovec){.iov_base = buffer + (size_t)i * size, .iov_len = size};
+    pieces[i] = (struct iovec){.iov_base = (char *)buffer + (size_t)i * size, .iov_len = size};
     messages[i].msg_hdr.msg_iov = &pieces[i];
     messages[i].msg_hdr.msg_iovlen = 1;
     messages[i].msg_hdr.msg_name = &source[i];

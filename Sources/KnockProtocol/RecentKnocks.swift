@@ -64,9 +64,10 @@ public struct RecentKnocks: ~Copyable {
   }
 
   private func position(of address: Address) -> Int? {
-    for index in first..<first + count {
-      let position = index % entries.count
+    var position = first
+    for _ in 0..<count {
       if entries[position].knock?.address == address { return position }
+      position = position + 1 == entries.count ? 0 : position + 1
     }
     return nil
   }

@@ -10,7 +10,6 @@
 #include <netinet/in.h>
 #include <poll.h>
 #include <signal.h>
-#include <spawn.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -254,26 +253,7 @@ static inline int csys_next_signal(int fd) {
 
 /// Starts `arguments[0]`, looked for in PATH, in a process group of its own if `own_group` is not 0, with the
 /// given signal mask and without the signals that we ignore. Returns its process ID.
-static inline int csys_spawn(char *const *arguments, char *const *environment,
-                             const sigset_t *mask, int own_group) {
-  posix_spawnattr_t attributes;
-  int error = posix_spawnattr_init(&attributes);
-  if (error) return -error;
-  sigset_t defaults;
-  sigemptyset(&defaults);
-  sigaddset(&defaults, SIGPIPE);
-  sigaddset(&defaults, SIGXFSZ);
-  sigaddset(&defaults, SIGQUIT);
-  posix_spawnattr_setflags(&attributes, (short)(POSIX_SPAWN_SETSIGMASK | POSIX_SPAWN_SETSIGDEF |
-                                                (own_group ? POSIX_SPAWN_SETPGROUP : 0)));
-  posix_spawnattr_setpgroup(&attributes, 0);
-  posix_spawnattr_setsigmask(&attributes, mask);
-  posix_spawnattr_setsigdefault(&attributes, &defaults);
-  pid_t pid;
-  error = posix_spawnp(&pid, arguments[0], NULL, &attributes, arguments, environment);
-  posix_spawnattr_destroy(&attributes);
-  return error ? -error : (int)pid;
-}
+int csys_spawn(char *const *arguments, char *const *environment, const sigset_t *mask, int own_group);
 
 /// A child that has ended and still waits to be reaped; 0 where there is none.
 static inline int csys_ended_child(void) {
@@ -364,7 +344,7 @@ static inline int csys_receive(int fd, void *buffer, size_t size) {
 /// Takes the datagrams that are waiting, without waiting. Each has `size` bytes of `buffer`; stored are
 /// their whole lengths, which may exceed that, and where they came from: a sockaddr_in6 each, or a
 /// sockaddr_in in its place. Returns their number; -EAGAIN for none.
-int csys_receive_batch(int fd, uint8_t *buffer, size_t size, uint32_t *lengths, void *sources);
+int csys_receive_batch(int fd, void *buffer, size_t size, uint32_t *lengths, void *sources);
 
 /// Has the kernel drop all datagrams but those with one of two lengths and with a byte in a range at
 /// `offset`, before they wake anybody. For UDP; cannot be undone. Source: socket(7), SO_ATTACH_FILTER.

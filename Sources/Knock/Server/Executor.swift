@@ -88,7 +88,7 @@ struct Executor: ~Copyable {
       let (hasMessage, hasSignal) = try poll(
         hasMessages ? receiver.number : -1, signals.number, until: nextDeadline)
       if hasMessage { try takeMessages() }
-      while hasSignal, let event = try signals.next() {
+      if hasSignal, let event = try signals.next() {
         switch event {
         case .childEnded: reapEnded()
         case .printCounters: writeCounters()

@@ -119,8 +119,7 @@ struct Receiver: ~Copyable {
   private mutating func handle(
     _ index: Int, wallNow: Double, now: Int64
   ) throws(SystemError) {
-    var bytes = InlineArray<62, UInt8>(repeating: 0)
-    let length = batch.copy(index, into: &bytes)
+    let (bytes, length) = batch.datagram(index)
     let datagram = bytes.span.extracting(first: length)
     let knock: Knock
     do throws(Refusal) {

@@ -65,8 +65,8 @@ struct UDPSocket: ~Copyable {
   func receive(into batch: inout DatagramBatch) throws(SystemError) {
     batch.count = 0
     let result = unsafe csys_receive_batch(
-      number, batch.bytes.baseAddress, DatagramBatch.stride, batch.lengths.baseAddress,
-      batch.sources.baseAddress)
+      number, batch.datagrams.baseAddress, MemoryLayout<DatagramBatch.Bytes>.stride,
+      batch.lengths.baseAddress, batch.sources.baseAddress)
     if result != -EAGAIN { batch.count = Int(try SystemError.check(result)) }
   }
 
@@ -95,31 +95,29 @@ struct UDPSocket: ~Copyable {
 struct DatagramBatch: ~Copyable {
   static let capacity = Int(CSYS_BATCH)
   /// One byte more than any datagram of ours, so that a longer one is never taken for one.
-  fileprivate static let stride = Packet.inet6Size + 1
+  typealias Bytes = InlineArray<62, UInt8>
 
   private static let sourceStride = MemoryLayout<sockaddr_in6>.stride
 
-  fileprivate let bytes: Storage<UInt8>
+  fileprivate let datagrams: Storage<Bytes>
   fileprivate let lengths: Storage<UInt32>
   fileprivate let sources: Storage<UInt8>
   fileprivate(set) var count = 0
 
   /// Nil where the system has no memory.
   init?() {
-    guard let bytes = Storage<UInt8>.mapped(Self.capacity * Self.stride),
+    guard let datagrams = Storage<Bytes>.mapped(Self.capacity),
       let lengths = Storage<UInt32>.mapped(Self.capacity),
       let sources = Storage<UInt8>.mapped(Self.capacity * Self.sourceStride)
     else { return nil }
-    self.bytes = bytes
+    self.datagrams = datagrams
     self.lengths = lengths
     self.sources = sources
   }
 
-  /// Copies a datagram. Returns its length, cut where it is too long to be one of ours.
-  func copy(_ index: Int, into bytes: inout InlineArray<62, UInt8>) -> Int {
-    let length = min(Int(clamping: lengths[index]), Self.stride)
-    for offset in 0..<length { bytes[offset] = self.bytes[index * Self.stride + offset] }
-    return length
+  /// A datagram, and its length, which is that of all bytes where it is too long to be one of ours.
+  func datagram(_ index: Int) -> (bytes: Bytes, length: Int) {
+    (datagrams[index], min(Int(clamping: lengths[index]), Bytes.count))
   }
 
   /// Where a datagram came from.

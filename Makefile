@@ -27,12 +27,12 @@ test: build $(venv)/original
 	swift test
 	/usr/bin/python3 -m pytest --quiet -p no:cacheprovider Tests/EndToEnd
 
-# As root.
-bench: build
-	@scripts/dependencies python3 util-linux nftables netcat-openbsd
-	Benchmarks/firewall $(program)
-	Benchmarks/flood $(program)
-	Benchmarks/connect $(program)
+# The static file beside its peers, into doc/benchmarks.md. As root.
+bench: $(venv)/original
+	cross/build $(shell uname -m)
+	@scripts/dependencies libsodium-dev gcc libc6-dev python3 iproute2 util-linux nftables \
+	  netcat-openbsd fwknop-server fwknop-client gnuplot-nox
+	Benchmarks/run dist/pyknock-*-linux-$(shell uname -m)
 
 # Each fuzz target for as long.
 fuzz: SECONDS = 20

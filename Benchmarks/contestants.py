@@ -1,8 +1,10 @@
-"""What is compared: servers that run side by side in a network of their own, and their clients."""
+"""What is compared: servers that run side by side, and their clients."""
 
 import base64
 import os
+import re
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -14,18 +16,18 @@ sys.path.insert(0, str(ROOT / "Tests/EndToEnd"))
 import knocking  # noqa: E402
 
 KEY = knocking.KEY
+# For its cipher and for its MAC.
+FWKNOP_KEYS = [base64.b64encode(bytes(range(size))).decode() for size in (16, 32)]
 ORIGINAL = ROOT / ".build/venv/bin"
 
 
 class Running:
     """A server that takes what is sent to its port, with all its processes."""
 
-    def __init__(self, network, words, port):
+    def __init__(self, words, port):
         self.port = port
-        self.sender = network.socket()
-        self.process = knocking.KnockServer(
-            words, port, network=network, stderr=subprocess.STDOUT
-        )
+        self.sender = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        self.process = knocking.KnockServer(words, port, stderr=subprocess.STDOUT)
         self.process.wait_until_ready()
         self.pids = [self.process.pid, *self.children()]
 
@@ -52,14 +54,9 @@ class Running:
         return (int(fields[13]) + int(fields[14])) * 1_000_000_000 // os.sysconf("SC_CLK_TCK")
 
     def memory(self):
-        """KiB that its processes hold: each page counted once (PSS), and as many times as it is held."""
-        pss = rss = 0
-        for pid in self.pids:
-            for line in Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines():
-                name, *rest = line.split()
-                pss += int(rest[0]) if name == "Pss:" else 0
-                rss += int(rest[0]) if name == "Rss:" else 0
-        return pss, rss
+        """KiB that its processes hold, a page that they share counted once: PSS."""
+        pages = [Path(f"/proc/{pid}/smaps_rollup").read_text() for pid in self.pids]
+        return sum(int(re.search(r"^Pss: +(\d+)", text, re.MULTILINE)[1]) for text in pages)
 
     def state(self):
         """How many bytes wait at its port, and how many datagrams were dropped there."""
@@ -106,79 +103,79 @@ class Running:
 
 
 class Place:
-    """Where all servers run, with the programs that are compared."""
+    """The programs that are compared, and files for them. Each server gets a port of its own."""
 
     def __init__(self, folder, program, floor, static_floor):
         self.folder, self.program = folder, program
         self.floor, self.static_floor = floor, static_floor
-        self.network = knocking.Namespace(folder)
         self.key = folder / "key"
         self.key.write_text(KEY + "\n")
         self.key.chmod(0o600)
         self.next_port = 60120
-
-    def close(self):
-        self.network.close()
+        (folder / "fwknop").mkdir(mode=0o700)
 
     def port(self):
         self.next_port += 1
         return self.next_port
 
+    # The words that start a server, and its port.
+
     def ours(self, *words):
         port = self.port()
         return [self.program, "server", f"-p{port}", "-k", self.key, *words], port
 
-    def floors(self, *words, static=False, mode="serve"):
+    def c(self, *words, static=False, mode="serve"):
+        """The floor."""
         port = self.port()
         key = [KEY] if mode == "serve" else []
         return [self.static_floor if static else self.floor, mode, str(port), *key, *words], port
 
-    def original(self, command):
+    def python(self, command):
         port = self.port()
         return [ORIGINAL / "pyknock-server", "-p", str(port), KEY, command, ""], port
 
-    def run(self, words, port):
-        return Running(self.network, words, port)
-
-
-class Fwknop:
-    """fwknopd of Debian as a UDP server: no packet capture, no firewall, a command for each knock."""
-
-    keys = [base64.b64encode(bytes(range(size))).decode() for size in (16, 32)]
-
-    def __init__(self, place):
-        self.place = place
-        self.folder = place.folder / "fwknop"
-        self.folder.mkdir(mode=0o700)
-
-    def words(self, command):
-        port = self.place.port()
+    def fwknopd(self, command):
+        """As a UDP server: without packet capture and firewall, with a command for each knock."""
+        port = self.port()
+        folder = self.folder / "fwknop"
         files = {
-            "fwknopd.conf": f"ENABLE_UDP_SERVER Y;\nUDPSERV_PORT {port};\nLOCALE C;\n"
-            f"FWKNOP_RUN_DIR {self.folder};\nFWKNOP_PID_FILE {self.folder}/pid-{port};\n"
-            f"DIGEST_FILE {self.folder}/digest-{port};\n",
-            "access.conf": f"SOURCE ANY\nKEY_BASE64 {self.keys[0]}\nHMAC_KEY_BASE64 {self.keys[1]}\n"
+            f"{port}.conf": f"ENABLE_UDP_SERVER Y;\nUDPSERV_PORT {port};\nLOCALE C;\n"
+            f"FWKNOP_RUN_DIR {folder};\nFWKNOP_PID_FILE {folder}/{port}.pid;\n"
+            f"DIGEST_FILE {folder}/{port}.digest;\n",
+            f"{port}.access": f"SOURCE ANY\nKEY_BASE64 {FWKNOP_KEYS[0]}\n"
+            f"HMAC_KEY_BASE64 {FWKNOP_KEYS[1]}\n"
             f"CMD_CYCLE_OPEN {command}\nCMD_CYCLE_CLOSE NONE\n",
         }
         for name, text in files.items():
-            (self.folder / name).write_text(text)
-            (self.folder / name).chmod(0o600)
-        options = ["-c", self.folder / "fwknopd.conf", "-a", self.folder / "access.conf"]
+            (folder / name).write_text(text)
+            (folder / name).chmod(0o600)
+        options = ["-c", folder / f"{port}.conf", "-a", folder / f"{port}.access"]
         return ["fwknopd", "-f", "-U", *options], port
 
-    def client_words(self, port, *more):
+    # The words that knock at a port.
+
+    def our_client(self, port):
+        return [self.program, "client", f"-p{port}", "-k", self.key, "open", "127.0.0.1"]
+
+    def c_client(self, port):
+        return [self.static_floor, "knock", "127.0.0.1", str(port), self.key]
+
+    def python_client(self, port):
+        return [ORIGINAL / "pyknock-client", "-p", str(port), "open", "127.0.0.1", KEY]
+
+    def fwknop(self, port, *more):
+        folder = self.folder / "fwknop"
         return [
             *["fwknop", "-A", "tcp/22", "-a", "192.0.2.1", "-D", "127.0.0.1", "-p", str(port)],
-            *["--key-base64-rijndael", self.keys[0], "--key-base64-hmac", self.keys[1], "--use-hmac"],
-            *["--no-home-dir", "--no-rc-file", "-E", self.folder / "args", *more],
+            *["--key-base64-rijndael", FWKNOP_KEYS[0], "--key-base64-hmac", FWKNOP_KEYS[1]],
+            *["--use-hmac", "--no-home-dir", "--no-rc-file", "-E", folder / "args", *more],
         ]
 
-    def datagrams(self, count):
+    def fwknop_datagrams(self, count):
         """As its own client makes them."""
-        saved = []
-        for number in range(count):
-            path = self.folder / f"packet-{number}"
-            words = self.client_words(1, "--test", "--save-packet", path)
+        path = self.folder / "fwknop/packet"
+        for _ in range(count):
+            path.unlink(missing_ok=True)
+            words = self.fwknop(1, "--test", "--save-packet", path)
             subprocess.run(words, check=True, stdout=subprocess.DEVNULL)
-            saved.append(path.read_bytes().strip())
-        return saved
+            yield path.read_bytes().strip()

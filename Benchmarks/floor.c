@@ -3,10 +3,11 @@
 // floor receive PORT                    takes datagrams and looks at nothing
 // floor serve PORT KEY                  writes a line for each that is signed and fresh
 // floor serve PORT KEY PROGRAM WORD...  runs the program instead
-// floor knock ADDRESS PORT KEY          opens for the address there
+// floor knock ADDRESS PORT FILE         opens for the address there, with the key in a file
 // floor send PORT HEX N                 sends a datagram N times to 127.0.0.1
 #define _GNU_SOURCE
 #include <arpa/inet.h>
+#include <fcntl.h>
 #include <math.h>
 #include <netdb.h>
 #include <signal.h>
@@ -44,7 +45,7 @@ static void act(char **command) {
     exit(1);
 }
 
-static int serve(const char *port, const char *key, char **command) {
+static _Noreturn void serve(const char *port, const char *key, char **command) {
   struct sockaddr_in6 sources[BATCH];
   int fd = bound(port);
   signal(SIGCHLD, SIG_IGN);  // The kernel reaps.
@@ -75,7 +76,12 @@ static int serve(const char *port, const char *key, char **command) {
   }
 }
 
-static int knock(const char *host, const char *port, const char *key) {
+static int knock(const char *host, const char *port, const char *file) {
+  unsigned char key[4096];
+  int fd = open(file, O_RDONLY);
+  ssize_t size = read(fd, key, sizeof key);
+  if (size < 1) return 1;
+  close(fd);
   struct addrinfo hints = {.ai_socktype = SOCK_DGRAM, .ai_family = AF_INET}, *found;
   if (getaddrinfo(host, port, &hints, &found) != 0) return 1;
   unsigned char datagram[SHORT] = {[MAC] = OPEN};
@@ -85,10 +91,10 @@ static int knock(const char *host, const char *port, const char *key) {
   memcpy(datagram + TIME + sizeof time, &family, sizeof family);
   memcpy(datagram + SHORT - 4, &((struct sockaddr_in *)found->ai_addr)->sin_addr, 4);
   crypto_auth_hmacsha256_state state;
-  crypto_auth_hmacsha256_init(&state, (const unsigned char *)key, strlen(key));
+  crypto_auth_hmacsha256_init(&state, key, (size_t)size - 1);  // Without the line's end.
   crypto_auth_hmacsha256_update(&state, datagram + MAC, SHORT - MAC);
   crypto_auth_hmacsha256_final(&state, datagram);
-  int fd = socket(AF_INET, SOCK_DGRAM, 0);
+  fd = socket(AF_INET, SOCK_DGRAM, 0);
   return sendto(fd, datagram, SHORT, 0, found->ai_addr, found->ai_addrlen) != SHORT;
 }
 
@@ -114,8 +120,8 @@ static int send_all(const char *port, const char *hex, unsigned long count) {
 
 int main(int count, char **words) {
   if (sodium_init() < 0) return 1;
-  if (count == 3 && !strcmp(words[1], "receive")) return serve(words[2], NULL, NULL);
-  if (count >= 4 && !strcmp(words[1], "serve")) return serve(words[2], words[3], words + 4);
+  if (count == 3 && !strcmp(words[1], "receive")) serve(words[2], NULL, NULL);
+  if (count >= 4 && !strcmp(words[1], "serve")) serve(words[2], words[3], words + 4);
   if (count == 5 && !strcmp(words[1], "knock")) return knock(words[2], words[3], words[4]);
   if (count == 5 && !strcmp(words[1], "send"))
     return send_all(words[2], words[3], strtoul(words[4], NULL, 10));

@@ -6,22 +6,25 @@ import select
 import socket
 import statistics
 import subprocess
+import tempfile
 import threading
 import time
 from contextlib import ExitStack, closing
 from dataclasses import dataclass
+from itertools import repeat
+from pathlib import Path
 
 import knocking
-from contestants import KEY, Fwknop
+from contestants import ORIGINAL, Running
 
-# How many datagrams a server has waiting; the others have the kernel's default buffer.
+# How many datagrams a server has waiting; the other servers have the kernel's default buffer.
 QUEUE = {"pyknock": 1000, "C": 1000, "C, static": 1000}
 SMALL_QUEUE = 200
 
 
 @dataclass
 class Row:
-    """Ours beside a peer's, measured by turns, so that each pair had the same machine."""
+    """Ours beside a peer's, measured by turns, so that both of each pair had the same machine."""
 
     measure: str
     unit: str
@@ -42,7 +45,7 @@ def rows(measure, unit, found, goals):
 
 
 def by_turns(rounds, contestants, measure):
-    """The values of each contestant, after one round that does not count."""
+    """The values of each contestant, by name, after one round that does not count."""
     found = {name: [] for name in contestants}
     for number in range(rounds + 1):
         for name, contestant in contestants.items():
@@ -56,77 +59,67 @@ addresses = ipaddress.ip_network("10.0.0.0/8").hosts()
 
 
 def fresh(count, **fields):
-    """Valid datagrams, each for an address that was never asked for before."""
+    """Valid datagrams, each for an address that nobody has asked for before."""
     return [knocking.packet(next(addresses).packed, **fields) for _ in range(count)]
 
 
+def run(stack, servers):
+    """Starts servers, given by the words and the port of each."""
+    return {name: stack.enter_context(closing(Running(*server))) for name, server in servers.items()}
+
+
 def flood(place):
-    """Datagrams that are refused, each waiting in the queue when the server gets to run."""
+    """Datagrams that are refused, all waiting in the queue when the server gets to run."""
     with ExitStack() as stack:
-        servers = {
-            "pyknock": place.run(*place.ours("", "")),
-            "C": place.run(*place.floors()),
-            "C, static": place.run(*place.floors(static=True)),
-            "Python": place.run(*place.original("")),
-            "C that only receives": place.run(*place.floors(mode="receive")),
+        servers = run(
+            stack,
+            {
+                "pyknock": place.ours("", ""),
+                "C": place.c(),
+                "C, static": place.c(static=True),
+                "Python": place.python(""),
+                "fwknopd": place.fwknopd("/bin/true"),
+            },
+        )
+        bad = dict.fromkeys(servers, knocking.packet(key="another key"))
+        (good,) = place.fwknop_datagrams(1)
+        bad["fwknopd"] = good[:-1] + (b"A" if good[-1:] != b"A" else b"B")
+
+        def cost(name, server):
+            return server.cost([bad[name]] * QUEUE.get(name, SMALL_QUEUE)) / 1000
+
+        found = by_turns(60, servers, cost)
+        yield from rows("CPU time of a bad MAC", "µs", found, {"C": 1.1, "Python": 0.25})
+
+        pair = {
+            "pyknock": servers["pyknock"],
+            **run(stack, {"C that only receives": place.c(mode="receive")}),
         }
-        bad = {name: knocking.packet(key="another key") for name in servers}
-        if place.fwknop:
-            servers["fwknopd"] = place.run(*place.fwknop.words("/bin/true"))
-            (good,) = place.fwknop.datagrams(1)
-            bad["fwknopd"] = good[:-1] + (b"A" if good[-1:] != b"A" else b"B")
-        for server in servers.values():
-            stack.enter_context(closing(server))
-        names = [name for name in servers if "receives" not in name]
-        yield from rows(
-            "CPU time a datagram with a bad MAC",
-            "µs",
-            by_turns(
-                60,
-                {name: servers[name] for name in names},
-                lambda name, server: server.cost([bad[name]] * QUEUE.get(name, SMALL_QUEUE)) / 1000,
-            ),
-            {"C": 1.1, "Python": 0.25},
-        )
-        names = ["pyknock", "C that only receives"]
-        yield from rows(
-            "CPU time a datagram of a wrong size",
-            "µs",
-            by_turns(
-                60,
-                {name: servers[name] for name in names},
-                lambda _, server: server.cost([bytes(48)] * 1000) / 1000,
-            ),
-            {"C that only receives": 0.3},
-        )
+        found = by_turns(60, pair, lambda _, server: server.cost([bytes(48)] * 1000) / 1000)
+        yield from rows("CPU time of a wrong size", "µs", found, {"C that only receives": 0.3})
 
 
 def command(place):
-    """A valid knock whose command is a shell that writes a word."""
-    text, count = "echo done", 50
+    """Valid knocks that run a shell which writes a word: many that wait, then each by itself."""
+    text = "echo done"
     with ExitStack() as stack:
-        servers = {
-            "pyknock": place.run(*place.ours("-q", "--jobs=1", text, "")),
-            "C": place.run(*place.floors("/bin/sh", "-c", text)),
-            "Python": place.run(*place.original(text)),
-            "pyknock --no-shell": place.run(*place.ours("-q", "--no-shell", "/bin/echo done", "")),
-        }
-        if place.fwknop:
-            servers["fwknopd"] = place.run(*place.fwknop.words("/bin/sh -c 'echo done'"))
-        for server in servers.values():
-            stack.enter_context(closing(server))
-
-        def datagrams(name, number):
-            return place.fwknop.datagrams(number) if name == "fwknopd" else fresh(number)
-
-        yield from rows(
-            "CPU time of the server a knock that runs a command",
-            "µs",
-            by_turns(
-                20, servers, lambda name, server: server.cost(datagrams(name, count)) / 1000
-            ),
-            {"C": 1.1, "Python": 0.5},
+        servers = run(
+            stack,
+            {
+                "pyknock": place.ours("-q", text, ""),
+                "pyknock, 64 jobs": place.ours("-q", "--jobs=64", text, ""),
+                "pyknock, no shell": place.ours("-q", "--no-shell", "/bin/echo done", ""),
+                "C": place.c("/bin/sh", "-c", text),
+                "Python": place.python(text),
+                "fwknopd": place.fwknopd("/bin/sh -c 'echo done'"),
+            },
         )
+
+        def datagrams(name, count):
+            return [*place.fwknop_datagrams(count)] if name == "fwknopd" else fresh(count)
+
+        def cost(name, server):
+            return server.cost(datagrams(name, 50)) / 1000
 
         def latency(name, server):
             (datagram,) = datagrams(name, 1)
@@ -134,6 +127,233 @@ def command(place):
             start = time.perf_counter()
             server.send([datagram])
             server.process.output.wait_for("done", seen + 1)
-            return (time.perf_counter() - start) * 1e6
+            return (time.perf_counter() - start) * 1000
 
-        yield from rows("latency of a knock that runs a command", "µs", by_turns(60, servers, latency), {})
+        measure = "CPU time of the server for a command"
+        found = by_turns(20, servers, cost)
+        at_once = found.pop("pyknock, 64 jobs")
+        yield Row(f"{measure}, 64 at a time", "µs", at_once, "C", found["C"], 1.1)
+        yield from rows(f"{measure}, one at a time", "µs", found, {"Python": 0.5})
+        del servers["pyknock, 64 jobs"]
+        found = by_turns(60, servers, latency)
+        yield from rows("from the knock to what its command writes", "ms", found, {})
+
+
+class Announcements:
+    """What the kernel tells of changes in nftables."""
+
+    SOL_NETLINK, NETLINK_ADD_MEMBERSHIP, NFNLGRP_NFTABLES, NEWSETELEM = 270, 1, 7, 10 << 8 | 12
+
+    def __init__(self):
+        self.socket = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, 12)
+        self.socket.bind((0, 0))
+        self.socket.setsockopt(self.SOL_NETLINK, self.NETLINK_ADD_MEMBERSHIP, self.NFNLGRP_NFTABLES)
+        self.socket.settimeout(knocking.TIMEOUT)
+
+    def wait_for_element(self):
+        while True:
+            data, start = self.socket.recv(1 << 16), 0
+            while start < len(data):
+                length = int.from_bytes(data[start : start + 4], "little")
+                if int.from_bytes(data[start + 4 : start + 6], "little") == self.NEWSETELEM:
+                    return
+                start += (length + 3) & ~3
+
+
+def firewall(place):
+    """An address into a set: by the server itself, and by a command of the same server."""
+    subprocess.run(
+        ["nft", "table inet bench { set knock { type ipv4_addr; flags timeout; }\n }"], check=True
+    )
+    add = "nft add element inet bench knock { $ip timeout 1h }"
+    with ExitStack() as stack:
+        servers = run(
+            stack,
+            {
+                "pyknock --nft": place.ours("-q", "--nft=inet/bench/knock", "--ttl=1h"),
+                "command nft": place.ours("-q", add, ""),
+                "command nft, no shell": place.ours("-q", "--no-shell", add, ""),
+            },
+        )
+
+        def cost(_, server):
+            before = server.commands_cpu()
+            own = server.cost(fresh(100))
+            return (own + (server.commands_cpu() - before) / 100) / 1000
+
+        def latency(_, server):
+            announcements = Announcements()
+            start = time.perf_counter()
+            server.send(fresh(1))
+            announcements.wait_for_element()
+            return (time.perf_counter() - start) * 1000
+
+        goals = {"command nft": 0.05}
+        found = by_turns(7, servers, cost)
+        yield from rows("CPU time of all for an element", "µs", found, goals)
+        found = by_turns(60, servers, latency)
+        yield from rows("from the knock to the element", "ms", found, goals)
+
+
+def first_knock(server, datagrams):
+    """Milliseconds from the start of a server to the line that is written for its first knock."""
+    words, port = server
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sender:
+        start = time.perf_counter()
+        process = subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+        text = b""
+        while b"accepted" not in text:
+            # Nobody hears those that come before the port is bound.
+            sender.sendto(next(datagrams), ("127.0.0.1", port))
+            if select.select([process.stdout], [], [], 0.0001)[0]:
+                text += os.read(process.stdout.fileno(), 4096)
+        took = (time.perf_counter() - start) * 1000
+    process.terminate()
+    with process.stdout:
+        process.stdout.read()
+    process.wait()
+    return took
+
+
+def start(place):
+    """From nothing to an open door, by the server's own line, or by its command's."""
+    knocks = (fresh(1)[0] for _ in repeat(None))
+    kinds = {"pyknock": lambda: place.ours("", ""), "C, static": lambda: place.c(static=True)}
+    found = by_turns(100, kinds, lambda _, make: first_knock(make(), knocks))
+    yield from rows("from the start to the first knock", "ms", found, {"C, static": 1.2})
+    text = "echo accepted"
+    kinds = {
+        "pyknock": lambda: place.ours("-q", text, ""),
+        "Python": lambda: place.python(text),
+        "fwknopd": lambda: place.fwknopd("/bin/sh -c 'echo accepted'"),
+    }
+
+    def measure(name, make):
+        return first_knock(make(), repeat(*place.fwknop_datagrams(1)) if name == "fwknopd" else knocks)
+
+    found = by_turns(15, kinds, measure)
+    yield from rows("from the start to the first command", "ms", found, {"Python": 0.1})
+
+
+def client(place):
+    """A client's whole life, for one knock."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as nobody:
+        nobody.bind(("127.0.0.1", 0))
+        port = nobody.getsockname()[1]
+
+        def measure(_, words):
+            start = time.perf_counter()
+            subprocess.run(words, check=True, stdout=subprocess.DEVNULL)
+            return (time.perf_counter() - start) * 1000
+
+        ours, goals = place.our_client(port), {"C, static": 1.2, "Python": 0.02}
+        pair = {"pyknock": ours, "C, static": place.c_client(port)}
+        yield from rows("a client's whole run", "ms", by_turns(200, pair, measure), goals)
+        slow = {"pyknock": ours, "Python": place.python_client(port), "fwknop": place.fwknop(port)}
+        yield from rows("a client's whole run", "ms", by_turns(15, slow, measure), goals)
+
+
+def memory(place):
+    """What all processes of a server hold, before and after a million datagrams."""
+    with ExitStack() as stack:
+        servers = run(
+            stack,
+            {
+                "pyknock": place.ours("-q", "", ""),
+                "C": place.c(),
+                "Python": place.python(""),
+                "fwknopd": place.fwknopd("/bin/true"),
+            },
+        )
+        found = {name: [server.memory()] for name, server in servers.items()}
+        yield from rows("memory when idle", "KiB", found, {})
+        ours = servers["pyknock"]
+        bad = knocking.packet(key="another key").hex()
+
+        def flood(count):
+            subprocess.run([place.floor, "send", str(ours.port), bad, str(count)], check=True)
+            knocking.until(ours.is_idle, "all are taken")
+            return [ours.memory()]
+
+        first, last = flood(10_000), flood(1_000_000)
+        yield Row("memory after 10^6 bad MACs", "KiB", last, "after 10^4", first, 1)
+        ours.cost(fresh(1000))
+        yield Row("memory after 1000 knocks", "KiB", [ours.memory()], "when idle", found["pyknock"])
+
+
+def growth(place):
+    """What a knock costs, beside the first of many that are remembered, or open."""
+    with tempfile.TemporaryDirectory() as folder:
+        kinds = {
+            "remembered MACs": place.ours("-q", "--replay-capacity=200000", "", ""),
+            "open addresses": place.ours(
+                *["-q", "--replay-capacity=200000", "--grant-capacity=200000", "--close-after=1d"],
+                *[f"--state={folder}", "", "true"],
+            ),
+        }
+        for name, server in kinds.items():
+            with closing(Running(*server)) as server:
+                costs = []
+                for _ in range(100_000 // 500):
+                    costs.append(server.cost(fresh(500)) / 1000)
+                yield Row(f"CPU time of a knock, with 10^5 {name}", "µs", costs[-20:], "the first", costs[:20], 1.2)
+
+
+def transfer(place):
+    """A big transfer through the client, beside nc: how long for a MiB."""
+    size = 1 << 30
+
+    def drain(service):
+        while True:
+            connection, _ = service.accept()
+            with connection:
+                while connection.recv(1 << 18):
+                    pass
+
+    def measure(_, words):
+        source = subprocess.Popen(["head", f"-c{size}", "/dev/zero"], stdout=subprocess.PIPE)
+        start = time.perf_counter()
+        subprocess.run(words, stdin=source.stdout, stdout=subprocess.DEVNULL, check=True)
+        took = time.perf_counter() - start
+        source.wait()
+        return took * 1e6 / (size >> 20)
+
+    with socket.create_server(("127.0.0.1", 0)) as service:
+        threading.Thread(target=drain, args=[service], daemon=True).start()
+        port = str(service.getsockname()[1])
+        ours = [place.program, "client", "-k", place.key, "-p9", "connect", "127.0.0.1", port]
+        pair = {"pyknock": ours, "nc": ["nc", "-N", "127.0.0.1", port]}
+        yield from rows("a MiB through connect", "µs", by_turns(5, pair, measure), {"nc": 1.1})
+
+
+def installed(*packages):
+    """KiB that Debian packages take with all that they need, beside the packages that no system lacks."""
+
+    def output(*words):
+        return subprocess.run(words, check=True, capture_output=True, text=True).stdout
+
+    def needed(*names):
+        options = ["-o", "Dir::State::status=/dev/null", "--no-install-recommends"]
+        lines = output("apt-get", "--simulate", *options, "install", *names).splitlines()
+        return {line.split()[1] for line in lines if line.startswith("Inst ")}
+
+    every = output("dpkg-query", "--show", "--showformat", "${Package} ${Essential}\n")
+    essential = [line.split()[0] for line in every.splitlines() if line.endswith(" yes")]
+    shown = output("apt-cache", "show", "--no-all-versions", *needed(*packages) - needed(*essential))
+    return sum(int(line.split()[1]) for line in shown.splitlines() if line.startswith("Installed-Size"))
+
+
+def size(place):
+    """What is on the disk."""
+    original = sum(path.stat().st_size for path in Path(ORIGINAL).glob("pyknock-*")) // 1024
+    peers = {
+        "C, static": place.static_floor.stat().st_size // 1024,
+        "Python and the original": installed("python3") + original,
+        "fwknop-server and -client": installed("fwknop-server", "fwknop-client"),
+    }
+    for name, peer in peers.items():
+        ours = place.program.stat().st_size // 1024
+        yield Row("what is to be installed", "KiB", [ours], name, [peer])
+
+
+ALL = [flood, command, firewall, start, client, memory, growth, transfer, size]

@@ -82,6 +82,27 @@ void *csys_allocate(size_t size) {
   return memory;
 }
 
+enum { KEY_PAGE = 4096 };
+static char *key_page;
+
+void csys_lock_keys(void) {
+  madvise(key_page, KEY_PAGE, MADV_DONTDUMP);
+  mlock(key_page, KEY_PAGE);
+}
+
+void *csys_allocate_key(size_t size) {
+  static size_t used = KEY_PAGE;
+  size = (size + 63) / 64 * 64;
+  if (size > KEY_PAGE - used) {
+    key_page = csys_map(KEY_PAGE);
+    if (!key_page) return NULL;
+    csys_lock_keys();
+    used = 0;
+  }
+  used += size;
+  return key_page + used - size;
+}
+
 struct start {
   char *const *arguments, *const *environment;
   const sigset_t *mask;

@@ -59,8 +59,9 @@ int csys_check_privilege(int changes_user, int changes_root) {
 }
 
 void csys_bound_capabilities(uint64_t kept) {
+  // It fails for all, where we may not, or from the first that the kernel does not know.
   for (int number = 0; number < CAPABILITY_COUNT; number++)
-    if (!(kept >> number & 1)) prctl(PR_CAPBSET_DROP, (long)number, 0L, 0L, 0L);
+    if (!(kept >> number & 1) && prctl(PR_CAPBSET_DROP, (long)number, 0L, 0L, 0L) < 0) break;
   prctl(PR_CAP_AMBIENT, (long)PR_CAP_AMBIENT_CLEAR_ALL, 0L, 0L, 0L);
 }
 

@@ -25,23 +25,12 @@ import KnockProtocol
 
   /// Nil where the system has no memory.
   private init?() {
-    // Pages of its own, since only whole ones can be locked, and all of it is given back.
     let size = MemoryLayout<crypto_auth_hmacsha256_state>.size
-    guard let pages = unsafe csys_map(size) else { return nil }
-    unsafe state = unsafe pages.bindMemory(to: crypto_auth_hmacsha256_state.self, capacity: 1)
-    lock()
+    guard let memory = unsafe csys_allocate_key(size) else { return nil }
+    unsafe state = unsafe memory.bindMemory(to: crypto_auth_hmacsha256_state.self, capacity: 1)
   }
 
-  deinit {
-    let size = MemoryLayout<crypto_auth_hmacsha256_state>.size
-    _ = unsafe sodium_munlock(state, size)  // Wipes it, too.
-    unsafe munmap(state, size)
-  }
-
-  /// Keeps it out of swap and dumps, where the system allows that. To be called again after a fork.
-  func lock() {
-    _ = unsafe sodium_mlock(state, MemoryLayout<crypto_auth_hmacsha256_state>.size)
-  }
+  deinit { unsafe sodium_memzero(state, MemoryLayout<crypto_auth_hmacsha256_state>.size) }
 
   func tag(of message: Span<UInt8>) -> InlineArray<32, UInt8> {
     var state = unsafe self.state.pointee

@@ -61,6 +61,12 @@ static inline void csys_store(uint32_t *number, uint32_t value) {
 /// Zeroed memory for the rest of the process, or NULL. What is small shares pages.
 void *csys_allocate(size_t size);
 
+/// The same for a key of at most a page, kept out of swap and dumps where the system allows that.
+void *csys_allocate_key(size_t size);
+
+/// Keeps the last of them out of swap in a new process, too.
+void csys_lock_keys(void);
+
 // Files
 
 static inline int csys_open_to_read(const char *path) {

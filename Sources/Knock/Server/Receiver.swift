@@ -54,8 +54,7 @@ struct Receiver: ~Copyable {
   mutating func runToEnd(in sandbox: Sandbox, parent: pid_t, start: consuming Line?) {
     var exitCode = ExitCode.success
     do throws(Sandbox.Failure) {
-      // What was locked in memory is not in a new process.
-      gate.key.lock()
+      csys_lock_keys()
       try sandbox.confineReceiver(
         socket: socket.number, channel: executor.number, parent: parent, report: report)
       if let start { report.write(start) }

@@ -1,6 +1,6 @@
 # Two commands on a fresh Debian 12 with the Swift toolchain: `make demo`, `make test`.
 .DEFAULT_GOAL := build
-.PHONY: build demo test bench fuzz soak static test-static install check clean
+.PHONY: build demo test bench instructions fuzz soak static test-static install check clean
 
 # The shipped program is Embedded Swift: no runtime, no heap allocation in Swift code.
 embedded = --configuration release --scratch-path .build/embedded --product pyknock \
@@ -33,6 +33,12 @@ bench: $(venv)/original
 	@scripts/dependencies libsodium-dev gcc libc6-dev python3 iproute2 util-linux nftables \
 	  netcat-openbsd fwknop-server fwknop-client gnuplot-nox
 	Benchmarks/run dist/pyknock-*-linux-$(shell uname -m)
+
+# What the static file for x86_64 executes, against the figures in Benchmarks/instructions.json. As root.
+instructions:
+	cross/build x86_64
+	@scripts/dependencies valgrind python3 iproute2 util-linux
+	unshare --net sh -ec 'ip link set lo up; exec "$$@"' sh Benchmarks/instructions
 
 # Each fuzz target for as long.
 fuzz: SECONDS = 20

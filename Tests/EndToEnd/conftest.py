@@ -52,9 +52,13 @@ def key_file(tmp_path):
 
 @pytest.fixture
 def not_emulated():
-    """For tests of what an emulator cannot show: /proc is its own, and it has not all of sockets."""
+    """For tests of what an emulator cannot show.
+
+    Its /proc is its own, it has not all of sockets, and it makes a fork of CLONE_VM | CLONE_VFORK, so that nobody
+    hears why a program does not start.
+    """
     if knocking.EMULATED:
-        pytest.skip("an emulator has its own /proc, and not all of sockets")
+        pytest.skip("an emulator has its own /proc, not all of sockets, and no CLONE_VFORK")
 
 
 @pytest.fixture(scope="session")

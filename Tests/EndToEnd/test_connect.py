@@ -251,7 +251,7 @@ def test_close_comes_afterwards_whatever_happened(knocks, command, code):
     ("command", "code", "why"),
     [("nosuchcommand", 127, "No such file or directory"), ("/etc/passwd", 126, "Permission denied")],
 )
-def test_a_command_that_cannot_run(knocks, command, code, why):
+def test_a_command_that_cannot_run(knocks, command, code, why, not_emulated):
     result = run(knocks.words("open", "127.0.0.1", "--close", "--", command))
     assert (result.code, result.stderr) == (code, f"pyknock client: cannot run '{command}': {why}\n")
     assert knocks(2) == [OPEN, CLOSE]

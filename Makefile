@@ -17,7 +17,7 @@ demo: build
 	scripts/demo $(program)
 
 needed_by_tests = python3-pytest iproute2 util-linux nftables ipset iptables procps \
-  openssh-server openssh-client coturn
+  openssh-server openssh-client coturn bash zsh fish mandoc
 
 # The program that the end-to-end tests run: PYKNOCK, or the one that `build` makes.
 test: export PYKNOCK ?= $(CURDIR)/$(program)
@@ -68,16 +68,29 @@ test-static: $(venv)/original
 	@scripts/dependencies $(needed_by_tests) qemu-user-static podman runc
 	scripts/test-static $(patsubst all,x86_64 aarch64 armv6 i686 riscv64,$(ARCH))
 
-# What `make static` has made, and its links.
+# What `make static` has made, with its links, manual and completions.
 PREFIX = /usr/local
+share = $(DESTDIR)$(PREFIX)/share
+bash = $(share)/bash-completion/completions
+fish = $(share)/fish/vendor_completions.d
 install:
 	cross/install $(DESTDIR)$(PREFIX)/bin $(ARCH)
+	install -D -m 644 -t $(share)/man/man1 man/pyknock.1
+	install -D -m 644 -t $(share)/man/man5 man/pyknock.conf.5
+	install -D -m 644 completions/pyknock.bash $(bash)/pyknock
+	install -D -m 644 -t $(fish) completions/pyknock.fish
+	install -D -m 644 -t $(share)/zsh/site-functions completions/_pyknock
+	for applet in server client keygen; do \
+	  ln -sf pyknock.1 $(share)/man/man1/pyknock-$$applet.1; \
+	  ln -sf pyknock $(bash)/pyknock-$$applet; \
+	  ln -sf pyknock.fish $(fish)/pyknock-$$applet.fish; \
+	done
 
 check:
 	@scripts/dependencies shellcheck
 	swift format lint --strict --recursive Package.swift Sources Tests Fuzz
 	shellcheck --external-sources --source-path=SCRIPTDIR \
-	  $(filter-out %.c,$(wildcard scripts/* cross/*)) .ci/run Fuzz/run
+	  $(filter-out %.c,$(wildcard scripts/* cross/*)) completions/pyknock.bash .ci/run Fuzz/run
 	scripts/check-targets
 
 clean:

@@ -1,4 +1,4 @@
-#define _GNU_SOURCE  // recvmmsg, clone, execvpe
+#define _GNU_SOURCE  // recvmmsg, clone
 #include "CSystem.h"
 
 #include "Filter.h"
@@ -103,7 +103,45 @@ void *csys_allocate_key(size_t size) {
   return key_page + used - size;
 }
 
+static int check_file(const char *path) {
+  struct stat status;
+  if (stat(path, &status) < 0) return -errno;
+  if (!S_ISREG(status.st_mode)) return -EACCES;
+  return csys_result(access(path, X_OK));
+}
+
+/// The file that a name stands for, looked for as execvp(3) does, in `path` (PATH_MAX bytes) if need be; NULL with
+/// the reason in `error`.
+static const char *find_program(const char *name, char *path, int *error) {
+  *error = -ENOENT;
+  if (!*name) return NULL;
+  if (strchr(name, '/')) return (*error = check_file(name)) == 0 ? name : NULL;
+  const char *place = getenv("PATH");
+  // The default of execvp(3).
+  if (!place) place = "/usr/local/bin:/bin:/usr/bin";
+  for (;; place++) {
+    size_t length = strcspn(place, ":");
+    if (length + 1 + strlen(name) < PATH_MAX) {
+      memcpy(path, place, length);
+      path[length] = '/';
+      strcpy(path + length + (length > 0), name);
+      int result = check_file(path);
+      if (result == 0) return path;
+      if (result == -EACCES) *error = result;
+    }
+    place += length;
+    if (!*place) return NULL;
+  }
+}
+
+int csys_check_program(const char *name) {
+  char path[PATH_MAX];
+  int error;
+  return find_program(name, path, &error) ? 0 : error;
+}
+
 struct start {
+  const char *path;
   char *const *arguments, *const *environment;
   const sigset_t *mask;
   int own_group, error;
@@ -115,49 +153,22 @@ static int start_program(void *place) {
   if (start->own_group) setpgid(0, 0);
   for (int i = 0; i < 3; i++) signal((int[]){SIGPIPE, SIGXFSZ, SIGQUIT}[i], SIG_DFL);
   sigprocmask(SIG_SETMASK, start->mask, NULL);
-  execvpe(start->arguments[0], start->arguments, start->environment);
+  execve(start->path, start->arguments, start->environment);
   start->error = errno;
   _exit(127);
 }
 
 int csys_spawn(char *const *arguments, char *const *environment, const sigset_t *mask, int own_group) {
-  static char stack[32768] __attribute__((aligned(64)));
-  struct start start = {arguments, environment, mask, own_group, 0};
+  static char stack[16384] __attribute__((aligned(64)));
+  char path[PATH_MAX];
+  int error;
+  struct start start = {find_program(arguments[0], path, &error), arguments, environment, mask, own_group, 0};
+  if (!start.path) return error;
   int process = clone(start_program, stack + sizeof stack, CLONE_VM | CLONE_VFORK | SIGCHLD, &start);
   if (process < 0) return -errno;
   if (start.error == 0) return process;
   csys_reap(process);
   return -start.error;
-}
-
-static int check_file(const char *path) {
-  struct stat status;
-  if (stat(path, &status) < 0) return -errno;
-  if (!S_ISREG(status.st_mode)) return -EACCES;
-  return csys_result(access(path, X_OK));
-}
-
-int csys_check_program(const char *name) {
-  if (!*name) return -ENOENT;
-  if (strchr(name, '/')) return check_file(name);
-  const char *place = getenv("PATH");
-  // The default of execvp(3).
-  if (!place) place = "/usr/local/bin:/bin:/usr/bin";
-  int error = -ENOENT;
-  for (;; place++) {
-    size_t length = strcspn(place, ":");
-    char path[PATH_MAX];
-    if (length + 1 + strlen(name) < sizeof path) {
-      memcpy(path, place, length);
-      path[length] = '/';
-      strcpy(path + length + (length > 0), name);
-      int result = check_file(path);
-      if (result == 0) return 0;
-      if (result == -EACCES) error = result;
-    }
-    place += length;
-    if (!*place) return error;
-  }
 }
 
 // linux/netlink.h, which a C library need not come with.

@@ -55,7 +55,7 @@ def not_emulated():
     """For tests of what an emulator cannot show.
 
     Its /proc is its own, it has not all of sockets, and it makes a fork of CLONE_VM | CLONE_VFORK, so that nobody
-    hears why a program does not start.
+    hears why the kernel does not start a program.
     """
     if knocking.EMULATED:
         pytest.skip("an emulator has its own /proc, not all of sockets, and no CLONE_VFORK")

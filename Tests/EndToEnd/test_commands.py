@@ -162,7 +162,7 @@ def test_the_program_is_not_shown_where_it_may_be_the_key():
     )
 
 
-def test_a_program_that_is_known_only_at_the_knock_is_logged_there(server, not_emulated):
+def test_a_program_that_is_known_only_at_the_knock_is_logged_there(server):
     ours = server("-q", "--no-shell", on_open="no-$af $ip", on_close="echo $cmd", wait=False)
     ours.wait_until_ready()
     ours.knock()

@@ -251,9 +251,20 @@ def test_close_comes_afterwards_whatever_happened(knocks, command, code):
     ("command", "code", "why"),
     [("nosuchcommand", 127, "No such file or directory"), ("/etc/passwd", 126, "Permission denied")],
 )
-def test_a_command_that_cannot_run(knocks, command, code, why, not_emulated):
+def test_a_command_that_cannot_run(knocks, command, code, why):
     result = run(knocks.words("open", "127.0.0.1", "--close", "--", command))
     assert (result.code, result.stderr) == (code, f"pyknock client: cannot run '{command}': {why}\n")
+    assert knocks(2) == [OPEN, CLOSE]
+
+
+def test_a_command_that_the_kernel_does_not_know(knocks, tmp_path, not_emulated):
+    # A shell would run it; so many arguments must not be copied anywhere.
+    command = tmp_path / "command"
+    command.write_text("echo never\n")
+    command.chmod(0o755)
+    result = run(knocks.words("open", "127.0.0.1", "--close", "--", command, *["x"] * 9000))
+    expected = f"pyknock client: cannot run '{command}': Exec format error\n"
+    assert (result.code, result.stdout, result.stderr) == (126, "", expected)
     assert knocks(2) == [OPEN, CLOSE]
 
 

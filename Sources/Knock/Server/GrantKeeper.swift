@@ -89,7 +89,8 @@ struct GrantKeeper: ~Copyable {
   mutating func ended(_ order: Order, succeeded: Bool, now: Int64) -> Bool {
     let isWantedAgain = !succeeded && recent.noteFailure(order.knock)
     guard order.closesGrant else { return isWantedAgain }
-    if isWantedAgain { recent.forget(order.knock.address) }  // It is tried again here.
+    // It is the journal that tries again.
+    if isWantedAgain { recent.forget(order.knock.address) }
     switch grants.endClose(order.knock.address, succeeded: succeeded, now: now) {
     case .done: break
     case .retriedSoon: write(order, ", trying again in a minute")

@@ -15,10 +15,9 @@ sys.path.insert(0, str(ROOT / "Tests/EndToEnd"))
 
 import knocking  # noqa: E402
 
-KEY = knocking.KEY
+KEY, ORIGINAL = knocking.KEY, knocking.ORIGINAL
 # For its cipher and for its MAC.
 FWKNOP_KEYS = [base64.b64encode(bytes(range(size))).decode() for size in (16, 32)]
-ORIGINAL = ROOT / ".build/venv/bin"
 
 
 class Running:
@@ -28,8 +27,12 @@ class Running:
         self.port = port
         self.sender = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
         self.process = knocking.KnockServer(words, port, stderr=subprocess.STDOUT)
-        self.process.wait_until_ready()
-        self.pids = [self.process.pid, *self.children()]
+        try:
+            self.process.wait_until_ready()
+            self.pids = [self.process.pid, *self.children()]
+        except BaseException:
+            self.process.close()
+            raise
 
     def children(self):
         pid = self.process.pid
@@ -54,7 +57,7 @@ class Running:
         return (int(fields[13]) + int(fields[14])) * 1_000_000_000 // os.sysconf("SC_CLK_TCK")
 
     def memory(self):
-        """KiB that its processes hold, a page that they share counted once: PSS."""
+        """KiB that its processes hold, a page that others of the machine have as well in part: PSS."""
         pages = [Path(f"/proc/{pid}/smaps_rollup").read_text() for pid in self.pids]
         return sum(int(re.search(r"^Pss: +(\d+)", text, re.MULTILINE)[1]) for text in pages)
 
@@ -111,6 +114,12 @@ class Place:
         self.key = folder / "key"
         self.key.write_text(KEY + "\n")
         self.key.chmod(0o600)
+        # What commands are: a script that writes a line to whom it may concern.
+        self.script, fifo = folder / "script", folder / "fifo"
+        os.mkfifo(fifo)
+        self.fifo = os.open(fifo, os.O_RDWR)
+        self.script.write_text(f"#!/bin/sh\necho accepted >{fifo}\n")
+        self.script.chmod(0o755)
         self.next_port = 60120
         (folder / "fwknop").mkdir(mode=0o700)
 
@@ -130,11 +139,11 @@ class Place:
         key = [KEY] if mode == "serve" else []
         return [self.static_floor if static else self.floor, mode, str(port), *key, *words], port
 
-    def python(self, command):
+    def python(self, command=""):
         port = self.port()
-        return [ORIGINAL / "pyknock-server", "-p", str(port), KEY, command, ""], port
+        return [ORIGINAL / "pyknock-server", "-p", str(port), KEY, str(command), ""], port
 
-    def fwknopd(self, command):
+    def fwknopd(self, command="/bin/true"):
         """As a UDP server: without packet capture and firewall, with a command for each knock."""
         port = self.port()
         folder = self.folder / "fwknop"
@@ -177,5 +186,5 @@ class Place:
         for _ in range(count):
             path.unlink(missing_ok=True)
             words = self.fwknop(1, "--test", "--save-packet", path)
-            subprocess.run(words, check=True, stdout=subprocess.DEVNULL)
+            subprocess.run(words, check=True, stdout=subprocess.DEVNULL, timeout=knocking.TIMEOUT)
             yield path.read_bytes().strip()

@@ -3,6 +3,7 @@
 import ipaddress
 import os
 import select
+import signal
 import socket
 import statistics
 import subprocess
@@ -12,7 +13,6 @@ import time
 from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from itertools import repeat
-from pathlib import Path
 
 import knocking
 from contestants import ORIGINAL, Running
@@ -24,7 +24,7 @@ SMALL_QUEUE = 200
 
 @dataclass
 class Row:
-    """Ours beside a peer's, measured by turns, so that both of each pair had the same machine."""
+    """Ours beside a peer's; where there are several, measured by turns, so that each pair had the same machine."""
 
     measure: str
     unit: str
@@ -77,8 +77,8 @@ def flood(place):
                 "pyknock": place.ours("", ""),
                 "C": place.c(),
                 "C, static": place.c(static=True),
-                "Python": place.python(""),
-                "fwknopd": place.fwknopd("/bin/true"),
+                "Python": place.python(),
+                "fwknopd": place.fwknopd(),
             },
         )
         bad = dict.fromkeys(servers, knocking.packet(key="another key"))
@@ -99,19 +99,32 @@ def flood(place):
         yield from rows("CPU time of a wrong size", "µs", found, {"C that only receives": 0.3})
 
 
+def wait_for_line(descriptor, deadline):
+    """Waits for what a server or its command writes for a knock. False where the time is over."""
+    text = b""
+    while b"accepted" not in text:
+        rest = deadline - time.perf_counter()
+        if rest <= 0 or not select.select([descriptor], [], [], rest)[0]:
+            return False
+        more = os.read(descriptor, 65536)
+        assert more, "the server has ended"
+        text += more
+    return True
+
+
 def command(place):
-    """Valid knocks that run a shell which writes a word: many that wait, then each by itself."""
-    text = "echo done"
+    """Valid knocks that run a shell script: many that wait, then each by itself."""
+    count = 50
     with ExitStack() as stack:
         servers = run(
             stack,
             {
-                "pyknock": place.ours("-q", text, ""),
-                "pyknock, 64 jobs": place.ours("-q", "--jobs=64", text, ""),
-                "pyknock, no shell": place.ours("-q", "--no-shell", "/bin/echo done", ""),
-                "C": place.c("/bin/sh", "-c", text),
-                "Python": place.python(text),
-                "fwknopd": place.fwknopd("/bin/sh -c 'echo done'"),
+                "pyknock": place.ours("-q", place.script, ""),
+                "pyknock, all at once": place.ours("-q", "--jobs=64", place.script, ""),
+                "pyknock, no shell": place.ours("-q", "--no-shell", place.script, ""),
+                "C": place.c("/bin/sh", "-c", str(place.script)),
+                "Python": place.python(place.script),
+                "fwknopd": place.fwknopd(place.script),
             },
         )
 
@@ -119,22 +132,24 @@ def command(place):
             return [*place.fwknop_datagrams(count)] if name == "fwknopd" else fresh(count)
 
         def cost(name, server):
-            return server.cost(datagrams(name, 50)) / 1000
+            result = server.cost(datagrams(name, count)) / 1000
+            lines = os.read(place.fifo, 65536).count(b"\n")
+            assert lines == count, f"{lines} commands of {name}"
+            return result
 
         def latency(name, server):
             (datagram,) = datagrams(name, 1)
-            seen = len(server.process.output.matching("done"))
             start = time.perf_counter()
             server.send([datagram])
-            server.process.output.wait_for("done", seen + 1)
+            assert wait_for_line(place.fifo, start + knocking.TIMEOUT), f"no command of {name}"
             return (time.perf_counter() - start) * 1000
 
         measure = "CPU time of the server for a command"
         found = by_turns(20, servers, cost)
-        at_once = found.pop("pyknock, 64 jobs")
-        yield Row(f"{measure}, 64 at a time", "µs", at_once, "C", found["C"], 1.1)
+        at_once = found.pop("pyknock, all at once")
+        yield Row(f"{measure}, all at once", "µs", at_once, "C", found["C"], 1.1)
         yield from rows(f"{measure}, one at a time", "µs", found, {"Python": 0.5})
-        del servers["pyknock, 64 jobs"]
+        del servers["pyknock, all at once"]
         found = by_turns(60, servers, latency)
         yield from rows("from the knock to what its command writes", "ms", found, {})
 
@@ -195,24 +210,37 @@ def firewall(place):
         yield from rows("from the knock to the element", "ms", found, goals)
 
 
-def first_knock(server, datagrams):
-    """Milliseconds from the start of a server to the line that is written for its first knock."""
+def spawn(words, output=None):
+    """Starts a process with as little as can be. `output` is where it writes; nowhere."""
+    words = [str(word) for word in words]
+    actions = [(os.POSIX_SPAWN_OPEN, 1, "/dev/null", os.O_WRONLY, 0)]
+    if output is not None:
+        actions = [(os.POSIX_SPAWN_DUP2, output, 1), (os.POSIX_SPAWN_DUP2, output, 2)]
+    return os.posix_spawnp(words[0], words, os.environ, file_actions=actions)
+
+
+def first_knock(server, datagrams, descriptor=None):
+    """Milliseconds from the start of a server to the line for its first knock: from `descriptor`, or its log."""
     words, port = server
+    reader, writer = os.pipe()
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sender:
         start = time.perf_counter()
-        process = subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
-        text = b""
-        while b"accepted" not in text:
-            # Nobody hears those that come before the port is bound.
-            sender.sendto(next(datagrams), ("127.0.0.1", port))
-            if select.select([process.stdout], [], [], 0.0001)[0]:
-                text += os.read(process.stdout.fileno(), 4096)
-        took = (time.perf_counter() - start) * 1000
-    process.terminate()
-    with process.stdout:
-        process.stdout.read()
-    process.wait()
-    return took
+        pid = spawn(words, writer)
+        os.close(writer)
+        try:
+            while True:
+                # Nobody hears those that come before the port is bound.
+                sender.sendto(next(datagrams), ("127.0.0.1", port))
+                now = time.perf_counter()
+                assert now < start + knocking.TIMEOUT, f"no knock of {words}"
+                if wait_for_line(reader if descriptor is None else descriptor, now + 0.0001):
+                    return (time.perf_counter() - start) * 1000
+        finally:
+            os.kill(pid, signal.SIGTERM)
+            os.waitpid(pid, 0)
+            os.close(reader)
+            while descriptor is not None and select.select([descriptor], [], [], 0.05)[0]:
+                os.read(descriptor, 65536)  # Of further knocks.
 
 
 def start(place):
@@ -221,29 +249,30 @@ def start(place):
     kinds = {"pyknock": lambda: place.ours("", ""), "C, static": lambda: place.c(static=True)}
     found = by_turns(100, kinds, lambda _, make: first_knock(make(), knocks))
     yield from rows("from the start to the first knock", "ms", found, {"C, static": 1.2})
-    text = "echo accepted"
     kinds = {
-        "pyknock": lambda: place.ours("-q", text, ""),
-        "Python": lambda: place.python(text),
-        "fwknopd": lambda: place.fwknopd("/bin/sh -c 'echo accepted'"),
+        "pyknock": lambda: place.ours("-q", place.script, ""),
+        "Python": lambda: place.python(place.script),
+        "fwknopd": lambda: place.fwknopd(place.script),
     }
 
     def measure(name, make):
-        return first_knock(make(), repeat(*place.fwknop_datagrams(1)) if name == "fwknopd" else knocks)
+        datagrams = repeat(*place.fwknop_datagrams(1)) if name == "fwknopd" else knocks
+        return first_knock(make(), datagrams, place.fifo)
 
     found = by_turns(15, kinds, measure)
     yield from rows("from the start to the first command", "ms", found, {"Python": 0.1})
 
 
 def client(place):
-    """A client's whole life, for one knock."""
+    """A client's whole life, for one knock, from the call that makes the process."""
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as nobody:
         nobody.bind(("127.0.0.1", 0))
         port = nobody.getsockname()[1]
 
         def measure(_, words):
             start = time.perf_counter()
-            subprocess.run(words, check=True, stdout=subprocess.DEVNULL)
+            _, status = os.waitpid(spawn(words), 0)
+            assert status == 0, words
             return (time.perf_counter() - start) * 1000
 
         ours, goals = place.our_client(port), {"C, static": 1.2, "Python": 0.02}
@@ -261,8 +290,9 @@ def memory(place):
             {
                 "pyknock": place.ours("-q", "", ""),
                 "C": place.c(),
-                "Python": place.python(""),
-                "fwknopd": place.fwknopd("/bin/true"),
+                "C, static": place.c(static=True),
+                "Python": place.python(),
+                "fwknopd": place.fwknopd(),
             },
         )
         found = {name: [server.memory()] for name, server in servers.items()}
@@ -272,7 +302,8 @@ def memory(place):
         bad = knocking.packet(key="another key").hex()
 
         def flood(count):
-            subprocess.run([place.floor, "send", str(ours.port), bad, str(count)], check=True)
+            words = [place.floor, "send", str(ours.port), bad, str(count)]
+            subprocess.run(words, check=True, timeout=60)
             knocking.until(ours.is_idle, "all are taken")
             return [ours.memory()]
 
@@ -283,21 +314,27 @@ def memory(place):
 
 
 def growth(place):
-    """What a knock costs, beside the first of many that are remembered, or open."""
+    """What a knock costs a server that remembers 10^5, beside one that has just begun."""
     with tempfile.TemporaryDirectory() as folder:
-        kinds = {
-            "remembered MACs": place.ours("-q", "--replay-capacity=200000", "", ""),
-            "open addresses": place.ours(
+
+        def remembering():
+            return place.ours("-q", "--replay-capacity=200000", "", "")
+
+        def opening():
+            state = tempfile.mkdtemp(dir=folder)
+            return place.ours(
                 *["-q", "--replay-capacity=200000", "--grant-capacity=200000", "--close-after=1d"],
-                *[f"--state={folder}", "", "true"],
-            ),
-        }
-        for name, server in kinds.items():
-            with closing(Running(*server)) as server:
-                costs = []
-                for _ in range(100_000 // 500):
-                    costs.append(server.cost(fresh(500)) / 1000)
-                yield Row(f"CPU time of a knock, with 10^5 {name}", "µs", costs[-20:], "the first", costs[:20], 1.2)
+                *[f"--state={state}", "", "true"],
+            )
+
+        for name, make in {"remembered MACs": remembering, "open addresses": opening}.items():
+            with ExitStack() as stack:
+                servers = run(stack, {"pyknock": make(), "one that has just begun": make()})
+                for _ in range(200):
+                    servers["pyknock"].cost(fresh(500))
+                found = by_turns(20, servers, lambda _, server: server.cost(fresh(500)) / 1000)
+            goals = {"one that has just begun": 1.2}
+            yield from rows(f"CPU time of a knock, with 10^5 {name}", "µs", found, goals)
 
 
 def transfer(place):
@@ -314,9 +351,10 @@ def transfer(place):
     def measure(_, words):
         source = subprocess.Popen(["head", f"-c{size}", "/dev/zero"], stdout=subprocess.PIPE)
         start = time.perf_counter()
-        subprocess.run(words, stdin=source.stdout, stdout=subprocess.DEVNULL, check=True)
+        with source.stdout as pipe:
+            subprocess.run(words, stdin=pipe, stdout=subprocess.DEVNULL, check=True, timeout=60)
         took = time.perf_counter() - start
-        source.wait()
+        assert source.wait(knocking.TIMEOUT) == 0
         return took * 1e6 / (size >> 20)
 
     with socket.create_server(("127.0.0.1", 0)) as service:
@@ -331,7 +369,7 @@ def installed(*packages):
     """KiB that Debian packages take with all that they need, beside the packages that no system lacks."""
 
     def output(*words):
-        return subprocess.run(words, check=True, capture_output=True, text=True).stdout
+        return subprocess.run(words, check=True, capture_output=True, text=True, timeout=60).stdout
 
     def needed(*names):
         options = ["-o", "Dir::State::status=/dev/null", "--no-install-recommends"]
@@ -346,7 +384,8 @@ def installed(*packages):
 
 def size(place):
     """What is on the disk."""
-    original = sum(path.stat().st_size for path in Path(ORIGINAL).glob("pyknock-*")) // 1024
+    files = [*ORIGINAL.glob("pyknock-*"), *ORIGINAL.parent.glob("lib/*/site-packages/pyknock/*.py")]
+    original = sum(path.stat().st_size for path in files) // 1024
     peers = {
         "C, static": place.static_floor.stat().st_size // 1024,
         "Python and the original": installed("python3") + original,
@@ -357,4 +396,4 @@ def size(place):
         yield Row("what is to be installed", "KiB", [ours], name, [peer])
 
 
-ALL = [flood, command, firewall, start, client, memory, growth, transfer, size]
+ALL = [size, flood, command, firewall, start, client, memory, growth, transfer]

@@ -29,7 +29,7 @@ test: build $(venv)/original
 
 # The static file beside its peers, into doc/benchmarks.md. As root.
 bench: $(venv)/original
-	cross/build $(shell uname -m)
+	cross/build
 	@scripts/dependencies libsodium-dev gcc libc6-dev python3 iproute2 util-linux nftables \
 	  netcat-openbsd fwknop-server fwknop-client gnuplot-nox
 	apt-get --quiet=2 update  # What the others take is known from its lists.

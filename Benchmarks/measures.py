@@ -58,9 +58,9 @@ def by_turns(rounds, contestants, measure):
 addresses = ipaddress.ip_network("10.0.0.0/8").hosts()
 
 
-def fresh(count, **fields):
+def fresh(count):
     """Valid datagrams, each for an address that nobody has asked for before."""
-    return [knocking.packet(next(addresses).packed, **fields) for _ in range(count)]
+    return [knocking.packet(next(addresses).packed) for _ in range(count)]
 
 
 def run(stack, servers):

@@ -23,8 +23,8 @@ public enum Numbers {
   }
 
   /// A decimal number as Python's `float()` takes it. Nil where it is none, is a spelled infinity or NaN, or has
-  /// more than 63 characters without leading zeros. Exact to the nearest double for up to 15 digits and 22 places; beyond, to the
-  /// fifteenth digit; 0 may stand for what is below 1e-290.
+  /// more than 63 characters without leading zeros. Exact to the nearest double for up to 15 digits and 22
+  /// places; beyond, to the fifteenth digit; 0 may stand for what is below 1e-290.
   public static func decimal(_ text: Span<UInt8>) -> Double? {
     var plain = TextBuffer<64>()
     guard normalize(text, allowing: true, into: &plain), plain.count < 64 else { return nil }

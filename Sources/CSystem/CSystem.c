@@ -6,6 +6,8 @@
 #include <limits.h>
 #include <netinet/tcp.h>
 #include <sched.h>
+#include <stddef.h>
+#include <sys/un.h>
 
 #ifndef CLOSE_RANGE_CLOEXEC
 #define CLOSE_RANGE_CLOEXEC 4
@@ -26,14 +28,16 @@ void csys_start_process(void) {
     for (int fd = 3; fd < 1024; fd++) fcntl(fd, F_SETFD, FD_CLOEXEC);
 }
 
+static int log_descriptor = -1;
+
 int csys_log_descriptor(void) {
-  static int fd = -1;
-  if (fd >= 0) return fd;
-  if (isatty(STDERR_FILENO))
-    fd = open("/proc/self/fd/2", O_WRONLY | O_NONBLOCK | O_NOCTTY | O_CLOEXEC);
-  if (fd < 0) fd = STDERR_FILENO;
-  return fd;
+  if (log_descriptor < 0 && isatty(STDERR_FILENO))
+    log_descriptor = open("/proc/self/fd/2", O_WRONLY | O_NONBLOCK | O_NOCTTY | O_CLOEXEC);
+  if (log_descriptor < 0) log_descriptor = STDERR_FILENO;
+  return log_descriptor;
 }
+
+void csys_log_to(int fd) { log_descriptor = fd; }
 
 void csys_write_log(const void *line, size_t size) {
   static int stalled;
@@ -65,12 +69,27 @@ int csys_write_now(int fd, const void *bytes, size_t size) {
   return csys_result(count);
 }
 
+static char *given;
+static size_t given_left;
+
+void csys_allocate_in(void *memory, size_t size) {
+  if (memory) csys_release_pages(memory, size);
+  given = memory;
+  given_left = size;
+}
+
 void *csys_allocate(size_t size) {
   enum { SMALL = 2048, CHUNK = 65536, ALIGNMENT = 64 };
   static char *next;
   static size_t left;
-  if (size > SMALL) return csys_map(size);
+  if (size > SMALL && !given) return csys_map(size);
+  if (size > SIZE_MAX - ALIGNMENT) return NULL;
   size = (size + ALIGNMENT - 1) / ALIGNMENT * ALIGNMENT;
+  if (given) {
+    if (given_left < size) return NULL;
+    given_left -= size;
+    return (given += size) - size;
+  }
   if (left < size) {
     next = csys_map(CHUNK);
     left = next ? CHUNK : 0;
@@ -90,8 +109,20 @@ void csys_lock_keys(void) {
   mlock(key_page, KEY_PAGE);
 }
 
+static void *free_key;
+
+void csys_release_key(void *key) {
+  memcpy(key, &free_key, sizeof free_key);
+  free_key = key;
+}
+
 void *csys_allocate_key(size_t size) {
   static size_t used = KEY_PAGE;
+  if (free_key) {
+    void *key = free_key;
+    memcpy(&free_key, key, sizeof free_key);
+    return key;
+  }
   size = (size + 63) / 64 * 64;
   if (size > KEY_PAGE - used) {
     key_page = csys_map(KEY_PAGE);
@@ -195,6 +226,31 @@ int csys_netfilter_socket(void) {
   return -error;
 }
 
+int csys_unix_socket(const char *name) {
+  struct sockaddr_un address = {.sun_family = AF_UNIX};
+  size_t length = strlen(name);
+  if (length >= sizeof address.sun_path) return -ENAMETOOLONG;
+  memcpy(address.sun_path, name, length);
+  if (*name == '@') address.sun_path[0] = 0;
+  int fd = socket(AF_UNIX, SOCK_DGRAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+  if (fd < 0) return -errno;
+  socklen_t size = (socklen_t)(offsetof(struct sockaddr_un, sun_path) + length);
+  if (connect(fd, (struct sockaddr *)&address, size) == 0) return fd;
+  int error = errno;
+  close(fd);
+  return -error;
+}
+
+int csys_check_udp_socket(int fd) {
+  int type = 0, protocol = 0;
+  socklen_t size = sizeof type;
+  // A descriptor of another kind, or none, is as wrong as another socket.
+  if (getsockopt(fd, SOL_SOCKET, SO_TYPE, &type, &size) < 0 ||
+      getsockopt(fd, SOL_SOCKET, SO_PROTOCOL, &protocol, &size) < 0)
+    return -EINVAL;
+  return type == SOCK_DGRAM && protocol == IPPROTO_UDP ? 0 : -EINVAL;
+}
+
 int csys_receive_batch(int fd, void *buffer, size_t size, uint32_t *lengths, void *sources) {
   struct sockaddr_in6 *source = sources;
   struct mmsghdr messages[CSYS_BATCH];
@@ -218,7 +274,7 @@ int csys_receive_batch(int fd, void *buffer, size_t size, uint32_t *lengths, voi
 enum { UDP_HEADER = 8, MEMINFO_DROPS = 8, MEMINFO_COUNT = 9 };
 
 int csys_drop_others(int fd, uint32_t length, uint32_t other_length, uint32_t offset, uint8_t first,
-                     uint8_t last) {
+                     uint8_t last, int forever) {
   // The filter sees the datagram with its UDP header.
   const struct filter_step steps[] = {
       {LOAD_LENGTH, 0, 0, 0},
@@ -233,6 +289,7 @@ int csys_drop_others(int fd, uint32_t length, uint32_t other_length, uint32_t of
   struct filter_program program = {sizeof steps / sizeof *steps, steps};
   int on = 1;
   if (setsockopt(fd, SOL_SOCKET, SO_ATTACH_FILTER, &program, sizeof program) < 0) return -errno;
+  if (!forever) return 0;
   return csys_result(setsockopt(fd, SOL_SOCKET, SO_LOCK_FILTER, &on, sizeof on));
 }
 
@@ -287,13 +344,25 @@ int csys_reserve(int fd, int64_t size) {
   return end < 0 ? (int)end : 0;
 }
 
-int csys_check_place(const char *path) {
+/// Writes the directory that a path is in into `parent` (PATH_MAX bytes).
+static int find_parent(const char *path, char *parent) {
   size_t length = strlen(path);
   while (length > 1 && path[length - 1] == '/') length--;
   while (length > 0 && path[length - 1] != '/') length--;
-  char parent[PATH_MAX];
-  if (length >= sizeof parent) return -ENAMETOOLONG;
+  if (length + 1 >= PATH_MAX) return -ENAMETOOLONG;
   memcpy(parent, path, length);
   strcpy(parent + length, ".");
-  return csys_result(access(parent, W_OK | X_OK));
+  return 0;
+}
+
+int csys_check_place(const char *path) {
+  char parent[PATH_MAX];
+  int result = find_parent(path, parent);
+  return result < 0 ? result : csys_result(access(parent, W_OK | X_OK));
+}
+
+int csys_open_parent(const char *path) {
+  char parent[PATH_MAX];
+  int result = find_parent(path, parent);
+  return result < 0 ? result : csys_result(open(parent, O_RDONLY | O_DIRECTORY | O_CLOEXEC));
 }

@@ -3,19 +3,10 @@
 #include "Filter.h"
 
 #include <grp.h>
-#include <pwd.h>
 #include <stddef.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/syscall.h>
-
-int csys_find_user(const char *name, uid_t *user, gid_t *group) {
-  const struct passwd *found = getpwnam(name);
-  if (!found) return -ENOENT;
-  *user = found->pw_uid;
-  *group = found->pw_gid;
-  return 0;
-}
 
 int csys_check_root(const char *path) {
   struct stat status;
@@ -144,6 +135,7 @@ int csys_filter_calls(int socket, int channel, int log) {
       {SYS_recvmmsg, socket},
       {SYS_getsockopt, socket},
       {SYS_sendto, channel},
+      {SYS_recvfrom, channel},
       {SYS_write, log},
       {SYS_ppoll, ANY},
       {SYS_exit_group, ANY},

@@ -23,12 +23,15 @@ protocol AppletSettings {
   var mayQuote: Bool { get }
   /// Takes an option but help and version.
   mutating func apply(_ option: Option, _ value: Argument?) throws(Misuse)
+  /// Adds what a file says. False, with a report, where that is of no use.
+  mutating func complete(_ report: Report) -> Bool
   /// Checks what the options mean together.
   func validate() throws(Misuse)
 }
 
 extension AppletSettings {
   var mayQuote: Bool { keyFile != nil }
+  mutating func complete(_ report: Report) -> Bool { true }
   func validate() throws(Misuse) {}
 }
 
@@ -104,14 +107,15 @@ extension Applet {
       }
     }
 
+    if let misuse { return fail(misuse, mayQuote: settings.mayQuote) }
+    guard settings.complete(Report(program: program)) else { return .failure }
     do throws(Misuse) {
       try settings.validate()
-    } catch { misuse = misuse ?? error }
+    } catch { return fail(error, mayQuote: settings.mayQuote) }
     let keyOperand = settings.keyFile == nil ? keyOperand(settings, operands) : nil
     let keyCount = keyOperand == nil ? 0 : 1
     let needed =
       operandCount(settings, operands, given: operands.count - keyCount) + keyCount
-    if let misuse { return fail(misuse, mayQuote: settings.mayQuote) }
     if let printed = printInstead(settings) { return printed }
     guard operands.count == needed else {
       let names = operandNames(withKey: keyOperand != nil)
@@ -138,12 +142,12 @@ extension Applet {
   /// Reports a mistake in the command line, with the usage line.
   static func fail(_ misuse: Misuse, mayQuote: Bool) -> ExitCode {
     let report = Report(program: program)
-    var line = report.line()
+    var line = Line(.error)
     misuse.describe(to: &line, mayQuote: mayQuote)
     report.write(line)
     var usage = Line()
     appendUsage(to: &usage)
-    report.write(usage)
+    report.writePlain(usage)
     return .misuse
   }
 

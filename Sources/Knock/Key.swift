@@ -15,7 +15,7 @@ enum KeyError: Error, Equatable {
   /// There is no such file. Its name may then well be the key.
   case notFound(SystemError)
   case cannotRead(SystemError)
-  case timedOut
+  case timedOut(milliseconds: Int64)
   case writableByOthers
   case empty
   case holdsNUL
@@ -29,11 +29,14 @@ enum Key {
   static let maximumSize = 4096
   /// Shorter keys are warned about: HMAC wants a key that nobody can guess.
   static let shortSize = 16
-  /// How long a pipe or terminal may take to give the key.
   static let readTimeoutMilliseconds: Int64 = 60_000
 
   /// Reads the key and expands it. Every copy of it in our memory is wiped, that in argv included.
-  static func load(_ source: KeySource, report: Report) throws(KeyError) -> KeyedMAC {
+  ///
+  /// - Parameter patience: how long a pipe or terminal may take to give it (milliseconds).
+  static func load(
+    _ source: KeySource, within patience: Int64 = readTimeoutMilliseconds, report: Report
+  ) throws(KeyError) -> KeyedMAC {
     // In UTF-8 each character up to U+00FF is at most two bytes; two more for the line's end.
     guard let text = Storage<UInt8>.mapped(2 * maximumSize + 2),
       let bytes = Storage<UInt8>.mapped(maximumSize + 1)
@@ -47,7 +50,8 @@ enum Key {
     let count =
       switch source {
       case .operand(let argument): take(argument, into: text)
-      case .file(let path): try readFirstLine(of: path, into: text, report: report)
+      case .file(let path):
+        try readFirstLine(of: path, into: text, within: patience, report: report)
       }
     guard count < text.count else { throw .tooLong }
     guard text.withElements(0..<count, { Latin1.encode(utf8: $0, into: &key) }) else {
@@ -56,7 +60,7 @@ enum Key {
     guard key.count > 0 else { throw .empty }
     guard key.count <= maximumSize else { throw .tooLong }
     if key.count < shortSize {
-      var line = report.line()
+      var line = Line(.warning)
       line.append("warning: the key is shorter than ")
       line.append(shortSize)
       line.append(" bytes and may be guessed; pyknock keygen makes a good one")
@@ -87,9 +91,9 @@ enum Key {
   /// - Returns: the length of the line without its end (LF or CR LF); that of `text` where the line
   ///   is longer.
   private static func readFirstLine(
-    of path: Argument, into text: borrowing Storage<UInt8>, report: Report
+    of path: Argument, into text: borrowing Storage<UInt8>, within patience: Int64, report: Report
   ) throws(KeyError) -> Int {
-    if path == "-" { return try readFirstLine(from: 0, into: text) }
+    if path == "-" { return try readFirstLine(from: 0, into: text, within: patience) }
     let result = unsafe csys_open_to_read(path.pointer)
     guard result >= 0 || result == -EACCES else {
       throw .notFound(SystemError(number: -result))
@@ -99,25 +103,25 @@ enum Key {
     if mode & CSYS_REGULAR_FILE != 0 {
       guard mode & 0o022 == 0 else { throw .writableByOthers }
       if mode & 0o004 != 0 {
-        report.write("warning: key file", path) {
+        report.write("warning: key file", path, as: .warning) {
           $0.append("others may read it; chmod 600 prevents that")
         }
       }
     }
-    return try readFirstLine(from: file.number, into: text)
+    return try readFirstLine(from: file.number, into: text, within: patience)
   }
 
   private static func readFirstLine(
-    from descriptor: Int32, into text: borrowing Storage<UInt8>
+    from descriptor: Int32, into text: borrowing Storage<UInt8>, within patience: Int64
   ) throws(KeyError) -> Int {
-    let deadline = Clock.monotonicMilliseconds() + readTimeoutMilliseconds
+    let deadline = Clock.monotonicMilliseconds() + patience
     var count = 0
     while count < text.count {
       let isReadable: Bool
       do throws(SystemError) {
         isReadable = try waitUntilReadable(descriptor, until: deadline)
       } catch { throw .cannotRead(error) }
-      guard isReadable else { throw .timedOut }
+      guard isReadable else { throw .timedOut(milliseconds: patience) }
       let start = unsafe text.baseAddress.map { unsafe $0 + count }
       let result = unsafe csys_read(descriptor, start, text.count - count)
       if result == -EAGAIN { continue }
@@ -133,6 +137,18 @@ enum Key {
     return count
   }
 
+  /// Reports why a file gives no key.
+  static func write(_ error: KeyError, of path: Argument, to report: Report) {
+    if case .notFound = error {
+      var line = Line(.error)
+      line.append("key file (not shown, it may be the key itself): ")
+      line.append(error)
+      report.write(line)
+    } else {
+      report.write("key file", path) { $0.append(error) }
+    }
+  }
+
   private static func check(_ result: Int32) throws(KeyError) -> Int32 {
     guard result >= 0 else { throw .cannotRead(SystemError(number: -result)) }
     return result
@@ -143,9 +159,9 @@ extension TextSink where Self: ~Copyable {
   mutating func append(_ error: KeyError) {
     switch error {
     case .notFound(let error), .cannotRead(let error): append(error)
-    case .timedOut:
+    case .timedOut(let milliseconds):
       append("no line came within ")
-      append(Key.readTimeoutMilliseconds / 1000)
+      append(milliseconds / 1000)
       append(" seconds")
     case .writableByOthers: append("others may write it; chmod 600 prevents that")
     case .empty: append("the key is empty")
@@ -163,17 +179,9 @@ extension TextSink where Self: ~Copyable {
 
 extension Applet {
   /// Reports why there is no key: of an operand as a mistake in the command line.
-  static func fail(_ error: KeyError, from source: KeySource) -> ExitCode {
+  static func fail(_ error: KeyError, from source: KeySource, _ report: Report) -> ExitCode {
     guard case .file(let path) = source else { return fail(.key(error), mayQuote: false) }
-    let report = Report(program: program)
-    if case .notFound = error {
-      var line = report.line()
-      line.append("key file (not shown, it may be the key itself): ")
-      line.append(error)
-      report.write(line)
-    } else {
-      report.write("key file", path) { $0.append(error) }
-    }
+    Key.write(error, of: path, to: report)
     return .failure
   }
 }

@@ -30,7 +30,16 @@ import KnockProtocol
     unsafe state = unsafe memory.bindMemory(to: crypto_auth_hmacsha256_state.self, capacity: 1)
   }
 
-  deinit { unsafe sodium_memzero(state, MemoryLayout<crypto_auth_hmacsha256_state>.size) }
+  deinit {
+    unsafe sodium_memzero(state, MemoryLayout<crypto_auth_hmacsha256_state>.size)
+    unsafe csys_release_key(state)
+  }
+
+  /// The expanded key, for another process of ours.
+  var bytes: UnsafeMutableRawBufferPointer {
+    unsafe UnsafeMutableRawBufferPointer(
+      start: state, count: MemoryLayout<crypto_auth_hmacsha256_state>.size)
+  }
 
   func tag(of message: Span<UInt8>) -> InlineArray<32, UInt8> {
     var state = unsafe self.state.pointee
@@ -65,7 +74,7 @@ import KnockProtocol
   /// and refuses the same with one bit changed. Reports a failure: the program must then not run.
   static func passesSelfTest(_ report: Report) -> Bool {
     guard sodium_init() >= 0, computesKnownAnswer() else {
-      report.write("the self-test of HMAC-SHA256 failed: this program is broken")
+      report.write("the self-test of HMAC-SHA256 failed: this program is broken", as: .error)
       return false
     }
     return true

@@ -95,13 +95,13 @@ private func appendUsage(to sink: inout some TextSink & ~Copyable) {
 
 private func failDispatch(_ describe: (inout Line) -> Void) -> ExitCode {
   let report = Report(program: "pyknock")
-  var line = report.line()
+  var line = Line(.error)
   describe(&line)
   line.append("; commands are server, client, keygen, help, version")
   report.write(line)
   var usage = Line()
   appendUsage(to: &usage)
-  report.write(usage)
+  report.writePlain(usage)
   return .misuse
 }
 

@@ -74,7 +74,7 @@ extension Span<UInt8> {
     }
   }
 
-  private func equals(_ other: Span<UInt8>) -> Bool {
+  public func equals(_ other: Span<UInt8>) -> Bool {
     guard count == other.count else { return false }
     for index in indices where self[index] != other[index] { return false }
     return true

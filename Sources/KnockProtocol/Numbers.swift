@@ -3,7 +3,7 @@ public enum Numbers {
   /// A whole number as Python's `int()` takes it: blanks around it, a sign, leading zeros and
   /// single underscores between digits. Nil where it is none or exceeds 18 digits.
   public static func integer(_ text: Span<UInt8>) -> Int64? {
-    var digits = TextBuffer<20>()
+    var digits = TextBuffer<64>()
     guard normalize(text, allowing: false, into: &digits) else { return nil }
     guard digits.count < 20 else { return nil }  // It may have lost its end.
     return digits.withBytes { digits in

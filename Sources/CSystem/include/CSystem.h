@@ -49,6 +49,10 @@ static inline void *csys_map_shared(size_t size) {
   return pages == MAP_FAILED ? NULL : pages;
 }
 
+/// Has `csys_allocate` take all from `size` bytes at `memory` until it is called again; NULL for what it takes from
+/// otherwise. What was in them is gone.
+void csys_allocate_in(void *memory, size_t size);
+
 /// A number that another process may be reading or writing.
 static inline uint32_t csys_load(const uint32_t *number) {
   return __atomic_load_n(number, __ATOMIC_RELAXED);
@@ -63,6 +67,9 @@ void *csys_allocate(size_t size);
 
 /// The same for a key of at most a page, kept out of swap and dumps where the system allows that.
 void *csys_allocate_key(size_t size);
+
+/// Gives the room of a key of the same size to the next one. It must be wiped.
+void csys_release_key(void *key);
 
 /// Keeps the last of them out of swap in a new process, too.
 void csys_lock_keys(void);
@@ -87,6 +94,18 @@ static inline int csys_create(const char *path, mode_t mode) {
 /// Where log lines go: the standard error, or for a terminal another descriptor. One that is ready may
 /// still block a write, so it is opened anew, for us alone, as one that does not.
 int csys_log_descriptor(void);
+
+/// Has log lines go to another descriptor from here on.
+void csys_log_to(int fd);
+
+/// Device and inode number of what is open.
+static inline int csys_identity(int fd, uint64_t *device, uint64_t *inode) {
+  struct stat status;
+  if (fstat(fd, &status) < 0) return -errno;
+  *device = status.st_dev;
+  *inode = status.st_ino;
+  return 0;
+}
 
 /// Writes a line there in one piece, and never waits longer than a tenth of a second
 /// for it: where its reader has stalled (a full pipe, say) the line is dropped, and further ones at
@@ -152,6 +171,18 @@ static inline int csys_lock(int fd) { return csys_result(flock(fd, LOCK_EX | LOC
 /// O_CREAT | O_TRUNC.
 int csys_open_state_file(int directory, const char *name, int make);
 
+/// Makes a file anew that all may read, whatever the umask.
+static inline int csys_create_for_all(int directory, const char *name) {
+  if (unlinkat(directory, name, 0) < 0 && errno != ENOENT) return -errno;
+  int fd = openat(directory, name, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0644);
+  if (fd < 0) return -errno;
+  fchmod(fd, 0644);
+  return fd;
+}
+
+/// Opens the directory that a path is in.
+int csys_open_parent(const char *path);
+
 /// Opens a regular file to read: -EACCES as above.
 int csys_open_configuration(const char *path);
 
@@ -183,9 +214,7 @@ static inline void csys_release_pages(void *pages, size_t size) {
 
 /// Gives a file of a directory another name, on the disk, too.
 static inline int csys_rename(int directory, const char *old_name, const char *new_name) {
-  if (renameat(directory, old_name, directory, new_name) < 0) return -errno;
-  fsync(directory);
-  return 0;
+  return csys_result(renameat(directory, old_name, directory, new_name));
 }
 
 /// 0 where something can be made at a path: the directory that it would be in is there.
@@ -216,6 +245,13 @@ static inline int64_t csys_monotonic_milliseconds(void) {
   struct timespec now;
   clock_gettime(CLOCK_BOOTTIME, &now);
   return (int64_t)now.tv_sec * 1000 + now.tv_nsec / 1000000;
+}
+
+/// Microseconds by CLOCK_MONOTONIC, as systemd counts.
+static inline int64_t csys_uptime_microseconds(void) {
+  struct timespec now;
+  clock_gettime(CLOCK_MONOTONIC, &now);
+  return (int64_t)now.tv_sec * 1000000 + now.tv_nsec / 1000;
 }
 
 // Waiting
@@ -283,6 +319,9 @@ static inline int csys_reap(int pid) {
 static inline int csys_fork(void) { return csys_result(fork()); }
 
 // Two processes of ours
+
+/// A connection to the datagram socket with a name; `@` begins that of an abstract one. Source: unix(7).
+int csys_unix_socket(const char *name);
 
 /// The two ends of a connection that takes whole messages.
 static inline int csys_channel(int ends[2]) {
@@ -352,10 +391,14 @@ static inline int csys_receive(int fd, void *buffer, size_t size) {
 /// sockaddr_in in its place. Returns their number; -EAGAIN for none.
 int csys_receive_batch(int fd, void *buffer, size_t size, uint32_t *lengths, void *sources);
 
+/// 0 where a descriptor is a UDP socket, -EINVAL where it is not.
+int csys_check_udp_socket(int fd);
+
 /// Has the kernel drop all datagrams but those with one of two lengths and with a byte in a range at
-/// `offset`, before they wake anybody. For UDP; cannot be undone. Source: socket(7), SO_ATTACH_FILTER.
+/// `offset`, before they wake anybody. For UDP; cannot be undone with
+/// `forever`. Source: socket(7), SO_ATTACH_FILTER.
 int csys_drop_others(int fd, uint32_t length, uint32_t other_length, uint32_t offset, uint8_t first,
-                     uint8_t last);
+                     uint8_t last, int forever);
 
 /// How many datagrams the kernel has dropped: by the filter, or for want of room. Source: SO_MEMINFO.
 int64_t csys_dropped_datagrams(int fd);

@@ -3,9 +3,6 @@
 #include <stdint.h>
 #include <sys/types.h>
 
-/// The user with a name: 0, or -ENOENT.
-int csys_find_user(const char *name, uid_t *user, gid_t *group);
-
 /// 0 where a directory can be the root: -EACCES where others than root may write in it.
 int csys_check_root(const char *path);
 
@@ -39,7 +36,7 @@ int csys_forbid_files(void);
 int csys_limit(pid_t parent);
 
 /// From here on all but what the receiver does ends the process: it may wait, receive from `socket`, send
-/// to `channel`, write to `log`, ask for the time, and end. Source: seccomp(2).
+/// to and receive from `channel`, write to `log`, ask for the time, and end. Source: seccomp(2).
 int csys_filter_calls(int socket, int channel, int log);
 
 /// _exit(2). The compiler is not told that it does not return: it would free what the caller holds before,

@@ -71,7 +71,7 @@ enum ClientApplet: Applet {
     let preparation: SenderPreparation
     do throws(KeyError) {
       preparation = try SenderPreparation(given, operands, key, report)
-    } catch { return key.map { fail(error, from: $0) } ?? .failure }
+    } catch { return key.map { fail(error, from: $0, report) } ?? .failure }
     var senders = Senders(given)
     var exitCode = ExitCode.success
     for index in 0..<hosts.count {

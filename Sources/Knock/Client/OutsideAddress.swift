@@ -72,7 +72,7 @@ struct OutsideAddress: ~Copyable {
     }
 
     func writeFailure(to report: Report, mayName: Bool) {
-      var line = report.line()
+      var line = Line()
       line.append("STUN server")
       if mayName {
         line.append(" ")

@@ -25,7 +25,7 @@ extension Sender {
       attempt += 1
       patience = min(2 * patience, Self.patienceLimit)
     }
-    var line = report.line()
+    var line = Line()
     line.append("port ")
     line.append(port)
     line.append(" of ")

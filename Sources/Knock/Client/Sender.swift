@@ -76,7 +76,7 @@ struct Sender: ~Copyable {
       send(command, family: AF_UNSPEC)
     }
     if triedCount == 0 {
-      var line = report.line()
+      var line = Line()
       line.append(quoted: host)
       line.append(" has no address of the family of the source address")
       report.write(line)
@@ -114,7 +114,7 @@ struct Sender: ~Copyable {
         knock, timeStamp: sharedTimeStamp ?? Clock.wallSeconds(), signedWith: mac)
       try datagram.withBytes { bytes throws(SystemError) in try socket.send(bytes) }
       if report.verbosity >= .verbose {
-        var line = report.line()
+        var line = Line()
         line.append("sent ")
         line.append(knock)
         line.append(" to ")
@@ -123,7 +123,7 @@ struct Sender: ~Copyable {
       }
       return true
     } catch {
-      var line = report.line()
+      var line = Line()
       line.append("cannot knock on ")
       line.append(address)
       if let source {
@@ -152,7 +152,7 @@ struct Sender: ~Copyable {
       !server.isLocal
     else { return }
     hasWarned = true
-    var line = report.line()
+    var line = Line()
     line.append("warning: ")
     line.append(signed)
     line.append(" is a private address, ")

@@ -64,7 +64,7 @@ struct SenderPreparation: ~Copyable {
       guard let path = settings.keyFile else { throw fail(.noKey(host: section)) }
       do throws(KeyError) {
         return try Key.load(.file(path), report: report)
-      } catch { throw Failure(exitCode: ClientApplet.fail(error, from: .file(path))) }
+      } catch { throw Failure(exitCode: ClientApplet.fail(error, from: .file(path), report)) }
     }
   }
 
@@ -90,7 +90,7 @@ struct SenderPreparation: ~Copyable {
       throw Failure(exitCode: .badSignedAddress)
     }
     if let refusal = address.refusal {
-      var line = report.line()
+      var line = Line()
       line.append("signed address: no server opens for this: ")
       line.append(refusal.reason)
       report.write(line)

@@ -72,9 +72,11 @@ enum KeygenApplet: Applet {
     let mode = csys_mode(1)
     if mode < 0 { return }
     if mode & CSYS_TERMINAL != 0 {
-      report.write("warning: the key shows on the terminal; -o FILE keeps it out of sight")
+      report.write(
+        "warning: the key shows on the terminal; -o FILE keeps it out of sight", as: .warning)
     } else if mode & CSYS_REGULAR_FILE != 0, mode & 0o007 != 0 {
-      report.write("warning: others have access to the file that the key goes to; use -o FILE")
+      report.write(
+        "warning: others have access to the file that the key goes to; use -o FILE", as: .warning)
     }
   }
 

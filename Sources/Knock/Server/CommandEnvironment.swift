@@ -47,7 +47,7 @@ struct CommandEnvironment: ~Copyable {
   private static func isOwn(_ variable: Argument) -> Bool {
     variable.withBytes { variable in
       variable.hasPrefix("PYKNOCK_IP=") || variable.hasPrefix("PYKNOCK_AF=")
-        || variable.hasPrefix("PYKNOCK_CMD=")
+        || variable.hasPrefix("PYKNOCK_CMD=") || ServiceManager.owns(variable)
     }
   }
 }

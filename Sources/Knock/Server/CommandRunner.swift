@@ -34,14 +34,11 @@ import KnockProtocol
     var notStarted: UInt64 = 0
   }
 
-  private let openCommand: CommandTemplate
-  private let closeCommand: CommandTemplate
+  private var commands: Commands
   private let timeoutSeconds: Int64
   private var signalMask: sigset_t
   private let report: Report
   private var environment: CommandEnvironment
-  private var text: StorageText
-  private var arguments: StringList
   /// As many as may run at the same time.
   private let jobs: Storage<Job?>
   private(set) var runningCount = 0
@@ -51,27 +48,19 @@ import KnockProtocol
 
   /// Nil where the system has no memory.
   init?(
-    open: consuming CommandTemplate, close: consuming CommandTemplate, settings: ServerSettings,
-    signalMask: sigset_t, report: Report
+    _ commands: consuming Commands, settings: ServerSettings, signalMask: sigset_t, report: Report
   ) {
-    let size = max(1, max(open.longestExpansion, close.longestExpansion))
-    let words = max(open.wordCount, close.wordCount)
-    guard let text = Storage<UInt8>.mapped(size),
-      let arguments = StringList(capacity: words),
-      let orders = Storage<Order>.mapped(Self.queueCapacity),
+    guard let orders = Storage<Order>.mapped(Self.queueCapacity),
       let jobs = Storage<Job?>.mapped(settings.jobs),
       let environment = CommandEnvironment()
     else { return nil }
-    self.openCommand = open
-    self.closeCommand = close
+    self.commands = commands
     self.timeoutSeconds = settings.commandTimeoutSeconds
     for slot in 0..<jobs.count { jobs[slot] = nil }
     self.jobs = jobs
     self.signalMask = signalMask
     self.report = report
     self.environment = environment
-    self.text = StorageText(text)
-    self.arguments = arguments
     self.queue = OrderQueue(orders)
   }
 
@@ -87,7 +76,10 @@ import KnockProtocol
     return next
   }
 
-  var hasCommands: Bool { openCommand.wordCount + closeCommand.wordCount > 0 }
+  var hasCommands: Bool { commands.areAny }
+
+  /// Runs other commands from here on.
+  mutating func replace(_ new: consuming Commands) { commands = new }
 
   /// Whether another knock may wait.
   var hasRoom: Bool { queue.count < Self.queueCapacity }
@@ -132,18 +124,19 @@ import KnockProtocol
     _ order: Order, in slot: Int, _ grants: inout GrantKeeper, now: Int64
   ) {
     let knock = order.knock
-    switch knock.command {
-    case .open: openCommand.expand(for: knock, into: &text, &arguments)
-    case .close: closeCommand.expand(for: knock, into: &text, &arguments)
+    environment.set(knock)
+    let process = commands.expand(for: knock) { words in
+      words.count == 0
+        ? nil
+        : unsafe csys_spawn(words.pointer, environment.variables.pointer, &signalMask, 1)
     }
-    guard arguments.count > 0 else {
-      if report.verbosity >= .verbose { report.write(line("the command is empty", of: knock)) }
+    guard let process else {
+      if report.verbosity >= .verbose {
+        report.write(line("the command is empty", of: knock, as: .debug))
+      }
       grants.ended(order, succeeded: true, now: now)
       return
     }
-    environment.set(knock)
-    let process = unsafe csys_spawn(
-      arguments.pointer, environment.variables.pointer, &signalMask, 1)
     guard process > 0 else {
       counters.notStarted += 1
       var line = line("command not started", of: knock)
@@ -155,7 +148,7 @@ import KnockProtocol
     jobs[slot] = Job(process: process, order: order, deadline: now + timeoutSeconds * 1000)
     runningCount += 1
     if report.verbosity >= .debug {
-      var line = line("command started", of: knock)
+      var line = line("command started", of: knock, as: .debug)
       line.append(": process ")
       line.append(process)
       report.write(line)
@@ -181,6 +174,7 @@ import KnockProtocol
   }
 
   /// Tells that a command has failed. It runs once more where that was asked for meanwhile.
+  @inline(never)
   private mutating func fail(_ order: Order, _ grants: inout GrantKeeper, now: Int64) {
     if grants.ended(order, succeeded: false, now: now), !isStopping { _ = queue.append(order) }
   }
@@ -194,7 +188,8 @@ import KnockProtocol
       counters.failed += 1
     }
     guard result != 0 || report.verbosity >= .verbose else { return }
-    var line = line("command ended", of: job.order.knock)
+    var line = line(
+      "command ended", of: job.order.knock, as: result == 0 ? .debug : .warning)
     line.append(": ")
     line.append(endedWith: result)
     report.write(line)
@@ -244,8 +239,11 @@ import KnockProtocol
   }
 
   /// `what: open 192.0.2.1`.
-  private func line(_ what: StaticString, of knock: Knock) -> Line {
-    var line = report.line()
+  @inline(never)
+  private func line(
+    _ what: StaticString, of knock: Knock, as severity: Severity = .warning
+  ) -> Line {
+    var line = Line(severity)
     line.append(what)
     line.append(": ")
     line.append(knock)
@@ -258,12 +256,5 @@ extension TextSink where Self: ~Copyable {
   mutating func append(endedWith result: Int32) {
     append(result >= 0 ? "exit status " : "signal ")
     append(result.magnitude)
-  }
-
-  /// `open 192.0.2.1`.
-  mutating func append(_ knock: Knock) {
-    append(knock.command.name)
-    append(" ")
-    append(knock.address)
   }
 }

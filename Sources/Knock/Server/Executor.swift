@@ -29,6 +29,16 @@ struct Executor: ~Copyable {
   private var runner: CommandRunner
   private var grants: GrantKeeper
   private let closesOnExit: Bool
+  private let manager: ServiceManager
+  private var metrics: Metrics?
+  /// Nil where HUP stops the server.
+  private var reloader: Reloader?
+  /// Whether it has kept the rights that commands may need.
+  private let runsCommands: Bool
+  private var isReady = false
+  /// When the watchdog is told next that all lives, in monotonic milliseconds; never without one.
+  private var nextBeat = Int64.max
+  private var lastBeat: UInt32 = 0
   /// The process of the receiver; nil once it has ended.
   private var receiverProcess: Int32?
   private var hasMessages = true
@@ -56,7 +66,8 @@ struct Executor: ~Copyable {
     report: Report, state: consuming StateDirectory?, signals: consuming Signals,
     receiver: consuming Channel, families: AddressFamilies, tally: Tally,
     socket: consuming UDPSocket, firewall: consuming Firewall?, runner: consuming CommandRunner,
-    grants: consuming GrantKeeper, settings: ServerSettings
+    grants: consuming GrantKeeper, settings: ServerSettings, manager: consuming ServiceManager,
+    metrics: consuming Metrics?, reloader: consuming Reloader?
   ) {
     self.report = report
     self.state = state
@@ -66,9 +77,14 @@ struct Executor: ~Copyable {
     self.tally = tally
     self.socket = socket
     self.firewall = firewall
+    runsCommands = runner.hasCommands
     self.runner = runner
     self.grants = grants
     closesOnExit = settings.closesOnExit
+    if manager.watchdogMilliseconds != nil { nextBeat = .min }
+    self.manager = manager
+    self.metrics = metrics
+    self.reloader = reloader
   }
 
   /// Gives up what it does not need from here on.
@@ -92,6 +108,7 @@ struct Executor: ~Copyable {
         switch event {
         case .childEnded: reapEnded()
         case .printCounters: writeCounters()
+        case .stop(SIGHUP) where canReload: reload()
         case .stop(let number): stop(signal: number)
         }
       }
@@ -102,7 +119,10 @@ struct Executor: ~Copyable {
       runner.startReady(&grants, now: now)
       advance(now: now)
       tellRoom()
+      tellWatchdog(now: now)
+      updateMetrics(now: now)
     }
+    updateMetrics(now: nextUpdate)
     if report.verbosity > .quiet { report.write("stopped") }
     return exitCode
   }
@@ -122,7 +142,7 @@ struct Executor: ~Copyable {
     if receiverProcess != nil, let stopDeadline { next = min(next, stopDeadline) }
     if closesDue, let deadline = grants.nextDeadline { next = min(next, deadline) }
     if case .closing(let deadline) = phase { next = min(next, deadline) }
-    return next
+    return min(next, min(nextBeat, nextUpdate))
   }
 
   private mutating func takeMessages() throws(SystemError) {
@@ -131,8 +151,11 @@ struct Executor: ~Copyable {
       switch try receiver.receive(families) {
       case .knock(let knock) where runner.hasRoom: handle(knock)
       case .nothing: return
-      case .knock, .malformed:
-        report.write("the receiver sent what it must not: ending it")
+      case .ready where !isReady:
+        isReady = true
+        manager.tell("READY=1")
+      case .knock, .ready, .malformed:
+        report.write("the receiver sent what it must not: ending it", as: .error)
         return killReceiver()
       case .end:
         // While the server runs, it must not hang up: either it has ended, or it will now.
@@ -158,7 +181,7 @@ struct Executor: ~Copyable {
     var now = end - Self.turn
     while now < end, closesDue, let order = grants.takeDue(now: now) {
       if report.verbosity > .quiet {
-        var line = report.line()
+        var line = Line()
         line.append("time is over: ")
         line.append(order.knock)
         report.write(line)
@@ -172,7 +195,7 @@ struct Executor: ~Copyable {
     let isDone = changeSet(for: order.knock)
     if order.isRepeated {
       guard runner.hasCommands, report.verbosity >= .verbose else { return }
-      var line = report.line()
+      var line = Line(.debug)
       line.append("command not run again: ")
       line.append(order.knock)
       report.write(line)
@@ -196,7 +219,7 @@ struct Executor: ~Copyable {
     } catch { failure = error }
     if failure == nil { setsChanged += 1 } else { setsNotChanged += 1 }
     guard failure != nil || report.verbosity >= .verbose else { return true }
-    var line = report.line()
+    var line = Line(failure != nil ? .error : .debug)
     line.append(
       failure != nil ? "set not changed: " : isChanged ? "set changed: " : "set as it must be: ")
     line.append(knock)
@@ -226,7 +249,7 @@ struct Executor: ~Copyable {
   private mutating func receiverEnded(_ result: Int32) {
     if case .running = phase {} else if result == 0 { return }
     exitCode = .failure
-    var line = report.line()
+    var line = Line(.error)
     line.append("the receiver ended: ")
     line.append(endedWith: result)
     report.write(line)
@@ -246,7 +269,7 @@ struct Executor: ~Copyable {
 
   private mutating func stop(signal: Int32) {
     if case .running = phase, report.verbosity > .quiet {
-      var line = report.line()
+      var line = Line()
       line.append("stopping on ")
       line.append(signal == SIGTERM ? "SIGTERM" : signal == SIGINT ? "SIGINT" : "SIGHUP")
       report.write(line)
@@ -257,6 +280,7 @@ struct Executor: ~Copyable {
   private mutating func stop() {
     switch phase {
     case .running:
+      manager.tell("STOPPING=1")
       phase = .draining
       stopDeadline = Clock.monotonicMilliseconds() + Self.stopMilliseconds
       receiver.hangUp()
@@ -282,7 +306,7 @@ struct Executor: ~Copyable {
       runner.dismiss(onlyOpens: false)
       end(now: now)
       guard grants.count > 0 else { return }
-      var line = report.line()
+      var line = Line(.warning)
       line.append(grants.count)
       line.append(" addresses are left open, for the next start to close")
       report.write(line)
@@ -294,39 +318,134 @@ struct Executor: ~Copyable {
     runner.hurry(now: now)
   }
 
-  /// Writes every counter since the start, as `name=value`.
-  private func writeCounters() {
-    var line = report.line()
-    line.append("counters:")
-    line.append(counter: "accepted", tally.accepted)
-    var number: UInt8 = 0
-    while let refusal = Refusal(rawValue: number) {
-      line.append(counter: refusal.name, tally.refused(refusal))
-      number += 1
+  /// Reads the key and the commands anew, and goes on as before where anything is wrong with them.
+  private mutating func reload() {
+    guard case .running = phase else { return }
+    manager.tellReloading()
+    let isDone = takeNew()
+    report.write(
+      isDone ? "reloaded key and commands" : "not reloaded, going on as before",
+      as: isDone ? .information : .error)
+    manager.tell("READY=1")
+  }
+
+  private var canReload: Bool {
+    switch reloader {
+    case .some: true
+    case nil: false
     }
-    line.append(counter: "kernel-dropped", socket.droppedCount ?? 0)
-    line.append(counter: "set-changed", setsChanged)
-    line.append(counter: "set-not-changed", setsNotChanged)
-    line.append(counter: "repeated", grants.repeatedCount)
-    line.append(counter: "succeeded", runner.counters.succeeded)
-    line.append(counter: "failed", runner.counters.failed)
-    line.append(counter: "timed-out", runner.counters.timedOut)
-    line.append(counter: "not-started", runner.counters.notStarted)
-    line.append(counter: "running", UInt64(runner.runningCount))
-    // With those that are still on their way from the receiver.
-    let onTheWay = UInt32(truncatingIfNeeded: tally.accepted) &- receivedCount
-    line.append(counter: "queued", UInt64(runner.queuedCount) + UInt64(onTheWay))
-    line.append(counter: "open", UInt64(grants.count))
-    line.append(counter: "not-opened", grants.refusedCount)
+  }
+
+  private mutating func takeNew() -> Bool {
+    guard let new = reloader?.read(report) else { return false }
+    if new.commands.areAny, !runsCommands {
+      report.write(
+        "commands need another start: the server has given up the rights that they may need",
+        as: .error)
+      return false
+    }
+    let hasSets =
+      switch firewall {
+      case .some: true
+      case nil: false
+      }
+    if grants.mustClose, !new.commands.canClose, !hasSets {
+      report.write("there is no close-command any more, and no set", as: .error)
+      return false
+    }
+    do throws(SystemError) {
+      try receiver.send(new.key)
+    } catch {
+      report.write("receiver", error)
+      return false
+    }
+    runner.replace(new.takeCommands())
+    reloader?.keep()
+    return true
+  }
+
+  /// Tells the watchdog, while the receiver lives, too, that all is well.
+  private mutating func tellWatchdog(now: Int64) {
+    guard let patience = manager.watchdogMilliseconds, nextBeat <= now else { return }
+    nextBeat = now + patience / 2
+    let beat = tally.beatCount
+    if beat != lastBeat || receiverProcess == nil { manager.tell("WATCHDOG=1") }
+    lastBeat = beat
+  }
+
+  /// When the file of `--metrics` may be written next.
+  private var nextUpdate: Int64 {
+    switch metrics {
+    case .some(let metrics): metrics.deadline
+    case nil: .max
+    }
+  }
+
+  /// Writes the file of `--metrics`, if it is time for it.
+  private mutating func updateMetrics(now: Int64) {
+    guard nextUpdate <= now else { return }
+    var checksum = Checksum()
+    visitCounters { _, value in checksum.add(value) }
+    let skew = tally.clockSkew
+    checksum.add(skew.bitPattern)
+    var updated = metrics.take()
+    updated?.update(checksum.value, now: now, report) { text in
+      var last: Counter?
+      visitCounters { counter, value in
+        counter.write(value, to: &text, after: last)
+        last = counter
+      }
+      text.append("# HELP pyknock_clock_skew_seconds How far the last sender's clock was ahead.\n")
+      text.append("# TYPE pyknock_clock_skew_seconds gauge\npyknock_clock_skew_seconds ")
+      text.append(signedSeconds: skew)
+      text.append("\n")
+    }
+    metrics = updated
+  }
+
+  private func writeCounters() {
+    var line = Line()
+    line.append("counters:")
+    visitCounters { counter, value in counter.write(value, to: &line) }
     report.write(line)
   }
-}
 
-extension Line {
-  fileprivate mutating func append(counter name: StaticString, _ value: UInt64) {
-    append(" ")
-    append(name)
-    append("=")
-    append(value)
+  /// Calls `visit` with every number since the start.
+  private func visitCounters(_ visit: (Counter, UInt64) -> Void) {
+    visit(Counter("accepted", .total, "Knocks that were accepted."), tally.accepted)
+    var number: UInt8 = 0
+    while let refusal = Refusal(rawValue: number) {
+      let counter = Counter(
+        refusal.name, .refused, "Datagrams that were refused, by the first reason for it.")
+      visit(counter, tally.refused(refusal))
+      number += 1
+    }
+    visit(
+      Counter(
+        "kernel-dropped", .total, "Datagrams that the kernel dropped, for form or want of room."),
+      socket.droppedCount ?? 0)
+    visit(
+      Counter("set-changed", .total, "Knocks for which the sets are as they must be."), setsChanged)
+    visit(Counter("set-not-changed", .total, "Knocks for which they could not be."), setsNotChanged)
+    visit(
+      Counter("repeated", .total, "Knocks whose command did not have to run again."),
+      grants.repeatedCount)
+    let commands: StaticString = "Commands, by how they ended."
+    visit(Counter("succeeded", .command, commands), runner.counters.succeeded)
+    visit(Counter("failed", .command, commands), runner.counters.failed)
+    visit(Counter("timed-out", .command, commands), runner.counters.timedOut)
+    visit(Counter("not-started", .command, commands), runner.counters.notStarted)
+    visit(Counter("running", .gauge, "Commands that run."), UInt64(runner.runningCount))
+    // With those that are still on their way from the receiver.
+    let onTheWay = UInt32(truncatingIfNeeded: tally.accepted) &- receivedCount
+    visit(
+      Counter("queued", .gauge, "Knocks that wait for their command."),
+      UInt64(runner.queuedCount) + UInt64(onTheWay))
+    visit(
+      Counter("open", .gauge, "Addresses that are open and will be closed again."),
+      UInt64(grants.count))
+    visit(
+      Counter("not-opened", .total, "Knocks that there was no room for in the journal of grants."),
+      grants.refusedCount)
   }
 }

@@ -26,6 +26,9 @@ struct GrantKeeper: ~Copyable {
   /// How many addresses are open, as far as they are to be closed again.
   var count: Int { grants.count }
 
+  /// Whether there must be something to close with.
+  var mustClose: Bool { seconds != nil || count > 0 }
+
   /// How many of them are being closed.
   var closingCount: Int { grants.closingCount }
 
@@ -61,7 +64,7 @@ struct GrantKeeper: ~Copyable {
   private mutating func refuse(_ knock: Knock) {
     recent.forget(knock.address)
     refusedCount += 1
-    var line = report.line()
+    var line = Line(.warning)
     line.append("not opened: ")
     line.append(knock)
     line.append(": ")
@@ -86,6 +89,7 @@ struct GrantKeeper: ~Copyable {
   ///
   /// - Returns: whether it is to be tried once more at once, since it was asked for again meanwhile.
   @discardableResult
+  @inline(never)
   mutating func ended(_ order: Order, succeeded: Bool, now: Int64) -> Bool {
     let isWantedAgain = !succeeded && recent.noteFailure(order.knock)
     guard order.closesGrant else { return isWantedAgain }
@@ -101,7 +105,7 @@ struct GrantKeeper: ~Copyable {
   }
 
   private func write(_ order: Order, _ what: StaticString) {
-    var line = report.line()
+    var line = Line(.warning)
     line.append("not closed: ")
     line.append(order.knock)
     line.append(what)

@@ -4,7 +4,7 @@ import KnockProtocol
 /// The half of the server that reads what anybody may send: it holds the socket, the key and the replay
 /// memory, and hands each knock that the gate admits to the executor. It can do nothing else.
 ///
-/// One loop waits for three things: a datagram, the end of the executor, a moment (the next report).
+/// One loop waits for three things: a datagram, a new key from the executor or its end, a moment (the next report).
 /// No datagram ends it.
 struct Receiver: ~Copyable {
   /// How many knocks may wait for the executor, on the way or in its queue. The rest is refused.
@@ -25,15 +25,19 @@ struct Receiver: ~Copyable {
   private var gate: Gate<KeyedMAC>
   private let executor: Channel
   private let tally: Tally
+  /// How often a round must be made, that the executor sees it; nil for never (milliseconds).
+  private let beatInterval: Int64?
   private var statistics: Statistics
   /// Knocks that were sent to the executor, modulo 2^32.
   private var sentCount: UInt32 = 0
   /// When the time is noted next, in monotonic milliseconds; never without a state directory.
   private var nextNote: Int64
+  private var nextBeat = Int64.max
 
   init(
     report: Report, socket: consuming UDPSocket, batch: consuming DatagramBatch,
-    gate: consuming Gate<KeyedMAC>, notesTime: Bool, executor: consuming Channel, tally: Tally
+    gate: consuming Gate<KeyedMAC>, notesTime: Bool, executor: consuming Channel, tally: Tally,
+    beatInterval: Int64?
   ) {
     self.report = report
     self.socket = socket
@@ -41,6 +45,7 @@ struct Receiver: ~Copyable {
     self.gate = gate
     self.executor = executor
     self.tally = tally
+    self.beatInterval = beatInterval
     statistics = Statistics(tally)
     nextNote = notesTime ? .min : .max
   }
@@ -59,6 +64,7 @@ struct Receiver: ~Copyable {
         socket: socket.number, channel: executor.number, parent: parent, report: report)
       if let start { report.write(start) }
       do throws(SystemError) {
+        try executor.sendReady()
         try run()
       } catch {
         report.write("fatal", error)
@@ -76,10 +82,12 @@ struct Receiver: ~Copyable {
   /// - Throws: what poll(2), recvmmsg(2) and send(2) do when the system is at its end.
   private mutating func run() throws(SystemError) {
     while true {
-      let (hasDatagram, isOver) = try waitForEvent()
-      guard !isOver else { return }
+      let (hasDatagram, hasKey) = try waitForEvent()
+      if hasKey, try !executor.receive(into: gate.key) { return }
       if hasDatagram { try receive() }
       let now = Clock.monotonicMilliseconds()
+      tally.beatCount &+= 1
+      if let beatInterval { nextBeat = now + beatInterval }
       if nextNote <= now {
         gate.noteTime(Clock.wallSeconds())
         nextNote = now + Self.noteInterval
@@ -88,8 +96,8 @@ struct Receiver: ~Copyable {
     }
   }
 
-  private func waitForEvent() throws(SystemError) -> (datagram: Bool, end: Bool) {
-    let next = min(nextNote, statistics.reportTime ?? .max)
+  private func waitForEvent() throws(SystemError) -> (datagram: Bool, key: Bool) {
+    let next = min(min(nextNote, nextBeat), statistics.reportTime ?? .max)
     return try poll(socket.number, executor.number, until: next)
   }
 
@@ -126,15 +134,21 @@ struct Receiver: ~Copyable {
         batch.source(index).parts?.address
       }
     } catch {
+      if error != .wrongLength, error != .badMAC { noteSkew(of: datagram, now: wallNow) }
       let isWanted = report.verbosity > .quiet || error.isFailure
       if statistics.count(error, isWanted: isWanted, now: now) {
         write(error, of: datagram, from: batch.source(index), now: wallNow)
       }
       return
     }
+    noteSkew(of: datagram, now: wallNow)
     accept(knock, from: batch.source(index))
     try send(knock)
     sentCount &+= 1
+  }
+
+  private func noteSkew(of datagram: Span<UInt8>, now: Double) {
+    tally.note(clockSkew: Packet.fields(of: datagram).timeStamp - now)
   }
 
   /// The connection to the executor holds fewer knocks than may wait; the rest waits here. Polling would say
@@ -157,11 +171,10 @@ struct Receiver: ~Copyable {
   private func accept(_ knock: Knock, from source: SocketAddress) {
     statistics.countAccepted()
     guard report.verbosity > .quiet else { return }
-    var line = report.line()
+    var line = Line()
     line.append("accepted ")
     line.append(knock)
-    line.append(" from ")
-    line.append(source)
+    line.append(from: source)
     report.write(line)
   }
 
@@ -169,13 +182,12 @@ struct Receiver: ~Copyable {
   private func write(
     _ refusal: Refusal, of datagram: Span<UInt8>, from source: SocketAddress, now: Double
   ) {
-    var line = report.line()
+    var line = Line(.warning)
     line.append("refused ")
     do throws(Refusal) {
       line.append(try Knock(parsing: datagram))
     } catch { line.append("a datagram") }
-    line.append(" from ")
-    line.append(source)
+    line.append(from: source)
     line.append(": ")
     line.append(refusal.reason)
     let fields = Packet.fields(of: datagram)

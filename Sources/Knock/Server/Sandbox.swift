@@ -8,27 +8,61 @@ struct Sandbox {
     let number: uid_t
     let group: gid_t
 
-    /// A name, UID or UID:GID; with UID alone the group has the same number. Nil for what is neither.
+    /// A name in /etc/passwd, UID or UID:GID; with UID alone the group has the same number. Nil for what is neither.
     init?(_ text: Argument) {
-      var (user, group): (uid_t, gid_t) = (0, 0)
-      if unsafe csys_find_user(text.pointer, &user, &group) < 0 {
-        let numbers = text.withBytes { text -> (uid_t, gid_t)? in
-          var end = 0
-          while end < text.count, text[end] != UInt8(ascii: ":") { end += 1 }
-          guard let user = Self.number(text.extracting(first: end)) else { return nil }
-          guard end < text.count else { return (user, user) }
-          guard let group = Self.number(text.extracting((end + 1)...)) else { return nil }
-          return (user, group)
+      guard
+        let user = text.withBytes({ text in
+          if let user = Self.named(text) { return user }
+          guard Self.field(2, of: text) == nil, let number = Self.number(in: 0, of: text) else {
+            return nil as User?
+          }
+          guard Self.field(1, of: text) != nil else { return User(number: number, group: number) }
+          return Self.number(in: 1, of: text).map { User(number: number, group: $0) }
+        })
+      else { return nil }
+      self = user
+    }
+
+    private init(number: uid_t, group: gid_t) {
+      self.number = number
+      self.group = group
+    }
+
+    /// Source: passwd(5). To ask getpwnam(3) would make the program 6 KiB larger.
+    private static func named(_ name: Span<UInt8>) -> User? {
+      var found: User?
+      do throws(SystemError) {
+        let file = try TextFile(Argument("/etc/passwd"))
+        _ = file.visitLines { range in
+          found = file.bytes.withElements(range) { line in
+            guard let place = field(0, of: line), name.equals(line.extracting(place)),
+              let user = number(in: 2, of: line), let group = number(in: 3, of: line)
+            else { return nil }
+            return User(number: user, group: group)
+          }
+          return found == nil
         }
-        guard let numbers else { return nil }
-        (user, group) = numbers
+      } catch {}
+      return found
+    }
+
+    /// Where a field, counted from 0, stands; colons part them.
+    private static func field(_ index: Int, of text: Span<UInt8>) -> Range<Int>? {
+      var left = index
+      var start = 0
+      for end in 0...text.count where end == text.count || text[end] == UInt8(ascii: ":") {
+        if left == 0 { return start..<end }
+        left -= 1
+        start = end + 1
       }
-      (number, self.group) = (user, group)
+      return nil
     }
 
     /// The greatest one means "none" to the system.
-    private static func number(_ text: Span<UInt8>) -> UInt32? {
-      guard let number = Numbers.integer(text), number < UInt32.max else { return nil }
+    private static func number(in index: Int, of text: Span<UInt8>) -> UInt32? {
+      guard let place = field(index, of: text),
+        let number = Numbers.integer(text.extracting(place)), number < UInt32.max
+      else { return nil }
       return UInt32(exactly: number)
     }
   }
@@ -58,7 +92,7 @@ struct Sandbox {
     guard let root else { return true }
     let result = unsafe csys_check_root(root.pointer)
     guard result < 0 else { return true }
-    var line = report.line()
+    var line = Line(.error)
     line.append("--chroot: ")
     line.append(quoted: root, if: mayQuote)
     line.append(": ")
@@ -82,7 +116,7 @@ struct Sandbox {
     try Self.must("limits", csys_limit(parent))
     let calls = csys_filter_calls(socket, channel, log)
     guard report.verbosity >= .verbose else { return }
-    var line = report.line()
+    var line = Line(.debug)
     line.append("the receiver has no capabilities, ")
     line.append(files < 0 ? "no Landlock (" : "no files (Landlock")
     if files < 0 { line.append(SystemError(number: -files)) }
@@ -107,7 +141,8 @@ struct Sandbox {
       runsCommands
         ? "the executor stays as it was started, for the commands"
         : changesSets
-          ? "the executor has no capability but CAP_NET_ADMIN" : "the executor has no capability")
+          ? "the executor has no capability but CAP_NET_ADMIN" : "the executor has no capability",
+      as: .debug)
   }
 
   private func changeRootAndUser(keeping capabilities: UInt64) throws(Failure) {

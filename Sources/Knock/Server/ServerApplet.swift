@@ -24,11 +24,13 @@ enum ServerApplet: Applet {
   static func operandNames(withKey: Bool) -> StaticString {
     withKey ? "PSK OPEN_CMD CLOSE_CMD" : "OPEN_CMD CLOSE_CMD"
   }
-  /// With sets, the commands may be left out.
+  /// With sets, or commands in the configuration file, they may be left out.
   static func operandCount(
     _ settings: ServerSettings, _ operands: Operands, given: Int
   ) -> Int {
-    settings.firewall.sets != nil && given <= 0 ? 0 : 2
+    let hasWork =
+      settings.firewall.sets != nil || settings.openCommand != nil || settings.closeCommand != nil
+    return hasWork && given <= 0 ? 0 : 2
   }
   static func keyOperand(_ settings: ServerSettings, _ operands: Operands) -> Int? { 0 }
 
@@ -57,16 +59,26 @@ enum ServerApplet: Applet {
     guard let key else { return .misuse }
     var report = Report(program: program)
     report.verbosity = settings.verbosity
+    if settings.logsAsJSON { report.setJSON() }
+    if settings.logsToSystem, !settings.onlyChecks {
+      do throws(SystemError) {
+        try report.useSystemLog()
+      } catch {
+        report.write("--syslog: /dev/log", error)
+        return .failure
+      }
+    }
 
     guard KeyedMAC.passesSelfTest(report) else { return .failure }
     let mac: KeyedMAC
     do throws(KeyError) {
       mac = try Key.load(key, report: report)
     } catch {
-      return fail(error, from: key)
+      return fail(error, from: key, report)
     }
     if case .operand = key {
-      report.write("warning: a key in the command line shows in ps and the history; use -k FILE")
+      report.write(
+        "warning: a key in the command line shows in ps and the history; use -k FILE", as: .warning)
     }
     return serve(settings, operands, mac, report: report)
   }
@@ -74,18 +86,18 @@ enum ServerApplet: Applet {
   private static func serve(
     _ settings: ServerSettings, _ operands: Operands, _ mac: consuming KeyedMAC, report: Report
   ) -> ExitCode {
-    guard let open = template(operands[0] ?? .empty, "OPEN_CMD", settings),
-      let close = template(operands[1] ?? .empty, "CLOSE_CMD", settings)
-    else { return .misuse }
+    let commands: Commands
+    do throws(Misuse) {
+      commands = try Commands(settings, operands)
+    } catch { return fail(error, mayQuote: false) }
     let mayQuote = settings.mayQuote
-    let canClose = close.wordCount > 0 || settings.firewall.sets != nil
+    let canClose = commands.canClose || settings.firewall.sets != nil
     guard settings.closeAfterSeconds == nil || canClose else {
       return fail(
         .unsuitable(ServerSettings.Option.closeAfter.spec, " needs a CLOSE_CMD, --nft or --ipset"),
         mayQuote: mayQuote)
     }
-    guard canRun(open, "OPEN_CMD", report, mayQuote: mayQuote),
-      canRun(close, "CLOSE_CMD", report, mayQuote: mayQuote),
+    guard commands.canRun(report, mayQuote: mayQuote),
       settings.sandbox.passesCheck(report, mayQuote: mayQuote)
     else { return .failure }
 
@@ -109,14 +121,13 @@ enum ServerApplet: Applet {
       }
       guard
         let runner = CommandRunner(
-          open: open, close: close, settings: settings, signalMask: signals.oldMask,
-          report: report),
+          commands, settings: settings, signalMask: signals.oldMask, report: report),
         let batch = DatagramBatch(),
         let recent = Storage<RecentKnocks.Entry>.mapped(recentKnocks)
       else { throw SystemError(number: ENOMEM) }
       guard let state = ServerState.open(settings, report) else { return .failure }
       guard canClose || state.grants.count == 0 else {
-        var line = report.line()
+        var line = Line(.error)
         line.append("--state: ")
         line.append(state.grants.count)
         line.append(" addresses are still open, and there is no CLOSE_CMD and no set to close them")
@@ -129,19 +140,31 @@ enum ServerApplet: Applet {
         allowsObservedSource: settings.allowsObservedSource, replays: state.replays)
       let start = try startLine(of: socket, settings, report)
       let tally = try Tally()
+      let manager = ServiceManager(report)
+      var metrics: Metrics?
+      if let path = settings.metrics {
+        do throws(SystemError) {
+          metrics = try Metrics(path)
+        } catch {
+          report.write("--metrics", path) { $0.append(error) }
+          return .failure
+        }
+      }
       let sameSocket = try UDPSocket(duplicating: socket)
       let channel = try Channel.Pair()
       let receiver = Receiver(
         report: report, socket: socket, batch: batch, gate: gate,
         notesTime: settings.stateDirectory != nil,
-        executor: channel.first, tally: tally)
+        executor: channel.first, tally: tally,
+        beatInterval: manager.watchdogMilliseconds.map { $0 / 4 })
       let executor = Executor(
         report: report, state: state.directory, signals: signals, receiver: channel.second,
         families: families, tally: tally, socket: sameSocket, firewall: firewall, runner: runner,
         grants: GrantKeeper(
           state.grants, recent: RecentKnocks(recent), settings, report: report),
-        settings: settings)
-      if !settings.sandbox.isOn { report.write("warning: no sandbox") }
+        settings: settings, manager: manager, metrics: metrics,
+        reloader: try Reloader.make(settings, operands))
+      if !settings.sandbox.isOn { report.write("warning: no sandbox", as: .warning) }
       return try Server.run(
         receiver: receiver, executor: executor, sandbox: settings.sandbox, start: start,
         report: report)
@@ -151,38 +174,17 @@ enum ServerApplet: Applet {
     }
   }
 
-  private static func template(
-    _ text: Argument, _ name: StaticString, _ settings: ServerSettings
-  ) -> CommandTemplate? {
-    do throws(CommandTemplate.Failure) {
-      return try CommandTemplate(text, shell: settings.usesShell)
-    } catch {
-      _ = fail(.command(name: name, error), mayQuote: false)
-      return nil
-    }
-  }
-
-  /// Checks at start, not at the first knock, that a program can be run.
-  private static func canRun(
-    _ command: borrowing CommandTemplate, _ name: StaticString, _ report: Report, mayQuote: Bool
-  ) -> Bool {
-    let error = command.withFixedProgram { unsafe csys_check_program($0.pointer) }
-    guard let error, error < 0 else { return true }
-    var line = report.line()
-    line.append(name)
-    line.append(": cannot run ")
-    _ = command.withFixedProgram {
-      line.append(quoted: $0, if: mayQuote || command.usesShell)
-    }
-    line.append(": ")
-    line.append(SystemError(number: -error))
-    if command.usesShell { line.append("; --no-shell runs the commands without it") }
-    report.write(line)
-    return false
-  }
-
   /// The socket, bound. Nil, with a report, where that cannot be.
   private static func bind(_ settings: ServerSettings, _ report: Report) -> UDPSocket? {
+    if !settings.onlyChecks {
+      switch ServiceManager.passedSocket() {
+      case .none: break
+      case .socket(let socket): return adopt(socket, settings, report)
+      case .other:
+        report.write("LISTEN_FDS: not one UDP socket, which alone is accepted", as: .error)
+        return nil
+      }
+    }
     var address = SocketAddress.any(family: AF_INET6, port: settings.port)
     if let text = settings.bindAddress {
       guard let given = SocketAddress(numeric: text, port: settings.port) else {
@@ -202,7 +204,7 @@ enum ServerApplet: Applet {
         return try bind(to: address, settings)
       }
     } catch {
-      var line = report.line()
+      var line = Line(.error)
       line.append("cannot bind to ")
       line.append(address)
       line.append(": ")
@@ -212,6 +214,31 @@ enum ServerApplet: Applet {
     }
   }
 
+  /// A socket that was passed on to us.
+  private static func adopt(
+    _ socket: consuming UDPSocket, _ settings: ServerSettings, _ report: Report
+  ) -> UDPSocket? {
+    // It outlives us, and another version may have other datagrams.
+    do throws(SystemError) { try socket.dropOthers(forever: false) } catch {}
+    do throws(SystemError) {
+      let address = try socket.localAddress()
+      if let port = settings.givenPort, let passed = address.parts?.port, port != passed {
+        var line = Line(.error)
+        line.append("the socket that was passed on to us has port ")
+        line.append(passed)
+        line.append(", not ")
+        line.append(port)
+        line.append(": set both (ListenDatagram= in pyknock.socket)")
+        report.write(line)
+        return nil
+      }
+    } catch {
+      report.write("LISTEN_FDS", error)
+      return nil
+    }
+    return socket
+  }
+
   private static func bind(
     to address: SocketAddress, _ settings: ServerSettings
   ) throws(SystemError) -> UDPSocket {
@@ -219,7 +246,7 @@ enum ServerApplet: Applet {
     let socket = try UDPSocket(family: address.family)
     // Before it is bound, so that nothing else is ever in it. A kernel without filters does without:
     // what it would drop is refused here.
-    do throws(SystemError) { try socket.dropOthers() } catch {}
+    do throws(SystemError) { try socket.dropOthers(forever: true) } catch {}
     while true {
       do throws(SystemError) {
         try socket.bind(to: address)
@@ -241,7 +268,7 @@ enum ServerApplet: Applet {
     guard report.verbosity > .quiet else { return nil }
     settings.firewall.writeGrant(.inet, to: report)
     settings.firewall.writeGrant(.inet6, to: report)
-    var line = report.line()
+    var line = Line()
     line.append("version ")
     line.append(version)
     line.append(", listening on ")

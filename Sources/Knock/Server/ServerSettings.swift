@@ -5,15 +5,23 @@ import Netfilter
 /// What the options of the server set.
 struct ServerSettings: AppletSettings {
   enum Option: UInt8, OptionTable {
-    case bindAddress, port, timeDrift, keyFile, allowObservedSource, nft, ipset, ttl, grantPrefix4,
-      grantPrefix6
-    case noShell, jobs, commandTimeout, closeAfter, closeOnExit, state,
-      replayCapacity, grantCapacity, list, json, user, chroot, noSandbox, check,
-      example, quiet, verbose, help,
-      version
+    case config, bindAddress, port, timeDrift, keyFile, allowObservedSource
+    case nft, ipset, ttl, grantPrefix4, grantPrefix6
+    case openCommand, closeCommand, noShell, jobs, commandTimeout, closeAfter, closeOnExit
+    case state, replayCapacity, grantCapacity, metrics, syslog, logFormat
+    case user, chroot, noSandbox, quiet, verbose
+    // These ask for something else than a server.
+    case list, json, check, example, help, version
+
+    /// Whether a configuration file may hold it.
+    var isSetting: Bool { self != .config && rawValue < Option.list.rawValue }
 
     var spec: OptionSpec {
       switch self {
+      case .config:
+        OptionSpec(
+          "f", "config", value: "FILE",
+          "take what is not said here from FILE: a long option and its value a line")
       case .bindAddress:
         OptionSpec(
           "b", "bind-address", value: "ADDR", original: true,
@@ -45,6 +53,10 @@ struct ServerSettings: AppletSettings {
       case .grantPrefix6:
         OptionSpec(
           nil, "grant-prefix6", value: "BITS", "the same for IPv6, 48 to 128 (default: 128)")
+      case .openCommand:
+        OptionSpec(nil, "open-command", value: "COMMAND", "the same as OPEN_CMD")
+      case .closeCommand:
+        OptionSpec(nil, "close-command", value: "COMMAND", "the same as CLOSE_CMD")
       case .noShell: OptionSpec(nil, "no-shell", "run the commands directly, without /bin/sh")
       case .jobs:
         OptionSpec(nil, "jobs", value: "N", "commands at the same time, 1 to 64 (default: 1)")
@@ -69,6 +81,13 @@ struct ServerSettings: AppletSettings {
         OptionSpec(
           nil, "grant-capacity", value: "N",
           "how many addresses can be open at a time, 16 to 1000000 (default: 4096)")
+      case .metrics:
+        OptionSpec(
+          nil, "metrics", value: "FILE", "keep the counters in FILE, as Prometheus reads them")
+      case .syslog: OptionSpec(nil, "syslog", "log to /dev/log")
+      case .logFormat:
+        OptionSpec(
+          nil, "log-format", value: "text|json", "each line of the log as text (default) or JSON")
       case .list: OptionSpec(nil, "list", "print what is open by --state, and exit")
       case .json: OptionSpec(nil, "json", "print it as JSON")
       case .user:
@@ -96,6 +115,13 @@ struct ServerSettings: AppletSettings {
   /// The most commands that may run at the same time.
   static let maximumJobs = 64
 
+  /// Where to read what the command line does not say.
+  private(set) var configuration: Argument?
+  /// The options that were set, by number, and which of them the command line sets.
+  private var given: UInt64 = 0
+  private var givenByCommandLine: UInt64 = 0
+  /// Tells whether the configuration file says the same of what only a start can change.
+  private var fixedSettings = Checksum()
   /// Nil for all addresses.
   private(set) var bindAddress: Argument?
   private(set) var port: UInt16 = 60120
@@ -107,6 +133,8 @@ struct ServerSettings: AppletSettings {
   private(set) var firewall = FirewallSettings()
   /// What to print instead of being a server.
   private(set) var example: FirewallExample?
+  private(set) var openCommand: Argument?
+  private(set) var closeCommand: Argument?
   private(set) var usesShell = true
   /// 1 to `maximumJobs`.
   private(set) var jobs = 1
@@ -123,16 +151,27 @@ struct ServerSettings: AppletSettings {
   /// Whether to print what is open instead of being a server.
   private(set) var listsGrants = false
   private(set) var listsAsJSON = false
+  /// The file for the counters.
+  private(set) var metrics: Argument?
+  private(set) var logsToSystem = false
+  private(set) var logsAsJSON = false
   private(set) var sandbox = Sandbox()
   private(set) var onlyChecks = false
   private(set) var verbosity = Verbosity.normal
 
+  var mayQuote: Bool { keyFile != nil || configuration != nil }
+
+  /// The port, if it was said.
+  var givenPort: UInt16? { given >> Option.port.rawValue & 1 != 0 ? port : nil }
+
   mutating func apply(_ option: Option, _ value: Argument?) throws(Misuse) {
+    given |= 1 << option.rawValue
     guard let value else {
       switch option {
       case .allowObservedSource: allowsObservedSource = true
       case .noShell: usesShell = false
       case .closeOnExit: closesOnExit = true
+      case .syslog: logsToSystem = true
       case .list: listsGrants = true
       case .json: listsAsJSON = true
       case .noSandbox: sandbox.isOn = false
@@ -144,10 +183,19 @@ struct ServerSettings: AppletSettings {
       return
     }
     switch option {
+    case .config: configuration = value
     case .bindAddress: bindAddress = value.nonempty
     case .port: port = try value.port(for: option.spec)
     case .timeDrift: driftSeconds = try value.drift(for: option.spec)
     case .keyFile: keyFile = value
+    case .openCommand: openCommand = value
+    case .closeCommand: closeCommand = value
+    case .metrics: metrics = value
+    case .logFormat:
+      guard value == "text" || value == "json" else {
+        throw .badValue(option.spec, value, accepted: "text or json")
+      }
+      logsAsJSON = value == "json"
     case .jobs:
       guard let number = value.withBytes({ Numbers.integer($0) }),
         number >= 1, number <= Self.maximumJobs
@@ -196,6 +244,71 @@ struct ServerSettings: AppletSettings {
 }
 
 extension ServerSettings {
+  /// Takes what the configuration file says and the command line does not.
+  mutating func complete(_ report: Report) -> Bool {
+    givenByCommandLine = given
+    return readFile(report)
+  }
+
+  /// The key file and the commands as the command line and the configuration file name them now, of a server that has
+  /// started with these settings. Nil, with a report, where the file is of no use.
+  func reread(_ report: Report) -> ServerSettings? {
+    var new = ServerSettings()
+    new.configuration = configuration
+    new.givenByCommandLine = givenByCommandLine
+    new.keyFile = isGivenByCommandLine(.keyFile) ? keyFile : nil
+    new.openCommand = isGivenByCommandLine(.openCommand) ? openCommand : nil
+    new.closeCommand = isGivenByCommandLine(.closeCommand) ? closeCommand : nil
+    guard new.readFile(report) else { return nil }
+    new.usesShell = usesShell
+    if new.fixedSettings.value != fixedSettings.value {
+      report.write(
+        "warning: what else has changed in the configuration file counts from the next start",
+        as: .warning)
+    }
+    return new
+  }
+
+  private func isGivenByCommandLine(_ option: Option) -> Bool {
+    givenByCommandLine >> option.rawValue & 1 != 0
+  }
+
+  private mutating func readFile(_ report: Report) -> Bool {
+    guard let configuration else { return true }
+    // A file of which nothing is understood may be a key.
+    var mayQuote = false
+    return ConfigurationFile.read(configuration, isOptional: false, report) {
+      keyword, value, complaint in
+      guard let option = Option.setting(keyword) else {
+        complaint.append(quoted: keyword, if: mayQuote)
+        complaint.append(" is not ")
+        complaint.appendSettings()
+        return false
+      }
+      mayQuote = true
+      if option != .keyFile, option != .openCommand, option != .closeCommand {
+        fixedSettings.add(UInt64(option.rawValue))
+        value.withBytes { value in
+          for index in value.indices { fixedSettings.add(UInt64(value[index])) }
+        }
+      }
+      if isGivenByCommandLine(option) { return true }
+      do throws(Misuse) {
+        if option.spec.takesValue {
+          try apply(option, value)
+        } else if value == "yes" {
+          try apply(option, nil)
+        } else if !(value == "no") {
+          throw .badValue(option.spec, value, accepted: "yes or no")
+        }
+        return true
+      } catch {
+        error.describe(to: &complaint, mayQuote: true)
+        return false
+      }
+    }
+  }
+
   private static var exclusion: StaticString { ": only one of --nft and --ipset can be given" }
 
   func validate() throws(Misuse) {
@@ -268,5 +381,34 @@ extension Argument {
       throw .badValue(option, self, accepted: "a number of seconds over 0, such as 60 or 2.5")
     }
     return seconds
+  }
+}
+
+extension ServerSettings.Option {
+  /// What a keyword of the configuration file stands for, whatever its case.
+  fileprivate static func setting(_ keyword: Argument) -> Self? {
+    var number: UInt8 = 0
+    while let option = Self(rawValue: number) {
+      number += 1
+      if option.isSetting, keyword.withBytes({ $0.equalsIgnoringCase(option.spec.long) }) {
+        return option
+      }
+    }
+    return nil
+  }
+}
+
+extension Line {
+  /// All that may begin a line of the configuration file.
+  fileprivate mutating func appendSettings() {
+    var number: UInt8 = 0
+    var isFirst = true
+    while let option = ServerSettings.Option(rawValue: number) {
+      number += 1
+      guard option.isSetting else { continue }
+      if !isFirst { append(", ") }
+      isFirst = false
+      append(option.spec.long)
+    }
   }
 }

@@ -61,7 +61,7 @@ struct Statistics {
   mutating func report(kernelDropped: @autoclosure () -> UInt64?, to report: Report, now: Int64) {
     guard let reportTime, reportTime <= now else { return }
     if report.verbosity > .quiet, unreportedLengths + unreportedMACs > 0 {
-      var line = report.line()
+      var line = Line()
       line.append("unauthenticated datagrams: ")
       line.append(unreportedMACs)
       line.append(" with a bad MAC, ")
@@ -77,7 +77,7 @@ struct Statistics {
       report.write(line)
     }
     if unreportedRefusals > 0 {
-      var line = report.line()
+      var line = Line(.warning)
       line.append("refusals not logged: ")
       line.append(unreportedRefusals)
       report.write(line)

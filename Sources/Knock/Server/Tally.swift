@@ -6,18 +6,21 @@ import KnockProtocol
 /// another one may come. Neither decides anything else by a number of the other.
 @safe struct Tally {
   private static let acceptedIndex = Refusal.Counters.count
+  private static let skewIndex = acceptedIndex + 1
+  private static let counterCount = skewIndex + 1
 
   private let counters: UnsafeMutablePointer<UInt64>
   private let handled: UnsafeMutablePointer<UInt32>
+  private let beats: UnsafeMutablePointer<UInt32>
 
   init() throws(SystemError) {
-    let count = Self.acceptedIndex + 1
-    let size = count * MemoryLayout<UInt64>.stride
-    guard let memory = unsafe csys_map_shared(size + MemoryLayout<UInt32>.stride) else {
+    let size = Self.counterCount * MemoryLayout<UInt64>.stride
+    guard let memory = unsafe csys_map_shared(size + 2 * MemoryLayout<UInt32>.stride) else {
       throw SystemError(number: ENOMEM)
     }
-    unsafe counters = unsafe memory.bindMemory(to: UInt64.self, capacity: count)
-    unsafe handled = unsafe (memory + size).bindMemory(to: UInt32.self, capacity: 1)
+    unsafe counters = unsafe memory.bindMemory(to: UInt64.self, capacity: Self.counterCount)
+    unsafe handled = unsafe (memory + size).bindMemory(to: UInt32.self, capacity: 2)
+    unsafe beats = unsafe handled + 1
   }
 
   /// By the receiver only.
@@ -26,8 +29,23 @@ import KnockProtocol
   /// By the receiver only.
   func countAccepted() { unsafe counters[Self.acceptedIndex] += 1 }
 
+  /// By the receiver only: how many seconds the clock of a sender with the key was ahead of ours.
+  func note(clockSkew: Double) {
+    guard clockSkew.magnitude <= 1e15 else { return }
+    unsafe counters[Self.skewIndex] = clockSkew.bitPattern
+  }
+
+  /// By the last that is known of; 0 at first.
+  var clockSkew: Double { unsafe Double(bitPattern: counters[Self.skewIndex]) }
+
   var accepted: UInt64 { unsafe counters[Self.acceptedIndex] }
   func refused(_ refusal: Refusal) -> UInt64 { unsafe counters[Int(refusal.rawValue)] }
+
+  /// Counts the rounds of the receiver, modulo 2^32. Set by the receiver only.
+  var beatCount: UInt32 {
+    get { unsafe csys_load(beats) }
+    nonmutating set { unsafe csys_store(beats, newValue) }
+  }
 
   /// How many knocks are in no queue any more, modulo 2^32. Set by the executor only.
   var handledCount: UInt32 {

@@ -17,13 +17,12 @@ import KnockProtocol
     self.count = count
   }
 
-  /// An empty one, not to be written to.
-  static var empty: Argument {
-    let text: StaticString = "\0"
-    return unsafe UnsafeMutablePointer(mutating: text.utf8Start).withMemoryRebound(
-      to: CChar.self, capacity: 1
-    ) { unsafe Argument($0) }
+  /// Not to be written to.
+  init(_ text: StaticString) {
+    unsafe self.init(UnsafeMutablePointer(mutating: text.cString))
   }
+
+  static var empty: Argument { Argument("") }
 
   func withBytes<Result, Failure: Error>(
     _ body: (Span<UInt8>) throws(Failure) -> Result
@@ -70,6 +69,13 @@ import KnockProtocol
   func dropFirst(_ number: Int) -> ArgumentList {
     guard number <= count, let pointers = unsafe pointers else { return self }
     return unsafe ArgumentList(pointers + number, count: count - number)
+  }
+}
+
+extension StaticString {
+  /// With its NUL.
+  var cString: UnsafePointer<CChar> {
+    unsafe UnsafeRawPointer(utf8Start).assumingMemoryBound(to: CChar.self)
   }
 }
 

@@ -39,9 +39,31 @@ struct Channel: ~Copyable {
     return true
   }
 
+  /// Sends a byte, which says that the receiver is ready.
+  func sendReady() throws(SystemError) {
+    var byte: UInt8 = 1
+    _ = try SystemError.check(unsafe csys_send(number, &byte, 1))
+  }
+
+  /// Sends a key.
+  ///
+  /// - Throws: EAGAIN where there is no room for it.
+  func send(_ key: borrowing KeyedMAC) throws(SystemError) {
+    let bytes = unsafe key.bytes
+    _ = try SystemError.check(unsafe csys_send(number, bytes.baseAddress, bytes.count))
+  }
+
+  /// Takes a key, without waiting. False at the end of the connection.
+  func receive(into key: borrowing KeyedMAC) throws(SystemError) -> Bool {
+    let bytes = unsafe key.bytes
+    let result = unsafe csys_receive(number, bytes.baseAddress, bytes.count)
+    guard result != -EAGAIN else { return true }
+    return try SystemError.check(result) > 0
+  }
+
   enum Received {
     case knock(Knock)
-    case malformed, nothing, end
+    case ready, malformed, nothing, end
   }
 
   /// The next message, without waiting.
@@ -56,6 +78,7 @@ struct Channel: ~Copyable {
     if result == -EAGAIN { return .nothing }
     let count = Int(try SystemError.check(result))
     guard count > 0 else { return .end }
+    if count == 1 { return .ready }
     guard count == KnockMessage.size, let knock = Knock(message: bytes.span, families: families)
     else { return .malformed }
     return .knock(knock)

@@ -1,4 +1,5 @@
 import CSystem
+import KnockProtocol
 
 enum Clock {
   /// Seconds since the Unix epoch, by the system's clock. Source: clock_gettime(2).
@@ -23,4 +24,21 @@ enum Clock {
 
   /// Waits so long, or until a signal comes.
   static func pause(milliseconds: Int32) { _ = csys_poll(nil, 0, milliseconds) }
+}
+
+extension TextSink where Self: ~Copyable {
+  /// `2026-11-24T12:00:00Z`. Source: gmtime(3).
+  mutating func append(utc seconds: Double) {
+    var parts = InlineArray<6, Int32>(repeating: 0)
+    var span = parts.mutableSpan
+    unsafe span.withUnsafeMutableBufferPointer {
+      unsafe csys_utc(Int64(seconds), $0.baseAddress)
+    }
+    for index in parts.indices {
+      if index > 0 { append(index < 3 ? "-" : index == 3 ? "T" : ":") }
+      if parts[index] < 10 { append("0") }
+      append(parts[index])
+    }
+    append("Z")
+  }
 }

@@ -161,7 +161,7 @@ extension TextSink where Self: ~Copyable {
 
 extension Report {
   func writeNotNumeric(_ what: StaticString, _ text: Argument, mayQuote: Bool) {
-    var line = line()
+    var line = Line(.error)
     line.append(what)
     line.append(": ")
     line.append(quoted: text, if: mayQuote)

@@ -30,7 +30,7 @@ extension TextSink where Self: ~Copyable {
 extension Report {
   /// Writes `what: the system's words`.
   func write(_ what: StaticString, _ error: SystemError) {
-    var line = line()
+    var line = Line(.error)
     line.append(what)
     line.append(": ")
     line.append(error)

@@ -20,6 +20,12 @@ struct UDPSocket: ~Copyable {
     self = socket
   }
 
+  /// One that was passed on to us. Throws EINVAL for what is none.
+  init(adopting number: Int32) throws(SystemError) {
+    _ = try SystemError.check(csys_check_udp_socket(number))
+    descriptor = Descriptor(owning: number)
+  }
+
   /// Another descriptor of the same socket.
   init(duplicating other: borrowing UDPSocket) throws(SystemError) {
     descriptor = Descriptor(owning: try SystemError.check(csys_duplicate(other.number)))
@@ -70,12 +76,13 @@ struct UDPSocket: ~Copyable {
     if result != -EAGAIN { batch.count = Int(try SystemError.check(result)) }
   }
 
-  /// Has the kernel drop what has not the form of a knock before it wakes the program.
-  func dropOthers() throws(SystemError) {
+  /// Has the kernel drop what has not the form of a knock before it wakes the program, for as long as
+  /// it exists if that is `forever`.
+  func dropOthers(forever: Bool) throws(SystemError) {
     _ = try SystemError.check(
       csys_drop_others(
         number, UInt32(Packet.inetSize), UInt32(Packet.inet6Size), UInt32(Packet.commandOffset),
-        Command.open.rawValue, Command.close.rawValue))
+        Command.open.rawValue, Command.close.rawValue, forever ? 1 : 0))
   }
 
   /// How many datagrams the kernel has dropped, for their form or for want of room; nil where it does

@@ -47,7 +47,7 @@ struct Firewall: ~Copyable {
       guard hasInet, hasInet6 else { return nil }
       return consume firewall
     } catch {
-      var line = report.line()
+      var line = Line(.error)
       line.append(settings.optionName)
       line.append(": ")
       line.append(NetfilterSocket.Failure.system(error))
@@ -71,7 +71,7 @@ struct Firewall: ~Copyable {
       }
       return true
     } catch {
-      var line = report.line()
+      var line = Line(.error)
       line.append(settings.optionName)
       line.append(": ")
       settings.describe(error, family, to: &line, mayName: mayName)

@@ -126,7 +126,7 @@ extension FirewallSettings {
   /// Writes what a knock of a family does: `grants a /32 in set knock4 of table inet filter ...`.
   func writeGrant(_ family: AddressFamily, to report: Report) {
     guard let sets else { return }
-    var line = report.line()
+    var line = Line()
     if let name = name(for: family) {
       line.append("grants a /")
       line.append(prefixLength(for: family))

@@ -113,7 +113,7 @@ enum GrantState {
 
   private static func write(_ found: Grants.Found, to report: Report) {
     guard found.damagedCount > 0 || found.count > 0 && report.verbosity > .quiet else { return }
-    var line = report.line()
+    var line = Line(found.damagedCount > 0 ? .warning : .information)
     if found.damagedCount > 0 {
       line.append("warning: a part of the journal of grants is damaged (")
       line.append(found.damagedCount)
@@ -167,22 +167,5 @@ private struct GrantList {
 
   func end(_ output: inout FileText) {
     if isJSON { output.append(isFirst ? "]\n" : "\n]\n") }
-  }
-}
-
-extension TextSink where Self: ~Copyable {
-  /// `2026-11-24T12:00:00Z`. Source: gmtime(3).
-  fileprivate mutating func append(utc seconds: Double) {
-    var parts = InlineArray<6, Int32>(repeating: 0)
-    var span = parts.mutableSpan
-    unsafe span.withUnsafeMutableBufferPointer {
-      unsafe csys_utc(Int64(seconds), $0.baseAddress)
-    }
-    for index in parts.indices {
-      if index > 0 { append(index < 3 ? "-" : index == 3 ? "T" : ":") }
-      if parts[index] < 10 { append("0") }
-      append(parts[index])
-    }
-    append("Z")
   }
 }

@@ -16,7 +16,7 @@ enum ReplayState {
 
     fileprivate func write(_ driftSeconds: Double, to report: Report) {
       if isDamaged || report.verbosity > .quiet {
-        var line = report.line()
+        var line = Line(isDamaged ? .warning : .information)
         if isDamaged {
           line.append("the replay memory was damaged: what is stamped before now + ")
           line.append(seconds: driftSeconds)
@@ -28,7 +28,7 @@ enum ReplayState {
       }
       // A step of the clock that no drift explains.
       guard secondsBehind > driftSeconds else { return }
-      var line = report.line()
+      var line = Line(.warning)
       line.append("warning: the clock went back: it is ")
       line.append(seconds: secondsBehind)
       line.append(

@@ -37,13 +37,7 @@ struct StateDirectory: ~Copyable {
 
   func rename(_ old: StaticString, to new: StaticString) throws(SystemError) {
     _ = try SystemError.check(unsafe csys_rename(descriptor.number, old.cString, new.cString))
-  }
-}
-
-extension StaticString {
-  /// With its NUL.
-  fileprivate var cString: UnsafePointer<CChar> {
-    unsafe UnsafeRawPointer(utf8Start).assumingMemoryBound(to: CChar.self)
+    _ = csys_sync(descriptor.number)
   }
 }
 

@@ -105,7 +105,7 @@ enum StateFailure: Error {
   }
 
   func write(_ settings: ServerSettings, to report: Report) {
-    var line = report.line()
+    var line = Line(.error)
     line.append(settings.stateDirectory == nil ? "memory: " : "--state: ")
     if let path = settings.stateDirectory {
       // With --list there is no key in the command line.

@@ -1,6 +1,7 @@
 # Two commands on a fresh Debian 12 with the Swift toolchain: `make demo`, `make test`.
 .DEFAULT_GOAL := build
-.PHONY: build demo test bench instructions fuzz soak static test-static install check clean
+.PHONY: build demo test bench instructions fuzz soak static test-static install
+.PHONY: deb rpm openwrt test-packages release check clean
 
 # The shipped program is Embedded Swift: no runtime, no heap allocation in Swift code.
 embedded = --configuration release --scratch-path .build/embedded --product pyknock \
@@ -17,7 +18,7 @@ demo: build
 	scripts/demo $(program)
 
 needed_by_tests = python3-pytest iproute2 util-linux nftables ipset iptables procps \
-  openssh-server openssh-client coturn bash zsh fish mandoc
+  openssh-server openssh-client coturn bash zsh fish mandoc python3-prometheus-client
 
 # The program that the end-to-end tests run: PYKNOCK, or the one that `build` makes.
 test: export PYKNOCK ?= $(CURDIR)/$(program)
@@ -65,9 +66,14 @@ static:
 	cross/build $(ARCH)
 
 test-static: export PYKNOCK_ORIGINAL = $(CURDIR)/$(venv)/bin
-test-static: $(venv)/original
-	@scripts/dependencies $(needed_by_tests) qemu-user-static podman runc
+test-static: $(venv)/original $(venv)/bin/kubernetes-validate
+	@scripts/dependencies $(needed_by_tests) qemu-user-static podman runc catatonit \
+	  docker-compose python3-yaml
 	scripts/test-static $(patsubst all,x86_64 aarch64 armv6 i686 riscv64,$(ARCH))
+
+# The schemas of Kubernetes.
+$(venv)/bin/kubernetes-validate: $(venv)/original
+	$(venv)/bin/pip install --quiet kubernetes-validate==1.37.0
 
 # What `make static` has made, with its links, manual and completions.
 PREFIX = /usr/local
@@ -87,11 +93,36 @@ install:
 	  ln -sf pyknock.fish $(fish)/pyknock-$$applet.fish; \
 	done
 
+# Packages of what `make static` makes, for the same ARCH.
+deb: static
+	packaging/debian/build $(ARCH)
+
+rpm: static
+	@scripts/dependencies rpm
+	packaging/rpm/build $(ARCH)
+
+openwrt: static
+	packaging/openwrt/build $(ARCH)
+
+# The packages of all architectures that `make static` has made, in real systems. As root.
+test-packages:
+	@scripts/dependencies python3-pytest debootstrap lintian rpm minisign iproute2 util-linux procps \
+	  nftables busybox-static shellcheck qemu-user-static
+	bash -ec '. cross/settings.sh; target "$$(uname -m)"; export PYKNOCK="$$root/$$file"; \
+	  exec /usr/bin/python3 -m pytest --quiet -p no:cacheprovider Tests/Packages'
+
+# All files of a release, from a clean checkout. MINISIGN_KEY=FILE signs them.
+release:
+	@scripts/dependencies rpm minisign
+	packaging/release
+
 check:
 	@scripts/dependencies shellcheck
 	swift format lint --strict --recursive Package.swift Sources Tests Fuzz
 	shellcheck --external-sources --source-path=SCRIPTDIR \
-	  $(filter-out %.c,$(wildcard scripts/* cross/*)) completions/pyknock.bash .ci/run Fuzz/run
+	  $(filter-out %.c,$(wildcard scripts/* cross/*)) completions/pyknock.bash .ci/run Fuzz/run \
+	  $(wildcard packaging/*/build packaging/debian/p*) packaging/release \
+	  packaging/openwrt/root/etc/init.d/pyknock Tests/Packages/procd.sh
 	scripts/check-targets
 
 clean:

@@ -16,10 +16,10 @@ _pyknock() {
   local options common='-h --help -V --version'
   case $applet in
   server)
-    options='-b --bind-address -p --port -t --time-drift -k --key-file
-      --allow-observed-source --nft --ipset --ttl --grant-prefix4 --grant-prefix6 --no-shell
-      --jobs --command-timeout --close-after --close-on-exit --state --replay-capacity
-      --grant-capacity --list --json --user --chroot --no-sandbox -n --check --example
+    options='-f --config -b --bind-address -p --port -t --time-drift -k --key-file
+      --allow-observed-source --nft --ipset --ttl --grant-prefix4 --grant-prefix6 --open-command
+      --close-command --no-shell --jobs --command-timeout --close-after --close-on-exit --state
+      --replay-capacity --grant-capacity --metrics --syslog --log-format --list --json --user --chroot --no-sandbox -n --check --example
       -q --quiet -v --verbose'
     ;;
   client)
@@ -36,7 +36,7 @@ _pyknock() {
   esac
 
   case $previous in
-  -k | --key-file | -o | --output)
+  -f | -k | --key-file | -o | --output | --metrics)
     mapfile -t COMPREPLY < <(compgen -f -- "$current")
     return
     ;;
@@ -56,6 +56,16 @@ _pyknock() {
     mapfile -t COMPREPLY < <(compgen -W 'auto observed' -- "$current")
     return
     ;;
+  --log-format)
+    mapfile -t COMPREPLY < <(compgen -W 'text json' -- "$current")
+    return
+    ;;
+  --config)
+    if [[ $applet = server ]]; then
+      mapfile -t COMPREPLY < <(compgen -f -- "$current")
+      return
+    fi
+    ;;&
   -c | --config)
     mapfile -t COMPREPLY < <(compgen -W "$(pyknock client list 2>/dev/null)" -- "$current")
     return

@@ -1,79 +1,33 @@
-"""A real container with nothing in it but our file: podman and runc, from scratch.
+"""A real container with nothing in it but our file: podman and runc, from scratch."""
 
-PYKNOCK names the static program, which stands in dist/ and runs on this machine.
-"""
-
-import os
-import re
-import shlex
 import subprocess
-import time
 from pathlib import Path
 
 import pytest
+from containers import (
+    IN_INSIDE, INSIDE, INSIDE_ADDRESS, OUTSIDE, OUTSIDE_ADDRESS, PYKNOCK, call, connects, knock,
+    podman, wait_for_log, wait_until,
+)  # fmt: skip
 
-ROOT = Path(__file__).resolve().parents[2]
-PYKNOCK = Path(os.environ["PYKNOCK"]).resolve()
-PODMAN = shlex.split(
-    os.environ.get("PODMAN", "podman --runtime runc --storage-driver=vfs --cgroup-manager=cgroupfs")
-)
-# Within what the test machine itself may have.
-LIMITS = ["--ulimit=nofile=1024:1024", "--ulimit=nproc=1024:1024"]
-# An outsider, and the network that the container is in.
-OUTSIDE, INSIDE = "pyknock-outside", "pyknock-inside"
-OUTSIDE_ADDRESS, INSIDE_ADDRESS = "192.0.2.2", "192.0.2.1"
 WITNESS = "/witness '$ip' $af $cmd"
 
 
-def call(*words, check=True, **options):
-    completed = subprocess.run(
-        words, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, timeout=120, **options
-    )
-    assert not check or completed.returncode == 0, completed.stdout
-    return completed
-
-
-def podman(*words, **options):
-    return call(*PODMAN, *words, **options)
-
-
 @pytest.fixture(scope="module")
-def networks():
-    for name in (OUTSIDE, INSIDE):
-        call("ip", "netns", "delete", name, check=False)
-        call("ip", "netns", "add", name)
-        call("ip", "-n", name, "link", "set", "lo", "up")
-    call("ip", "link", "add", "out", "netns", OUTSIDE, "type", "veth", "peer", "in", "netns", INSIDE)
-    ends = ((OUTSIDE, "out", OUTSIDE_ADDRESS), (INSIDE, "in", INSIDE_ADDRESS))
-    for name, device, address in ends:
-        call("ip", "-n", name, "address", "add", f"{address}/24", "dev", device)
-        call("ip", "-n", name, "link", "set", device, "up")
-    yield
-    for name in (OUTSIDE, INSIDE):
-        call("ip", "netns", "delete", name)
-
-
-@pytest.fixture(scope="module")
-def image(tmp_path_factory):
-    """The image that users get, and on top of it the one program that its commands run."""
+def image(image, tmp_path_factory):
+    """On top of the image that users get, the one program that its commands run."""
     folder = tmp_path_factory.mktemp("image")
-    environment = {**os.environ, "PODMAN": shlex.join(PODMAN)}
-    architecture = PYKNOCK.name.rpartition("-")[2]
-    call(ROOT / "cross/image", architecture, "pyknock-test", env=environment)
     call("cc", "-static", "-o", folder / "witness", Path(__file__).with_name("witness.c"))
-    (folder / "Dockerfile").write_text("FROM localhost/pyknock-test\nCOPY witness /\n")
+    (folder / "Dockerfile").write_text(f"FROM localhost/{image}\nCOPY witness /\n")
     podman("build", "-t", "pyknock-test-witness", folder)
     yield "pyknock-test-witness"
-    podman("rmi", "-f", "pyknock-test-witness", "pyknock-test")
+    podman("rmi", "-f", "pyknock-test-witness")
 
 
 @pytest.fixture
-def key(tmp_path):
-    path = tmp_path / "key"
-    call(PYKNOCK, "keygen", "-o", path)
-    # As container secrets are: the user in the container is nobody.
-    path.chmod(0o444)
-    return path
+def key(key):
+    """As container secrets are: the user in the container is nobody."""
+    key.chmod(0o444)
+    return key
 
 
 @pytest.fixture
@@ -85,28 +39,13 @@ def container(image, networks, key):
     def run(*words, options=()):
         podman(
             "run", "--detach", "--name", name, f"--network=ns:/run/netns/{INSIDE}", "--read-only",
-            "--cap-drop=all", "--security-opt=no-new-privileges", *LIMITS, *options,
+            "--cap-drop=all", "--security-opt=no-new-privileges", *options,
             f"--volume={key}:/key:ro", image, *words,
         )  # fmt: skip
         return name
 
     yield run
     podman("rm", "-f", name, check=False)
-
-
-def wait_for_log(name, pattern):
-    end = time.monotonic() + 30
-    while time.monotonic() < end:
-        log = podman("logs", name).stdout
-        if found := re.search(pattern, log, re.MULTILINE):
-            return found
-        time.sleep(0.05)
-    raise AssertionError(f"no {pattern!r} in the log:\n{log}")
-
-
-def knock(command, key):
-    words = ["client", command, INSIDE_ADDRESS, "-k", str(key)]
-    return call("ip", "netns", "exec", OUTSIDE, PYKNOCK, *words)
 
 
 def test_a_knock_from_outside_runs_a_program_in_the_container(container, key):
@@ -118,43 +57,13 @@ def test_a_knock_from_outside_runs_a_program_in_the_container(container, key):
     wait_for_log(name, rf"^witness: {OUTSIDE_ADDRESS} inet close as 65534, {OUTSIDE_ADDRESS}$")
 
 
-def connects():
-    """Whether the outsider can reach port 22; if not, then for want of any answer."""
-    script = (
-        "import socket\n"
-        f"try: socket.create_connection(({INSIDE_ADDRESS!r}, 22), timeout=0.3)\n"
-        "except TimeoutError: print('no')\n"
-        "else: print('yes')"
-    )
-    return call("ip", "netns", "exec", OUTSIDE, "python3", "-c", script).stdout == "yes\n"
-
-
-def wait_until(condition):
-    end = time.monotonic() + 30
-    while not condition():
-        assert time.monotonic() < end
-
-
 @pytest.fixture(params=["nft", "ipset"])
-def rules(request, networks):
-    """The rules of the example, and a service behind them; gives the option for the server."""
-    inside = ["ip", "netns", "exec", INSIDE]
+def rules(request, service):
+    """The rules of the example hide the service; gives the option for the server."""
     example = call(PYKNOCK, "server", "--example", request.param).stdout
     load = ["nft", "-f", "-"] if request.param == "nft" else ["sh"]
-    call(*inside, *load, input=example)
-    script = (
-        "import socket\n"
-        "service = socket.create_server(('', 22))\n"
-        "print('listening', flush=True)\n"
-        "while True: service.accept()"
-    )
-    service = subprocess.Popen([*inside, "python3", "-c", script], stdout=subprocess.PIPE)
-    assert service.stdout.readline() == b"listening\n"
-    yield "--nft=inet/pyknock/knock4,knock6" if request.param == "nft" else "--ipset=knock4,knock6"
-    service.kill()
-    service.wait()
-    call(*inside, "nft", "flush", "ruleset")
-    call(*inside, "ipset", "destroy")
+    call(*IN_INSIDE, *load, input=example)
+    return "--nft=inet/pyknock/knock4,knock6" if request.param == "nft" else "--ipset=knock4,knock6"
 
 
 @pytest.mark.parametrize("user", [[], ["--user=0"]], ids=["nobody", "root"])
@@ -215,10 +124,10 @@ def test_names_are_resolved_with_nothing_but_resolv_conf(image, networks, key, t
     """No other file, no library, no shell: as in the smallest of containers."""
     (tmp_path / "resolv.conf").write_text(f"nameserver {INSIDE_ADDRESS}\n")
     (tmp_path / "resolv.conf").chmod(0o444)
-    inside = ["ip", "netns", "exec", INSIDE, "python3", "-c", NAME_SERVER]
+    inside = [*IN_INSIDE, "python3", "-c", NAME_SERVER]
     options = [
         "run", "--rm", f"--network=ns:/run/netns/{OUTSIDE}", "--read-only", "--cap-drop=all",
-        "--no-hosts", *LIMITS, f"--volume={key}:/key:ro",
+        "--no-hosts", f"--volume={key}:/key:ro",
         f"--volume={tmp_path}/resolv.conf:/etc/resolv.conf:ro", image,
     ]  # fmt: skip
     with subprocess.Popen(inside, stdout=subprocess.PIPE) as name_server:
@@ -234,7 +143,7 @@ def test_names_are_resolved_with_nothing_but_resolv_conf(image, networks, key, t
 
 def test_the_links_are_the_applets(container, image):
     for applet in ("server", "client", "keygen"):
-        options = ["--rm", "--network=none", f"--entrypoint=/pyknock-{applet}", *LIMITS]
+        options = ["--rm", "--network=none", f"--entrypoint=/pyknock-{applet}"]
         shown = podman("run", *options, image, "-h")
         assert shown.stdout.startswith(f"usage: pyknock {applet} ")
 

@@ -45,7 +45,7 @@ def test_the_journal_is_told_how_urgent_a_line_is(server, journal, not_emulated)
         (4, "warning"), (6, "version"), (6, "accepted"), (4, "command"), (4, "refused"),
         (6, "stopping"), (6, "stopped"), (7, "the executor"), (7, "the receiver"),
     }  # fmt: skip
-    assert len(lines()) == 10 and all(line.startswith("<") for line in lines())
+    assert len(lines()) == 9 and all(line.startswith("<") for line in lines())
 
 
 def test_errors_are_errors_to_the_journal(journal, tmp_path):

@@ -65,6 +65,17 @@ def test_the_manual_has_each_keyword(tmp_path):
     assert re.findall(r"^\.It Cm (\w+)", text, re.M) == re.split(", | or ", known)
 
 
+def test_the_manual_says_which_options_are_no_keywords(tmp_path):
+    """server.conf takes the long options; see test_server_configuration."""
+    text = (ROOT / "man/pyknock.conf.5").read_text()
+    (tmp_path / "server.conf").write_text("port 1\nnonsense 1\n")
+    words = [*program("server"), "-f", str(tmp_path / "server.conf")]
+    known = run(words).stderr.strip().partition("'nonsense' is not ")[2].split(", ")
+    long = {option.removeprefix("--") for option in helped("server") if option.startswith("--")}
+    [excluded] = re.findall(r"^\.Pq Ic (.*)$", text, re.M)
+    assert long - set(known) == {*excluded.split(" , "), "config"}
+
+
 def test_the_manual_is_clean():
     # Whether other manuals are there says nothing of this one.
     result = run(["mandoc", "-T", "lint", *map(str, sorted((ROOT / "man").iterdir()))])

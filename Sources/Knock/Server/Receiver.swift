@@ -46,6 +46,7 @@ struct Receiver: ~Copyable {
     self.executor = executor
     self.tally = tally
     self.beatInterval = beatInterval
+    if beatInterval != nil { nextBeat = .min }
     statistics = Statistics(tally)
     nextNote = notesTime ? .min : .max
   }
@@ -102,7 +103,9 @@ struct Receiver: ~Copyable {
   }
 
   /// Whether another knock may be sent.
-  private var hasRoom: Bool { sentCount &- tally.handledCount < Self.queueCapacity }
+  private var hasRoom: Bool {
+    Int32(bitPattern: sentCount &- tally.handledCount) < Self.queueCapacity
+  }
 
   private mutating func receive() throws(SystemError) {
     let wallNow = Clock.wallSeconds()

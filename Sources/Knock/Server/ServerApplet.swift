@@ -17,7 +17,8 @@ enum ServerApplet: Applet {
     CLOSE_CMD, or both in this order. In the commands $ip, $af and $cmd stand for the address,
     inet or inet6, and open or close; the environment has them as PYKNOCK_IP, PYKNOCK_AF and
     PYKNOCK_CMD. An empty command does nothing. The log goes to stderr; the signal USR1 adds
-    the counters to it, TERM, INT and HUP stop the server.
+    the counters to it, HUP reads key and commands anew if the key is in a file, TERM and INT
+    stop the server.
 
     """
   }

@@ -1,0 +1,281 @@
+"""packaging/compose.yaml and packaging/kubernetes.yaml: checked by their schemas, and run.
+
+docker-compose runs its file as it is, through podman's imitation of docker's interface. The pod of
+the DaemonSet is run by podman, and what only a kubelet could do is done by the test.
+"""
+
+import copy
+import json
+import os
+import re
+import shlex
+import subprocess
+import time
+
+import pytest
+import yaml
+from containers import (
+    IN_INSIDE, INSIDE, OUTSIDE_ADDRESS, PODMAN, PYKNOCK, ROOT, call, connects, knock, make_image,
+    podman, wait_for_log, wait_until,
+)  # fmt: skip
+
+COMPOSE = ROOT / "packaging/compose.yaml"
+KUBERNETES = ROOT / "packaging/kubernetes.yaml"
+FLEET = ROOT / "doc/FLEET.md"
+README = ROOT / "README.md"
+VALIDATE = ROOT / ".build/venv/bin/kubernetes-validate"
+# What is the network of the host to a container that podman starts. (ip netns exec would also make
+# a place of its own for mounts.)
+ON_HOST = ["nsenter", f"--net=/run/netns/{INSIDE}"]
+CONTAINER = "pyknock-test-compose"
+
+
+def compose_service():
+    return yaml.safe_load(COMPOSE.read_text())["services"]["pyknock"]
+
+
+def daemon_set():
+    return yaml.safe_load(KUBERNETES.read_text())
+
+
+def compose_errors(path):
+    """What docker-compose has to say against a file."""
+    completed = call("docker-compose", f"--file={path}", "config", "--quiet", check=False)
+    assert (completed.returncode == 0) == (completed.stdout == "")
+    return completed.stdout
+
+
+def kubernetes_errors(path, version):
+    """What the schema of this version has to say against a file, where unknown keys are errors."""
+    options = ["--strict", f"--kubernetes-version={version}"]
+    completed = call(VALIDATE, *options, path, check=False)
+    good = f"INFO {path} passed for resource daemonset/pyknock against version {version}\n"
+    assert (completed.returncode == 0) == (completed.stdout == good)
+    return completed.stdout.replace(good, "")
+
+
+def test_compose_yaml_is_as_its_schema_says():
+    assert compose_errors(COMPOSE) == ""
+
+
+@pytest.mark.parametrize("version", ["1.25", "1.37"])
+def test_kubernetes_yaml_is_as_the_schemas_say(version):
+    assert kubernetes_errors(KUBERNETES, version) == ""
+
+
+def test_the_schemas_find_a_wrong_key(tmp_path):
+    for path in (COMPOSE, KUBERNETES):
+        content = path.read_text()
+        assert len(re.findall("read_only:|readOnlyRootFilesystem:", content)) == 1
+        wrong = re.sub("read_only:|readOnlyRootFilesystem:", "readonly:", content)
+        (tmp_path / path.name).write_text(wrong)
+    assert "Unsupported config option for services.pyknock: 'readonly'" in compose_errors(
+        tmp_path / COMPOSE.name
+    )
+    assert "('readonly' was unexpected)" in kubernetes_errors(tmp_path / KUBERNETES.name, "1.37")
+
+
+def test_both_check_what_they_run():
+    """The health check has the arguments of the server; the pods have the labels looked for."""
+    _, *arguments = compose_service()["command"]
+    test = compose_service()["healthcheck"]["test"]
+    assert test == ["CMD", "/pyknock", "server", "--check", *arguments]
+
+    template = daemon_set()["spec"]["template"]
+    [container] = template["spec"]["containers"]
+    _, *arguments = container["args"]
+    probe = container["readinessProbe"]["exec"]["command"]
+    assert probe == ["/pyknock", "server", "--check", *arguments]
+    assert template["metadata"]["labels"] == daemon_set()["spec"]["selector"]["matchLabels"]
+
+
+@pytest.fixture
+def rules(service):
+    """SSH is hidden by the rules of the example."""
+    call(*IN_INSIDE, "nft", "-f", "-", input=call(PYKNOCK, "server", "--example", "nft").stdout)
+
+
+@pytest.fixture
+def docker(networks, tmp_path):
+    """podman as docker, on the host; the environment of who uses it."""
+    socket, log = tmp_path / "docker.sock", tmp_path / "docker.log"
+    words = [*ON_HOST, *PODMAN, "system", "service", "--time=0", f"unix://{socket}"]
+    with log.open("w") as file, subprocess.Popen(words, stdout=file, stderr=file) as process:
+        try:
+            wait_until(socket.is_socket)
+            yield {**os.environ, "DOCKER_HOST": f"unix://{socket}"}
+        finally:
+            process.terminate()
+
+
+@pytest.fixture
+def compose(docker, image, key, tmp_path):
+    """Runs docker-compose with the file and what is the test's own: key, image and names."""
+    ours = {
+        "services": {"pyknock": {"image": image, "container_name": CONTAINER}},
+        "secrets": {"key": {"file": str(key)}},
+        "volumes": {"state": {"name": "pyknock-test-state"}},
+    }
+    (tmp_path / "ours.yaml").write_text(json.dumps(ours))
+
+    files = [f"--file={COMPOSE}", f"--file={tmp_path}/ours.yaml"]
+    command = ["docker-compose", "--project-name=pyknock-test", *files]
+
+    def run(*words):
+        return call(*command, *words, env=docker)
+
+    # A docker for shells, for which the name of the file is no news.
+    shim = tmp_path / "bin/docker"
+    shim.parent.mkdir()
+    shim.write_text(
+        f"#!/bin/sh\n[ $1 != compose ] || {{ shift 3; exec {shlex.join(command)} \"$@\"; }}\n"
+        f"exec {shlex.join(PODMAN)} \"$@\"\n"
+    )
+    shim.chmod(0o755)
+    run.environment = {**docker, "PATH": f"{shim.parent}:{os.environ['PATH']}"}
+
+    run("down", "--volumes")
+    yield run
+    run("down", "--volumes")
+
+
+@pytest.fixture
+def pod(networks, image, key, tmp_path):
+    """Runs the pod of the DaemonSet, with the given file for a key."""
+    name = "pyknock-test-pod"
+    podman("pod", "rm", "--force", name, check=False)
+
+    def run(key_volume):
+        template = copy.deepcopy(daemon_set()["spec"]["template"])
+        [container], volumes = template["spec"]["containers"], template["spec"]["volumes"]
+        # The image, and the directory of the state, are the test's own.
+        container["image"] = f"localhost/{image}"
+        assert volumes[1]["hostPath"] == {"path": "/var/lib/pyknock", "type": "DirectoryOrCreate"}
+        volumes[1]["hostPath"]["path"] = str(tmp_path / "state")
+        # Of the files in the Secret, a kubelet shows the pod the one that has the name of the node.
+        assert container.pop("env") == [
+            {"name": "NODE", "valueFrom": {"fieldRef": {"fieldPath": "spec.nodeName"}}}
+        ]
+        assert container["volumeMounts"][0].pop("subPathExpr") == "$(NODE)"
+        assert volumes[0].pop("secret") == {"secretName": "pyknock", "defaultMode": 0o400}
+        volumes[0]["hostPath"] = {"path": str(key_volume)}
+        (tmp_path / "pod.json").write_text(
+            json.dumps({"apiVersion": "v1", "kind": "Pod", **template, "metadata": {"name": name}})
+        )
+        call(*ON_HOST, *PODMAN, "kube", "play", tmp_path / "pod.json")
+        return f"{name}-{container['name']}"
+
+    key.chmod(0o400)
+    yield run
+    podman("pod", "rm", "--force", name)
+
+
+def assert_confined(name):
+    """The runtime was told: root in name, one capability, nowhere to write but the state."""
+    path = podman("inspect", "--format={{.OCIConfigPath}}", name).stdout.strip()
+    with open(path) as file:
+        told = json.load(file)
+    assert told["process"]["user"]["uid"] == 0
+    capabilities = told["process"]["capabilities"]
+    for kind in ("bounding", "effective", "permitted"):
+        assert capabilities[kind] == ["CAP_NET_ADMIN"]
+    assert told["process"]["noNewPrivileges"]
+    assert told["root"]["readonly"]
+    assert told["linux"]["seccomp"]["defaultAction"] == "SCMP_ACT_ERRNO"
+    assert told["linux"]["resources"]["memory"]["limit"] == 32 << 20
+    binds = (mount for mount in told["mounts"] if mount["type"] == "bind")
+    writable = {mount["destination"] for mount in binds if "ro" not in mount["options"]}
+    assert writable == {"/dev/shm", "/state"}
+
+
+def assert_gate(name, key, check):
+    """The outsider's knock opens; the check says whether that is so."""
+    wait_for_log(name, "listening on")
+    assert "warning" not in podman("logs", name).stdout
+    assert_confined(name)
+    assert not connects()
+    knock("open", key)
+    wait_for_log(name, f"^pyknock server: accepted open {OUTSIDE_ADDRESS} ")
+    wait_until(connects)
+
+    healthy = check()
+    assert healthy.returncode == 0, healthy.stdout
+    call(*IN_INSIDE, "nft", "delete", "table", "inet", "pyknock")
+    assert check().returncode == 1
+
+
+def test_compose_yaml_is_a_gate(compose, rules, key):
+    compose("up", "--detach")
+    # By podman, with what docker-compose has told it.
+    check = [*ON_HOST, *PODMAN, "healthcheck", "run", CONTAINER]
+    assert_gate(CONTAINER, key, lambda: call(*check, check=False))
+    configuration = json.loads(podman("inspect", "--format={{json .HostConfig}}", CONTAINER).stdout)
+    assert configuration["PidsLimit"] == 32
+    assert configuration["LogConfig"]["Size"] == "1MB"
+    assert configuration["RestartPolicy"]["Name"] == "unless-stopped"
+
+
+def test_the_commands_of_the_readme_take_minutes_to_the_first_knock(
+    compose, service, image, key, tmp_path, capsys
+):
+    section = README.read_text().partition("\n## In a container\n")[2].partition("\n## ")[0]
+    [commands] = re.findall("```sh\n(.*?)```", section, re.DOTALL)
+    commands = commands.replace("/etc/pyknock", str(tmp_path)).replace(" pyknock ", f" {image} ")
+    key.unlink()
+    podman("rmi", "--force", image)
+    start = time.monotonic()
+    make_image()
+    call(*ON_HOST, "sh", "-exc", commands, cwd=tmp_path, env=compose.environment)
+    wait_for_log(CONTAINER, "listening on")
+    assert not connects()
+    knock("open", key)
+    wait_until(connects)
+    seconds = time.monotonic() - start
+    with capsys.disabled():
+        print(f"\nThe container of the README, from the file to the first knock: {seconds:.1f} s")
+    assert seconds < 300
+
+
+def test_with_compose_yaml_no_restart_forgets_a_knock(compose, rules, key):
+    compose("up", "--detach")
+    wait_for_log(CONTAINER, "listening on")
+    knock("open", key)
+    wait_for_log(CONTAINER, f"^pyknock server: accepted open {OUTSIDE_ADDRESS} ")
+    compose("down")
+    compose("up", "--detach")
+    wait_for_log(CONTAINER, "^pyknock server: 1 knocks remembered$")
+
+
+def test_kubernetes_yaml_is_a_gate(pod, rules, key, tmp_path):
+    name = pod(key)
+    [container] = daemon_set()["spec"]["template"]["spec"]["containers"]
+    probe = container["readinessProbe"]["exec"]["command"]
+    assert_gate(name, key, lambda: call(*ON_HOST, *PODMAN, "exec", name, *probe, check=False))
+    assert (tmp_path / "state/replay").exists()
+
+
+def test_a_node_without_a_key_has_no_gate(pod, rules, tmp_path):
+    """A kubelet gives an empty directory for what is not in a Secret."""
+    (tmp_path / "empty").mkdir()
+    name = pod(tmp_path / "empty")
+    wait_for_log(name, "^pyknock server: key file '/key': Is a directory$")
+
+
+def test_the_rules_for_nodes_hide_node_ports(pod, service, key):
+    """Those of doc/FLEET.md; a second table stands for kube-proxy."""
+    [rules] = re.findall(r"```nft\n(.*?)```", FLEET.read_text(), re.DOTALL)
+    kube_proxy = """
+        table ip kube-proxy {
+          chain prerouting {
+            type nat hook prerouting priority dstnat
+            tcp dport 30080 redirect to :8080
+          }
+        }"""
+    call(*IN_INSIDE, "nft", "-f", "-", input=kube_proxy)
+    assert connects(22) and connects(30080)
+    call(*IN_INSIDE, "nft", "-f", "-", input=rules)
+    wait_for_log(pod(key), "listening on")
+    assert not connects(22) and not connects(30080)
+    knock("open", key)
+    wait_until(lambda: connects(30080))
+    assert connects(22)

@@ -1,0 +1,90 @@
+"""What the tests of .deb, .rpm and the release share."""
+
+import os
+import subprocess
+from pathlib import Path
+
+import machine
+from machine import ROOT
+
+DATE = "1700000000"
+
+
+def run(*words, env=(), **options):
+    return machine.run(*words, **{"cwd": ROOT, "env": {**os.environ, "LC_ALL": "C", **dict(env)}, **options})
+
+
+# Those that cross/build has made a file for, with Debian's name of each.
+_LIST = """
+. cross/settings.sh
+echo "$version"
+for name in "${architectures[@]}"; do
+  target "$name"
+  [[ ! -e $file ]] || echo "$arch $debian"
+done
+"""
+VERSION, *_BUILT = run("bash", "-ec", _LIST).splitlines()
+BUILT = dict(line.split() for line in _BUILT)
+
+
+def program(arch):
+    return ROOT / f"dist/pyknock-{VERSION}-linux-{arch}"
+
+
+def runs(arch, path):
+    """What the program says of itself, under an emulator where this machine is another one."""
+    return run(*run("cross/emulator", arch).split(), path, "--version")
+
+
+def checkout(folder):
+    """A copy of this checkout, as a repository of one commit."""
+    names = run("git", "ls-files", "-z", "--cached", "--others", "--exclude-standard").split("\0")
+    present = "\0".join(name for name in names if name and (ROOT / name).exists())
+    subprocess.run(["xargs", "-0", "cp", "--parents", "-t", folder], input=present, text=True, check=True, cwd=ROOT)
+    commit(folder, "--quiet", "--message=All")
+    run("git", "tag", "start", cwd=folder)
+    return folder
+
+
+def commit(folder, *options):
+    if not (folder / ".git").exists():
+        run("git", "init", "--quiet", cwd=folder)
+    run("git", "add", "--all", cwd=folder)
+    who = ["-c", "user.name=Tester", "-c", "user.email=tester@invalid"]
+    dates = {"GIT_AUTHOR_DATE": f"{DATE} +0000", "GIT_COMMITTER_DATE": f"{DATE} +0000"}
+    run("git", *who, "commit", *options, cwd=folder, env=dates)
+
+
+# What is on no disk, and what package managers keep for themselves.
+_OMITTED = {"dev", "proc", "run", "sys", "tmp", "var/cache", "var/lib/apt", "var/lib/dpkg", "var/lib/rpm", "var/log"}
+
+
+def files(root):
+    """All files of a system, each with its mode, its owner, and what is in it if it is in /etc."""
+    found = {}
+    for folder, folders, names in os.walk(root):
+        here = Path(folder).relative_to(root)
+        folders[:] = [name for name in folders if str(here / name) not in _OMITTED]
+        for name in folders + names:
+            path = Path(folder, name)
+            status = path.lstat()
+            text = None
+            if path.is_symlink():
+                text = os.readlink(path)
+            # passwd- and its like are what passwd was before the last change.
+            elif here.parts[:1] == ("etc",) and path.is_file() and not name.endswith("-"):
+                text = path.read_bytes()
+            found[str(here / name)] = (oct(status.st_mode), status.st_uid, status.st_gid, text)
+    return found
+
+
+UNITS = ["pyknock.service", "pyknock.socket"]
+
+
+def states(booted, question="is-active"):
+    """What systemctl of a machine says of our two units."""
+    return booted.run("systemctl", question, *UNITS, check=False).stdout.split()
+
+
+def process(booted):
+    return booted.run("systemctl", "show", "--property=MainPID", "pyknock")

@@ -1,0 +1,54 @@
+#!/bin/sh
+# shellcheck shell=dash disable=SC1090,SC2046
+# A small stand-in, as /etc/rc.common, for what OpenWrt gives an init script. Each call of a function of
+# procd becomes a line of /procd.log, with tabs between the words; nothing is started.
+
+initscript=$1 action=$2
+
+record() {
+	printf '%s' "$1"
+	shift
+	[ $# -eq 0 ] || printf '\t%s' "$@"
+	echo
+} >>/procd.log
+
+for call in procd_open_instance procd_close_instance procd_set_param procd_append_param procd_add_jail \
+	procd_add_jail_mount procd_add_jail_mount_rw procd_add_reload_trigger procd_send_signal; do
+	eval "$call() { record $call \"\$@\"; }"
+done
+
+# UCI: a file of it is a list of these commands.
+config() { section=$2; }
+option() { eval "CONFIG_${section}_$1=\$2"; }
+list() { eval "CONFIG_${section}_$1=\"\${CONFIG_${section}_$1:+\$CONFIG_${section}_$1 }\$2\""; }
+config_load() {
+	unset $(set | sed -n 's/^\(CONFIG_[A-Za-z0-9_]*\)=.*/\1/p')
+	. "/etc/config/$1"
+}
+config_get() { eval "$1=\${CONFIG_$2_$3:-\$4}"; }
+config_get_bool() {
+	config_get "$@"
+	eval "case \$$1 in
+	1 | on | true | yes | enabled) $1=1 ;;
+	0 | off | false | no | disabled) $1=0 ;;
+	*) $1=\$4 ;;
+	esac"
+}
+
+start() {
+	record open_service
+	start_service
+	service_triggers
+	record close_service
+}
+stop() {
+	stop_service
+	record kill
+}
+reload() { reload_service; }
+link() { echo "/etc/rc.d/S${START}${initscript##*/}"; }
+enable() { ln -sf "../init.d/${initscript##*/}" "$(link)"; }
+disable() { rm -f "$(link)"; }
+
+. "$initscript"
+"$action"

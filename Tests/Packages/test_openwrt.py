@@ -1,0 +1,873 @@
+"""The package for OpenWrt in a router made of busybox, with a network and an nftables of its own.
+
+PYKNOCK names the static program for this machine, which stands in dist/. Real are the program, the shell, nft, and the packets. Stand-ins are procd (procd.sh) and fw4, which has
+the shape of the real one's tables and does with them what that does.
+"""
+
+import contextlib
+import io
+import json
+import os
+import re
+import shutil
+import signal
+import socket
+import subprocess
+import tarfile
+from pathlib import Path
+
+import pytest
+
+import knocking
+from knocking import CLIENT, KEY, ROOT, SERVER, client, packet, until
+
+PACKAGING = ROOT / "packaging/openwrt"
+MACHINE = os.uname().machine
+VERSION = re.search(
+    r'let version: StaticString = "(.*)"', (ROOT / "Sources/Knock/Version.swift").read_text()
+)[1]
+STATIC = Path(os.environ["PYKNOCK"]).resolve()
+IPK = ROOT / f"dist/pyknock_{VERSION}_openwrt_{MACHINE}.ipk"
+
+FAMILIES = [socket.AF_INET, socket.AF_INET6]
+# How long what must not come is waited for, in seconds.
+PATIENCE = 0.3
+PORT = 60120
+
+# In the shape of fw4's: a chain for each zone, and one for its policy. "flush table" takes rules
+# and leaves sets.
+RULESET = """
+table inet fw4
+flush table inet fw4
+table inet fw4 {
+	include "/usr/share/nftables.d/table-pre/pyknock.nft"
+	chain input {
+		type filter hook input priority filter; policy drop;
+		iif "lo" accept
+		ct state vmap { established : accept, related : accept }
+		tcp flags & (fin | syn | rst | ack) == syn jump syn_flood
+		iifname "wan" jump input_wan
+	}
+	chain syn_flood {
+		limit rate 25/second burst 50 packets return
+		drop
+	}
+	chain handle_reject {
+		meta l4proto tcp reject with tcp reset
+		reject with icmpx type port-unreachable
+	}
+	chain input_wan {
+		icmpv6 type { nd-neighbor-solicit, nd-neighbor-advert } accept
+		jump reject_from_wan
+	}
+	chain reject_from_wan {
+		iifname "wan" counter jump handle_reject
+	}
+}
+"""
+
+FW4 = """#!/bin/sh
+[ "$1" = -q ] && shift
+echo "$*" >>/fw4.log
+case $1 in
+reload) nft -f /etc/fw4.nft ;;
+restart) nft delete table inet fw4 && nft -f /etc/fw4.nft ;;
+zone) [ "$2" = wan ] ;;
+esac
+"""
+
+# What opkg's scripts call, which goes by the files of the package.
+FUNCTIONS = """
+default_postinst() { /etc/init.d/pyknock enable; /etc/init.d/pyknock start; }
+default_prerm() { /etc/init.d/pyknock disable; /etc/init.d/pyknock stop; }
+"""
+
+# What ujail does with what procd tells it: a root of the mounts alone, namespaces, one capability.
+# `r PATH` and `w PATH` before `--` are its mounts.
+JAIL = """
+import ctypes, os, signal, sys
+libc = ctypes.CDLL(None, use_errno=True)
+def must(result):
+    assert result == 0, os.strerror(ctypes.get_errno())
+def mount(source, target, kind, flags):
+    must(libc.mount(source.encode(), target.encode(), kind, flags, None))
+RDONLY, REMOUNT, BIND, REC, PRIVATE = 1, 32, 4096, 16384, 1 << 18
+end = sys.argv.index("--")
+root, *mounts = sys.argv[1:end]
+command = sys.argv[end + 1:]
+must(libc.unshare(0x20000000 | 0x00020000))  # CLONE_NEWPID, CLONE_NEWNS
+child = os.fork()
+if child:
+    for number in (signal.SIGHUP, signal.SIGTERM):
+        signal.signal(number, lambda number, frame: os.kill(child, number))
+    sys.exit(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) & 255)
+mount("none", "/", None, REC | PRIVATE)
+jail = root + "/tmp/jail"
+os.makedirs(jail)
+mount("none", jail, b"tmpfs", 0)
+for word in sorted([*mounts, "w/dev/log", "r" + command[0]], key=lambda word: word[1:]):
+    source, target = root + word[1:], jail + word[1:]
+    if os.path.isdir(source):
+        os.makedirs(target, exist_ok=True)
+    else:
+        os.makedirs(os.path.dirname(target), exist_ok=True)
+        open(target, "w").close()
+    mount(source, target, None, BIND)
+    mount(source, target, None, BIND | REMOUNT | (RDONLY if word[0] == "r" else 0))
+os.mknod(jail + "/dev/null", 0o20666, os.makedev(1, 3))
+os.chroot(jail)
+os.chdir("/")
+bounding = json_bounding
+for capability in range(64):
+    if capability not in bounding and libc.prctl(23, capability, 0, 0, 0) == 1:
+        must(libc.prctl(24, capability, 0, 0, 0))
+must(libc.prctl(38, 1, 0, 0, 0))  # PR_SET_NO_NEW_PRIVS
+os.execv(command[0], command)
+"""
+CAPABILITIES = {"CAP_NET_ADMIN": 12}
+
+
+@pytest.fixture(scope="module")
+def ipk():
+    subprocess.run([PACKAGING / "build", MACHINE], check=True, stdout=subprocess.DEVNULL)
+    return IPK
+
+
+def member(ipk, name):
+    """An archive in the package."""
+    with tarfile.open(ipk) as package:
+        return tarfile.open(fileobj=io.BytesIO(package.extractfile(f"./{name}").read()))
+
+
+def control(ipk, name):
+    with member(ipk, "control.tar.gz") as archive:
+        return archive.extractfile(f"./{name}").read().decode()
+
+
+class Router(knocking.Namespace):
+    """A network with the root directory of a router, into which the package is unpacked."""
+
+    def __init__(self, folder, ipk):
+        super().__init__(folder)
+        self.root = folder / "root"
+        self.build(ipk)
+        self.prefix += ["chroot", self.root, "env", "-i", "PATH=/usr/sbin:/usr/bin:/sbin:/bin"]
+        self.instance = None
+
+    def build(self, ipk):
+        for path in ("bin", "dev", "etc/rc.d", "lib", "proc", "sbin", "tmp/run", "usr/sbin", "usr/share"):
+            (self.root / path).mkdir(parents=True)
+        (self.root / "var").symlink_to("tmp")
+        (self.root / "dev/null").touch()
+        shutil.copy("/bin/busybox", self.root / "bin")
+        applets = subprocess.check_output(["busybox", "--list"], text=True).split()
+        for applet in applets:
+            with contextlib.suppress(FileExistsError):
+                (self.root / "bin" / applet).symlink_to("busybox")
+        nft = shutil.which("nft")
+        libraries = re.findall(r"(/\S+) \(", subprocess.check_output(["ldd", nft], text=True))
+        for path in libraries:
+            (self.root / path[1:]).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(path, self.root / path[1:])
+        shutil.copy(nft, self.root / "usr/sbin")
+        self.write("etc/rc.common", Path(__file__).with_name("procd.sh").read_text(), 0o755)
+        self.write("lib/functions.sh", FUNCTIONS)
+        self.write("sbin/fw4", FW4, 0o755)
+        self.write("etc/fw4.nft", RULESET)
+        self.write("proc/mounts", "/dev/ubi0_1 /overlay ubifs rw 0 0\n")
+        for log in ("fw4.log", "procd.log"):
+            self.write(log, "")
+        with member(ipk, "data.tar.gz") as archive:
+            archive.extractall(self.root)
+
+    def write(self, path, text, mode=0o644):
+        (self.root / path).write_text(text)
+        (self.root / path).chmod(mode)
+
+    def output(self, *words, **options):
+        result = knocking.run([*self.prefix, *words], **options)
+        assert result.code == 0, result
+        return result.stdout
+
+    def service(self, action):
+        return knocking.run([*self.prefix, "/etc/init.d/pyknock", action])
+
+    def calls(self, log="procd"):
+        """What was called since the last time, as lists of words."""
+        lines = (self.root / f"{log}.log").read_text().splitlines()
+        self.write(f"{log}.log", "")
+        return [line.split("\t") for line in lines]
+
+    def set(self, **options):
+        """Writes the configuration; a list makes a list."""
+        lines = ["config server 'server'"]
+        for name, value in options.items():
+            for one in value if isinstance(value, list) else [value]:
+                kind = "list" if isinstance(value, list) else "option"
+                lines.append(f"\t{kind} {name} '{one}'")
+        self.write("etc/config/pyknock", "\n".join(lines) + "\n")
+
+    def make_key(self, key=KEY):
+        self.write("etc/pyknock/new", key + "\n", 0o600)
+        (self.root / "etc/pyknock/new").rename(self.root / "etc/pyknock/key")
+
+    def rules(self):
+        path = self.root / "var/run/pyknock/fw4.nft"
+        return path.read_text() if path.exists() else ""
+
+    def elements(self, name):
+        listed = json.loads(self.output("nft", "-j", "list", "set", "inet", "fw4", name))
+        (held,) = [item["set"] for item in listed["nftables"] if "set" in item]
+        return held.get("elem", [])
+
+
+@pytest.fixture
+def router(tmp_path, ipk):
+    folder = tmp_path / "router"
+    folder.mkdir()
+    with contextlib.closing(Router(folder, ipk)) as router:
+        router.output("fw4", "reload")  # as at boot
+        router.calls("fw4")
+        yield router
+
+
+@pytest.fixture
+def outside(tmp_path, router):
+    folder = tmp_path / "outside"
+    folder.mkdir()
+    with contextlib.closing(knocking.Namespace(folder)) as outside:
+        knocking.connect("wan", (outside, CLIENT), (plain(router), SERVER))
+        # The kernel answers with few ICMP errors a second otherwise, for all ports alike.
+        for path in ("ipv4/icmp_ratelimit", "ipv6/icmp/ratelimit"):
+            words = ["sh", "-c", f"echo 0 >/proc/sys/net/{path}"]
+            subprocess.run([*plain(router).prefix, *words], check=True)
+        for family in FAMILIES:  # From here on, silence is that of the firewall.
+            until(lambda: attempt(outside, family) == "rejected", "a cable")
+        yield outside
+
+
+def plain(router):
+    """The network of the router without its root directory."""
+    network = knocking.Network()
+    network.holder = router.holder
+    network.prefix = router.prefix[: router.prefix.index("--") + 1]
+    network.run = lambda command: knocking.Namespace.run(network, command)
+    return network
+
+
+@pytest.fixture
+def syslog(router):
+    """The socket that logd has, and what came there."""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as log:
+        log.bind(str(router.root / "dev/log"))
+        log.settimeout(knocking.TIMEOUT)
+
+        lines = []
+
+        def wait_for(pattern):
+            while not lines or not re.search(pattern, lines[-1]):
+                try:
+                    lines.append(log.recv(4096).decode())
+                except TimeoutError:
+                    raise AssertionError(f"no {pattern!r} in {lines}") from None
+
+        yield wait_for
+
+
+@pytest.fixture
+def procd(router):
+    """Runs what the init script has told procd."""
+    with contextlib.ExitStack() as stack:
+
+        def run(words=None):
+            words = words or command(router.calls())
+            process = knocking.Process([*router.prefix, *words])
+            stack.enter_context(contextlib.closing(process))
+            return process
+
+        yield run
+
+
+@pytest.fixture
+def service(router):
+    """What is hidden: something that takes connections at ports 22 and 8022."""
+    with contextlib.ExitStack() as stack:
+        for port in (22, 8022):
+            listening = stack.enter_context(router.socket(socket.AF_INET6, socket.SOCK_STREAM))
+            listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            listening.bind(("::", port))
+            listening.listen()
+        yield
+
+
+def command(calls):
+    """The command line of the one instance that procd was told of."""
+    (words,) = [call[2:] for call in calls if call[:2] == ["procd_set_param", "command"]]
+    for call in calls:
+        if call[:2] == ["procd_append_param", "command"]:
+            words += call[2:]
+    return words
+
+
+def attempt(outside, family, port=22):
+    """What becomes of a connection."""
+    with outside.socket(family, socket.SOCK_STREAM) as connection:
+        connection.settimeout(PATIENCE)
+        try:
+            connection.connect((SERVER[family], port))
+        except TimeoutError:
+            return "silence"
+        except ConnectionRefusedError:
+            return "rejected"
+        return "open"
+
+
+def probe(outside, family, port, payload):
+    """What becomes of a datagram."""
+    with outside.socket(family) as sender:
+        sender.settimeout(PATIENCE)
+        sender.connect((SERVER[family], port))
+        sender.send(payload)
+        try:
+            return sender.recv(100)
+        except TimeoutError:
+            return "silence"
+        except ConnectionRefusedError:
+            return "rejected"
+
+
+def knock(outside, family, action="open", port=PORT, key=KEY):
+    result = client(action, SERVER[family], f"-p{port}", network=outside, key=key)
+    assert result.code == 0, result
+
+
+def connections(router):
+    """How many the kernel tracks."""
+    words = ["cat", "/proc/sys/net/netfilter/nf_conntrack_count"]
+    return int(subprocess.check_output([*plain(router).prefix, *words]))
+
+
+# The package
+
+
+def test_the_package_installs_these_files_and_no_others(ipk):
+    with member(ipk, "data.tar.gz") as archive:
+        assert all((entry.uid, entry.gid) == (0, 0) for entry in archive)
+        files = {
+            entry.name: entry.linkname or f"{entry.mode:o}" for entry in archive if not entry.isdir()
+        }
+        assert archive.getmember("./etc/pyknock").mode == 0o755
+        assert archive.extractfile("./usr/bin/pyknock").read() == STATIC.read_bytes()
+        # What is not in the package, such as the key, sysupgrade keeps only if it is told so.
+        assert archive.extractfile("./lib/upgrade/keep.d/pyknock").read() == b"/etc/pyknock/\n"
+    assert files == {
+        "./etc/capabilities/pyknock.json": "644",
+        "./etc/config/pyknock": "644",
+        "./etc/init.d/pyknock": "755",
+        "./lib/upgrade/keep.d/pyknock": "644",
+        "./usr/bin/pyknock": "755",
+        "./usr/bin/pyknock-client": "pyknock",
+        "./usr/bin/pyknock-keygen": "pyknock",
+        "./usr/bin/pyknock-server": "pyknock",
+        "./usr/share/nftables.d/table-pre/pyknock.nft": "644",
+    }
+    assert control(ipk, "conffiles") == "/etc/config/pyknock\n"
+    fields = dict(line.split(": ", 1) for line in control(ipk, "control").splitlines())
+    assert fields["Package"] == "pyknock"
+    assert fields["Version"] == f"{VERSION}-1"
+    assert fields["Depends"] == "firewall4"
+    with tarfile.open(ipk) as package:
+        assert package.getnames()[0] == "./debian-binary"
+        assert package.extractfile("./debian-binary").read() == b"2.0\n"
+
+
+def test_the_package_has_the_same_bytes_each_time(ipk):
+    before = ipk.read_bytes()
+    ipk.unlink()
+    subprocess.run([PACKAGING / "build"], check=True, umask=0o002, stdout=subprocess.DEVNULL)
+    assert ipk.read_bytes() == before
+
+
+@pytest.mark.skipif(MACHINE != "x86_64", reason="only there the kernel can name another machine")
+def test_the_package_is_refused_by_another_architecture(ipk, tmp_path):
+    script = tmp_path / "preinst"
+    script.write_text(control(ipk, "preinst"))
+    run = knocking.run
+    assert run(["busybox", "sh", script]).code == 0
+    other = run(["setarch", "i686", "busybox", "sh", script])
+    assert other.code == 1
+    assert other.stderr == "pyknock: this package is for x86_64, and this is i686\n"
+    # The image builder runs it on another machine.
+    assert run(["setarch", "i686", "busybox", "sh", script], env={"IPKG_INSTROOT": "/x"}).code == 0
+
+
+RULES_MK = """
+INCLUDE_DIR:=$(TOPDIR)
+INSTALL_DIR:=install -d -m 755
+INSTALL_BIN:=install -m 755
+CP:=cp -fpR
+LN:=ln -sf
+PKG_BUILD_DIR:=$(TOPDIR)/build
+"""
+PACKAGE_MK = """
+define BuildPackage
+all:
+	$(Build/Prepare)
+	$(Build/Compile)
+	$(call Package/$(1)/install,$(TOPDIR)/installed)
+version:
+	@echo $(PKG_VERSION)
+endef
+"""
+
+
+@pytest.fixture
+def sdk(tmp_path):
+    """The package directory in what it needs of OpenWrt's build system, with files that are released."""
+    package = tmp_path / "package/pyknock"
+    shutil.copytree(PACKAGING, package)
+    (tmp_path / "rules.mk").write_text(RULES_MK)
+    (tmp_path / "package.mk").write_text(PACKAGE_MK)
+    names = [f"pyknock-{VERSION}-linux-{arch}" for arch in ("x86_64", "aarch64", "armv6", "i686", "riscv64")]
+    for name in names:
+        (package / name).write_text(name)
+    sums = subprocess.check_output(["sha256sum", *names], cwd=package)
+    (package / "SHA256SUMS").write_bytes(sums)
+
+    def make(arch, *goals):
+        words = ["make", "--no-print-directory", "-C", package, f"TOPDIR={tmp_path}", f"ARCH={arch}", *goals]
+        return knocking.run(words, env={"PATH": os.environ["PATH"]})
+
+    make.installed, make.package = tmp_path / "installed", package
+    return make
+
+
+@pytest.mark.parametrize(
+    ("theirs", "ours"),
+    [("x86_64",) * 2, ("aarch64",) * 2, ("arm", "armv6"), ("i386", "i686"), ("riscv64",) * 2],
+)
+def test_the_makefile_takes_the_file_for_the_target(sdk, theirs, ours):
+    assert sdk(theirs, "version").stdout == VERSION + "\n"
+    assert sdk(theirs).code == 0
+    assert (sdk.installed / "usr/bin/pyknock").read_text() == f"pyknock-{VERSION}-linux-{ours}"
+
+
+def test_the_makefile_installs_what_the_package_has(sdk, ipk):
+    assert sdk("x86_64").code == 0
+
+    with member(ipk, "data.tar.gz") as archive:
+        expected = {
+            entry.name[2:]: entry.linkname or entry.mode for entry in archive if not entry.isdir()
+        }
+    installed = {
+        str(path.relative_to(sdk.installed)): (
+            os.readlink(path) if path.is_symlink() else path.stat().st_mode & 0o777
+        )
+        for path in sdk.installed.rglob("*")
+        if path.is_symlink() or not path.is_dir()
+    }
+    # This one their build system writes, from the list of conffiles.
+    installed["lib/upgrade/keep.d/pyknock"] = 0o644
+    assert installed == expected
+    assert (sdk.installed / "etc/pyknock").is_dir()
+
+
+def test_the_makefile_refuses_a_file_with_another_hash(sdk):
+    (sdk.package / f"pyknock-{VERSION}-linux-armv6").write_text("something else")
+    assert sdk("arm").code != 0
+    assert not sdk.installed.exists()
+    assert sdk("x86_64").code == 0
+
+
+def test_the_makefile_refuses_an_architecture_that_is_not_released(sdk):
+    assert sdk("mips").code != 0
+    assert not sdk.installed.exists()
+
+
+# The init script
+
+
+def start_words(*more, state="/etc/pyknock/state", **options):
+    """The command line with these values in the place of the defaults."""
+    values = {"key": "/etc/pyknock/key", "ttl": "1h", "port": PORT, "drift": "60", **options}
+    return [
+        "/usr/bin/pyknock",
+        "server",
+        *("-k", values["key"], "--nft", "inet/fw4/pyknock4,pyknock6", "--ttl", values["ttl"]),
+        *("-p", str(values["port"]), "-t", values["drift"], "--state", state),
+        *more,
+        "--syslog",
+    ]
+
+
+def test_the_shell_parts_are_clean():
+    paths = [PACKAGING / "root/etc/init.d/pyknock", Path(__file__).with_name("procd.sh")]
+    result = knocking.run(["shellcheck", *paths])
+    assert result.code == 0, result
+
+
+def test_without_a_key_it_does_nothing_but_say_so(router):
+    for action in ("start", "reload"):
+        result = router.service(action)
+        assert result.code == 0
+        assert result.lines == [
+            "pyknock: not started: no key in /etc/pyknock/key (pyknock keygen -o /etc/pyknock/key)"
+        ]
+        assert ["procd_open_instance"] not in router.calls()
+    assert router.rules() == ""
+    assert router.calls("fw4") == []
+
+
+def test_what_procd_is_told(router):
+    router.make_key()
+    assert router.service("start").lines == []
+    assert router.calls() == [
+        ["open_service"],
+        ["procd_open_instance"],
+        ["procd_set_param", "command", *start_words()[:-1]],
+        ["procd_append_param", "command", "--syslog"],
+        ["procd_set_param", "stderr", "1"],
+        ["procd_set_param", "respawn", "3600", "10", "0"],
+        ["procd_set_param", "no_new_privs", "1"],
+        ["procd_close_instance"],
+        ["procd_add_reload_trigger", "pyknock"],
+        ["close_service"],
+    ]
+    assert router.calls("fw4") == [["reload"], ["zone wan"]]
+    assert (router.root / "etc/pyknock/state").stat().st_mode & 0o777 == 0o700
+
+
+def test_the_jail_where_there_is_one(router):
+    router.write("sbin/ujail", "", 0o755)
+    router.make_key()
+    assert router.service("start").lines == []
+    calls = router.calls()
+    assert calls[calls.index(["procd_set_param", "no_new_privs", "1"]) + 1 :][:4] == [
+        ["procd_add_jail", "pyknock", "log"],
+        ["procd_add_jail_mount", "/etc/pyknock"],
+        ["procd_add_jail_mount_rw", "/etc/pyknock/state"],
+        ["procd_set_param", "capabilities", "/etc/capabilities/pyknock.json"],
+    ]
+    sets = json.loads((router.root / "etc/capabilities/pyknock.json").read_text())
+    assert sets == dict.fromkeys(
+        ["bounding", "effective", "permitted", "inheritable", "ambient"], ["CAP_NET_ADMIN"]
+    )
+
+
+@pytest.mark.parametrize(
+    ("options", "expected"),
+    [
+        ({}, start_words()),
+        ({"port": "1024"}, start_words(port=1024)),
+        ({"ttl": "15m"}, start_words(ttl="15m")),
+        ({"time_drift": "2.5"}, start_words(drift="2.5")),
+        ({"key_file": "/etc/key"}, start_words(key="/etc/key")),
+        ({"state": "/tmp/a/b"}, start_words(state="/tmp/a/b")),
+        ({"grant_prefix4": "24"}, start_words("--grant-prefix4", "24")),
+        ({"grant_prefix6": "64"}, start_words("--grant-prefix6", "64")),
+        ({"allow_observed_source": "1"}, start_words("--allow-observed-source")),
+        ({"verbose": "yes"}, start_words("-v")),
+        ({"enabled": "on", "verbose": "0"}, start_words()),
+    ],
+)
+def test_each_option_leads_to_its_command_line(router, options, expected):
+    router.set(**options)
+    router.make_key()
+    shutil.copy(router.root / "etc/pyknock/key", router.root / "etc/key")
+    assert router.service("start").lines == []
+    words = command(router.calls())
+    assert words == expected
+    assert router.output(*words, "--check") == "configuration OK\n"
+
+
+def test_the_configuration_as_installed_has_the_defaults(router):
+    router.make_key()
+    router.service("start")
+    installed, rules = command(router.calls()), router.rules()
+    router.set()
+    router.service("start")
+    assert command(router.calls()) == installed
+    assert router.rules() == rules
+    assert router.calls("fw4").count(["reload"]) == 1  # what has not changed is not loaded
+
+
+def test_on_jffs2_the_state_is_in_ram(router):
+    router.write("proc/mounts", "/dev/root /rom squashfs ro 0 0\n/dev/mtdblock6 /overlay jffs2 rw 0 0\n")
+    router.make_key()
+    router.service("start")
+    assert command(router.calls()) == start_words(state="/var/lib/pyknock")
+    assert (router.root / "tmp/lib/pyknock").is_dir()
+
+
+BAD = [
+    ({"port": "22"}, "port: '22' is not from 1024 to 65535"),
+    ({"port": "70000"}, "port: '70000' is not from 1024 to 65535"),
+    ({"port": "60120 accept; udp dport 1-65535"}, "port: '60120 accept; udp dport 1-65535' is not from"),
+    ({"port": "060120"}, "port: '060120' is not from 1024 to 65535"),
+    ({"tcp_port": ["22", "ssh"]}, "tcp_port: 'ssh' is not from 1 to 65535"),
+    ({"tcp_port": ["0"]}, "tcp_port: '0' is not from 1 to 65535"),
+    ({"tcp_port": ["*"]}, "tcp_port: 'bin' is not from 1 to 65535"),
+    ({"tcp_port": ["99999999999999999999"]}, "tcp_port: '99999999999999999999' is not from 1 to"),
+    ({"zone": "wan { accept; }"}, "zone: 'wan { accept; }' is not the name of a zone"),
+    ({"key_file": "key"}, "key_file: 'key' is not a path of letters, digits and ._/-"),
+    ({"key_file": "/etc/pyknock/a key"}, "key_file: '/etc/pyknock/a key' is not a path"),
+    ({"state": "state"}, "state: 'state' is not a path of letters, digits and ._/-"),
+]
+
+
+@pytest.mark.parametrize(("options", "message"), BAD)
+def test_what_cannot_stand_in_rules_is_refused(router, options, message):
+    router.make_key()
+    router.service("start")
+    rules = router.rules()
+    router.calls(), router.calls("fw4")
+    router.set(**options)
+    for action in ("start", "reload"):
+        result = router.service(action)
+        assert result.code == 1
+        assert len(result.lines) == 1
+        assert result.lines[0].startswith(f"pyknock: /etc/config/pyknock: {message}")
+        # Procd was told nothing, so that what runs goes on.
+        assert router.calls() in ([["open_service"]], [])
+    assert router.rules() == rules
+    assert router.calls("fw4") == []
+
+
+def test_a_reload_leaves_a_server_alone_that_would_not_start(router):
+    router.make_key()
+    router.service("start")
+    router.calls(), router.calls("fw4")
+    router.set(ttl="forever")
+    result = router.service("reload")
+    assert result.code == 1
+    assert result.lines[0].startswith(
+        "pyknock: not reloaded, going on as before: pyknock server: --ttl: 'forever' is not"
+    )
+    assert router.calls() == []
+    assert router.calls("fw4") == []
+
+
+def test_a_reload_signals_first_and_tells_procd_then(router):
+    router.make_key()
+    router.service("start")
+    router.calls()
+    router.set(ttl="2h")
+    assert router.service("reload").lines == []
+    calls = router.calls()
+    assert calls[:2] == [["procd_send_signal", "pyknock", "*", "HUP"], ["open_service"]]
+    assert command(calls) == start_words(ttl="2h")
+
+
+def test_a_reload_starts_what_was_stopped(router):
+    router.make_key()
+    router.service("start")
+    router.service("stop")
+    router.output("fw4", "restart")  # the sets are gone
+    router.calls()
+    assert router.service("reload").lines == []
+    assert command(router.calls()) == start_words()
+    assert "pyknock4" in router.output("nft", "list", "chain", "inet", "fw4", "input_wan")
+
+
+@pytest.mark.parametrize("how", ["stop", "disabled", "no key"])
+def test_nothing_is_left_in_the_firewall_when_it_is_off(router, how):
+    router.make_key()
+    router.service("start")
+    assert "pyknock4" in router.output("nft", "list", "chain", "inet", "fw4", "input_wan")
+    router.calls()
+    if how == "disabled":
+        router.set(enabled="0")
+    elif how == "no key":
+        (router.root / "etc/pyknock/key").unlink()
+    assert router.service("stop" if how == "stop" else "reload").code == 0
+    assert ["procd_open_instance"] not in router.calls()
+    assert "pyknock4" not in router.output("nft", "list", "chain", "inet", "fw4", "input_wan")
+    assert "notrack" not in router.output("nft", "list", "ruleset")
+
+
+def test_a_zone_that_is_not_there_is_told(router):
+    router.set(zone="wan2")
+    router.make_key()
+    assert router.service("start").lines == [
+        f"pyknock: the firewall has no zone 'wan2': nothing gets through to {PORT}"
+    ]
+    assert command(router.calls()) == start_words()
+
+
+# For real
+
+
+@pytest.mark.parametrize("policy", ["reject", "drop"])
+@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.usefixtures("service", "syslog")
+def test_from_the_package_to_the_first_knock(router, outside, procd, ipk, family, policy):
+    if policy == "drop":
+        router.write("etc/fw4.nft", RULESET.replace("counter jump handle_reject", "counter drop"))
+        router.output("fw4", "reload")
+    closed = "silence" if policy == "drop" else "rejected"
+    for script in ("preinst", "postinst"):
+        router.write(f"tmp/{script}", control(ipk, script))
+        router.output("sh", f"/tmp/{script}")
+    assert os.readlink(router.root / "etc/rc.d/S95pyknock") == "../init.d/pyknock"
+    router.calls()
+
+    router.output("pyknock", "keygen", "-o", "/etc/pyknock/key")
+    key = (router.root / "etc/pyknock/key").read_text().strip()
+    router.set(ttl="4")
+    router.output("/etc/init.d/pyknock", "start")
+    process = procd()
+    until(lambda: listens(process), "the server listens")
+
+    assert attempt(outside, family) == closed
+    knock(outside, family, key=key)
+    until(lambda: attempt(outside, family) == "open", "a connection")
+    # Only what was asked for, and only for the address that knocked.
+    assert attempt(outside, family, 8022) == closed
+    assert attempt(outside, FAMILIES[1 - FAMILIES.index(family)]) == closed
+    # An interface comes up: fw4 makes its rules anew.
+    router.output("fw4", "reload")
+    assert attempt(outside, family) == "open"
+    until(lambda: attempt(outside, family) == closed, "the end of the time")
+
+
+def listens(process):
+    return f":{PORT:04X} " in Path(f"/proc/{process.pid}/net/udp6").read_text()
+
+
+@pytest.fixture
+def running(router, procd, syslog):
+    router.make_key()
+    assert router.service("start").lines == []
+    process = procd()
+    syslog("listening on ")
+    return process
+
+
+@pytest.mark.usefixtures("service")
+def test_grants_outlive_reloads_and_end_with_a_restart_of_the_firewall(router, outside, running, syslog):
+    knock(outside, socket.AF_INET)
+    until(lambda: attempt(outside, socket.AF_INET) == "open", "a connection")
+    for _ in range(3):
+        router.output("fw4", "reload")
+        assert attempt(outside, socket.AF_INET) == "open"
+    (element,) = router.elements("pyknock4")
+    assert element["elem"]["val"] == CLIENT[socket.AF_INET]
+    assert 3500 < element["elem"]["expires"] <= 3600
+    router.output("fw4", "restart")
+    assert attempt(outside, socket.AF_INET) == "rejected"
+    # The server finds the new sets.
+    knock(outside, socket.AF_INET)
+    until(lambda: attempt(outside, socket.AF_INET) == "open", "a connection")
+    assert running.popen.poll() is None
+
+
+@pytest.mark.parametrize("policy", ["reject", "drop"])
+@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.usefixtures("running")
+def test_the_knock_port_looks_like_its_neighbours(router, outside, family, policy):
+    if policy == "drop":
+        router.write("etc/fw4.nft", RULESET.replace("counter jump handle_reject", "counter drop"))
+        router.output("fw4", "reload")
+    usual = "silence" if policy == "drop" else "rejected"
+    right = packet(CLIENT[family], key="another key than that of the server")
+    odd = bytearray(right)
+    odd[32] = 3  # no such command
+    for payload in (b"", b"\0", bytes(len(right)), os.urandom(48), bytes(odd), right[:-1], right + b"\0"):
+        assert probe(outside, family, PORT + 1, payload) == usual
+        assert probe(outside, family, PORT, payload) == usual
+    # What has the form of a knock is let in, and so not rejected: the limit of this.
+    assert probe(outside, family, PORT, right) == "silence"
+
+
+@pytest.mark.usefixtures("running", "service")
+def test_knocks_take_no_place_in_the_table_of_connections(router, outside):
+    for number in range(50):
+        with outside.socket() as sender:
+            sender.sendto(packet(key=f"a wrong key of some length {number}"), (SERVER[socket.AF_INET], PORT))
+    assert connections(router) == 0
+    knock(outside, socket.AF_INET)
+    until(lambda: attempt(outside, socket.AF_INET) == "open", "a connection")
+    assert connections(router) == 1  # that one
+
+
+def test_a_knock_that_goes_elsewhere_is_tracked(router, outside):
+    """Or it would not be translated: to knock elsewhere from behind this router must work."""
+    network = plain(router)
+    for command in (
+        "ip link add br-lan type bridge",
+        "ip address add 198.51.100.1/24 dev br-lan",
+        "ip link set br-lan up",
+        "ip neighbor add 198.51.100.2 lladdr 02:00:00:00:00:02 dev br-lan",
+        "sysctl -q net.ipv4.ip_forward=1",
+    ):
+        network.run(command)
+    outside.run(f"ip route add 198.51.100.0/24 via {SERVER[socket.AF_INET]}")
+    router.make_key()
+    router.service("start")
+    before = connections(router)
+    with outside.socket() as sender:
+        sender.sendto(packet(), ("198.51.100.2", PORT))
+    until(lambda: connections(router) == before + 1, "a connection that is tracked")
+
+
+@pytest.mark.usefixtures("service")
+def test_a_prefix_opens_for_the_neighbours(router, outside, procd, syslog):
+    router.set(grant_prefix4="24", grant_prefix6="64", tcp_port=["8022", "22"])
+    router.make_key()
+    router.service("start")
+    procd()
+    syslog("listening on ")
+    for family in FAMILIES:
+        knock(outside, family)
+        for port in (22, 8022):
+            until(lambda: attempt(outside, family, port) == "open", "a connection")
+    assert router.elements("pyknock4")[0]["elem"]["val"]["prefix"] == {"addr": "192.0.2.0", "len": 24}
+    assert router.elements("pyknock6")[0]["elem"]["val"]["prefix"] == {"addr": "2001:db8::", "len": 64}
+
+
+@pytest.mark.usefixtures("service")
+def test_the_jail_gives_what_the_server_needs(router, outside, procd, syslog):
+    router.write("sbin/ujail", "", 0o755)
+    router.make_key()
+    router.service("start")
+    calls = router.calls()
+    mounts = [
+        kind + path
+        for kind, name in (("r", "procd_add_jail_mount"), ("w", "procd_add_jail_mount_rw"))
+        for call in calls
+        if call[0] == name
+        for path in call[1:]
+    ]
+    names = json.loads((router.root / "etc/capabilities/pyknock.json").read_text())["bounding"]
+    script = JAIL.replace("json_bounding", repr([CAPABILITIES[name] for name in names]))
+    words = [*plain(router).prefix, "python3", "-c", script, router.root, *mounts, "--", *command(calls)]
+    process = knocking.Process(words)
+    with contextlib.closing(process):
+        syslog("listening on ")
+        knock(outside, socket.AF_INET)
+        until(lambda: attempt(outside, socket.AF_INET) == "open", "a connection")
+        # A new key in a new file, as `keygen -o` and mv make it.
+        other = "the next key, which is long enough, too"
+        router.make_key(other)
+        process.signal(signal.SIGHUP)
+        syslog("reloaded key")
+        knock(outside, socket.AF_INET, "close", key=other)
+        until(lambda: attempt(outside, socket.AF_INET) == "rejected", "the service closed")
+        process.signal(signal.SIGTERM)
+        assert process.exit_code() == 0
+    assert (router.root / "etc/pyknock/state/replay").stat().st_size > 0
+
+
+def test_removed_it_leaves_no_rules(router, ipk):
+    router.make_key()
+    router.write("tmp/prerm", control(ipk, "prerm"))
+    router.output("/etc/init.d/pyknock", "enable")
+    router.output("/etc/init.d/pyknock", "start")
+    router.output("sh", "/tmp/prerm")
+    assert not (router.root / "etc/rc.d/S95pyknock").is_symlink()
+    assert router.rules().strip() == ""
+    assert "pyknock4" not in router.output("nft", "list", "chain", "inet", "fw4", "input_wan")
+    # The file of the package is gone, too; fw4 must load without it.
+    router.write("etc/fw4.nft", re.sub(r"\tinclude .*\n", "", RULESET))
+    router.output("fw4", "restart")
+    assert "pyknock" not in router.output("nft", "list", "ruleset")

@@ -1,0 +1,162 @@
+"""The .rpm of each architecture that was built: what is in it, and what it does to a system."""
+
+import os
+import shutil
+
+import machine
+import packed
+import pytest
+from packed import BUILT, ROOT, VERSION, run
+
+RPMS = [(arch, "armv6hl" if arch == "armv6" else arch) for arch in BUILT]
+EACH = pytest.mark.parametrize("arch, name", RPMS, ids=[name for _, name in RPMS])
+
+# Behind a link is where it leads; c is a configuration file, n (noreplace) keeps a changed one, d is documentation.
+FILES = """
+drwxr-xr-x . /etc/pyknock
+-rw-r--r-- cn. /etc/pyknock/server.conf
+-rwxr-xr-x . /usr/bin/pyknock
+lrwxrwxrwx . /usr/bin/pyknock-client pyknock
+lrwxrwxrwx . /usr/bin/pyknock-keygen pyknock
+lrwxrwxrwx . /usr/bin/pyknock-server pyknock
+-rw-r--r-- . /usr/lib/systemd/system/pyknock.service
+-rw-r--r-- . /usr/lib/systemd/system/pyknock.socket
+-rw-r--r-- . /usr/lib/sysusers.d/pyknock.conf
+drwxr-xr-x . /usr/share/bash-completion
+drwxr-xr-x . /usr/share/bash-completion/completions
+-rw-r--r-- . /usr/share/bash-completion/completions/pyknock
+lrwxrwxrwx . /usr/share/bash-completion/completions/pyknock-client pyknock
+lrwxrwxrwx . /usr/share/bash-completion/completions/pyknock-keygen pyknock
+lrwxrwxrwx . /usr/share/bash-completion/completions/pyknock-server pyknock
+drwxr-xr-x . /usr/share/doc/pyknock
+-rw-r--r-- d. /usr/share/doc/pyknock/CHANGELOG.md
+-rw-r--r-- d. /usr/share/doc/pyknock/README.md
+-rw-r--r-- d. /usr/share/doc/pyknock/copyright
+drwxr-xr-x . /usr/share/doc/pyknock/examples
+-rw-r--r-- d. /usr/share/doc/pyknock/examples/commands.conf
+drwxr-xr-x . /usr/share/fish
+drwxr-xr-x . /usr/share/fish/vendor_completions.d
+lrwxrwxrwx . /usr/share/fish/vendor_completions.d/pyknock-client.fish pyknock.fish
+lrwxrwxrwx . /usr/share/fish/vendor_completions.d/pyknock-keygen.fish pyknock.fish
+lrwxrwxrwx . /usr/share/fish/vendor_completions.d/pyknock-server.fish pyknock.fish
+-rw-r--r-- . /usr/share/fish/vendor_completions.d/pyknock.fish
+lrwxrwxrwx d. /usr/share/man/man1/pyknock-client.1.gz pyknock.1.gz
+lrwxrwxrwx d. /usr/share/man/man1/pyknock-keygen.1.gz pyknock.1.gz
+lrwxrwxrwx d. /usr/share/man/man1/pyknock-server.1.gz pyknock.1.gz
+-rw-r--r-- d. /usr/share/man/man1/pyknock.1.gz
+-rw-r--r-- d. /usr/share/man/man5/pyknock.conf.5.gz
+drwxr-xr-x . /usr/share/zsh
+drwxr-xr-x . /usr/share/zsh/site-functions
+-rw-r--r-- . /usr/share/zsh/site-functions/_pyknock
+"""
+
+
+@pytest.fixture(scope="module", autouse=True)
+def build():
+    run("packaging/rpm/build", *BUILT)
+
+
+def rpm(name):
+    return ROOT / f"dist/pyknock-{VERSION}-1.{name}.rpm"
+
+
+def ask(name, form):
+    return run("rpm", "--query", "--package", "--queryformat", form, rpm(name))
+
+
+@EACH
+def test_contents(arch, name):
+    form = "[%{FILEMODES:perms} %{FILEFLAGS:fflags}. %{FILENAMES} %{FILELINKTOS}|%{FILEUSERNAME} %{FILEGROUPNAME}\n]"
+    lines, owners = zip(*(line.split("|") for line in ask(name, form).splitlines()))
+    assert set(owners) == {"root root"}
+    assert [line.strip() for line in lines] == FILES.strip().splitlines()
+
+
+@EACH
+def test_header(arch, name):
+    header = ask(name, "%{NAME} %{VERSION} %{ARCH} %{OS} %{BUILDHOST}")
+    assert header == f"pyknock {VERSION} {name} linux pyknock.invalid"
+    needed = run("rpm", "--query", "--package", "--requires", rpm(name)).splitlines()
+    assert {line for line in needed if not line.startswith("rpmlib(")} == {"/bin/sh"}
+
+
+@EACH
+def test_the_program(arch, name, tmp_path):
+    # It writes a file beside its input.
+    shutil.copy(rpm(name), tmp_path / "rpm")
+    run("rpm2archive", tmp_path / "rpm")
+    run("tar", "--extract", "--file", tmp_path / "rpm.tgz", cwd=tmp_path)
+    path = tmp_path / "usr/bin/pyknock"
+    assert path.read_bytes() == packed.program(arch).read_bytes()
+    assert packed.runs(arch, path) == f"pyknock {VERSION}\n"
+
+
+def test_the_same_bytes_elsewhere(tmp_path):
+    builds = []
+    for name, mask in ("one", 0o022), ("two", 0o077):
+        folder = tmp_path / name
+        folder.mkdir()
+        packed.checkout(folder)
+        shutil.copytree(ROOT / "dist", folder / "dist", ignore=shutil.ignore_patterns("*.rpm"))
+        run("packaging/rpm/build", *BUILT, cwd=folder, umask=mask)
+        builds.append({path.name: path.read_bytes() for path in (folder / "dist").glob("*.rpm")})
+    assert len(builds[0]) == len(RPMS)
+    assert builds[0] == builds[1]
+
+
+@pytest.fixture
+def booted(monkeypatch):
+    """A Debian with rpm: not what an .rpm is made for, but it has a systemd, and an empty database of packages."""
+    monkeypatch.setattr(machine, "PACKAGES", [*machine.PACKAGES, "rpm"])
+    with machine.Machine() as booted:
+        shutil.copy(rpm(os.uname().machine), booted.path("/root/pyknock.rpm"))
+        yield booted
+
+
+RPM = ["rpm", "--dbpath=/var/lib/rpm"]
+
+
+def user(booted):
+    return booted.run("getent", "passwd", "pyknock", check=False).stdout
+
+
+def test_installed_renewed_and_erased(booted):
+    before = packed.files(booted.path("/"))
+    booted.run(*RPM, "--install", "--nodeps", "/root/pyknock.rpm")
+    assert booted.run(*RPM, "--verify", "--nodeps", "pyknock") == ""
+    assert user(booted).endswith(":/usr/sbin/nologin\n")
+    assert packed.states(booted) == ["inactive", "inactive"]
+    assert packed.states(booted, "is-enabled") == ["disabled", "disabled"]
+    assert [path.name for path in booted.path("/etc/pyknock").iterdir()] == ["server.conf"]
+
+    booted.run("pyknock", "keygen", "-o", "/etc/pyknock/key")
+    booted.run("sh", "-ec", "pyknock server --example nft | nft -f -")
+    booted.run("systemctl", "enable", "--now", "pyknock")
+    process = packed.process(booted)
+    configuration = booted.path("/etc/pyknock/server.conf")
+    mine = configuration.read_text() + "# mine\n"
+    configuration.write_text(mine)
+    booted.run(*RPM, "--upgrade", "--force", "--nodeps", "/root/pyknock.rpm")
+    assert packed.states(booted) == ["active", "active"]
+    assert packed.process(booted) != process
+    assert configuration.read_text() == mine
+
+    # What the administrator has made stays, and nothing else.
+    booted.run(*RPM, "--erase", "pyknock")
+    assert packed.states(booted) == ["inactive", "inactive"]
+    assert user(booted) == ""
+    after = packed.files(booted.path("/"))
+    assert {name for name in before | after if before.get(name) != after.get(name)} == {
+        "etc/pyknock",
+        "etc/pyknock/key",
+        "etc/pyknock/server.conf.rpmsave",
+    }
+    assert after["etc/pyknock/key"][0] == "0o100600"
+    assert configuration.with_name("server.conf.rpmsave").read_text() == mine
+
+
+def test_erased_without_a_trace(booted):
+    before = packed.files(booted.path("/"))
+    booted.run(*RPM, "--install", "--nodeps", "/root/pyknock.rpm")
+    booted.run(*RPM, "--erase", "pyknock")
+    assert packed.files(booted.path("/")) == before

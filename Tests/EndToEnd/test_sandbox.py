@@ -277,6 +277,29 @@ def test_a_user_that_is_none_is_misuse(user):
     )
 
 
+@pytest.mark.usefixtures("not_emulated")
+def test_users_are_those_of_etc_passwd(server, namespace, tmp_path):
+    users = tmp_path / "passwd"
+    users.write_text(
+        "root:x:0:0:root:/root:/bin/sh\n\n:x:5:5\nshort:x:6\nword:x:six:6::\nnone:x:4294967295:6::\n"
+        "alice:x:1234:4321:,,,:/home/alice:/bin/sh\nalice:x:1:1::\n77:x:78:79::\nlast:x:8:9"
+    )
+    namespace.run(f"mount --bind {users} /etc/passwd")
+    try:
+        for user, ids in {"alice": "1234:4321", "77": "78:79", "last": "8:9", "78": "78:78"}.items():
+            ours = server("--user", user, on_open="", network=namespace)
+            shown = status(ours.receiver)
+            assert ":".join(shown[name].split()[0] for name in ("Uid", "Gid")) == ids
+        for user in ("", "short", "word", "none", "alic", "alice:x", "alice:4321"):
+            words = [*namespace.prefix, *program("server"), "-k", "-", f"--user={user}", "", ""]
+            assert run(words, stdin=KEY.encode()).code == 2
+        # What others may have written says nothing.
+        users.chmod(0o666)
+        assert run([*namespace.prefix, *program("server"), KEY, "--user=alice", "", ""]).code == 2
+    finally:
+        namespace.run("umount /etc/passwd")
+
+
 def test_a_root_directory_that_is_none_or_not_of_root_alone(tmp_path):
     (tmp_path / "file").touch()
     tmp_path.chmod(0o777)

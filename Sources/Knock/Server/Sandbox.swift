@@ -30,6 +30,7 @@ struct Sandbox {
 
     /// Source: passwd(5). To ask getpwnam(3) would make the program 6 KiB larger.
     private static func named(_ name: Span<UInt8>) -> User? {
+      guard !name.isEmpty else { return nil }
       var found: User?
       do throws(SystemError) {
         let file = try TextFile(Argument("/etc/passwd"))

@@ -218,7 +218,7 @@ def test_compose_yaml_is_a_gate(compose, rules, key):
 def test_the_commands_of_the_readme_take_minutes_to_the_first_knock(
     compose, service, image, key, tmp_path, capsys
 ):
-    section = README.read_text().partition("\n## In a container\n")[2].partition("\n## ")[0]
+    section = README.read_text().partition("\n### In a container\n")[2].partition("\n## ")[0]
     [commands] = re.findall("```sh\n(.*?)```", section, re.DOTALL)
     commands = commands.replace("/etc/pyknock", str(tmp_path)).replace(" pyknock ", f" {image} ")
     key.unlink()

@@ -1,0 +1,52 @@
+"""The README's way to a service under systemd, as a new user goes it."""
+
+import os
+import re
+import shutil
+import time
+
+import machine
+import packed
+from packed import BUILT, ROOT, VERSION, run
+
+README = ROOT / "README.md"
+
+
+def test_the_commands_for_systemd_take_minutes_to_the_first_knock(tmp_path, capsys):
+    debian = BUILT[os.uname().machine]
+    run("packaging/debian/build", os.uname().machine)
+    deb = f"pyknock_{VERSION}_{debian}.deb"
+    section = README.read_text().partition("\n### With systemd\n")[2].partition("\n### ")[0]
+    [commands] = re.findall("```sh\n(.*?)```", section, re.DOTALL)
+    commands = commands.replace("sudo ", "").replace(f"pyknock_{VERSION}_amd64.deb", deb)
+    commands = commands.replace("apt install", "apt-get --quiet=2 --yes install")
+    [include] = re.findall("`(include .*?)`", section)
+    with machine.Machine() as booted:
+        shutil.copy(ROOT / "dist" / deb, booted.path("/root"))
+        start = time.monotonic()
+        booted.run("sh", "-exc", f"cd /root\n{commands}", env={"DEBIAN_FRONTEND": "noninteractive"})
+        key = tmp_path / "key"
+        key.write_bytes(booted.path("/etc/pyknock/key").read_bytes())
+        key.chmod(0o600)
+
+        knock = [packed.program(os.uname().machine), "client", "-k", key, "open", machine.MACHINE]
+        element = ["nft", "get", "element", "inet", "pyknock", "knock4", "{", machine.OUTSIDE, "}"]
+
+        def is_open():
+            return booted.run(*element, check=False).returncode == 0
+
+        booted.outside(*knock)
+        machine.until(is_open, "the knock is in the set")
+        seconds = time.monotonic() - start
+
+        # As after a boot: the rules come back with nftables, and the server finds them.
+        with booted.path("/etc/nftables.conf").open("a") as rules:
+            rules.write(include + "\n")
+        booted.run("systemctl", "enable", "nftables")
+        booted.run("systemctl", "restart", "nftables")
+        assert not is_open()
+        booted.outside(*knock)
+        machine.until(is_open, "the knock after that is in the set")
+    with capsys.disabled():
+        print(f"\nsystemd as the README has it, from the file to the first knock: {seconds:.1f} s")
+    assert seconds < 300

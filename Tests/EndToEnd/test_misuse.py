@@ -4,7 +4,7 @@ import pytest
 from knocking import KEY, PYKNOCK, program, run
 
 USAGE = {
-    "server": "usage: pyknock server [OPTION]... (PSK | -k FILE) [OPEN_CMD CLOSE_CMD]",
+    "server": "usage: pyknock server [OPTION]... (PSK | -k FILE | -f FILE) [OPEN_CMD CLOSE_CMD]",
     "client": "usage: pyknock client [OPTION]... (open | close) HOST [PSK | -k FILE [-- COMMAND...]]",
     "keygen": "usage: pyknock keygen [-o FILE]",
 }

@@ -9,7 +9,7 @@ enum ServerApplet: Applet {
   private static let recentKnocks = 1024
 
   static var program: StaticString { "pyknock server" }
-  static var synopsis: StaticString { "[OPTION]... (PSK | -k FILE) [OPEN_CMD CLOSE_CMD]" }
+  static var synopsis: StaticString { "[OPTION]... (PSK | -k FILE | -f FILE) [OPEN_CMD CLOSE_CMD]" }
   static var description: StaticString {
     """
     Waits for knocks, and acts on each that is signed with the key, is fresh, and was not accepted

@@ -28,6 +28,25 @@ void csys_start_process(void) {
     for (int fd = 3; fd < 1024; fd++) fcntl(fd, F_SETFD, FD_CLOEXEC);
 }
 
+static int connect_unix(int fd, const char *name) {
+  struct sockaddr_un address = {.sun_family = AF_UNIX};
+  size_t length = strlen(name);
+  if (length >= sizeof address.sun_path) return -ENAMETOOLONG;
+  memcpy(address.sun_path, name, length);
+  if (*name == '@') address.sun_path[0] = 0;
+  socklen_t size = (socklen_t)(offsetof(struct sockaddr_un, sun_path) + length);
+  return csys_result(connect(fd, (struct sockaddr *)&address, size));
+}
+
+int csys_unix_socket(const char *name) {
+  int fd = socket(AF_UNIX, SOCK_DGRAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+  if (fd < 0) return -errno;
+  int result = connect_unix(fd, name);
+  if (result == 0) return fd;
+  close(fd);
+  return result;
+}
+
 static int log_descriptor = -1;
 
 int csys_log_descriptor(void) {
@@ -37,14 +56,28 @@ int csys_log_descriptor(void) {
   return log_descriptor;
 }
 
-void csys_log_to(int fd) { log_descriptor = fd; }
+static const char *log_socket;
+
+int csys_log_to_socket(const char *name) {
+  int fd = csys_unix_socket(name);
+  if (fd < 0) return fd;
+  log_descriptor = fd;
+  log_socket = name;
+  return 0;
+}
+
+void csys_keep_log_socket(void) { log_socket = NULL; }
 
 void csys_write_log(const void *line, size_t size) {
   static int stalled;
   int fd = csys_log_descriptor();
   struct pollfd entry = {.fd = fd, .events = POLLOUT};
   stalled = csys_poll(&entry, 1, stalled ? 0 : 100) == 0;
-  if (!stalled) csys_write(fd, line, size);
+  if (stalled) return;
+  int result = csys_write(fd, line, size);
+  // Who had the name is gone, and somebody else may have it.
+  if ((result == -ECONNREFUSED || result == -ENOTCONN) && log_socket && connect_unix(fd, log_socket) == 0)
+    csys_write(fd, line, size);
 }
 
 int csys_begin_connection(const struct sockaddr_storage *source, const struct sockaddr_storage *address,
@@ -226,21 +259,6 @@ int csys_netfilter_socket(void) {
   return -error;
 }
 
-int csys_unix_socket(const char *name) {
-  struct sockaddr_un address = {.sun_family = AF_UNIX};
-  size_t length = strlen(name);
-  if (length >= sizeof address.sun_path) return -ENAMETOOLONG;
-  memcpy(address.sun_path, name, length);
-  if (*name == '@') address.sun_path[0] = 0;
-  int fd = socket(AF_UNIX, SOCK_DGRAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
-  if (fd < 0) return -errno;
-  socklen_t size = (socklen_t)(offsetof(struct sockaddr_un, sun_path) + length);
-  if (connect(fd, (struct sockaddr *)&address, size) == 0) return fd;
-  int error = errno;
-  close(fd);
-  return -error;
-}
-
 int csys_check_udp_socket(int fd) {
   int type = 0, protocol = 0;
   socklen_t size = sizeof type;
@@ -364,5 +382,5 @@ int csys_check_place(const char *path) {
 int csys_open_parent(const char *path) {
   char parent[PATH_MAX];
   int result = find_parent(path, parent);
-  return result < 0 ? result : csys_result(open(parent, O_RDONLY | O_DIRECTORY | O_CLOEXEC));
+  return result < 0 ? result : csys_result(open(parent, O_PATH | O_DIRECTORY | O_CLOEXEC));
 }

@@ -188,6 +188,7 @@ int csys_filter_calls(int socket, int channel, int log) {
 void csys_end_process(int code) { _exit(code); }
 
 void csys_close_others(int socket, int channel, int log) {
+  csys_keep_log_socket();
   unsigned last = (unsigned)(socket > channel ? socket : channel);
   if ((unsigned)log > last) last = (unsigned)log;
   // Linux 5.9 has it in one call; before, what a parent may sensibly leave open.

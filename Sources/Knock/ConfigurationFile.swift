@@ -7,15 +7,16 @@ enum ConfigurationFile {
   ///
   /// - Parameters:
   ///   - isOptional: whether it need not be there.
+  ///   - mayName: whether its path is no key, even if there is no such file.
   ///   - take: gets the keyword and the value of each line. Where it does not accept them, it writes why to the line
   ///     for the log, and returns false.
   /// - Returns: whether all of it was accepted.
   static func read(
-    _ path: Argument, isOptional: Bool, _ report: Report,
+    _ path: Argument, isOptional: Bool, mayName: Bool, _ report: Report,
     _ take: (Argument, Argument, inout Line) -> Bool
   ) -> Bool {
     do throws(SystemError) {
-      let file = try TextFile(path)
+      let file = try TextFile(ours: path)
       var number = 0
       return file.visitLines { range in
         number += 1
@@ -29,9 +30,15 @@ enum ConfigurationFile {
         return false
       }
     } catch {
-      if isOptional, error.number == ENOENT || error.number == ENOTDIR { return true }
+      let isThere =
+        error.number != ENOENT && error.number != ENOTDIR && error.number != ENAMETOOLONG
+      if isOptional, !isThere { return true }
       var line = Line(.error)
-      line.append(quoted: path)
+      if isThere || mayName {
+        line.append(quoted: path)
+      } else {
+        line.append("configuration file (not shown, it may be the key)")
+      }
       line.append(": ")
       line.append(error)
       if error.number == EACCES {
@@ -59,6 +66,7 @@ enum ConfigurationFile {
       switch error {
       case .noValue: complaint.append("a keyword without a value")
       case .openQuote: complaint.append("a quote that is not closed")
+      case .innerQuote: complaint.append("a quote inside quotes: leave out the outer ones")
       case .holdsNUL: complaint.append("a NUL in the line")
       }
       return false

@@ -126,8 +126,7 @@ struct Report {
 
   /// Has lines go to the system's log from here on.
   mutating func useSystemLog() throws(SystemError) {
-    csys_log_to(
-      try SystemError.check(unsafe csys_unix_socket(("/dev/log" as StaticString).cString)))
+    _ = try SystemError.check(unsafe csys_log_to_socket(("/dev/log" as StaticString).cString))
     reader = .syslog
     process = getpid()
   }

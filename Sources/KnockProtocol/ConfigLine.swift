@@ -9,6 +9,8 @@ public struct ConfigLine {
   public enum Failure: Error, Equatable, Sendable {
     case noValue
     case openQuote
+    /// The value ends behind a quote that is not its last byte.
+    case innerQuote
     case holdsNUL
   }
 
@@ -30,8 +32,11 @@ public struct ConfigLine {
     }
     let quote = UInt8(ascii: "\"")
     if index < end, line[index] == quote {
-      guard end - index >= 2, line[end - 1] == quote else { throw .openQuote }
-      value = index + 1..<end - 1
+      var close = index + 1
+      while close < end, line[close] != quote { close += 1 }
+      guard close < end else { throw .openQuote }
+      guard close == end - 1 else { throw .innerQuote }
+      value = index + 1..<close
     } else {
       value = index..<end
     }

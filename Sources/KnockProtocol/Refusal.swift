@@ -23,6 +23,14 @@ public enum Refusal: UInt8, Error, Sendable {
   /// Whether a knock that was good is lost, and someone should do something about it.
   public var isFailure: Bool { self == .replayMemoryFull || self == .queueFull }
 
+  /// Whether it is who has the key that has sent the datagram, as far as can be known, and just now.
+  public var isOfSender: Bool {
+    switch self {
+    case .wrongLength, .badMAC, .replayed, .olderThanMemory: false
+    default: true
+    }
+  }
+
   /// For a log line, after "refused ...: ".
   public var reason: StaticString {
     switch self {

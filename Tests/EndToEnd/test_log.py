@@ -50,7 +50,7 @@ def test_the_journal_is_told_how_urgent_a_line_is(server, journal, not_emulated)
 
 def test_errors_are_errors_to_the_journal(journal, tmp_path):
     file, environment = journal
-    words = [*program("server"), "-f", str(tmp_path / "none")]
+    words = [*program("server"), "-k", "-", "-f", str(tmp_path / "none")]
     assert run(words, stderr=file, env=environment).code == 1
     assert open(file.name).read() == (
         f"<3>pyknock server: '{tmp_path}/none': No such file or directory\n"
@@ -104,6 +104,35 @@ def test_syslog_takes_the_log_in_the_place_of_stderr(server, namespace, system_l
     assert not any(line.endswith("\n") for line in lines)
     # A command still has the standard error.
     assert ours.log.wait_for_end() == ["192.0.2.1"]
+
+
+def test_a_system_log_that_starts_anew_is_found_by_both_processes(
+    server, namespace, system_log, tmp_path, not_emulated
+):
+    ours = server("--syslog", network=namespace, wait=False)
+    while b"listening" not in system_log.recv(2000):
+        pass
+    namespace.run("umount /dev/log")
+    system_log.close()
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as new:
+        new.bind(str(tmp_path / "new"))
+        new.settimeout(20)
+        namespace.run(f"mount --bind {tmp_path}/new /dev/log")
+        ours.knock("192.0.2.8")  # What the other process says is lost so far.
+        ours.output.wait_for("^open")
+        ours.signal(signal.SIGUSR1)
+        assert b"counters: accepted=1 " in new.recv(2000)
+        ours.knock("192.0.2.9")
+        assert b"accepted open 192.0.2.9 from" in new.recv(2000)
+
+
+def test_mistakes_go_to_who_has_made_them(namespace, system_log):
+    words = [*namespace.prefix, *program("server"), "--syslog", "--no-shell", KEY, "'", "x"]
+    result = run(words)
+    assert (result.code, result.lines[-2]) == (2, "pyknock server: OPEN_CMD: the quote ' is not closed")
+    system_log.setblocking(False)
+    with pytest.raises(BlockingIOError):
+        system_log.recv(2000)
 
 
 def test_no_system_log_is_an_error(namespace):

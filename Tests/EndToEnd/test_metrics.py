@@ -74,6 +74,32 @@ def test_a_file_cannot_be_made_is_told_once(server, tmp_path):
     assert len(ours.log.matching("--metrics")) == 1
 
 
+def test_the_check_looks_at_its_directory(tmp_path):
+    for path, why in {
+        tmp_path / "none" / "m.prom": "No such file or directory",
+        "/proc/m.prom": "Permission denied",
+    }.items():
+        if os.access(os.path.dirname(path), os.W_OK):
+            continue
+        result = run([*program("server"), "-n", "--metrics", str(path), KEY, "exit", "exit"])
+        assert (result.code, result.stdout) == (1, "")
+        assert result.lines[-1] == f"pyknock server: --metrics '{path}': {why}"
+    for path in ("", "/", f"{tmp_path}/"):
+        result = run([*program("server"), "-k", "-", "--metrics", path, "exit", "exit"])
+        assert result.lines[0] == f"pyknock server: --metrics: '{path}' is not a file"
+
+
+def test_a_replay_does_not_change_the_clock_skew(server, tmp_path):
+    path = tmp_path / "m.prom"
+    ours = server("--metrics", str(path))
+    old = ours.knock(age=30)
+    ours.knock("192.0.2.2", age=-10)
+    ours.send(old)
+    ours.wait_for_counters(accepted=2, replayed=1)
+    ours.stop()
+    assert 9 < samples(path)["pyknock_clock_skew_seconds"] < 10.2
+
+
 def test_a_link_in_its_place_is_replaced_not_followed(server, tmp_path):
     victim = tmp_path / "victim"
     victim.write_text("precious")

@@ -5,7 +5,7 @@ import re
 import signal
 
 import pytest
-from knocking import KEY, packet, program, run
+from knocking import KEY, NFT, packet, program, run
 
 SETTINGS = [
     "bind-address", "port", "time-drift", "key-file", "allow-observed-source", "nft", "ipset", "ttl",
@@ -105,6 +105,9 @@ def test_an_unknown_name_gets_all_that_are_known(conf):
         ("port", "a keyword without a value"),
         ('port "1', "a quote that is not closed"),
         ("port 1\0", "a NUL in the line"),
+        ('open-command "echo" "a b"', "a quote inside quotes: leave out the outer ones"),
+        ('open-command "/opt/my gate" $ip', "a quote inside quotes: leave out the outer ones"),
+        ("metrics /run/", "--metrics: '/run/' is not a file"),
         ("jobs 65", "--jobs: '65' is not a number from 1 to 64"),
         ("no-shell maybe", "--no-shell: 'maybe' is not yes or no"),
         ("log-format xml", "--log-format: 'xml' is not text or json"),
@@ -115,6 +118,50 @@ def test_an_unknown_name_gets_all_that_are_known(conf):
 def test_what_is_wrong_is_told_with_its_line(conf, text, complaint):
     conf.write(f"# one\n{text}\n")
     assert conf.fails() == f"{conf.path}:3: {complaint}"
+
+
+SECRET = "S3CRET-in-the-wrong-place"
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["-f", SECRET, "echo", "echo"],
+        ["-f", "CONF", "-p", SECRET],
+        ["-f", "CONF", "--jobs", SECRET, "x", "x"],
+        ["-f", SECRET + "/" + 5000 * "x"],
+        ["-f", "CONF", SECRET],
+        ["-f", "CONF", "--nft", SECRET, "key"],
+    ],
+)
+def test_a_key_in_the_command_line_is_not_printed(conf, words):
+    conf.write(COMMANDS + "bind-address x\n", key="")
+    words = [str(conf.path) if word == "CONF" else word for word in words]
+    result = run([*program("server"), *words])
+    assert result.code in (1, 2)
+    assert SECRET not in result.stderr
+
+
+@pytest.mark.parametrize(
+    "options, text, is_quiet",
+    [(["-v"], "quiet yes\n", False), (["-q"], "verbose yes\nverbose yes\n", True)],
+)
+def test_how_much_is_logged_is_for_the_command_line_to_say(server, conf, options, text, is_quiet):
+    conf.write(COMMANDS + text)
+    ours = server(*options, "-f", str(conf.path), words=[], wait=False)
+    ours.wait_until_ready()
+    ours.knock()
+    ours.output.wait_for("^open")
+    ours.stop()
+    assert bool(ours.log.wait_for_end()) != is_quiet
+
+
+def test_a_set_of_the_command_line_takes_the_place_of_that_of_the_file(start, firewall, conf, kind):
+    firewall.load_example()
+    conf.write("ipset a,b\n" if kind == "nft" else f"nft {NFT}\n")
+    ours = start("-f", str(conf.path), words=[])
+    ours.knock("192.0.2.3")
+    ours.wait_for_counters(set_changed=1)
 
 
 @pytest.mark.parametrize("key", ["a passphrase of words", "secret"])
@@ -158,7 +205,10 @@ def test_a_file_that_others_may_have_written_is_refused(conf, mode, owner):
 
 
 def test_a_file_that_is_none(conf, tmp_path):
-    assert conf.fails() == f"'{conf.path}': No such file or directory"
+    # Who forgets FILE gives the key in its place.
+    hidden = "configuration file (not shown, it may be the key): No such file or directory"
+    assert conf.fails() == hidden
+    assert conf.fails("-k", "/nowhere") == f"'{conf.path}': No such file or directory"
     conf.path = tmp_path
     assert conf.fails() == f"'{tmp_path}': Invalid argument"
     conf.path = tmp_path / "big"
@@ -293,6 +343,16 @@ def test_what_closes_must_stay(server, conf, tmp_path):
     reload(ours)
     ours.log.wait_for("^pyknock server: there is no close-command any more, and no set$")
     ours.log.wait_for("not reloaded")
+
+
+def test_something_must_be_left_to_do(started, conf):
+    ours = started()
+    conf.write("")
+    reload(ours)
+    ours.log.wait_for("^pyknock server: there is no command any more, and no set$")
+    ours.log.wait_for("not reloaded")
+    ours.knock()
+    ours.output.wait_for("^open")
 
 
 def test_what_only_a_start_can_change_is_told(started, conf):

@@ -55,6 +55,55 @@ def test_an_abstract_socket(server, manager):
     assert manager.hear() == "READY=1"
 
 
+def test_a_manager_that_is_busy_is_told_later(server, manager, key_file):
+    manager.bind()
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as other:
+        other.setblocking(False)
+
+        def fill():
+            other.connect(manager.environment["NOTIFY_SOCKET"])
+            count = 0
+            with pytest.raises(BlockingIOError):
+                while True:
+                    other.send(b"X=1")
+                    count += 1
+            return count
+
+        count = fill()
+        ours = server("-k", str(key_file), words=["echo", "echo"], env=manager.environment)
+        for told in ("READY=1", "RELOADING"):
+            assert [manager.hear() for _ in range(count)] == count * ["X=1"]
+            if told == "READY=1":
+                assert manager.hear() == told
+                count = fill()
+                ours.signal(signal.SIGHUP)
+                ours.log.wait_for("reloaded key")
+        assert manager.hear() == "READY=1"
+
+
+@pytest.mark.parametrize("microseconds", ["0", "-5", "-999999999999999999", "1", "1000", "9223372036854775807"])
+def test_no_watchdog_makes_it_spin(server, manager, microseconds, not_emulated):
+    manager.bind()
+    ours = server(env={**manager.environment, "WATCHDOG_USEC": microseconds})
+    assert manager.hear() == "READY=1"
+    switches = [f"/proc/{process}/status" for process in (ours.pid, ours.receiver)]
+
+    def count():
+        return sum(
+            int(re.search(r"^voluntary_ctxt_switches:\s+(\d+)", open(path).read(), re.M)[1])
+            for path in switches
+        )
+
+    before, start = count(), time.monotonic()
+    ours.knock()
+    ours.output.wait_for("^open")
+    ours.counters()
+    if microseconds in ("1", "1000"):
+        assert [manager.hear() for _ in range(5)] == 5 * ["WATCHDOG=1"]
+    # The least patient one: every 20 ms here, every 10 ms there.
+    assert count() - before < 30 + 150 * (time.monotonic() - start)
+
+
 def test_it_is_told_of_a_reload_good_or_bad(server, manager, key_file):
     manager.bind()
     ours = server("-k", str(key_file), words=["echo", "echo"], env=manager.environment)
@@ -162,11 +211,17 @@ def test_a_port_that_is_said_must_be_that_of_the_passed_socket(server, not_emula
     words = [KEY, "x", "x"]
     result = start(["-p", "60121", *words], passed)
     assert result.code == 1
-    assert result.lines[-1] == (
-        f"pyknock server: the socket that was passed on to us has port {passed.port}, not 60121:"
-        " set both (ListenDatagram= in pyknock.socket)"
+    told = f"pyknock server: the socket that was passed on to us is that of 127.0.0.1:{passed.port}, not of "
+    more = ": set both (ListenDatagram= in pyknock.socket)"
+    assert result.lines[-1] == f"{told}0.0.0.0:60121{more}"
+    for address, port in ("127.0.0.2", passed.port), ("::1", passed.port), ("127.0.0.1", 60121):
+        shown = f"[{address}]" if ":" in address else address
+        result = start(["-b", address, "-p", str(port), *words], passed)
+        assert (result.code, result.lines[-1]) == (1, f"{told}{shown}:{port}{more}")
+    assert start(["-b", "here", *words], passed).code == 1
+    ours = server(
+        "-p", str(passed.port), "-b", "127.0.0.1", port=passed.port, **passed.options()
     )
-    ours = server("-p", str(passed.port), port=passed.port, **passed.options())
     ours.knock()
     ours.output.wait_for("^open")
 
@@ -177,6 +232,17 @@ def test_anything_else_that_is_passed_is_refused(kind, count, not_emulated):
     assert result.code == 1
     assert result.lines[-1] == (
         "pyknock server: LISTEN_FDS: not one UDP socket, which alone is accepted"
+    )
+
+
+def test_a_socket_without_a_port_is_refused(not_emulated):
+    class Unbound(Passed):
+        def __init__(self):
+            self.socket = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+
+    assert start([KEY, "x", "x"], Unbound()).lines[-1] == (
+        "pyknock server: the socket that was passed on to us is that of 0.0.0.0:0, not of 0.0.0.0:0:"
+        " set both (ListenDatagram= in pyknock.socket)"
     )
 
 

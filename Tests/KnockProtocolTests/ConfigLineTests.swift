@@ -25,7 +25,8 @@ private func parse(_ text: String) throws -> [String] {
 
   @Test(arguments: [
     ("Port", ConfigLine.Failure.noValue), ("Port =", .noValue), ("Port \"\"", .noValue),
-    ("Port \"", .openQuote), ("Port \"7", .openQuote), ("Po\0rt 7", .holdsNUL), ("\0", .holdsNUL),
+    ("Port \"", .openQuote), ("Port \"7", .openQuote), ("Port \"7\" 8", .innerQuote),
+    ("Port \"7\"8\"", .innerQuote), ("Po\0rt 7", .holdsNUL), ("\0", .holdsNUL),
   ])
   func `what is no line`(line: String, failure: ConfigLine.Failure) {
     #expect(throws: failure) { try parse(line) }

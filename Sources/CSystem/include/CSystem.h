@@ -95,8 +95,11 @@ static inline int csys_create(const char *path, mode_t mode) {
 /// still block a write, so it is opened anew, for us alone, as one that does not.
 int csys_log_descriptor(void);
 
-/// Has log lines go to another descriptor from here on.
-void csys_log_to(int fd);
+/// Has log lines go to a datagram socket from here on, that of whoever has the name at the time.
+int csys_log_to_socket(const char *name);
+
+/// From here on, to whom it is connected now or another process connects it to.
+void csys_keep_log_socket(void);
 
 /// Device and inode number of what is open.
 static inline int csys_identity(int fd, uint64_t *device, uint64_t *inode) {

@@ -61,7 +61,8 @@ enum ClientConfiguration {
   private static func read(
     _ path: Argument, _ report: Report, _ visit: (ClientKeyword, Argument) -> Void
   ) -> Bool {
-    ConfigurationFile.read(path, isOptional: true, report) { word, value, complaint in
+    ConfigurationFile.read(path, isOptional: true, mayName: true, report) {
+      word, value, complaint in
       guard let keyword = word.withBytes({ ClientKeyword($0) }) else {
         complaint.append(quoted: word)
         complaint.append(

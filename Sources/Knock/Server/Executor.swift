@@ -29,7 +29,7 @@ struct Executor: ~Copyable {
   private var runner: CommandRunner
   private var grants: GrantKeeper
   private let closesOnExit: Bool
-  private let manager: ServiceManager
+  private var manager: ServiceManager
   private var metrics: Metrics?
   /// Nil where HUP stops the server.
   private var reloader: Reloader?
@@ -119,6 +119,7 @@ struct Executor: ~Copyable {
       runner.startReady(&grants, now: now)
       advance(now: now)
       tellRoom()
+      if manager.readyTime <= now { manager.tellReady(now: now) }
       tellWatchdog(now: now)
       updateMetrics(now: now)
     }
@@ -142,7 +143,7 @@ struct Executor: ~Copyable {
     if receiverProcess != nil, let stopDeadline { next = min(next, stopDeadline) }
     if closesDue, let deadline = grants.nextDeadline { next = min(next, deadline) }
     if case .closing(let deadline) = phase { next = min(next, deadline) }
-    return min(next, min(nextBeat, nextUpdate))
+    return min(min(next, manager.readyTime), min(nextBeat, nextUpdate))
   }
 
   private mutating func takeMessages() throws(SystemError) {
@@ -153,7 +154,7 @@ struct Executor: ~Copyable {
       case .nothing: return
       case .ready where !isReady:
         isReady = true
-        manager.tell("READY=1")
+        manager.tellReady(now: Clock.monotonicMilliseconds())
       case .knock, .ready, .malformed:
         report.write("the receiver sent what it must not: ending it", as: .error)
         return killReceiver()
@@ -326,7 +327,7 @@ struct Executor: ~Copyable {
     report.write(
       isDone ? "reloaded key and commands" : "not reloaded, going on as before",
       as: isDone ? .information : .error)
-    manager.tell("READY=1")
+    if isReady { manager.tellReady(now: Clock.monotonicMilliseconds()) }
   }
 
   private var canReload: Bool {
@@ -349,6 +350,10 @@ struct Executor: ~Copyable {
       case .some: true
       case nil: false
       }
+    if !new.commands.areAny, !hasSets {
+      report.write("there is no command any more, and no set", as: .error)
+      return false
+    }
     if grants.mustClose, !new.commands.canClose, !hasSets {
       report.write("there is no close-command any more, and no set", as: .error)
       return false
@@ -369,8 +374,12 @@ struct Executor: ~Copyable {
     guard let patience = manager.watchdogMilliseconds, nextBeat <= now else { return }
     nextBeat = now + patience / 2
     let beat = tally.beatCount
-    if beat != lastBeat || receiverProcess == nil { manager.tell("WATCHDOG=1") }
-    lastBeat = beat
+    guard beat != lastBeat || receiverProcess == nil else { return }
+    if manager.tell("WATCHDOG=1") {
+      lastBeat = beat
+    } else {
+      nextBeat = now + min(patience / 4, ServiceManager.retryInterval)
+    }
   }
 
   /// When the file of `--metrics` may be written next.

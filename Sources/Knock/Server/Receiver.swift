@@ -137,7 +137,7 @@ struct Receiver: ~Copyable {
         batch.source(index).parts?.address
       }
     } catch {
-      if error != .wrongLength, error != .badMAC { noteSkew(of: datagram, now: wallNow) }
+      if error.isOfSender { noteSkew(of: datagram, now: wallNow) }
       let isWanted = report.verbosity > .quiet || error.isFailure
       if statistics.count(error, isWanted: isWanted, now: now) {
         write(error, of: datagram, from: batch.source(index), now: wallNow)

@@ -61,14 +61,6 @@ enum ServerApplet: Applet {
     var report = Report(program: program)
     report.verbosity = settings.verbosity
     if settings.logsAsJSON { report.setJSON() }
-    if settings.logsToSystem, !settings.onlyChecks {
-      do throws(SystemError) {
-        try report.useSystemLog()
-      } catch {
-        report.write("--syslog: /dev/log", error)
-        return .failure
-      }
-    }
 
     guard KeyedMAC.passesSelfTest(report) else { return .failure }
     let mac: KeyedMAC
@@ -98,6 +90,16 @@ enum ServerApplet: Applet {
         .unsuitable(ServerSettings.Option.closeAfter.spec, " needs a CLOSE_CMD, --nft or --ipset"),
         mayQuote: mayQuote)
     }
+    // Mistakes in the command line go to who has made it.
+    var report = report
+    if settings.logsToSystem, !settings.onlyChecks {
+      do throws(SystemError) {
+        try report.useSystemLog()
+      } catch {
+        report.write("--syslog: /dev/log", error)
+        return .failure
+      }
+    }
     guard commands.canRun(report, mayQuote: mayQuote),
       settings.sandbox.passesCheck(report, mayQuote: mayQuote)
     else { return .failure }
@@ -113,6 +115,12 @@ enum ServerApplet: Applet {
       guard let socket = bind(settings, report) else { return .failure }
       if settings.onlyChecks {
         guard ServerState.passesCheck(settings, report) else { return .failure }
+        if let path = settings.metrics, case let result = unsafe csys_check_place(path.pointer),
+          result < 0
+        {
+          report.write("--metrics", path) { $0.append(SystemError(number: -result)) }
+          return .failure
+        }
         return printToStandardOutput(program: program) { $0.append("configuration OK\n") }
       }
       let inputError = csys_detach_standard_streams()
@@ -222,13 +230,24 @@ enum ServerApplet: Applet {
     // It outlives us, and another version may have other datagrams.
     do throws(SystemError) { try socket.dropOthers(forever: false) } catch {}
     do throws(SystemError) {
-      let address = try socket.localAddress()
-      if let port = settings.givenPort, let passed = address.parts?.port, port != passed {
+      let passed = try socket.localAddress()
+      let port = settings.givenPort ?? passed.parts?.port ?? 0
+      var address = SocketAddress.any(family: passed.family, port: port)
+      if let text = settings.bindAddress {
+        guard let given = SocketAddress(numeric: text, port: port) else {
+          report.writeNotNumeric("bind address", text, mayQuote: settings.mayQuote)
+          return nil
+        }
+        address = given
+      }
+      // Without an address any will do.
+      let isSame = settings.bindAddress == nil || passed.parts?.address == address.parts?.address
+      guard port != 0, passed.parts?.port == port, isSame else {
         var line = Line(.error)
-        line.append("the socket that was passed on to us has port ")
+        line.append("the socket that was passed on to us is that of ")
         line.append(passed)
-        line.append(", not ")
-        line.append(port)
+        line.append(", not of ")
+        line.append(address)
         line.append(": set both (ListenDatagram= in pyknock.socket)")
         report.write(line)
         return nil

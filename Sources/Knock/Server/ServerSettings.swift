@@ -159,8 +159,6 @@ struct ServerSettings: AppletSettings {
   private(set) var onlyChecks = false
   private(set) var verbosity = Verbosity.normal
 
-  var mayQuote: Bool { keyFile != nil || configuration != nil }
-
   /// The port, if it was said.
   var givenPort: UInt16? { given >> Option.port.rawValue & 1 != 0 ? port : nil }
 
@@ -190,7 +188,10 @@ struct ServerSettings: AppletSettings {
     case .keyFile: keyFile = value
     case .openCommand: openCommand = value
     case .closeCommand: closeCommand = value
-    case .metrics: metrics = value
+    case .metrics:
+      guard value.withBytes({ !$0.isEmpty && $0[$0.count - 1] != UInt8(ascii: "/") })
+      else { throw .badValue(option.spec, value, accepted: "a file") }
+      metrics = value
     case .logFormat:
       guard value == "text" || value == "json" else {
         throw .badValue(option.spec, value, accepted: "text or json")
@@ -273,11 +274,22 @@ extension ServerSettings {
     givenByCommandLine >> option.rawValue & 1 != 0
   }
 
+  /// Whether the command line says the same, or what this stands against.
+  private func isOverruled(_ option: Option) -> Bool {
+    switch option {
+    case .quiet, .verbose: isGivenByCommandLine(.quiet) || isGivenByCommandLine(.verbose)
+    case .nft, .ipset: isGivenByCommandLine(.nft) || isGivenByCommandLine(.ipset)
+    default: isGivenByCommandLine(option)
+    }
+  }
+
   private mutating func readFile(_ report: Report) -> Bool {
     guard let configuration else { return true }
     // A file of which nothing is understood may be a key.
     var mayQuote = false
-    return ConfigurationFile.read(configuration, isOptional: false, report) {
+    return ConfigurationFile.read(
+      configuration, isOptional: false, mayName: isGivenByCommandLine(.keyFile), report
+    ) {
       keyword, value, complaint in
       guard let option = Option.setting(keyword) else {
         complaint.append(quoted: keyword, if: mayQuote)
@@ -292,7 +304,7 @@ extension ServerSettings {
           for index in value.indices { fixedSettings.add(UInt64(value[index])) }
         }
       }
-      if isGivenByCommandLine(option) { return true }
+      if isOverruled(option) { return true }
       do throws(Misuse) {
         if option.spec.takesValue {
           try apply(option, value)

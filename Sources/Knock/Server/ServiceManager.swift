@@ -5,11 +5,17 @@ import KnockProtocol
 /// sd_notify(3), sd_watchdog_enabled(3), sd_listen_fds(3).
 struct ServiceManager: ~Copyable {
   private static let firstDescriptor: Int32 = 3
+  /// Between attempts to tell it something (milliseconds).
+  static let retryInterval: Int64 = 100
+  /// No watchdog is less patient (milliseconds).
+  private static let leastPatience: Int64 = 40
 
   /// Nil where nobody wants to be told.
   private let socket: Descriptor?
   /// Within so much time it wants to hear that we live; nil where it does not (milliseconds).
   let watchdogMilliseconds: Int64?
+  /// When to call `tellReady` again, in monotonic milliseconds.
+  private(set) var readyTime = Int64.max
 
   init(_ report: Report) {
     var socket: Descriptor?
@@ -24,16 +30,24 @@ struct ServiceManager: ~Copyable {
     self.socket = socket
     let isOurs = Environment.number("WATCHDOG_PID").map { $0 == Int64(getpid()) } ?? true
     let microseconds = isOurs ? Environment.number("WATCHDOG_USEC") : nil
-    watchdogMilliseconds = microseconds.map { max($0 / 1000, 1) }
+    watchdogMilliseconds = microseconds.flatMap {
+      $0 > 0 ? max($0 / 1000, Self.leastPatience) : nil
+    }
   }
 
-  /// Tells it `READY=1`, for one.
-  func tell(_ state: StaticString) {
+  /// Tells it `STOPPING=1`, for one. False where its queue is full.
+  @discardableResult
+  func tell(_ state: StaticString) -> Bool {
     switch socket {
     case .some(let socket):
-      _ = unsafe csys_send(socket.number, state.utf8Start, state.utf8CodeUnitCount)
-    case nil: break
+      unsafe csys_send(socket.number, state.utf8Start, state.utf8CodeUnitCount) != -EAGAIN
+    case nil: true
     }
+  }
+
+  /// Tells it that all is in place, now or as soon as it can be told: it waits for that.
+  mutating func tellReady(now: Int64) {
+    readyTime = tell("READY=1") ? .max : now + Self.retryInterval
   }
 
   /// Tells it that something is being read anew, and when that began.

@@ -7,6 +7,7 @@ import KnockProtocol
 @safe struct Tally {
   private static let acceptedIndex = Refusal.Counters.count
   private static let skewIndex = acceptedIndex + 1
+  private static let greatestSkew = 1e15
   private static let counterCount = skewIndex + 1
 
   private let counters: UnsafeMutablePointer<UInt64>
@@ -31,12 +32,15 @@ import KnockProtocol
 
   /// By the receiver only: how many seconds the clock of a sender with the key was ahead of ours.
   func note(clockSkew: Double) {
-    guard clockSkew.magnitude <= 1e15 else { return }
+    guard clockSkew.magnitude <= Self.greatestSkew else { return }
     unsafe counters[Self.skewIndex] = clockSkew.bitPattern
   }
 
   /// By the last that is known of; 0 at first.
-  var clockSkew: Double { unsafe Double(bitPattern: counters[Self.skewIndex]) }
+  var clockSkew: Double {
+    let skew = unsafe Double(bitPattern: counters[Self.skewIndex])
+    return skew.magnitude <= Self.greatestSkew ? skew : 0
+  }
 
   var accepted: UInt64 { unsafe counters[Self.acceptedIndex] }
   func refused(_ refusal: Refusal) -> UInt64 { unsafe counters[Int(refusal.rawValue)] }

@@ -1,19 +1,31 @@
 import CSystem
 import KnockProtocol
 
-/// A small file of text that only we and root can have written, in memory as a whole.
+/// A file of text in memory as a whole.
 struct TextFile: ~Copyable {
-  private static let limit = 65_536
-
   let bytes: Storage<UInt8>
   /// Of the text, in bytes. Behind it there is at least one more that is zero.
   let count: Int
 
+  /// One that only we and root can have written.
+  ///
   /// - Throws: what open(2) and read(2) do, EACCES where others may write to it, EFBIG where it has more than 64 KiB.
-  init(_ path: Argument) throws(SystemError) {
-    let file = Descriptor(
-      owning: try SystemError.check(unsafe csys_open_configuration(path.pointer)))
-    guard let bytes = Storage<UInt8>.mapped(Self.limit + 1), let base = unsafe bytes.baseAddress
+  init(ours path: Argument) throws(SystemError) {
+    try self.init(
+      owning: try SystemError.check(unsafe csys_open_configuration(path.pointer)), limit: 65_536)
+  }
+
+  /// One of the system.
+  ///
+  /// - Throws: what open(2) and read(2) do, EFBIG where it has more than 4 MiB.
+  init(systems path: Argument) throws(SystemError) {
+    try self.init(
+      owning: try SystemError.check(unsafe csys_open_to_read(path.pointer)), limit: 4 << 20)
+  }
+
+  private init(owning number: Int32, limit: Int) throws(SystemError) {
+    let file = Descriptor(owning: number)
+    guard let bytes = Storage<UInt8>.mapped(limit + 1), let base = unsafe bytes.baseAddress
     else { throw SystemError(number: ENOMEM) }
     var count = 0
     while count < bytes.count {
@@ -22,7 +34,7 @@ struct TextFile: ~Copyable {
       if piece == 0 { break }
       count += piece
     }
-    guard count <= Self.limit else { throw SystemError(number: EFBIG) }
+    guard count <= limit else { throw SystemError(number: EFBIG) }
     self.bytes = bytes
     self.count = count
   }

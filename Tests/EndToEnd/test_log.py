@@ -84,11 +84,8 @@ def test_syslog_takes_the_log_in_the_place_of_stderr(server, namespace, system_l
     lines = []
 
     def wait_for(text):
-        while True:
-            line = system_log.recv(2000).decode()
-            lines.append(line)
-            if text in line:
-                return line
+        while not any(text in line for line in lines):
+            lines.append(system_log.recv(2000).decode())
 
     wait_for("listening on")
     ours.knock("192.0.2.1")

@@ -31,7 +31,7 @@ _Noreturn void __assert_fail(const char *what, const char *file, int line, const
 }
 
 // getaddrinfo(3) alone allocates, and a few hundred bytes at a time: with nothing given back, musl's simplest malloc
-// does, which is 8 KiB smaller.
+// does, which is smaller.
 void free(void *memory) { (void)memory; }
 
 // Of Swift's allocator, which nothing calls and the linker drops; but it would bring musl's other malloc along.

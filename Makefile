@@ -68,7 +68,7 @@ static:
 test-static: export PYKNOCK_ORIGINAL = $(CURDIR)/$(venv)/bin
 test-static: $(venv)/original $(venv)/bin/kubernetes-validate
 	@scripts/dependencies $(needed_by_tests) qemu-user-static podman runc catatonit \
-	  docker-compose python3-yaml
+	  docker-compose python3-yaml gcc libc6-dev
 	scripts/test-static $(patsubst all,x86_64 aarch64 armv6 i686 riscv64,$(ARCH))
 
 # The schemas of Kubernetes.

@@ -274,6 +274,10 @@ def test_the_rules_for_nodes_hide_node_ports(pod, service, key):
     call(*IN_INSIDE, "nft", "-f", "-", input=kube_proxy)
     assert connects(22) and connects(30080)
     call(*IN_INSIDE, "nft", "-f", "-", input=rules)
+    table = [*IN_INSIDE, "nft", "list", "table", "inet", "pyknock"]
+    loaded = call(*table).stdout
+    call(*IN_INSIDE, "nft", "-f", "-", input=rules)
+    assert call(*table).stdout == loaded
     wait_for_log(pod(key), "listening on")
     assert not connects(22) and not connects(30080)
     knock("open", key)

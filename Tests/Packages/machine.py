@@ -99,11 +99,12 @@ def until(condition, what, timeout=TIMEOUT):
     raise AssertionError(f"{what}: not within {timeout} s")
 
 
-def system():
-    """The directory with the system that machines begin with."""
+def system(packages=None):
+    """The directory with a system, for nobody to write to: what minbase has, and these packages."""
+    packages = PACKAGES if packages is None else packages
     folder = ROOT / ".build/packages"
     folder.mkdir(parents=True, exist_ok=True)
-    made = folder / "-".join(["debian", *PACKAGES])
+    made = folder / "-".join(["debian", *packages])
     with open(folder / "lock", "w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         if not made.exists():
@@ -115,8 +116,8 @@ def system():
             mirror = next(line.split()[0] for line in mirrors if line.endswith(" bookworm"))
             new = folder / "new"
             run("rm", "-rf", new)
-            include = "--include=" + ",".join(PACKAGES)
-            run("debootstrap", "--variant=minbase", include, "bookworm", new, mirror, timeout=600)
+            include = [f"--include={','.join(packages)}"] if packages else []
+            run("debootstrap", "--variant=minbase", *include, "bookworm", new, mirror, timeout=600)
             # It has this machine's name.
             (new / "etc/hostname").write_text("machine\n")
             # Each machine is another one.

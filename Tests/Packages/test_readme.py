@@ -47,6 +47,12 @@ def test_the_commands_for_systemd_take_minutes_to_the_first_knock(tmp_path, caps
         assert not is_open()
         booted.outside(*knock)
         machine.until(is_open, "the knock after that is in the set")
+
+        # Without the package the administrator's other rules are still loaded.
+        told = booted.run("apt-get", "--quiet=2", "--yes", "purge", "pyknock")
+        assert "its firewall rules stay, and nobody can knock any more" in told
+        booted.run("systemctl", "restart", "nftables")
+        assert "pyknock" not in booted.run("nft", "list", "ruleset")
     with capsys.disabled():
         print(f"\nsystemd as the README has it, from the file to the first knock: {seconds:.1f} s")
     assert seconds < 300

@@ -108,6 +108,22 @@ def test_the_units_are_without_a_mistake(machine):
     assert machine.run("systemd-analyze", "verify", "--man=no", SERVICE, SOCKET) == ""
 
 
+def test_another_port_as_the_readme_has_it(started):
+    path = started.path("/etc/systemd/system/pyknock.socket.d/override.conf")
+    path.parent.mkdir()
+    path.write_text("[Socket]\nListenDatagram=\nListenDatagram=61000\n")
+    started.run("systemctl", "daemon-reload")
+    started.run("systemctl", "restart", "pyknock.socket", "pyknock")
+    started.wait_for(SERVICE, r"listening on \S+:61000,")
+    key = started.path("/etc/pyknock/key").read_text().strip()
+    sender = SEND.replace("60120", "61000")
+    started.outside(sys.executable, "-c", sender, packet(OUTSIDE, key=key).hex(), MACHINE)
+    # The rules of the example let in knocks on the other port only.
+    started.run("nft", "insert", "rule", "inet", "pyknock", "input", "udp", "dport", "61000", "accept")
+    started.outside(sys.executable, "-c", sender, packet(OUTSIDE, key=key).hex(), MACHINE)
+    until_open(started)
+
+
 def test_the_exposure_is_at_most_1_5(machine):
     machine.run("systemd-analyze", "security", "--offline=true", "--threshold=15", SERVICE)
 
@@ -187,7 +203,7 @@ def test_a_knock_starts_it(machine):
 def test_another_port_than_that_of_the_socket_is_an_error(machine):
     configure(machine, "nft inet/pyknock/knock4,knock6\nport 60121\n")
     assert machine.run("systemctl", "start", "pyknock", check=False).returncode == 1
-    machine.wait_for(SERVICE, "the socket that was passed on to us has port 60120, not 60121")
+    machine.wait_for(SERVICE, r"the socket that was passed on to us is that of \[::\]:60120, not of \[::\]:60121: set both")
 
 
 def test_what_the_processes_may(started):

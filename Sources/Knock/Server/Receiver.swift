@@ -25,6 +25,8 @@ struct Receiver: ~Copyable {
   private var gate: Gate<KeyedMAC>
   private let executor: Channel
   private let tally: Tally
+  /// Whether the executor wants to know when it is ready.
+  private let tellsReady: Bool
   /// How often a round must be made, that the executor sees it; nil for never (milliseconds).
   private let beatInterval: Int64?
   private var statistics: Statistics
@@ -37,7 +39,7 @@ struct Receiver: ~Copyable {
   init(
     report: Report, socket: consuming UDPSocket, batch: consuming DatagramBatch,
     gate: consuming Gate<KeyedMAC>, notesTime: Bool, executor: consuming Channel, tally: Tally,
-    beatInterval: Int64?
+    tellsReady: Bool, beatInterval: Int64?
   ) {
     self.report = report
     self.socket = socket
@@ -45,6 +47,7 @@ struct Receiver: ~Copyable {
     self.gate = gate
     self.executor = executor
     self.tally = tally
+    self.tellsReady = tellsReady
     self.beatInterval = beatInterval
     if beatInterval != nil { nextBeat = .min }
     statistics = Statistics(tally)
@@ -65,7 +68,7 @@ struct Receiver: ~Copyable {
         socket: socket.number, channel: executor.number, parent: parent, report: report)
       if let start { report.write(start) }
       do throws(SystemError) {
-        try executor.sendReady()
+        if tellsReady { try executor.sendReady() }
         try run()
       } catch {
         report.write("fatal", error)

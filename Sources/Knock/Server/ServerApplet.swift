@@ -164,7 +164,7 @@ enum ServerApplet: Applet {
       let receiver = Receiver(
         report: report, socket: socket, batch: batch, gate: gate,
         notesTime: settings.stateDirectory != nil,
-        executor: channel.first, tally: tally,
+        executor: channel.first, tally: tally, tellsReady: manager.listens,
         beatInterval: manager.watchdogMilliseconds.map { $0 / 4 })
       let executor = Executor(
         report: report, state: state.directory, signals: signals, receiver: channel.second,

@@ -35,6 +35,14 @@ struct ServiceManager: ~Copyable {
     }
   }
 
+  /// Whether it wants to be told anything.
+  var listens: Bool {
+    switch socket {
+    case .some: true
+    case nil: false
+    }
+  }
+
   /// Tells it `STOPPING=1`, for one. False where its queue is full.
   @discardableResult
   func tell(_ state: StaticString) -> Bool {

@@ -285,10 +285,12 @@ class Process:
         """Ends the program and all that it started: whatever is in its session."""
         self.popen.kill()
         self.popen.wait()
-        for entry in Path("/proc").glob("[0-9]*/stat"):
+        # Any of them may end at any time.
+        for process in filter(str.isdigit, os.listdir("/proc")):
             with contextlib.suppress(OSError):
-                if int(entry.read_text().rpartition(")")[2].split()[3]) == self.popen.pid:
-                    os.kill(int(entry.parent.name), signal.SIGKILL)
+                stat = Path(f"/proc/{process}/stat").read_text()
+                if int(stat.rpartition(")")[2].split()[3]) == self.popen.pid:
+                    os.kill(int(process), signal.SIGKILL)
 
 
 class KnockServer(Process):

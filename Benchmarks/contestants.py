@@ -29,14 +29,10 @@ class Running:
         self.process = knocking.KnockServer(words, port, stderr=subprocess.STDOUT)
         try:
             self.process.wait_until_ready()
-            self.pids = [self.process.pid, *self.children()]
+            self.pids = [self.process.pid, *knocking.children_of(self.process.pid)]
         except BaseException:
             self.process.close()
             raise
-
-    def children(self):
-        pid = self.process.pid
-        return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
 
     def close(self):
         os.kill(self.process.pid, signal.SIGTERM)
@@ -53,7 +49,7 @@ class Running:
 
     def commands_cpu(self):
         """Nanoseconds of all commands that have ended. The kernel tells no less than 10 ms."""
-        fields = Path(f"/proc/{self.process.pid}/stat").read_text().rpartition(")")[2].split()
+        fields = knocking.stat_of(self.process.pid)
         return (int(fields[13]) + int(fields[14])) * 1_000_000_000 // os.sysconf("SC_CLK_TCK")
 
     def memory(self):
@@ -77,10 +73,10 @@ class Running:
     def is_idle(self):
         """Whether nothing waits, no command runs, and all its processes sleep."""
         before = self.cpu()
-        states = [Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split() for pid in self.pids]
-        if self.state()[0] or any(fields[0] != "S" for fields in states):
+        states = [knocking.stat_of(pid)[0] for pid in self.pids]
+        if self.state()[0] or any(state != "S" for state in states):
             return False
-        if [child for child in self.children() if child not in self.pids]:
+        if not set(knocking.children_of(self.process.pid)) <= set(self.pids):
             return False
         time.sleep(0.002)
         return self.cpu() == before

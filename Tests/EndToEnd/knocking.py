@@ -57,6 +57,15 @@ def until(condition, what, timeout=TIMEOUT):
     raise AssertionError(f"{what() if callable(what) else what}: not within {timeout} s")
 
 
+def stat_of(process):
+    """The fields of /proc/PID/stat from the third, the state, on: proc_pid_stat(5)."""
+    return Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()
+
+
+def children_of(process):
+    return [int(child) for child in Path(f"/proc/{process}/task/{process}/children").read_text().split()]
+
+
 def until_all_are_taken(process, port):
     """Waits until no datagram waits at a UDP port in the network of a process."""
     tables = [Path(f"/proc/{process}/net/{table}") for table in ("udp", "udp6")]
@@ -288,8 +297,7 @@ class Process:
         # Any of them may end at any time.
         for process in filter(str.isdigit, os.listdir("/proc")):
             with contextlib.suppress(OSError):
-                stat = Path(f"/proc/{process}/stat").read_text()
-                if int(stat.rpartition(")")[2].split()[3]) == self.popen.pid:
+                if int(stat_of(process)[3]) == self.popen.pid:
                     os.kill(int(process), signal.SIGKILL)
 
 
@@ -305,10 +313,8 @@ class KnockServer(Process):
 
         def is_ready():
             assert self.popen.poll() is None, f"ended with {self.popen.returncode}"
-            folder = Path(f"/proc/{self.pid}")
-            tables = [(folder / "net" / table).read_text() for table in ("udp", "udp6")]
-            state = (folder / "stat").read_text().rpartition(")")[2].split()[0]
-            return f":{self.port:04X} " in "".join(tables) and state == "S"
+            tables = [Path(f"/proc/{self.pid}/net/{table}").read_text() for table in ("udp", "udp6")]
+            return f":{self.port:04X} " in "".join(tables) and stat_of(self.pid)[0] == "S"
 
         until(is_ready, "the server is ready")
 
@@ -362,9 +368,9 @@ class Server(KnockServer):
         To be asked for first when no command is being started, which is the same program for a moment.
         """
         words = Path(f"/proc/{self.pid}/cmdline").read_bytes()
-        children = Path(f"/proc/{self.pid}/task/{self.pid}/children").read_text().split()
+        children = children_of(self.pid)
         [receiver] = [c for c in children if Path(f"/proc/{c}/cmdline").read_bytes() == words]
-        return int(receiver)
+        return receiver
 
     def counters(self):
         """Has the server log its counters, and returns them."""

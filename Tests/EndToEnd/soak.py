@@ -125,8 +125,8 @@ def main():
                     early = soak.sizes()
             counters = soak.finish()
             late = soak.sizes()
-            children = Path(f"/proc/{server.pid}/task/{server.pid}/children").read_text().split()
-            assert children == [str(soak.receiver)], f"left behind: {children}"
+            children = knocking.children_of(server.pid)
+            assert children == [soak.receiver], f"left behind: {children}"
             print(f"{soak.sent} datagrams in {time.monotonic() - start:.0f} s, {soak.valid} valid")
             print(" ".join(f"{name}={value}" for name, value in counters.items()))
             print(f"memory (KiB) and descriptors of both processes: {early}, at the end {late}")

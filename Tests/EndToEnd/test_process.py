@@ -13,7 +13,7 @@ import time
 from pathlib import Path
 
 import pytest
-from knocking import CLOSE, KEY, PYKNOCK, client, libc, packet, program, run, until
+from knocking import CLOSE, KEY, PYKNOCK, children_of, client, libc, packet, program, run, until
 
 
 @pytest.fixture
@@ -101,14 +101,10 @@ def test_a_running_command_is_ended_after_five_seconds(server):
 AS_PROCESS_1 = ["unshare", "--pid", "--fork", "--kill-child", "--mount-proc"]
 
 
-def children_of(process):
-    return Path(f"/proc/{process}/task/{process}/children").read_text().split()
-
-
 def test_process_1_reaps_orphans_and_stops_on_term(server, gate):
     command = f"(read line < {gate.path}; echo orphan) & echo command"
     ours = server(prefix=AS_PROCESS_1, on_open=command)
-    [ours.pid] = map(int, children_of(ours.pid))
+    [ours.pid] = children_of(ours.pid)
     assert Path(f"/proc/{ours.pid}/status").read_text().split("NSpid:")[1].split()[1] == "1"
     ours.knock()
     ours.wait_for_counters(succeeded=1)
@@ -127,7 +123,7 @@ def test_process_1_is_stopped_while_it_waits_for_its_key(server, tmp_path):
     with open(os.open(fifo, os.O_RDWR), "rb"):
         ours = server(prefix=AS_PROCESS_1, words=["-k", str(fifo), "", ""], wait=False)
         until(lambda: children_of(ours.pid), "process 1")
-        [inner] = map(int, children_of(ours.pid))
+        [inner] = children_of(ours.pid)
         until(lambda: f"{fifo}" in links_of(inner), "the key file is open")
         os.kill(inner, signal.SIGTERM)
         assert ours.exit_code() == 128 + signal.SIGTERM

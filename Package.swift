@@ -9,21 +9,36 @@ let settings: [SwiftSetting] = [
   .treatWarning("EmbeddedRestrictions", as: .error),
 ]
 
+// What may use what; `scripts/check-targets` guards it.
 let package = Package(
   name: "pyknock",
   targets: [
+    .target(name: "KnockBase", swiftSettings: settings),
+    .target(name: "KnockProtocol", dependencies: ["KnockBase"], swiftSettings: settings),
+    .target(
+      name: "KnockServer", dependencies: ["KnockBase", "KnockProtocol"], swiftSettings: settings),
+    .target(name: "Netfilter", dependencies: ["KnockBase"], swiftSettings: settings),
     .target(name: "CSystem"),
     .target(name: "CSodium", linkerSettings: [.linkedLibrary("sodium")]),
-    .target(name: "KnockProtocol", swiftSettings: settings),
-    .target(name: "Netfilter", dependencies: ["KnockProtocol"], swiftSettings: settings),
     .target(
-      name: "Knock", dependencies: ["CSystem", "CSodium", "KnockProtocol", "Netfilter"],
+      name: "Programs",
+      dependencies: [
+        "CSystem", "CSodium", "KnockBase", "KnockProtocol", "KnockServer", "Netfilter",
+      ],
       swiftSettings: settings),
-    .executableTarget(name: "pyknock", dependencies: ["Knock"]),
-    .target(name: "TestSupport", dependencies: ["KnockProtocol"], path: "Tests/TestSupport"),
-    .testTarget(name: "KnockProtocolTests", dependencies: ["KnockProtocol", "TestSupport"]),
+    .executableTarget(name: "pyknock", dependencies: ["Programs"]),
+    .target(
+      name: "TestSupport", dependencies: ["CSodium", "KnockBase", "KnockProtocol"],
+      path: "Tests/TestSupport"),
+    .testTarget(name: "KnockBaseTests", dependencies: ["KnockBase", "TestSupport"]),
     .testTarget(
-      name: "NetfilterTests", dependencies: ["Netfilter", "KnockProtocol", "TestSupport"]),
-    .testTarget(name: "KnockTests", dependencies: ["Knock", "KnockProtocol"]),
+      name: "KnockProtocolTests", dependencies: ["KnockBase", "KnockProtocol", "TestSupport"]),
+    .testTarget(
+      name: "KnockServerTests",
+      dependencies: ["KnockBase", "KnockProtocol", "KnockServer", "TestSupport"]),
+    .testTarget(name: "NetfilterTests", dependencies: ["KnockBase", "Netfilter", "TestSupport"]),
+    .testTarget(
+      name: "ProgramsTests",
+      dependencies: ["KnockBase", "KnockProtocol", "KnockServer", "Programs", "TestSupport"]),
   ]
 )

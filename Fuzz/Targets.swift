@@ -1,8 +1,10 @@
 import Glibc
+import KnockBase
 import KnockProtocol
+import KnockServer
 import Netfilter
 
-@testable import Knock
+@testable import Programs
 
 /// What reads input that anybody may have made. Raw values are the names of the corpora.
 private enum Target: String {

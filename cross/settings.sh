@@ -23,8 +23,8 @@ use_toolchain() {
   PATH=$(dirname "$(readlink -f "$swift")"):$PATH
 }
 
-version=$(sed -n 's/.*let version: StaticString = "\(.*\)"$/\1/p' Sources/Knock/Version.swift)
-[[ $version ]] || die 'no version in Sources/Knock/Version.swift'
+version=$(sed -n 's/.*let version: StaticString = "\(.*\)"$/\1/p' Sources/Programs/Version.swift)
+[[ $version ]] || die 'no version in Sources/Programs/Version.swift'
 
 architectures=(x86_64 aarch64 armv6 i686 riscv64)
 

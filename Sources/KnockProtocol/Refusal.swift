@@ -1,3 +1,5 @@
+import KnockBase
+
 /// Every reason for which the server does not act on a datagram, in the order in which they are
 /// looked for. The raw values number the counters.
 public enum Refusal: UInt8, Error, Sendable {
@@ -70,6 +72,19 @@ public enum Refusal: UInt8, Error, Sendable {
     case .olderThanMemory: "older-than-memory"
     case .replayMemoryFull: "replay-memory-full"
     case .queueFull: "queue-full"
+    }
+  }
+}
+
+extension Address {
+  /// Why no single host can have this address as its source, or nil if one can.
+  public var refusal: Refusal? {
+    switch self {
+    case .inet(0), .inet6(0, 0): .unspecifiedAddress
+    case .inet(0xFFFF_FFFF): .broadcastAddress
+    case .inet(let bits) where bits >> 28 == 0xE: .multicastAddress
+    case .inet6(let high, _) where high >> 56 == 0xFF: .multicastAddress
+    default: nil
     }
   }
 }

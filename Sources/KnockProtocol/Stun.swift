@@ -1,3 +1,5 @@
+import KnockBase
+
 /// A question to a STUN server: which address do you see me under? Source: RFC 8489, sections 5 (the
 /// header), 6.3 (what an answer must be) and 14.2 (XOR-MAPPED-ADDRESS). Numbers are big-endian:
 ///

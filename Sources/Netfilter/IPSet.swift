@@ -1,4 +1,4 @@
-import KnockProtocol
+import KnockBase
 
 /// A set of ipset, by name. Source of all numbers here: linux/netfilter/ipset/ip_set.h.
 public struct IPSet: BitwiseCopyable, Sendable {

@@ -1,4 +1,4 @@
-import KnockProtocol
+import KnockBase
 
 /// Where an element of a set with intervals begins, or the address behind its last.
 public struct Boundary: Equatable, BitwiseCopyable, Sendable {

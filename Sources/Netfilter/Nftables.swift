@@ -1,4 +1,4 @@
-import KnockProtocol
+import KnockBase
 
 /// A set of nftables, by name. Source of all numbers here: linux/netfilter/nf_tables.h.
 public struct NftSet: BitwiseCopyable, Sendable {

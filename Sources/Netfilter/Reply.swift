@@ -1,4 +1,4 @@
-import KnockProtocol
+import KnockBase
 
 /// The kernel's answer is not built as it must be.
 public struct MalformedReply: Error, Equatable, Sendable {

@@ -1,4 +1,4 @@
-import KnockProtocol
+import KnockBase
 
 /// Requests to the netfilter part of the kernel, written one behind the other into a buffer of a
 /// fixed size.

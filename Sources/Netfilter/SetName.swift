@@ -1,4 +1,4 @@
-import KnockProtocol
+import KnockBase
 
 /// The name of a table or set: 1 to 255 bytes of those that need no quotes anywhere.
 public struct SetName: BitwiseCopyable, Sendable {

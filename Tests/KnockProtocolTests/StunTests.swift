@@ -1,4 +1,6 @@
+import KnockBase
 import KnockProtocol
+import TestSupport
 import Testing
 
 /// RFC 5769, section 2: the transaction, and answers to it.

@@ -1,4 +1,4 @@
-import KnockProtocol
+import KnockBase
 import Netfilter
 import TestSupport
 import Testing

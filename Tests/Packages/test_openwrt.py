@@ -25,7 +25,7 @@ from knocking import CLIENT, KEY, ROOT, SERVER, client, packet, until
 PACKAGING = ROOT / "packaging/openwrt"
 MACHINE = os.uname().machine
 VERSION = re.search(
-    r'let version: StaticString = "(.*)"', (ROOT / "Sources/Knock/Version.swift").read_text()
+    r'let version: StaticString = "(.*)"', (ROOT / "Sources/Programs/Version.swift").read_text()
 )[1]
 STATIC = Path(os.environ["PYKNOCK"]).resolve()
 IPK = ROOT / f"dist/pyknock_{VERSION}_openwrt_{MACHINE}.ipk"

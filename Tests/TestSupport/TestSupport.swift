@@ -1,4 +1,4 @@
-import KnockProtocol
+import KnockBase
 
 /// Memory for `count` elements, zeroed, that is never freed.
 public func storage<Element: BitwiseCopyable>(

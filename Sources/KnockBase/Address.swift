@@ -1,0 +1,139 @@
+/// The address that a knock opens or closes access for.
+///
+/// Exactly one value for one host: an IPv4-mapped IPv6 address (`::ffff:a.b.c.d`, RFC 4291
+/// section 2.5.5.2) is the IPv4 address, since that is what a packet filter will see.
+public enum Address: Equatable, BitwiseCopyable, Sendable {
+  /// The four bytes as one number, the first byte the most significant.
+  case inet(UInt32)
+  /// The sixteen bytes as two numbers, the first byte the most significant of `high`.
+  case inet6(high: UInt64, low: UInt64)
+
+  /// Takes 4 or 16 bytes in network order; nil for any other count.
+  public init?(networkBytes bytes: Span<UInt8>) {
+    switch bytes.count {
+    case 4: self = .inet(UInt32(truncatingIfNeeded: bytes.bigEndian(at: 0, count: 4)))
+    case 16:
+      let high = bytes.bigEndian(at: 0, count: 8)
+      let low = bytes.bigEndian(at: 8, count: 8)
+      if high == 0, low >> 32 == 0xFFFF {
+        self = .inet(UInt32(truncatingIfNeeded: low))
+      } else {
+        self = .inet6(high: high, low: low)
+      }
+    default: return nil
+    }
+  }
+
+  /// In network order, as many as the family has, and then zeros.
+  public var networkBytes: InlineArray<16, UInt8> {
+    let (high, low): (UInt64, UInt64) =
+      switch self {
+      case .inet(let bits): (UInt64(bits) << 32, 0)
+      case .inet6(let high, let low): (high, low)
+      }
+    var bytes = InlineArray<16, UInt8>(repeating: 0)
+    for index in 0..<8 {
+      bytes[index] = UInt8(truncatingIfNeeded: high >> (56 - 8 * index))
+      bytes[8 + index] = UInt8(truncatingIfNeeded: low >> (56 - 8 * index))
+    }
+    return bytes
+  }
+
+  public var family: AddressFamily {
+    switch self {
+    case .inet: .inet
+    case .inet6: .inet6
+    }
+  }
+
+  /// Routed only inside a site: RFC 1918, RFC 6598 (carrier NAT) and RFC 4193 (`fc00::/7`).
+  public var isPrivate: Bool {
+    switch self {
+    case .inet(let bits):
+      bits >> 24 == 10 || bits >> 20 == 0xAC1 || bits >> 16 == 0xC0A8 || bits >> 22 == 0x191
+    case .inet6(let high, _): high >> 57 == 0x7E
+    }
+  }
+
+  /// Loopback or link-local (RFC 1122, RFC 3927, RFC 4291): never leaves the machine or the link.
+  public var isLocal: Bool {
+    switch self {
+    case .inet(let bits): bits >> 24 == 127 || bits >> 16 == 0xA9FE
+    case .inet6(let high, let low): high == 0 && low == 1 || high >> 54 == 0x3FA
+    }
+  }
+}
+
+/// IPv4 or IPv6.
+public enum AddressFamily: BitwiseCopyable, Sendable {
+  case inet, inet6
+
+  /// What the templates call `$af`.
+  public var name: StaticString {
+    switch self {
+    case .inet: "inet"
+    case .inet6: "inet6"
+    }
+  }
+
+  /// How many bits an address has, which is the longest prefix.
+  public var addressBits: Int { self == .inet ? 32 : 128 }
+
+  /// How many bytes an address has.
+  public var byteCount: Int { self == .inet ? 4 : 16 }
+}
+
+/// Some of the families.
+public struct AddressFamilies: Sendable {
+  private let hasInet: Bool
+  private let hasInet6: Bool
+
+  public init(where isMember: (AddressFamily) -> Bool) {
+    hasInet = isMember(.inet)
+    hasInet6 = isMember(.inet6)
+  }
+
+  public func contains(_ family: AddressFamily) -> Bool { family == .inet ? hasInet : hasInet6 }
+}
+
+extension TextSink where Self: ~Copyable {
+  /// Dotted decimal, or IPv6 text as RFC 5952 wants it: lower case, no leading zeros, the first of
+  /// the longest runs of two or more zero groups as `::`.
+  public mutating func append(_ address: Address) {
+    switch address {
+    case .inet(let bits):
+      for index in 0..<4 {
+        if index > 0 { append(byte: UInt8(ascii: ".")) }
+        append((bits >> UInt32(24 - 8 * index)) & 255)
+      }
+    case .inet6(let high, let low): append(inet6High: high, low: low)
+    }
+  }
+
+  private mutating func append(inet6High high: UInt64, low: UInt64) {
+    func group(_ index: Int) -> UInt64 {
+      (index < 4 ? high : low) >> UInt64(48 - 16 * (index % 4)) & 0xFFFF
+    }
+    var zeros = 0..<0
+    var index = 0
+    while index < 8 {
+      let start = index
+      while index < 8, group(index) == 0 { index += 1 }
+      if index - start > max(zeros.count, 1) { zeros = start..<index }
+      index += 1
+    }
+    index = 0
+    while index < 8 {
+      if index == zeros.lowerBound, !zeros.isEmpty {
+        append("::")
+        index = zeros.upperBound
+        continue
+      }
+      if index > 0, index != zeros.upperBound || zeros.isEmpty {
+        append(byte: UInt8(ascii: ":"))
+      }
+      append(digitsOf: group(index), base: 16)
+      index += 1
+    }
+  }
+}

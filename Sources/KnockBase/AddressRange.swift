@@ -1,0 +1,26 @@
+/// Neighbouring addresses of one family, as numbers: those that a knock is granted access for.
+public struct AddressRange: Equatable, BitwiseCopyable, Sendable {
+  public let family: AddressFamily
+  public let first: UInt128
+  /// Itself in the range; not before `first`.
+  public let last: UInt128
+
+  /// The addresses that share the first `prefixLength` bits with `address`; at most as many bits
+  /// as it has.
+  public init(_ address: Address, prefixLength: Int) {
+    let number: UInt128
+    switch address {
+    case .inet(let bits): number = UInt128(bits)
+    case .inet6(let high, let low): number = UInt128(high) << 64 | UInt128(low)
+    }
+    family = address.family
+    let below = Self.greatest(of: family) >> UInt128(prefixLength)
+    first = number & ~below
+    last = number | below
+  }
+
+  /// The greatest address of a family.
+  public static func greatest(of family: AddressFamily) -> UInt128 {
+    family == .inet ? UInt128(UInt32.max) : UInt128.max
+  }
+}

@@ -1,0 +1,71 @@
+extension Span<UInt8> {
+  /// Up to 8 bytes as one number, the first the most significant.
+  public func bigEndian(at start: Int, count: Int) -> UInt64 {
+    var number: UInt64 = 0
+    for index in start..<start + count { number = number << 8 | UInt64(self[index]) }
+    return number
+  }
+
+  /// Up to 8 bytes as one number, the first the least significant.
+  public func littleEndian(at start: Int, count: Int) -> UInt64 {
+    var number: UInt64 = 0
+    for index in (start..<start + count).reversed() { number = number << 8 | UInt64(self[index]) }
+    return number
+  }
+
+  public func equals(_ text: StaticString) -> Bool {
+    count == text.utf8CodeUnitCount && isPrefix(of: text)
+  }
+
+  public func hasPrefix(_ text: StaticString) -> Bool {
+    count >= text.utf8CodeUnitCount && extracting(first: text.utf8CodeUnitCount).equals(text)
+  }
+
+  public func isPrefix(of text: StaticString) -> Bool {
+    text.withUTF8Buffer { bytes in
+      guard count <= bytes.count else { return false }
+      for index in indices where unsafe self[index] != bytes[index] { return false }
+      return true
+    }
+  }
+
+  /// Without regard to the case of ASCII letters.
+  public func equalsIgnoringCase(_ text: StaticString) -> Bool {
+    guard count == text.utf8CodeUnitCount else { return false }
+    return text.withUTF8Buffer { bytes in
+      for index in indices where unsafe lowered(self[index]) != lowered(bytes[index]) {
+        return false
+      }
+      return true
+    }
+  }
+
+  /// Whether one of the words, which blanks part, is `name` or `*`.
+  public func holdsWord(_ name: Span<UInt8>) -> Bool {
+    var found = false
+    visitWords { word in found = found || word.equals("*") || word.equals(name) }
+    return found
+  }
+
+  /// Calls `body` with each word; blanks part them.
+  public func visitWords(_ body: (Span<UInt8>) -> Void) {
+    var start = 0
+    for index in 0...count {
+      let isEnd =
+        index == count || self[index] == UInt8(ascii: " ") || self[index] == UInt8(ascii: "\t")
+      guard isEnd else { continue }
+      if index > start { body(extracting(start..<index)) }
+      start = index + 1
+    }
+  }
+
+  public func equals(_ other: Span<UInt8>) -> Bool {
+    guard count == other.count else { return false }
+    for index in indices where self[index] != other[index] { return false }
+    return true
+  }
+}
+
+private func lowered(_ byte: UInt8) -> UInt8 {
+  byte >= UInt8(ascii: "A") && byte <= UInt8(ascii: "Z") ? byte + 32 : byte
+}

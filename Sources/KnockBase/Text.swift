@@ -1,0 +1,114 @@
+/// Something that text is written to, a byte at a time.
+///
+/// The one writer of text in the program: log lines, expanded commands and lengths are all made
+/// through it, so that nothing here needs a `String` or the heap.
+public protocol TextSink: ~Copyable {
+  mutating func append(byte: UInt8)
+}
+
+extension TextSink where Self: ~Copyable {
+  // Hundreds of calls, none of them in a hurry: inlined, they are a tenth of the program.
+  @inline(never)
+  public mutating func append(_ text: StaticString) {
+    text.withUTF8Buffer { bytes in
+      for index in bytes.indices { append(byte: unsafe bytes[index]) }
+    }
+  }
+
+  public mutating func append(_ bytes: Span<UInt8>) {
+    for index in bytes.indices { append(byte: bytes[index]) }
+  }
+
+  public mutating func append(_ number: some BinaryInteger) {
+    if number < 0 { append(byte: UInt8(ascii: "-")) }
+    append(digitsOf: UInt64(number.magnitude), base: 10)
+  }
+
+  /// Seconds with a sign and one decimal, rounded to nearest: `+0.0`, `-3600.4`.
+  ///
+  /// Any double is safe: NaN is `nan`, and what exceeds 10^15 in magnitude is `>1e15`.
+  public mutating func append(signedSeconds seconds: Double) {
+    guard !seconds.isNaN else { return append("nan") }
+    append(byte: UInt8(ascii: seconds < 0 ? "-" : "+"))
+    guard seconds.magnitude <= 1e15 else { return append(">1e15") }
+    let tenths = UInt64(seconds.magnitude * 10 + 0.5)
+    append(tenths / 10)
+    append(byte: UInt8(ascii: "."))
+    append(tenths % 10)
+  }
+
+  /// Seconds over 0, with up to three decimals: `60`, `2.5`, `>1e15`.
+  public mutating func append(seconds: Double) {
+    guard seconds <= 1e15 else { return append(">1e15") }
+    let thousandths = UInt64(max(seconds, 0) * 1000 + 0.5)
+    append(thousandths / 1000)
+    var rest = thousandths % 1000
+    guard rest > 0 else { return }
+    append(byte: UInt8(ascii: "."))
+    var unit: UInt64 = 100
+    while rest > 0 {
+      append(rest / unit)
+      rest %= unit
+      unit /= 10
+    }
+  }
+
+  /// Untrusted bytes between single quotes: printable ASCII as it is, the rest as `\xNN`, and
+  /// no more than the first 128 bytes (then `...`), so that no input can forge or flood a line.
+  public mutating func append(quoted bytes: Span<UInt8>) {
+    append(byte: UInt8(ascii: "'"))
+    for index in 0..<min(bytes.count, 128) {
+      let byte = bytes[index]
+      if byte >= 0x20, byte < 0x7F, byte != UInt8(ascii: "'"), byte != UInt8(ascii: "\\") {
+        append(byte: byte)
+      } else {
+        append("\\x")
+        append(byte: hexDigit(byte >> 4))
+        append(byte: hexDigit(byte & 15))
+      }
+    }
+    append(bytes.count > 128 ? "...'" : "'")
+  }
+
+  public mutating func append(digitsOf number: UInt64, base: UInt64) {
+    if number >= base { append(digitsOf: number / base, base: base) }
+    append(byte: hexDigit(UInt8(truncatingIfNeeded: number % base)))
+  }
+
+  private func hexDigit(_ value: UInt8) -> UInt8 {
+    value < 10 ? UInt8(ascii: "0") + value : UInt8(ascii: "a") + value - 10
+  }
+}
+
+/// Text of a bounded length, held in place. What exceeds the capacity (bytes) is dropped.
+public struct TextBuffer<let capacity: Int>: TextSink, ~Copyable {
+  private var storage = InlineArray<capacity, UInt8>(repeating: 0)
+  public private(set) var count = 0
+
+  public init() {}
+
+  public mutating func append(byte: UInt8) {
+    guard count < capacity else { return }
+    storage[count] = byte
+    count += 1
+  }
+
+  /// Ends the text with a line feed, in the place of its last byte where it is full.
+  public mutating func endLine() {
+    count = min(count, capacity - 1)
+    append(byte: UInt8(ascii: "\n"))
+  }
+
+  public func withBytes<Result>(_ body: (Span<UInt8>) -> Result) -> Result {
+    body(storage.span.extracting(first: count))
+  }
+}
+
+/// Counts what is written to it, in bytes.
+public struct TextLength: TextSink {
+  public private(set) var count = 0
+
+  public init() {}
+
+  public mutating func append(byte: UInt8) { count += 1 }
+}

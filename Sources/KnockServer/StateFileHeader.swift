@@ -1,0 +1,56 @@
+import KnockBase
+
+/// The start of each file in the state directory, 32 bytes, all numbers little-endian:
+///
+///     offset  size    field
+///     0       8       what kind of file it is
+///     8       8       version of the format: 1
+///     16      8       capacity: how many records there are
+///     24      8       checksum of the three
+public enum FileHeader {
+  /// Of the page that the header is on; the records begin behind it (bytes).
+  public static let pageSize = 4096
+  private static let version: UInt64 = 1
+
+  /// The kinds, as their first eight bytes.
+  enum Kind: UInt64 {
+    case replay = 0x006B_636F_6E6B_7970  // "pyknock" and a NUL
+    case grants = 0x476B_636F_6E6B_7970  // "pyknockG"
+  }
+
+  /// Why a file is of no use.
+  public enum Failure: Error, Equatable, Sendable {
+    case foreign
+    case newer(version: UInt64)
+    case damagedHeader
+  }
+
+  static func write(_ kind: Kind, capacity: Int, to page: borrowing Storage<UInt64>) {
+    page[0] = kind.rawValue
+    page[1] = version
+    page[2] = UInt64(capacity)
+    page[3] = checksum(of: page)
+  }
+
+  /// How many records there are in an existing file of a kind.
+  static func capacity(
+    of page: borrowing Storage<UInt64>, _ kind: Kind
+  ) throws(Failure) -> Int {
+    guard page[0] == kind.rawValue else {
+      // The machine may have ended before what was written came to the disk.
+      for index in 0..<page.count where page[index] != 0 { throw .foreign }
+      throw .damagedHeader
+    }
+    guard page[1] <= version else { throw .newer(version: page[1]) }
+    guard page[3] == checksum(of: page), let capacity = Int(exactly: page[2]),
+      capacity >= 1, capacity <= 1 << 24
+    else { throw .damagedHeader }
+    return capacity
+  }
+
+  private static func checksum(of page: borrowing Storage<UInt64>) -> UInt64 {
+    var sum = Checksum()
+    for index in 0..<3 { sum.add(page[index]) }
+    return sum.value
+  }
+}

@@ -1,0 +1,80 @@
+import KnockBase
+import KnockProtocol
+
+/// Expansion of a command template, exactly as Python's `string.Template.safe_substitute` with the
+/// names `ip`, `af` and `cmd` does it.
+///
+/// `$name` and `${name}` are replaced, `$$` is `$`. A name is the longest run of
+/// `[_a-zA-Z][_a-zA-Z0-9]*`, and upper case counts: `$ipx` and `$IP` are other names. What is
+/// unknown or malformed stays as it is, so that `$HOME`, `$(date)` and `$1` reach the shell.
+public enum Template {
+  public static func expand(
+    _ template: Span<UInt8>, for knock: Knock, into sink: inout some TextSink & ~Copyable
+  ) {
+    var index = 0
+    while index < template.count {
+      guard template[index] == UInt8(ascii: "$"), index + 1 < template.count else {
+        sink.append(byte: template[index])
+        index += 1
+        continue
+      }
+      if template[index + 1] == UInt8(ascii: "$") {
+        sink.append(byte: UInt8(ascii: "$"))
+        index += 2
+        continue
+      }
+      let braced = template[index + 1] == UInt8(ascii: "{")
+      let start = braced ? index + 2 : index + 1
+      var end = nameEnd(in: template, from: start)
+      let name = template.extracting(start..<end)
+      if braced { end += end < template.count && template[end] == UInt8(ascii: "}") ? 1 : 0 }
+      let closed = !braced || end > start + name.count
+      if closed, append(valueOf: name, for: knock, to: &sink) {
+        index = end
+      } else {
+        // What follows has no `$` up to the end of the name, so it is copied as it is.
+        sink.append(byte: UInt8(ascii: "$"))
+        index += 1
+      }
+    }
+  }
+
+  /// The greatest length (bytes) that the template can expand to.
+  public static func longestExpansion(_ template: Span<UInt8>) -> Int {
+    var length = TextLength()
+    let longest = Knock(
+      command: .close, address: .inet6(high: .max, low: .max))
+    expand(template, for: longest, into: &length)
+    return length.count
+  }
+
+  private static func nameEnd(in template: Span<UInt8>, from start: Int) -> Int {
+    var end = start
+    while end < template.count {
+      switch template[end] {
+      case UInt8(ascii: "_"), UInt8(ascii: "a")...UInt8(ascii: "z"),
+        UInt8(ascii: "A")...UInt8(ascii: "Z"):
+        break
+      case UInt8(ascii: "0")...UInt8(ascii: "9") where end > start: break
+      default: return end
+      }
+      end += 1
+    }
+    return end
+  }
+
+  private static func append(
+    valueOf name: Span<UInt8>, for knock: Knock, to sink: inout some TextSink & ~Copyable
+  ) -> Bool {
+    if name.equals("ip") {
+      sink.append(knock.address)
+    } else if name.equals("af") {
+      sink.append(knock.address.family.name)
+    } else if name.equals("cmd") {
+      sink.append(knock.command.name)
+    } else {
+      return false
+    }
+    return true
+  }
+}

@@ -1,0 +1,48 @@
+import KnockBase
+import KnockProtocol
+
+/// One sender for each host of a call.
+struct Senders: ~Copyable {
+  private var items = InlineArray<16, Sender?> { _ in nil }
+  private(set) var count = 0
+  private let settings: ClientSettings
+
+  init(_ settings: ClientSettings) { self.settings = settings }
+
+  /// - Parameter sender: for one of at most `HostNames.limit` hosts.
+  mutating func append(_ sender: consuming Sender) {
+    guard count < items.count else { return }
+    items[count] = consume sender
+    count += 1
+  }
+
+  /// Knocks on all hosts, as often as the user wants it. Returns to how many of them a datagram was sent.
+  mutating func send(_ command: Command) -> Int {
+    var isKnockedOn = InlineArray<16, Bool>(repeating: false)
+    for round in 1...settings.repeats {
+      for index in 0..<count where items[index]?.send(command) == true { isKnockedOn[index] = true }
+      if settings.onlyChecks { break }
+      guard round < settings.repeats else { break }
+      Clock.pause(until: Clock.monotonicMilliseconds() + settings.intervalSeconds * 1000)
+    }
+    var knockedOn = 0
+    for index in 0..<count where isKnockedOn[index] { knockedOn += 1 }
+    return knockedOn
+  }
+
+  /// Waits for the port of each host that has one to wait for. False where one does not open.
+  mutating func waitForPorts() -> Bool {
+    for index in 0..<count {
+      guard let port = items[index]?.waitPort else { continue }
+      if connect(index, port) == nil { return false }
+    }
+    return true
+  }
+
+  /// A connection to the first host; nil where its port does not open.
+  mutating func connect(to port: UInt16) -> Descriptor? { connect(0, port) }
+
+  private mutating func connect(_ index: Int, _ port: UInt16) -> Descriptor? {
+    items[index]?.connect(to: port, seconds: settings.waitSeconds)
+  }
+}

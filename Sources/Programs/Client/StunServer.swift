@@ -1,0 +1,39 @@
+import KnockBase
+
+/// A STUN server to ask.
+struct StunServer {
+  static var accepted: StaticString { "HOST, HOST:PORT or [ADDRESS]:PORT" }
+  /// Source: RFC 8489, section 18.6.
+  private static let standardPort: UInt16 = 3478
+
+  let host: Argument
+  let port: UInt16
+
+  /// Nil for what is no `Endpoint`.
+  init?(_ text: Argument) {
+    guard let endpoint = text.withBytes({ Endpoint($0) }),
+      let memory = Storage<UInt8>.mapped(endpoint.host.count + 1)
+    else { return nil }
+    var name = StorageText(memory)
+    text.withBytes { name.append($0.extracting(endpoint.host)) }
+    guard let start = unsafe name.start else { return nil }
+    host = unsafe Argument(start)
+    port = endpoint.port ?? Self.standardPort
+  }
+}
+
+/// A few servers.
+struct StunServers {
+  private var items = InlineArray<4, StunServer?>(repeating: nil)
+  private(set) var count = 0
+
+  subscript(index: Int) -> StunServer? { items[index] }
+
+  /// False where there is no room.
+  mutating func append(_ server: StunServer) -> Bool {
+    guard count < items.count else { return false }
+    items[count] = server
+    count += 1
+    return true
+  }
+}

@@ -1,0 +1,109 @@
+import CSodium
+import CSystem
+import KnockBase
+
+struct KeygenSettings: AppletSettings {
+  enum Option: UInt8, OptionTable {
+    case output, help, version
+
+    var spec: OptionSpec {
+      switch self {
+      case .output:
+        OptionSpec(
+          "o", "output", value: "FILE", "make FILE, which only its owner can read (mode 600)")
+      case .help: .help
+      case .version: .version
+      }
+    }
+  }
+
+  /// The file to make; nil for the standard output.
+  private(set) var output: Argument?
+  var keyFile: Argument? { nil }
+  var mayQuote: Bool { true }
+
+  mutating func apply(_ option: Option, _ value: Argument?) throws(Misuse) {
+    if option == .output { output = value }
+  }
+}
+
+/// Makes a key: 32 random bytes as base64url (RFC 4648, section 5) without padding.
+enum KeygenApplet: Applet {
+  static var program: StaticString { "pyknock keygen" }
+  static var synopsis: StaticString { "[-o FILE]" }
+  static var description: StaticString {
+    """
+    Makes a key and prints it: a line of 43 characters, from 32 random bytes. The line itself
+    is the key, for -k FILE and for the PSK operand, here and in the Python original.
+
+    """
+  }
+  static func operandNames(withKey: Bool) -> StaticString { "none" }
+  static func operandCount(_ settings: Settings, _ operands: Operands, given: Int) -> Int { 0 }
+  static func keyOperand(_ settings: Settings, _ operands: Operands) -> Int? { nil }
+
+  static func run(_ settings: KeygenSettings, _: Operands, key: KeySource?) -> ExitCode {
+    let report = Report(program: program)
+    guard KeyedMAC.passesSelfTest(report) else { return .failure }
+    guard let path = settings.output else {
+      warnIfOthersSee(report)
+      return printToStandardOutput(program: program) { writeKey(to: &$0) }
+    }
+    do throws(SystemError) {
+      let file = Descriptor(owning: try SystemError.check(unsafe csys_create(path.pointer, 0o600)))
+      do throws(SystemError) {
+        var text = FileText(descriptor: file.number)
+        writeKey(to: &text)
+        try text.finish()
+        _ = try SystemError.check(csys_sync(file.number))
+      } catch {
+        _ = unsafe unlink(path.pointer)
+        throw error
+      }
+      return .success
+    } catch {
+      report.write("cannot make", path) { $0.append(error) }
+      return .failure
+    }
+  }
+
+  /// Says where the standard output shows the key to others.
+  private static func warnIfOthersSee(_ report: Report) {
+    let mode = csys_mode(1)
+    if mode < 0 { return }
+    if mode & CSYS_TERMINAL != 0 {
+      report.write(
+        "warning: the key shows on the terminal; -o FILE keeps it out of sight", as: .warning)
+    } else if mode & CSYS_REGULAR_FILE != 0, mode & 0o007 != 0 {
+      report.write(
+        "warning: others have access to the file that the key goes to; use -o FILE", as: .warning)
+    }
+  }
+
+  /// Writes a key and a line feed. A key that begins with `-` is thrown away: as the PSK operand it
+  /// would be taken for an option, here and in the original.
+  static func writeKey(to sink: inout some TextSink & ~Copyable) {
+    var key = InlineArray<44, UInt8>(repeating: 0)
+    var random = InlineArray<32, UInt8>(repeating: 0)
+    var keyBytes = key.mutableSpan
+    var randomBytes = random.mutableSpan
+    unsafe randomBytes.withUnsafeMutableBufferPointer { random in
+      unsafe keyBytes.withUnsafeMutableBytes { key in
+        guard let randomStart = random.baseAddress,
+          let keyStart = unsafe key.baseAddress?.assumingMemoryBound(to: CChar.self)
+        else { return }
+        repeat {
+          unsafe randombytes_buf(randomStart, random.count)
+          _ = unsafe sodium_bin2base64(
+            keyStart, key.count, randomStart, random.count,
+            sodium_base64_VARIANT_URLSAFE_NO_PADDING)
+        } while unsafe key[0] == UInt8(ascii: "-")
+        unsafe sodium_memzero(randomStart, random.count)
+      }
+    }
+    sink.append(key.span.extracting(first: 43))
+    sink.append("\n")
+    var spentBytes = key.mutableSpan
+    unsafe spentBytes.withUnsafeMutableBytes { unsafe sodium_memzero($0.baseAddress, $0.count) }
+  }
+}

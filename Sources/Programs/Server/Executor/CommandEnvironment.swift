@@ -1,0 +1,54 @@
+import CSystem
+import KnockBase
+import KnockProtocol
+
+/// The environment of the commands: our own, with PYKNOCK_IP, PYKNOCK_AF and PYKNOCK_CMD.
+struct CommandEnvironment: ~Copyable {
+  /// Our variables, each followed by a NUL byte.
+  private var text: StorageText
+  /// What we inherited but for our variables, and then these.
+  private(set) var variables: StringList
+  private let inheritedCount: Int
+
+  /// Nil where the system has no memory.
+  init?() {
+    let inherited = ArgumentList.environment()
+    guard let text = Storage<UInt8>.mapped(128),
+      var variables = StringList(capacity: inherited.count + 3)
+    else { return nil }
+    for index in 0..<inherited.count {
+      if let variable = inherited[index], !Self.isOwn(variable) {
+        unsafe variables.append(variable.pointer)
+      }
+    }
+    self.text = StorageText(text)
+    inheritedCount = variables.count
+    self.variables = variables
+  }
+
+  mutating func set(_ knock: Knock) {
+    text.removeAll()
+    variables.removeAll(from: inheritedCount)
+    begin("PYKNOCK_IP=")
+    text.append(knock.address)
+    text.append(byte: 0)
+    begin("PYKNOCK_AF=")
+    text.append(knock.address.family.name)
+    text.append(byte: 0)
+    begin("PYKNOCK_CMD=")
+    text.append(knock.command.name)
+    text.append(byte: 0)
+  }
+
+  private mutating func begin(_ name: StaticString) {
+    unsafe variables.append(text.end)
+    text.append(name)
+  }
+
+  private static func isOwn(_ variable: Argument) -> Bool {
+    variable.withBytes { variable in
+      variable.hasPrefix("PYKNOCK_IP=") || variable.hasPrefix("PYKNOCK_AF=")
+        || variable.hasPrefix("PYKNOCK_CMD=") || ServiceManager.owns(variable)
+    }
+  }
+}

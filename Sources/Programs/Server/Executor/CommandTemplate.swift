@@ -1,0 +1,108 @@
+import CSystem
+import KnockBase
+import KnockProtocol
+import KnockServer
+
+/// A command to run for a knock: words with placeholders in them.
+struct CommandTemplate: ~Copyable {
+  /// The kernel's limit for a word with its NUL, in bytes. Source: MAX_ARG_STRLEN, execve(2).
+  static let wordLimit = 131_072
+
+  /// The words, each followed by a NUL byte.
+  private let words: StorageText
+  let wordCount: Int
+  let usesShell: Bool
+
+  enum Failure: Error, Equatable {
+    case words(WordError)
+    case wordTooLong
+    case noMemory
+  }
+
+  /// - Parameter shell: whether `/bin/sh -c` is to run the text; otherwise it is split into words
+  ///   here. A text without words is a command that does nothing.
+  init(_ text: Argument, shell: Bool) throws(Failure) {
+    let shellWords: StaticString = "/bin/sh\0-c\0"
+    guard let memory = Storage<UInt8>.mapped(text.count + shellWords.utf8CodeUnitCount + 1) else {
+      throw .noMemory
+    }
+    var words = StorageText(memory)
+    let count: Int
+    do throws(WordError) {
+      count = try text.withBytes { text throws(WordError) in
+        guard shell else { return try Words.split(text, into: &words) }
+        guard text.count > 0 else { return 0 }
+        words.append(shellWords)
+        words.append(text)
+        words.append(byte: 0)
+        return 3
+      }
+    } catch { throw .words(error) }
+    var start = 0
+    while let word = Self.word(at: start, in: words) {
+      let length = words.bytes.withElements(word) { Template.longestExpansion($0) }
+      guard length < Self.wordLimit else { throw .wordTooLong }
+      start = word.upperBound + 1
+    }
+    self.words = words
+    wordCount = count
+    usesShell = shell
+  }
+
+  /// The most bytes that the expanded words need with their NULs.
+  var longestExpansion: Int {
+    words.bytes.withElements(0..<words.count) { Template.longestExpansion($0) }
+  }
+
+  /// Calls `body` with the program, if it is the same whatever the knock.
+  func withFixedProgram<Result>(_ body: (Argument) -> Result) -> Result? {
+    guard let word = Self.word(at: 0, in: words), let start = unsafe words.bytes.baseAddress else {
+      return nil
+    }
+    for index in word where words.bytes[index] == UInt8(ascii: "$") { return nil }
+    return unsafe UnsafeMutableRawPointer(start).withMemoryRebound(
+      to: CChar.self, capacity: word.count + 1
+    ) { unsafe body(Argument($0)) }
+  }
+
+  /// Writes the words for a knock into `text`, each followed by a NUL byte, and lists them in
+  /// `arguments`.
+  func expand(for knock: Knock, into text: inout StorageText, _ arguments: inout StringList) {
+    text.removeAll()
+    arguments.removeAll(from: 0)
+    var start = 0
+    while let word = Self.word(at: start, in: words) {
+      unsafe arguments.append(text.end)
+      words.bytes.withElements(word) { Template.expand($0, for: knock, into: &text) }
+      text.append(byte: 0)
+      start = word.upperBound + 1
+    }
+  }
+
+  /// Where the word that begins at `start` stands, without its NUL; nil behind the last.
+  private static func word(
+    at start: Int, in words: borrowing StorageText
+  ) -> Range<Int>? {
+    guard start < words.count else { return nil }
+    var end = start
+    while words.bytes[end] != 0 { end += 1 }
+    return start..<end
+  }
+}
+
+extension TextSink where Self: ~Copyable {
+  mutating func append(_ failure: CommandTemplate.Failure) {
+    switch failure {
+    case .words(.trailingBackslash): append("ends with a backslash that quotes nothing")
+    case .words(.unclosedQuote(let quote)):
+      append("the quote ")
+      append(byte: quote)
+      append(" is not closed")
+    case .wordTooLong:
+      append("a word may become longer than ")
+      append(CommandTemplate.wordLimit - 1)
+      append(" bytes, the limit of the kernel")
+    case .noMemory: append(SystemError(number: ENOMEM))
+    }
+  }
+}

@@ -1,0 +1,86 @@
+import KnockBase
+import Netfilter
+
+/// Which sets of the kernel a knock changes, and how.
+struct FirewallSettings {
+  enum Sets {
+    case nft(NftTable)
+    case ipset
+  }
+
+  private(set) var sets: Sets?
+  private var inetName: SetName?
+  private var inet6Name: SetName?
+  /// How long a grant stays; nil until it is closed.
+  var seconds: Int64?
+  private(set) var inetPrefixLength = AddressFamily.inet.addressBits
+  private(set) var inet6PrefixLength = AddressFamily.inet6.addressBits
+
+  /// Whether a knock for an address of this family can be acted on.
+  func covers(_ family: AddressFamily) -> Bool { sets == nil || name(for: family) != nil }
+
+  func name(for family: AddressFamily) -> SetName? {
+    family == .inet ? inetName : inet6Name
+  }
+
+  func prefixLength(for family: AddressFamily) -> Int {
+    family == .inet ? inetPrefixLength : inet6PrefixLength
+  }
+
+  /// Whether the set must hold more than single addresses.
+  func grantsPrefixes(for family: AddressFamily) -> Bool {
+    prefixLength(for: family) < family.addressBits
+  }
+
+  /// Takes `FAMILY/TABLE/SET4[,SET6]`. False if it is none.
+  mutating func setNft(_ text: Span<UInt8>) -> Bool {
+    guard let familyEnd = text.index(of: UInt8(ascii: "/"), from: 0),
+      let tableEnd = text.index(of: UInt8(ascii: "/"), from: familyEnd + 1),
+      let family = NftTable.Family(text.extracting(first: familyEnd)),
+      let table = SetName(
+        text.extracting(familyEnd + 1..<tableEnd), limit: SetName.nftLimit),
+      setNames(text.extracting((tableEnd + 1)...), limit: SetName.nftLimit)
+    else { return false }
+    sets = .nft(NftTable(family: family, name: table))
+    return true
+  }
+
+  /// Takes `SET4[,SET6]`. False if it is none.
+  mutating func setIPSet(_ text: Span<UInt8>) -> Bool {
+    guard setNames(text, limit: SetName.ipsetLimit) else { return false }
+    sets = .ipset
+    return true
+  }
+
+  /// Either name may be empty, but not both.
+  private mutating func setNames(_ text: Span<UInt8>, limit: Int) -> Bool {
+    let comma = text.index(of: UInt8(ascii: ","), from: 0)
+    let inet = text.extracting(first: comma ?? text.count)
+    let inet6 = text.extracting((comma.map { $0 + 1 } ?? text.count)...)
+    inetName = SetName(inet, limit: limit)
+    inet6Name = SetName(inet6, limit: limit)
+    let isComplete = (inetName != nil || inet.isEmpty) && (inet6Name != nil || inet6.isEmpty)
+    return isComplete && (inetName != nil || inet6Name != nil)
+  }
+
+  /// Takes the length of a prefix, in bits. False if it is out of range.
+  mutating func setPrefixLength(_ text: Span<UInt8>, for family: AddressFamily) -> Bool {
+    guard let number = Numbers.integer(text) else { return false }
+    switch family {
+    case .inet:
+      guard number >= 16, number <= 32 else { return false }
+      inetPrefixLength = Int(number)
+    case .inet6:
+      guard number >= 48, number <= 128 else { return false }
+      inet6PrefixLength = Int(number)
+    }
+    return true
+  }
+}
+
+extension Span<UInt8> {
+  fileprivate func index(of byte: UInt8, from start: Int) -> Int? {
+    for index in start..<Swift.max(start, count) where self[index] == byte { return index }
+    return nil
+  }
+}

@@ -1,0 +1,304 @@
+import CSystem
+import KnockBase
+import KnockServer
+
+/// `pyknock server`: checks what it was given, claims what it needs, and runs the server.
+enum ServerApplet: Applet {
+  /// Asked of the kernel (bytes): its default holds only about 255 datagrams.
+  private static let receiveBufferSize: Int32 = 1 << 20
+  /// Of so many knocks it is known whether another one is a repetition.
+  private static let recentKnocks = 1024
+
+  static var program: StaticString { "pyknock server" }
+  static var synopsis: StaticString { "[OPTION]... (PSK | -k FILE | -f FILE) [OPEN_CMD CLOSE_CMD]" }
+  static var description: StaticString {
+    """
+    Waits for knocks, and acts on each that is signed with the key, is fresh, and was not accepted
+    before. It changes a set of the kernel's firewall (--nft, --ipset), or runs OPEN_CMD or
+    CLOSE_CMD, or both in this order. In the commands $ip, $af and $cmd stand for the address,
+    inet or inet6, and open or close; the environment has them as PYKNOCK_IP, PYKNOCK_AF and
+    PYKNOCK_CMD. An empty command does nothing. The log goes to stderr; the signal USR1 adds
+    the counters to it, HUP reads key and commands anew if the key is in a file, TERM and INT
+    stop the server.
+
+    """
+  }
+  static func operandNames(withKey: Bool) -> StaticString {
+    withKey ? "PSK OPEN_CMD CLOSE_CMD" : "OPEN_CMD CLOSE_CMD"
+  }
+  /// With sets, or commands in the configuration file, they may be left out.
+  static func operandCount(
+    _ settings: ServerSettings, _ operands: Operands, given: Int
+  ) -> Int {
+    let hasWork =
+      settings.firewall.sets != nil || settings.openCommand != nil || settings.closeCommand != nil
+    return hasWork && given <= 0 ? 0 : 2
+  }
+  static func keyOperand(_ settings: ServerSettings, _ operands: Operands) -> Int? { 0 }
+
+  static func printInstead(_ settings: ServerSettings) -> ExitCode? {
+    if settings.listsGrants, let path = settings.stateDirectory {
+      return listGrants(in: path, settings)
+    }
+    return settings.example.map { example in
+      printToStandardOutput(program: program) { example.write(port: settings.port, to: &$0) }
+    }
+  }
+
+  private static func listGrants(in path: Argument, _ settings: ServerSettings) -> ExitCode {
+    var failure: StateFailure?
+    let exitCode = printToStandardOutput(program: program) { output in
+      do throws(StateFailure) {
+        try GrantState.list(in: path, asJSON: settings.listsAsJSON, to: &output)
+      } catch { failure = error }
+    }
+    guard let failure else { return exitCode }
+    failure.write(settings, to: Report(program: program))
+    return .failure
+  }
+
+  static func run(_ settings: ServerSettings, _ operands: Operands, key: KeySource?) -> ExitCode {
+    guard let key else { return .misuse }
+    var report = Report(program: program)
+    report.verbosity = settings.verbosity
+    if settings.logsAsJSON { report.setJSON() }
+
+    guard KeyedMAC.passesSelfTest(report) else { return .failure }
+    let mac: KeyedMAC
+    do throws(KeyError) {
+      mac = try Key.load(key, report: report)
+    } catch {
+      return fail(error, from: key, report)
+    }
+    if case .operand = key {
+      report.write(
+        "warning: a key in the command line shows in ps and the history; use -k FILE", as: .warning)
+    }
+    return serve(settings, operands, mac, report: report)
+  }
+
+  private static func serve(
+    _ settings: ServerSettings, _ operands: Operands, _ mac: consuming KeyedMAC, report: Report
+  ) -> ExitCode {
+    let commands: Commands
+    do throws(Misuse) {
+      commands = try Commands(settings, operands)
+    } catch { return fail(error, mayQuote: false) }
+    let mayQuote = settings.mayQuote
+    let canClose = commands.canClose || settings.firewall.sets != nil
+    guard settings.closeAfterSeconds == nil || canClose else {
+      return fail(
+        .unsuitable(ServerSettings.Option.closeAfter.spec, " needs a CLOSE_CMD, --nft or --ipset"),
+        mayQuote: mayQuote)
+    }
+    // Mistakes in the command line go to who has made it.
+    var report = report
+    if settings.logsToSystem, !settings.onlyChecks {
+      do throws(SystemError) {
+        try report.useSystemLog()
+      } catch {
+        report.write("--syslog: /dev/log", error)
+        return .failure
+      }
+    }
+    guard commands.canRun(report, mayQuote: mayQuote),
+      settings.sandbox.passesCheck(report, mayQuote: mayQuote)
+    else { return .failure }
+
+    do throws(SystemError) {
+      // Before the socket, so that whoever sees its port may send a signal.
+      let signals = try Signals()
+      var firewall: Firewall?
+      if settings.firewall.sets != nil {
+        firewall = Firewall.open(settings.firewall, report: report, mayName: mayQuote)
+        guard firewall != nil else { return .failure }
+      }
+      guard let socket = bind(settings, report) else { return .failure }
+      if settings.onlyChecks {
+        guard ServerState.passesCheck(settings, report) else { return .failure }
+        if let path = settings.metrics, case let result = unsafe csys_check_place(path.pointer),
+          result < 0
+        {
+          report.write("--metrics", path) { $0.append(SystemError(number: -result)) }
+          return .failure
+        }
+        return printToStandardOutput(program: program) { $0.append("configuration OK\n") }
+      }
+      let inputError = csys_detach_standard_streams()
+      guard inputError >= 0 else {
+        report.write("/dev/null", SystemError(number: -inputError))
+        return .failure
+      }
+      guard
+        let runner = CommandRunner(
+          commands, settings: settings, signalMask: signals.oldMask, report: report),
+        let batch = DatagramBatch(),
+        let recent = Storage<RecentKnocks.Entry>.mapped(recentKnocks)
+      else { throw SystemError(number: ENOMEM) }
+      guard let state = ServerState.open(settings, report) else { return .failure }
+      guard canClose || state.grants.count == 0 else {
+        var line = Line(.error)
+        line.append("--state: ")
+        line.append(state.grants.count)
+        line.append(" addresses are still open, and there is no CLOSE_CMD and no set to close them")
+        report.write(line)
+        return .failure
+      }
+      let families = AddressFamilies { settings.firewall.covers($0) }
+      let gate = Gate(
+        key: mac, driftSeconds: settings.driftSeconds, families: families,
+        allowsObservedSource: settings.allowsObservedSource, replays: state.replays)
+      let start = try startLine(of: socket, settings, report)
+      let tally = try Tally()
+      let manager = ServiceManager(report)
+      var metrics: Metrics?
+      if let path = settings.metrics {
+        do throws(SystemError) {
+          metrics = try Metrics(path)
+        } catch {
+          report.write("--metrics", path) { $0.append(error) }
+          return .failure
+        }
+      }
+      let sameSocket = try UDPSocket(duplicating: socket)
+      let channel = try Channel.Pair()
+      let receiver = Receiver(
+        report: report, socket: socket, batch: batch, gate: gate,
+        notesTime: settings.stateDirectory != nil,
+        executor: channel.first, tally: tally, tellsReady: manager.listens,
+        beatInterval: manager.watchdogMilliseconds.map { $0 / 4 })
+      let executor = Executor(
+        report: report, state: state.directory, signals: signals, receiver: channel.second,
+        families: families, tally: tally, socket: sameSocket, firewall: firewall, runner: runner,
+        grants: GrantKeeper(
+          state.grants, recent: RecentKnocks(recent), settings, report: report),
+        settings: settings, manager: manager, metrics: metrics,
+        reloader: try Reloader.make(settings, operands))
+      if !settings.sandbox.isOn { report.write("warning: no sandbox", as: .warning) }
+      return try Server.run(
+        receiver: receiver, executor: executor, sandbox: settings.sandbox, start: start,
+        report: report)
+    } catch {
+      report.write("fatal", error)
+      return .failure
+    }
+  }
+
+  /// The socket, bound. Nil, with a report, where that cannot be.
+  private static func bind(_ settings: ServerSettings, _ report: Report) -> UDPSocket? {
+    if !settings.onlyChecks {
+      switch ServiceManager.passedSocket() {
+      case .none: break
+      case .socket(let socket): return adopt(socket, settings, report)
+      case .other:
+        report.write("LISTEN_FDS: not one UDP socket, which alone is accepted", as: .error)
+        return nil
+      }
+    }
+    var address = SocketAddress.any(family: AF_INET6, port: settings.port)
+    if let text = settings.bindAddress {
+      guard let given = SocketAddress(numeric: text, port: settings.port) else {
+        report.writeNotNumeric("bind address", text, mayQuote: settings.mayQuote)
+        return nil
+      }
+      address = given
+    }
+    do throws(SystemError) {
+      do throws(SystemError) {
+        return try bind(to: address, settings)
+      } catch {
+        // A kernel without IPv6 gives EAFNOSUPPORT, or EADDRNOTAVAIL where it is only switched off.
+        let lacksIPv6 = error.number == EAFNOSUPPORT || error.number == EADDRNOTAVAIL
+        guard lacksIPv6, settings.bindAddress == nil else { throw error }
+        address = SocketAddress.any(family: AF_INET, port: settings.port)
+        return try bind(to: address, settings)
+      }
+    } catch {
+      var line = Line(.error)
+      line.append("cannot bind to ")
+      line.append(address)
+      line.append(": ")
+      line.append(error)
+      report.write(line)
+      return nil
+    }
+  }
+
+  /// A socket that was passed on to us.
+  private static func adopt(
+    _ socket: consuming UDPSocket, _ settings: ServerSettings, _ report: Report
+  ) -> UDPSocket? {
+    // It outlives us, and another version may have other datagrams.
+    do throws(SystemError) { try socket.dropOthers(forever: false) } catch {}
+    do throws(SystemError) {
+      let passed = try socket.localAddress()
+      let port = settings.givenPort ?? passed.parts?.port ?? 0
+      var address = SocketAddress.any(family: passed.family, port: port)
+      if let text = settings.bindAddress {
+        guard let given = SocketAddress(numeric: text, port: port) else {
+          report.writeNotNumeric("bind address", text, mayQuote: settings.mayQuote)
+          return nil
+        }
+        address = given
+      }
+      // Without an address any will do.
+      let isSame = settings.bindAddress == nil || passed.parts?.address == address.parts?.address
+      guard port != 0, passed.parts?.port == port, isSame else {
+        var line = Line(.error)
+        line.append("the socket that was passed on to us is that of ")
+        line.append(passed)
+        line.append(", not of ")
+        line.append(address)
+        line.append(": set both (ListenDatagram= in pyknock.socket)")
+        report.write(line)
+        return nil
+      }
+    } catch {
+      report.write("LISTEN_FDS", error)
+      return nil
+    }
+    return socket
+  }
+
+  private static func bind(
+    to address: SocketAddress, _ settings: ServerSettings
+  ) throws(SystemError) -> UDPSocket {
+    let deadline = Clock.monotonicMilliseconds() + Clock.afterlife
+    let socket = try UDPSocket(family: address.family)
+    // Before it is bound, so that nothing else is ever in it. A kernel without filters does without:
+    // what it would drop is refused here.
+    do throws(SystemError) { try socket.dropOthers(forever: true) } catch {}
+    while true {
+      do throws(SystemError) {
+        try socket.bind(to: address)
+        return socket
+      } catch {
+        guard error.number == EADDRINUSE else { throw error }
+        // A check is also good beside the running server.
+        if settings.onlyChecks { return socket }
+        guard Clock.monotonicMilliseconds() < deadline else { throw error }
+        Clock.pause(milliseconds: 10)
+      }
+    }
+  }
+
+  private static func startLine(
+    of socket: borrowing UDPSocket, _ settings: ServerSettings, _ report: Report
+  ) throws(SystemError) -> Line? {
+    let bufferSize = try socket.setReceiveBuffer(receiveBufferSize)
+    guard report.verbosity > .quiet else { return nil }
+    settings.firewall.writeGrant(.inet, to: report)
+    settings.firewall.writeGrant(.inet6, to: report)
+    var line = Line()
+    line.append("version ")
+    line.append(version)
+    line.append(", listening on ")
+    line.append(try socket.localAddress())
+    line.append(", drift ")
+    line.append(seconds: settings.driftSeconds)
+    line.append(" s, receive buffer ")
+    line.append(bufferSize)
+    line.append(" bytes")
+    return line
+  }
+}

@@ -1,0 +1,87 @@
+import CSystem
+import KnockBase
+
+/// A NUL-terminated string that lives as long as the process: an element of argv or environ.
+///
+/// Sendable only because a `Misuse` is an `Error`; the program has one thread.
+@safe struct Argument: @unchecked Sendable {
+  /// For a system call.
+  let pointer: UnsafeMutablePointer<CChar>
+  /// Without the NUL, in bytes.
+  let count: Int
+
+  init(_ pointer: UnsafeMutablePointer<CChar>) {
+    unsafe self.pointer = unsafe pointer
+    var count = 0
+    while unsafe pointer[count] != 0 { count += 1 }
+    self.count = count
+  }
+
+  /// Not to be written to.
+  init(_ text: StaticString) {
+    unsafe self.init(UnsafeMutablePointer(mutating: text.cString))
+  }
+
+  static var empty: Argument { Argument("") }
+
+  func withBytes<Result, Failure: Error>(
+    _ body: (Span<UInt8>) throws(Failure) -> Result
+  ) throws(Failure) -> Result {
+    try unsafe pointer.withMemoryRebound(to: UInt8.self, capacity: count) {
+      start throws(Failure) in
+      try unsafe body(UnsafeBufferPointer(start: start, count: count).span)
+    }
+  }
+
+  static func == (argument: Argument, text: StaticString) -> Bool {
+    argument.withBytes { $0.equals(text) }
+  }
+}
+
+/// Several of them: the arguments, or the environment.
+@safe struct ArgumentList {
+  let pointers: UnsafeMutablePointer<UnsafeMutablePointer<CChar>?>?
+  private(set) var count: Int
+
+  init(_ pointers: UnsafeMutablePointer<UnsafeMutablePointer<CChar>?>?, count: Int) {
+    unsafe self.pointers = unsafe pointers
+    self.count = count
+  }
+
+  subscript(index: Int) -> Argument? {
+    guard index >= 0, index < count, let pointers = unsafe pointers,
+      let pointer = unsafe pointers[index]
+    else { return nil }
+    return unsafe Argument(pointer)
+  }
+
+  /// The environment of the process.
+  static func environment() -> ArgumentList {
+    guard let variables = unsafe csys_environment() else {
+      return unsafe ArgumentList(nil, count: 0)
+    }
+    var count = 0
+    while unsafe variables[count] != nil { count += 1 }
+    return unsafe ArgumentList(variables, count: count)
+  }
+
+  /// Without the first `number` arguments.
+  func dropFirst(_ number: Int) -> ArgumentList {
+    guard number <= count, let pointers = unsafe pointers else { return self }
+    return unsafe ArgumentList(pointers + number, count: count - number)
+  }
+}
+
+extension StaticString {
+  /// With its NUL.
+  var cString: UnsafePointer<CChar> {
+    unsafe UnsafeRawPointer(utf8Start).assumingMemoryBound(to: CChar.self)
+  }
+}
+
+extension TextSink where Self: ~Copyable {
+  /// Untrusted text between quotes: see `append(quoted: Span)`.
+  mutating func append(quoted argument: Argument) {
+    argument.withBytes { append(quoted: $0) }
+  }
+}

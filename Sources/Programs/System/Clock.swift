@@ -1,0 +1,44 @@
+import CSystem
+import KnockBase
+
+enum Clock {
+  /// Seconds since the Unix epoch, by the system's clock. Source: clock_gettime(2).
+  static func wallSeconds() -> Double { csys_wall_clock() }
+
+  /// Milliseconds since some moment, by a clock that nobody sets and that goes on while the machine
+  /// sleeps. Source: clock_gettime(2), CLOCK_BOOTTIME.
+  static func monotonicMilliseconds() -> Int64 { csys_monotonic_milliseconds() }
+
+  /// How long the last process of a server that was killed may still hold a port or a lock
+  /// (milliseconds).
+  static let afterlife: Int64 = 500
+
+  /// Waits until a moment in monotonic milliseconds.
+  static func pause(until moment: Int64) {
+    while true {
+      let rest = moment - monotonicMilliseconds()
+      guard rest > 0 else { return }
+      pause(milliseconds: Int32(clamping: rest))
+    }
+  }
+
+  /// Waits so long, or until a signal comes.
+  static func pause(milliseconds: Int32) { _ = csys_poll(nil, 0, milliseconds) }
+}
+
+extension TextSink where Self: ~Copyable {
+  /// `2026-11-24T12:00:00Z`. Source: gmtime(3).
+  mutating func append(utc seconds: Double) {
+    var parts = InlineArray<6, Int32>(repeating: 0)
+    var span = parts.mutableSpan
+    unsafe span.withUnsafeMutableBufferPointer {
+      unsafe csys_utc(Int64(seconds), $0.baseAddress)
+    }
+    for index in parts.indices {
+      if index > 0 { append(index < 3 ? "-" : index == 3 ? "T" : ":") }
+      if parts[index] < 10 { append("0") }
+      append(parts[index])
+    }
+    append("Z")
+  }
+}

@@ -1,0 +1,28 @@
+import CSystem
+import KnockBase
+
+/// The environment of the process.
+enum Environment {
+  /// A variable that is not empty.
+  static func variable(_ name: StaticString) -> Argument? {
+    guard let value = unsafe getenv(name.cString) else { return nil }
+    return unsafe Argument(value).nonempty
+  }
+
+  /// One that is a number.
+  static func number(_ name: StaticString) -> Int64? {
+    variable(name)?.withBytes { Numbers.integer($0) }
+  }
+
+  /// Whether the standard error is the journal: JOURNAL_STREAM names its device and inode. Source: systemd.exec(5).
+  static var writesToJournal: Bool {
+    guard let stream = variable("JOURNAL_STREAM") else { return false }
+    var (device, inode): (UInt64, UInt64) = (0, 0)
+    guard unsafe csys_identity(2, &device, &inode) >= 0 else { return false }
+    var ours = Line()
+    ours.append(device)
+    ours.append(":")
+    ours.append(inode)
+    return stream.withBytes { stream in ours.withBytes { stream.equals($0) } }
+  }
+}

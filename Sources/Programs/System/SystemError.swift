@@ -1,0 +1,39 @@
+import CSystem
+import KnockBase
+
+/// An error number of the system (errno).
+struct SystemError: Error, Equatable {
+  let number: Int32
+
+  /// The value of a `csys_` call, or the error where it is negative.
+  static func check(_ result: Int32) throws(SystemError) -> Int32 {
+    guard result >= 0 else { throw SystemError(number: -result) }
+    return result
+  }
+}
+
+extension TextSink where Self: ~Copyable {
+  /// The system's words for an error. Source: strerror(3).
+  mutating func append(_ error: SystemError) {
+    unsafe append(cString: strerror(error.number))
+  }
+
+  mutating func append(cString text: UnsafePointer<CChar>?) {
+    guard var byte = unsafe text else { return }
+    while unsafe byte.pointee != 0 {
+      append(byte: UInt8(bitPattern: unsafe byte.pointee))
+      unsafe byte += 1
+    }
+  }
+}
+
+extension Report {
+  /// Writes `what: the system's words`.
+  func write(_ what: StaticString, _ error: SystemError) {
+    var line = Line(.error)
+    line.append(what)
+    line.append(": ")
+    line.append(error)
+    write(line)
+  }
+}

@@ -1,0 +1,379 @@
+import KnockBase
+import TestSupport
+import Testing
+
+@testable import KnockServer
+
+private let capacity = 6
+private let now = 1_700_000_000.0
+private let minute: Int64 = 60_000
+
+/// A file in memory, that outlives the grants that use it.
+private struct Image {
+  let bytes: UnsafeMutableRawBufferPointer
+
+  init(capacity: Int = capacity) {
+    bytes = .allocate(byteCount: (capacity + 1) * 64, alignment: 64)
+    bytes.initializeMemory(as: UInt8.self, repeating: 0)
+  }
+
+  var records: Storage<Grants.Record> {
+    Storage(adopting: bytes.bindMemory(to: Grants.Record.self))
+  }
+
+  /// As a server has them: in this file, which is empty.
+  func grants() -> Grants {
+    let count = bytes.count / 64
+    return Grants(
+      records: records, states: storage(count, of: Grants.State.self),
+      heap: storage(count, of: UInt32.self),
+      index: PositionIndex(storage(PositionIndex.count(forRecords: count), of: UInt32.self)))
+  }
+
+  /// What a server makes of it that starts now.
+  func adopted(at wall: Double = now) -> (
+    found: Grants.Found, ends: [UInt32: Double], due: Set<UInt32>
+  ) {
+    let other = Image(capacity: bytes.count / 64 - 1)
+    var grants = other.grants()
+    let found = grants.adopt(records, wallNow: wall, now: 0)
+    var ends: [UInt32: Double] = [:]
+    for record in other.bytes.bindMemory(to: Grants.Record.self) {
+      if case .inet(let bits) = record.address { ends[bits] = record.ends }
+    }
+    var due: Set<UInt32> = []
+    while case .inet(let bits) = grants.takeDue(wallNow: wall, now: 0) { due.insert(bits) }
+    return (found, ends, due)
+  }
+}
+
+private func open(
+  _ grants: inout Grants, _ number: UInt32, for seconds: Int64 = 60, at wall: Double = now
+) -> Bool {
+  grants.open(
+    .inet(number), seconds: seconds, wallNow: wall, now: Int64((wall - now) * 1000))
+}
+
+private func takeDue(_ grants: inout Grants, at time: Int64) -> UInt32? {
+  guard case .inet(let bits) = grants.takeDue(wallNow: now + Double(time) / 1000, now: time) else {
+    return nil
+  }
+  return bits
+}
+
+private func endClose(
+  _ grants: inout Grants, _ number: UInt32, succeeded: Bool = true, at time: Int64 = 0
+) -> Grants.Closing {
+  grants.endClose(.inet(number), succeeded: succeeded, now: time)
+}
+
+@Test func grantsEndInTheOrderOfTheirEnds() {
+  var grants = Image().grants()
+  for (number, seconds) in [(1, 50), (2, 10), (3, 40), (4, 20)] as [(UInt32, Int64)] {
+    let isOpen = open(&grants, number, for: seconds)
+    #expect(isOpen)
+  }
+  // Asked for again, it lasts longer.
+  let isOpen = open(&grants, 2, for: 30)
+  #expect(isOpen)
+  #expect(grants.nextDeadline == 20_000)
+  var order: [UInt32] = []
+  while let number = takeDue(&grants, at: minute) { order.append(number) }
+  #expect(order == [4, 2, 3, 1])
+  #expect(grants.nextDeadline == nil)
+  #expect(grants.closingCount == 4)
+  for number in order {
+    let closing = endClose(&grants, number)
+    #expect(closing == .done)
+  }
+  #expect(grants.count == 0)
+  #expect(grants.closingCount == 0)
+}
+
+@Test func nothingIsDueBeforeItsTime() {
+  var grants = Image().grants()
+  _ = open(&grants, 1)
+  let early = takeDue(&grants, at: minute - 1)
+  #expect(early == nil)
+  let inTime = takeDue(&grants, at: minute)
+  #expect(inTime == 1)
+  // It is being closed, and is not taken twice.
+  let again = takeDue(&grants, at: .max - 1)
+  #expect(again == nil)
+}
+
+@Test func whatHasNoRoomIsNotOpenedButWhatIsOpenMayLastLonger() {
+  var grants = Image().grants()
+  for number in 1...UInt32(capacity) {
+    let isOpen = open(&grants, number)
+    #expect(isOpen)
+  }
+  let tooMany = open(&grants, 99)
+  #expect(!tooMany)
+  for number in 1...UInt32(capacity) {
+    let isOpen = open(&grants, number, for: 90)
+    #expect(isOpen)
+  }
+  #expect(grants.count == capacity)
+  #expect(grants.nextDeadline == 90_000)
+}
+
+@Test func whatIsOpenedAgainWhileItIsClosedStaysOpen() {
+  var grants = Image().grants()
+  _ = open(&grants, 1)
+  _ = grants.beginClose(.inet(1), wallNow: now)
+  #expect(grants.nextDeadline == nil)
+  _ = open(&grants, 1)
+  let first = endClose(&grants, 1)
+  #expect(first == .done)
+  #expect(grants.count == 1)
+  #expect(grants.nextDeadline == minute)
+  // Two closes with an open between them: the end of the first says nothing.
+  _ = grants.beginClose(.inet(1), wallNow: now)
+  _ = open(&grants, 1)
+  _ = grants.beginClose(.inet(1), wallNow: now)
+  _ = endClose(&grants, 1)
+  #expect(grants.count == 1)
+  _ = endClose(&grants, 1)
+  #expect(grants.count == 0)
+}
+
+@Test func aCloseThatFailsIsTriedAgainAndGivenUpInTheEnd() {
+  var grants = Image().grants()
+  _ = open(&grants, 1)
+  var time = minute
+  for attempt in 0...27 {
+    let due = takeDue(&grants, at: time)
+    #expect(due == 1)
+    // In its last attempt, a part of it fails.
+    if attempt == 27 { grants.noteFailure(.inet(1)) }
+    let closing = endClose(&grants, 1, succeeded: attempt == 27, at: time)
+    #expect(closing == (attempt < 3 ? .retriedSoon : attempt < 27 ? .retriedLater : .givenUp))
+    time += (attempt < 3 ? minute : 60 * minute) - 1
+    let early = takeDue(&grants, at: time)
+    #expect(early == nil)
+    time += 1
+  }
+  #expect(grants.count == 0)
+}
+
+@Test func whatIsForgottenWhileItIsClosedIsNotClosedAgain() {
+  var grants = Image().grants()
+  _ = open(&grants, 1)
+  _ = open(&grants, 2, for: 90)
+  let due = takeDue(&grants, at: minute)
+  #expect(due == 1)
+  grants.forget(.inet(1))
+  #expect(grants.nextDeadline == 90_000)
+  let closing = endClose(&grants, 1, succeeded: false)
+  #expect(closing == .done)
+  #expect(grants.count == 1)
+}
+
+@Test func allCanEndAtOnce() {
+  var grants = Image().grants()
+  for number in 1...5 as ClosedRange<UInt32> { _ = open(&grants, number, for: Int64(number)) }
+  _ = grants.beginClose(.inet(3), wallNow: now)
+  grants.endAll(now: 7)
+  var due: Set<UInt32> = []
+  while let number = takeDue(&grants, at: 7) { due.insert(number) }
+  #expect(due == [1, 2, 4, 5])
+}
+
+@Test func whatIsNoGrantCanBeClosedAndForgotten() {
+  var grants = Image().grants()
+  let isGrant = grants.beginClose(.inet(1), wallNow: now)
+  #expect(!isGrant)
+  grants.forget(.inet(1))
+  grants.noteFailure(.inet(1))
+  let closing = endClose(&grants, 1)
+  #expect(closing == .done)
+  _ = open(&grants, 1)
+  grants.forget(.inet(1))
+  #expect(grants.count == 0)
+}
+
+// What is left behind
+
+@Test func aLaterServerGoesByTheClock() {
+  let image = Image()
+  var grants = image.grants()
+  _ = open(&grants, 1, for: 10)
+  _ = open(&grants, 2, for: 100)
+  #expect(image.adopted(at: now + 50).due == [1])
+  #expect(image.adopted(at: now + 50).found.overdueCount == 1)
+  #expect(image.adopted(at: now + 99.9).due == [1])
+  #expect(image.adopted(at: now + 100).due == [1, 2])
+  // When they end cannot be known: they end now.
+  #expect(image.adopted(at: now - 1).due == [1, 2])
+  #expect(image.adopted(at: .infinity).due == [1, 2])
+  // What was being closed is closed.
+  _ = grants.beginClose(.inet(2), wallNow: now + 1)
+  #expect(image.adopted(at: now + 1).due == [2])
+}
+
+@Test func noClockMakesARecordThatNobodyCanRead() {
+  // Also where the sum of two times is rounded.
+  for wall in [-1e300, -1, 0, 1e300, .infinity, -.infinity, .nan, 1.3e7, 2_147_483_648 - 1e7 / 3] {
+    let image = Image()
+    var grants = image.grants()
+    let isOpen = grants.open(.inet(1), seconds: 366 * 86_400, wallNow: wall, now: 0)
+    #expect(isOpen)
+    let again = grants.open(.inet(1), seconds: 5, wallNow: now, now: 0)
+    #expect(again)
+    _ = grants.beginClose(.inet(1), wallNow: wall)
+    #expect(image.adopted().found.count == 1, "\(wall)")
+    #expect(image.adopted().found.damagedCount == 0, "\(wall)")
+  }
+}
+
+@Test func recordsAreNumberedAnew() {
+  // Of two for one address the later one is true, whichever comes first; and there is always a next number.
+  for order in [[1, 1 << 62], [1 << 62, 1]] as [[UInt64]] {
+    let image = Image()
+    for (position, sequence) in order.enumerated() {
+      image.records[position] = Grants.Record(
+        .inet(1), since: now, asked: now, ends: now + Double(sequence == 1 ? 10 : 20),
+        sequence: sequence)
+    }
+    let other = Image()
+    var grants = other.grants()
+    let found = grants.adopt(image.records, wallNow: now, now: 0)
+    #expect(found.count == 1)
+    #expect(grants.nextDeadline == 20_000)
+    let isOpen = open(&grants, 2)
+    #expect(isOpen)
+    #expect(other.adopted().found.count == 2)
+  }
+}
+
+@Test func moreThanThereIsRoomForIsSaid() {
+  let image = Image(capacity: 9)
+  var grants = image.grants()
+  for number in 1...9 as ClosedRange<UInt32> { _ = open(&grants, number) }
+  var smaller = Image().grants()
+  let found = smaller.adopt(image.records, wallNow: now, now: 0)
+  #expect(!found.fits)
+  #expect(found.count == 9)
+}
+
+/// What a process may be killed over, with the grants that are there before.
+private let changes: [(String, @Sendable (inout Grants) -> Void)] = [
+  ("open", { _ = open(&$0, 9, for: 70) }),
+  ("open again", { _ = open(&$0, 2, for: 80, at: now + 1) }),
+  ("begin to close", { _ = $0.beginClose(.inet(2), wallNow: now + 1) }),
+  (
+    "close",
+    {
+      _ = $0.takeDue(wallNow: now + 60, now: minute)
+      _ = $0.endClose(.inet(1), succeeded: true, now: minute)
+    }
+  ),
+]
+
+@Test func whereverTheProcessIsKilledNoGrantIsLost() {
+  for (what, change) in changes {
+    let image = Image()
+    var grants = image.grants()
+    for number in 1...3 as ClosedRange<UInt32> {
+      _ = open(&grants, number, for: 57 + Int64(number))
+    }
+    let before = Array(image.bytes)
+    change(&grants)
+    let after = Array(image.bytes)
+    // The new record is written before the old one is erased: first what was empty.
+    let isNew = { (offset: Int) in
+      before[offset / 64 * 64..<offset / 64 * 64 + 64].allSatisfy { $0 == 0 }
+    }
+    let changed = after.indices.filter { before[$0] != after[$0] }
+    let order = changed.filter(isNew) + changed.filter { !isNew($0) }
+    #expect(order.count > 20)
+    for count in 0...order.count {
+      image.bytes.copyBytes(from: before)
+      for offset in order.prefix(count) { image.bytes[offset] = after[offset] }
+      let (found, ends, _) = image.adopted(at: now)
+      let comment: Comment = "\(what): \(count) of \(order.count) bytes"
+      #expect(found.damagedCount <= 1, comment)
+      #expect(what == "close" || ends[1] == now + 58, comment)
+      #expect(ends[3] == now + 60, comment)
+      switch what {
+      case "open again": #expect(ends[2] == now + 59 || ends[2] == now + 81, comment)
+      case "begin to close": #expect(ends[2] == now + 59 || ends[2] == now + 1, comment)
+      default: #expect(ends[2] == now + 59, comment)
+      }
+    }
+  }
+}
+
+@Test func noByteThatIsOtherMakesAnotherGrant() {
+  let image = Image()
+  var grants = image.grants()
+  for number in 1...3 as ClosedRange<UInt32> { _ = open(&grants, number) }
+  let good = Array(image.bytes)
+  for offset in 0..<3 * 64 {
+    image.bytes.copyBytes(from: good)
+    image.bytes[offset] ^= 0x55
+    let (found, ends, _) = image.adopted()
+    #expect(found.damagedCount == 1, "byte \(offset)")
+    #expect(ends.count == 2, "byte \(offset)")
+  }
+}
+
+@Test func randomChangesAreThoseOfAModel() {
+  struct Model {
+    var deadline: Int64
+    var closing = 0
+  }
+  for seed in 0..<20 as Range<UInt64> {
+    var generator = Generator(seed: seed)
+    let image = Image(capacity: 20)
+    var grants = image.grants()
+    var model: [UInt32: Model] = [:]
+    var running: [UInt32] = []
+    var time: Int64 = 0
+    for _ in 0..<2000 {
+      time += Int64.random(in: 0...500, using: &generator)
+      let wall = now + Double(time) / 1000
+      let number = UInt32.random(in: 1...30, using: &generator)
+      switch Int.random(in: 0..<5, using: &generator) {
+      case 0, 1:
+        let seconds = Int64.random(in: 1...20, using: &generator)
+        let isOpen = open(&grants, number, for: seconds, at: wall)
+        #expect(isOpen == (model[number] != nil || model.count < 20))
+        guard isOpen else { break }
+        model[number] = Model(
+          deadline: Int64((wall - now) * 1000) + seconds * 1000,
+          closing: model[number]?.closing ?? 0)
+      case 2:
+        _ = grants.beginClose(.inet(number), wallNow: wall)
+        if model[number] != nil {
+          model[number]?.deadline = .max
+          model[number]?.closing += 1
+          running.append(number)
+        }
+      case 3:
+        guard !running.isEmpty else { break }
+        let ended = running.remove(at: Int.random(in: 0..<running.count, using: &generator))
+        _ = endClose(&grants, ended, at: time)
+        model[ended]?.closing -= 1
+        if let left = model[ended], left.closing == 0, left.deadline == .max { model[ended] = nil }
+      default:
+        let due = takeDue(&grants, at: time)
+        let first = model.values.map(\.deadline).min() ?? .max
+        #expect((due != nil) == (first <= time))
+        guard let due else { break }
+        #expect(model[due]?.deadline == first)
+        model[due]?.deadline = .max
+        model[due]?.closing += 1
+        running.append(due)
+      }
+      #expect(grants.count == model.count)
+      #expect(grants.closingCount == running.count)
+      let first = model.values.map(\.deadline).filter { $0 < .max }.min()
+      #expect(grants.nextDeadline == first)
+    }
+    let (found, ends, _) = image.adopted(at: now + Double(time) / 1000)
+    #expect(found.count == model.count)
+    #expect(Set(ends.keys) == Set(model.keys))
+  }
+}

@@ -1,0 +1,86 @@
+import KnockProtocol
+import KnockServer
+import TestSupport
+import Testing
+
+@Suite struct RecentKnocksTests {
+  private func knock(_ number: UInt32, _ command: Command = .open) -> Knock {
+    Knock(command: command, address: .inet(number))
+  }
+
+  /// Whether each of the knocks is a repetition.
+  private func note(_ knocks: [(Knock, at: Int64)], capacity: Int = 4) -> [Bool] {
+    var recent = RecentKnocks(storage(capacity, of: RecentKnocks.Entry.self))
+    return knocks.map { recent.note($0.0, now: $0.at) }
+  }
+
+  @Test func `the same within two seconds of the last one is a repetition`() {
+    let knocks = [0, 2000, 4000, 6001, 8001, 8001].map { (knock(1), at: Int64($0)) }
+    #expect(note(knocks) == [false, true, true, false, true, true])
+  }
+
+  @Test func `addresses do not matter to each other`() {
+    #expect(
+      note([(knock(1), 0), (knock(2), 1), (knock(1), 2), (knock(2), 3)])
+        == [false, false, true, true])
+  }
+
+  @Test func `another command for the address makes a new wish of the next one`() {
+    #expect(
+      note([(knock(1), 0), (knock(1, .close), 1), (knock(1), 2), (knock(1), 3)])
+        == [false, false, false, true])
+  }
+
+  @Test func `of more than fit the oldest are forgotten`() {
+    let knocks = [1, 2, 3, 4, 5, 2, 1].map { (knock($0), at: Int64(0)) }
+    #expect(note(knocks) == [false, false, false, false, false, true, false])
+  }
+
+  @Test func `what is forgotten is new`() {
+    var recent = RecentKnocks(storage(4, of: RecentKnocks.Entry.self))
+    let first = recent.note(knock(1), now: 0)
+    recent.forget(.inet(2))
+    let second = recent.note(knock(1), now: 1)
+    recent.forget(.inet(1))
+    let third = recent.note(knock(1), now: 2)
+    #expect([first, second, third] == [false, true, false])
+  }
+
+  @Test func `what failed is new, and is done once more where a repetition relied on it`() {
+    var recent = RecentKnocks(storage(4, of: RecentKnocks.Entry.self))
+    _ = recent.note(knock(1), now: 0)
+    let unwanted = recent.noteFailure(knock(1))
+    let isNew = recent.note(knock(1), now: 1)
+    _ = recent.note(knock(1), now: 2)
+    let wanted = recent.noteFailure(knock(1))
+    let unwantedNow = recent.noteFailure(knock(1))
+    #expect([unwanted, isNew, wanted, unwantedNow] == [false, false, true, false])
+  }
+
+  @Test func `a failure of what is no longer wanted changes nothing`() {
+    var recent = RecentKnocks(storage(4, of: RecentKnocks.Entry.self))
+    _ = recent.note(knock(1, .close), now: 0)
+    _ = recent.note(knock(1), now: 1)
+    let wanted = recent.noteFailure(knock(1, .close))
+    let isRepeated = recent.note(knock(1), now: 2)
+    #expect([wanted, isRepeated] == [false, true])
+  }
+
+  @Test func `it is as a list without a limit would have it`() {
+    var recent = RecentKnocks(storage(64, of: RecentKnocks.Entry.self))
+    var last: [UInt32: (Command, Int64)] = [:]
+    var now: Int64 = -5000
+    var differences = 0
+    for _ in 0..<20_000 {
+      // No more than 64 knocks in any two seconds.
+      now += Int64.random(in: 40...300)
+      let number = UInt32.random(in: 0..<12)
+      let command: Command = Bool.random() ? .open : .close
+      let isExpected = last[number].map { $0.0 == command && now - $0.1 <= 2000 } ?? false
+      let isRepeated = recent.note(knock(number, command), now: now)
+      if isRepeated != isExpected { differences += 1 }
+      last[number] = (command, now)
+    }
+    #expect(differences == 0)
+  }
+}

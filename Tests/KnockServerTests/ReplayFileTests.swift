@@ -1,0 +1,166 @@
+import KnockBase
+import KnockProtocol
+import TestSupport
+import Testing
+
+@testable import KnockServer
+
+private let capacity = 8
+private let headerCount = FileHeader.pageSize / 8
+
+/// A file in memory, that outlives the replay memories that use it.
+private struct Image {
+  let bytes: UnsafeMutableRawBufferPointer
+
+  init() {
+    bytes = .allocate(byteCount: ReplayFile.size(forRecords: capacity), alignment: 4096)
+    bytes.initializeMemory(as: UInt8.self, repeating: 0)
+  }
+
+  private var header: Storage<UInt64> {
+    Storage(
+      adopting: UnsafeMutableRawBufferPointer(rebasing: bytes[..<4096]).bindMemory(to: UInt64.self))
+  }
+
+  func memory(isNew: Bool = false) -> ReplayMemory {
+    let file =
+      isNew ? ReplayFile(new: header, capacity: capacity, time: 0) : ReplayFile(existing: header)
+    let records = UnsafeMutableRawBufferPointer(rebasing: bytes[4096...])
+    return ReplayMemory(
+      records: Storage(adopting: records.bindMemory(to: ReplayMemory.Record.self)),
+      index: PositionIndex(
+        storage(PositionIndex.count(forRecords: capacity), of: UInt32.self)), file: file)
+  }
+}
+
+private func restore(_ memory: inout ReplayMemory) -> Bool { memory.restore() }
+
+private func mac(_ number: UInt8) -> [UInt8] { [UInt8](repeating: number, count: 32) }
+
+/// Whether a knock is accepted, by the reason why not.
+private func remember(_ memory: inout ReplayMemory, _ number: UInt8, at now: Double) -> Refusal? {
+  do throws(Refusal) {
+    try memory.remember(mac(number).span, timeStamp: now, now: now, driftSeconds: 60)
+    return nil
+  } catch { return error }
+}
+
+/// A process writes the record first and then the mark, byte for byte as far as we know.
+private let order = [4096..<ReplayFile.size(forRecords: capacity), 0..<4096]
+
+@Test func whereverTheProcessIsKilledNothingIsForgotten() {
+  // Also where the ring begins anew, and where it turns.
+  for old in [0, 1, 5, 7] {
+    let image = Image()
+    do {
+      var memory = image.memory(isNew: true)
+      for number in 0..<old {
+        let refusal1 = remember(&memory, UInt8(number + 1), at: 100)
+        #expect(refusal1 == nil)
+      }
+    }
+    let before = Array(image.bytes)
+    do {
+      var memory = image.memory()
+      let isWhole = restore(&memory)
+      #expect(isWhole)
+      let refusal2 = remember(&memory, 99, at: 100)
+      #expect(refusal2 == nil)
+    }
+    let after = Array(image.bytes)
+    let changes = order.joined().filter { before[$0] != after[$0] }
+    #expect(changes.count > 40)
+    for count in 0...changes.count {
+      image.bytes.copyBytes(from: before)
+      for offset in changes.prefix(count) { image.bytes[offset] = after[offset] }
+      var memory = image.memory()
+      let isWhole = restore(&memory)
+      #expect(isWhole, "\(count) of \(changes.count) bytes")
+      for number in 0..<old {
+        let refusal3 = remember(&memory, UInt8(number + 1), at: 100)
+        #expect(refusal3 == .replayed)
+      }
+      // The new one has either been remembered, or not been acted on.
+      let refusal = remember(&memory, 99, at: 100)
+      #expect(refusal == nil || refusal == .replayed)
+    }
+  }
+}
+
+@Test func everyDamagedByteIsFoundOrHarmless() {
+  let image = Image()
+  do {
+    var memory = image.memory(isNew: true)
+    for number in 1...6 {
+      let refusal4 = remember(&memory, UInt8(number), at: 100)
+      #expect(refusal4 == nil)
+    }
+  }
+  let good = Array(image.bytes)
+  for offset in good.indices where good[offset] != 0 || (4096..<4096 + 6 * 56).contains(offset) {
+    image.bytes.copyBytes(from: good)
+    image.bytes[offset] ^= 0x55
+    guard offset >= 64 else { continue }  // What names the file is not looked at here.
+    var memory = image.memory()
+    let isWhole = restore(&memory)
+    guard isWhole else { continue }
+    for number in 1...6 {
+      let refusal5 = remember(&memory, UInt8(number), at: 100)
+      #expect(refusal5 == .replayed, "byte \(offset)")
+    }
+  }
+}
+
+@Test func aRecordThatIsGoneIsMissed() {
+  // Also when the ring has turned.
+  for held in [1, 6, 8, 11] {
+    let image = Image()
+    var memory = image.memory(isNew: true)
+    for number in 1...held {
+      let refusal = remember(&memory, UInt8(number), at: 100 + Double(61 * (number / 7)))
+      #expect(refusal == nil)
+    }
+    let good = Array(image.bytes)
+    for record in 0..<min(held, capacity) {
+      image.bytes.copyBytes(from: good)
+      for offset in 0..<56 { image.bytes[4096 + 56 * record + offset] = 0 }
+      var restored = image.memory()
+      let isWhole = restore(&restored)
+      #expect(!isWhole, "\(held) \(record)")
+    }
+  }
+}
+
+@Test func theRingGoesOnWhereItWasAcrossRestarts() {
+  let image = Image()
+  _ = image.memory(isNew: true)
+  var now = 100.0
+  for number in 1...200 {
+    var memory = image.memory()
+    let isWhole = restore(&memory)
+    #expect(isWhole)
+    // The last of them are still fresh, whichever turn the ring has made.
+    for old in max(1, number - 4)..<number {
+      let refusal6 = remember(&memory, UInt8(old), at: now)
+      #expect(refusal6 == .replayed)
+    }
+    let refusal7 = remember(&memory, UInt8(number), at: now)
+    #expect(refusal7 == nil)
+    now += 13
+  }
+}
+
+@Test func aHeaderSaysWhatIsWrongWithIt() throws {
+  let header = storage(headerCount, of: UInt64.self)
+  _ = ReplayFile(
+    new: Storage(
+      adopting: UnsafeMutableBufferPointer(start: header.baseAddress, count: headerCount)),
+    capacity: 7, time: 1)
+  #expect(try ReplayFile.capacity(of: header) == 7)
+  header[2] = 8
+  #expect(throws: FileHeader.Failure.damagedHeader) { try ReplayFile.capacity(of: header) }
+  header[1] = 2
+  #expect(throws: FileHeader.Failure.newer(version: 2)) { try ReplayFile.capacity(of: header) }
+  header[0] = 0
+  #expect(throws: FileHeader.Failure.foreign) { try ReplayFile.capacity(of: header) }
+}

@@ -11,6 +11,7 @@ enum ConfigurationFile {
   ///   - take: gets the keyword and the value of each line. Where it does not accept them, it writes why to the line
   ///     for the log, and returns false.
   /// - Returns: whether all of it was accepted.
+  @inline(never)
   static func read(
     _ path: Argument, isOptional: Bool, mayName: Bool, _ report: Report,
     _ take: (Argument, Argument, inout Line) -> Bool

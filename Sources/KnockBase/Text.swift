@@ -93,6 +93,8 @@ public struct TextBuffer<let capacity: Int>: TextSink, ~Copyable {
     count += 1
   }
 
+  public mutating func removeAll() { count = 0 }
+
   /// Ends the text with a line feed, in the place of its last byte where it is full.
   public mutating func endLine() {
     count = min(count, capacity - 1)

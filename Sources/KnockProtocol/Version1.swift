@@ -131,3 +131,12 @@ public struct Datagram: ~Copyable {
     try body(storage.span.extracting(first: count))
   }
 }
+
+extension TextSink where Self: ~Copyable {
+  /// `open 192.0.2.1`.
+  public mutating func append(_ knock: Knock) {
+    append(knock.command.name)
+    append(" ")
+    append(knock.address)
+  }
+}

@@ -88,6 +88,7 @@ extension Applet {
 
   /// Reads the command line, and does what it says.
   static func start(_ arguments: ArgumentList) -> ExitCode {
+    log.begin(as: program)
     var settings = Settings()
     var operands = Operands()
     var misuse: Misuse?
@@ -107,6 +108,7 @@ extension Applet {
       }
     }
 
+    log.showsArguments = settings.mayQuote
     if let misuse { return fail(misuse, mayQuote: settings.mayQuote) }
     guard settings.complete(Report(program: program)) else { return .failure }
     do throws(Misuse) {

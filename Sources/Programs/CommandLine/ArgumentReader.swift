@@ -293,6 +293,17 @@ enum Misuse: Error {
   }
 }
 
+extension OptionSpec: MessageConvertible {
+  /// `-p/--port`.
+  var message: Message {
+    short == 0 ? "--\(long)" : "-\(letter: short)/--\(long)"
+  }
+}
+
+extension Message.Parts {
+  fileprivate mutating func appendInterpolation(letter: UInt8) { append(byte: letter) }
+}
+
 extension TextSink where Self: ~Copyable {
   /// An argument between quotes, unless it may be the key.
   mutating func append(quoted argument: Argument, if mayQuote: Bool) {

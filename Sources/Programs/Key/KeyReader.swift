@@ -156,6 +156,22 @@ enum Key {
   }
 }
 
+extension KeyError: MessageConvertible {
+  var message: Message {
+    switch self {
+    case .notFound(let error), .cannotRead(let error): error.message
+    case .timedOut(let milliseconds): "no line came within \(milliseconds / 1000) seconds"
+    case .writableByOthers: "others may write it; chmod 600 prevents that"
+    case .empty: "the key is empty"
+    case .holdsNUL: "the key has a NUL byte in it"
+    case .tooLong: "the key is longer than \(Key.maximumSize) bytes"
+    case .notLatin1:
+      "the key is not UTF-8 text of characters up to U+00FF, which version 1 needs"
+    case .noMemory: SystemError(number: ENOMEM).message
+    }
+  }
+}
+
 extension TextSink where Self: ~Copyable {
   mutating func append(_ error: KeyError) {
     switch error {

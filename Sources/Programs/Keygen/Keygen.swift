@@ -46,7 +46,7 @@ enum KeygenApplet: Applet {
     let report = Report(program: program)
     guard KeyedMAC.passesSelfTest(report) else { return .failure }
     guard let path = settings.output else {
-      warnIfOthersSee(report)
+      logWhoSeesTheKey()
       return printToStandardOutput(program: program) { writeKey(to: &$0) }
     }
     do throws(SystemError) {
@@ -62,21 +62,19 @@ enum KeygenApplet: Applet {
       }
       return .success
     } catch {
-      report.write("cannot make", path) { $0.append(error) }
+      log.error("cannot make \(quoted: path): \(error)")
       return .failure
     }
   }
 
   /// Says where the standard output shows the key to others.
-  private static func warnIfOthersSee(_ report: Report) {
+  private static func logWhoSeesTheKey() {
     let mode = csys_mode(1)
     if mode < 0 { return }
     if mode & CSYS_TERMINAL != 0 {
-      report.write(
-        "warning: the key shows on the terminal; -o FILE keeps it out of sight", as: .warning)
+      log.warning("warning: the key shows on the terminal; -o FILE keeps it out of sight")
     } else if mode & CSYS_REGULAR_FILE != 0, mode & 0o007 != 0 {
-      report.write(
-        "warning: others have access to the file that the key goes to; use -o FILE", as: .warning)
+      log.warning("warning: others have access to the file that the key goes to; use -o FILE")
     }
   }
 

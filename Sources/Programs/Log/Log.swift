@@ -2,248 +2,112 @@ import CSystem
 import KnockBase
 import KnockProtocol
 
-/// How urgent a line is: the priorities of the system's log. Source: syslog(3).
-enum Severity: UInt8 {
-  case error = 3
-  case warning
-  case information = 6
-  case debug
+/// The log of this process: one line for each message, `PROGRAM: ...` on the standard error unless it is
+/// told otherwise. No call ever waits for a reader that has stalled: the line is dropped instead.
+///
+/// The name of the method is the severity.
+let log = Log()
 
-  var name: StaticString {
-    switch self {
-    case .error: "error"
-    case .warning: "warning"
-    case .information: "info"
-    case .debug: "debug"
+/// See `log`. What it has been told is in `logSettings`, so that a message can be written from anywhere.
+struct Log: Sendable {
+  /// Something could not be done.
+  @inline(__always) func error(_ message: @autoclosure () -> Message) {
+    _ = message()
+    writeLine(.error)
+  }
+
+  /// Something is wrong, or soon will be.
+  @inline(__always) func warning(_ message: @autoclosure () -> Message) {
+    _ = message()
+    writeLine(.warning)
+  }
+
+  /// What the user asked for, with a signal for instance. Also written with `-q`.
+  @inline(__always) func answer(_ message: @autoclosure () -> Message) {
+    _ = message()
+    writeLine(.info)
+  }
+
+  /// What happens in normal operation. Not written with `-q`.
+  @inline(__always) func info(_ message: @autoclosure () -> Message) {
+    if shows(.normal) { answer(message()) }
+  }
+
+  /// Written with `-v`.
+  @inline(__always) func debug(_ message: @autoclosure () -> Message) {
+    if shows(.verbose) {
+      _ = message()
+      writeLine(.debug)
     }
   }
-}
 
-/// A line of the log, without its end. Longer ones are cut. What it is about is kept for a log of objects.
-struct Line: TextSink, ~Copyable {
-  static let capacity = 1024
-
-  let severity: Severity
-  private var text = TextBuffer<1024>()
-  private var knock: Knock?
-  private var source: SocketAddress?
-
-  // As in `TextSink`: there are a hundred calls of these.
-  @inline(never)
-  init(_ severity: Severity = .information) { self.severity = severity }
-
-  mutating func append(byte: UInt8) { text.append(byte: byte) }
-
-  /// `open 192.0.2.1`.
-  @inline(never)
-  mutating func append(_ knock: Knock) {
-    self.knock = knock
-    append(knock.command.name)
-    append(" ")
-    append(knock.address)
-  }
-
-  /// ` from 192.0.2.1:54321`.
-  @inline(never)
-  mutating func append(from source: SocketAddress) {
-    self.source = source
-    append(" from ")
-    append(source)
-  }
-
-  mutating func endLine() { text.endLine() }
-
-  func withBytes<Result>(_ body: (Span<UInt8>) -> Result) -> Result { text.withBytes(body) }
-
-  /// Writes it as an object. Source: RFC 8259; the time is that of RFC 3339.
-  fileprivate func append(to object: inout Line) {
-    object.append("{\"time\":\"")
-    object.append(utc: Clock.wallSeconds())
-    object.append("\",\"level\":\"")
-    object.append(severity.name)
-    if let knock {
-      object.append("\",\"command\":\"")
-      object.append(knock.command.name)
-      object.append("\",\"address\":\"")
-      object.append(knock.address)
+  /// Written with `-vv`.
+  @inline(__always) func trace(_ message: @autoclosure () -> Message) {
+    if shows(.debug) {
+      _ = message()
+      writeLine(.debug)
     }
-    if let source {
-      object.append("\",\"source\":\"")
-      object.append(source)
-    }
-    object.append("\",\"message\":\"")
-    let longestCharacter = 2
-    let end = "\"}\n" as StaticString
-    text.withBytes { bytes in
-      for index in bytes.indices {
-        guard object.text.count + longestCharacter + end.utf8CodeUnitCount <= Self.capacity else {
-          break
-        }
-        // There is hardly any: what is not ours is quoted.
-        let isPrintable = bytes[index] >= 0x20 && bytes[index] < 0x7F
-        let byte = isPrintable ? bytes[index] : UInt8(ascii: "?")
-        if byte == UInt8(ascii: "\"") || byte == UInt8(ascii: "\\") { object.append("\\") }
-        object.append(byte: byte)
-      }
-    }
-    object.append("\"}")
-  }
-}
-
-/// Which lines are written.
-enum Verbosity: Int, Comparable {
-  case quiet, normal, verbose, debug
-
-  static func < (left: Verbosity, right: Verbosity) -> Bool { left.rawValue < right.rawValue }
-
-  /// One step up, where there is one.
-  mutating func increase() { self = Verbosity(rawValue: rawValue + 1) ?? .debug }
-}
-
-/// Messages to the log, which is the standard error unless it is said otherwise: one line each, `PROGRAM: ...`,
-/// in one write.
-struct Report {
-  /// Who takes the lines.
-  private enum Reader {
-    case terminal
-    /// The journal, by the standard error: `<6>` tells how urgent a line is. Source: sd-daemon(3).
-    case journal
-    /// The system's log, by its socket. Source: syslog(3), RFC 3164.
-    case syslog
   }
 
-  /// `pyknock server`, for one.
-  let program: StaticString
-  var verbosity = Verbosity.normal
-  private var reader = Reader.terminal
-  /// Whom users know: one of the processes may no longer ask for its own.
-  private var process: pid_t = 0
-  private var isJSON = false
-
-  init(program: StaticString) {
-    self.program = program
-    if Environment.writesToJournal { reader = .journal }
+  /// A line as it is, for a person at a terminal: the usage of a command.
+  @inline(__always) func plain(_ message: @autoclosure () -> Message) {
+    _ = message()
+    writePlainLine()
   }
 
-  /// Has lines go to the system's log from here on.
-  mutating func useSystemLog() throws(SystemError) {
+  /// Whether lines of this verbosity are written.
+  func shows(_ verbosity: Verbosity) -> Bool { unsafe logSettings.verbosity >= verbosity }
+
+  /// Whether arguments may be quoted. In a command line with a mistake in it nobody can tell which argument
+  /// is the key, so they may only if the key is in a file.
+  var showsArguments: Bool {
+    get { unsafe logSettings.showsArguments }
+    nonmutating set { unsafe logSettings.showsArguments = newValue }
+  }
+
+  var verbosity: Verbosity {
+    get { unsafe logSettings.verbosity }
+    nonmutating set { unsafe logSettings.verbosity = newValue }
+  }
+
+  /// Begins the log of a program: `pyknock server`, for one.
+  func begin(as program: StaticString) {
+    unsafe logSettings.program = program
+    if Environment.writesToJournal { unsafe logSettings.reader = .journal }
+  }
+
+  /// Sends lines to the system's log from here on. Source: syslog(3).
+  func useSystemLog() throws(SystemError) {
     _ = try SystemError.check(unsafe csys_log_to_socket(("/dev/log" as StaticString).cString))
-    reader = .syslog
-    process = getpid()
+    unsafe logSettings.reader = .syslog
+    unsafe logSettings.process = getpid()
   }
 
-  mutating func setJSON() {
-    isJSON = true
-    // With glibc the first time may read a file, which the receiver must not.
-    var line = Line()
-    line.append(utc: 0)
+  /// Writes each line as a JSON object from here on.
+  func useJSON() {
+    unsafe logSettings.isJSON = true
+    // The first call of gmtime_r(3) in glibc may read a file, which the receiver must not.
+    var text = TextLength()
+    text.append(utc: 0)
   }
 
-  /// Writes a line, or drops it rather than wait for a reader that has stalled.
   @inline(never)
-  func write(_ line: consuming Line) {
-    var whole = Line()
-    switch reader {
-    case .terminal: break
-    case .journal:
-      whole.append("<")
-      whole.append(line.severity.rawValue)
-      whole.append(">")
-    case .syslog:
-      let daemon: UInt8 = 3 << 3
-      whole.append("<")
-      whole.append(daemon | line.severity.rawValue)
-      whole.append(">pyknock-server[")
-      whole.append(process)
-      whole.append("]: ")
-    }
-    if isJSON {
-      line.append(to: &whole)
-    } else {
-      if reader != .syslog {
-        whole.append(program)
-        whole.append(": ")
-      }
-      line.withBytes { whole.append($0) }
-    }
-    writePlain(whole)
-  }
-
-  /// Writes a line as it is.
-  func writePlain(_ line: consuming Line) {
-    if reader != .syslog { line.endLine() }
-    line.withBytes { bytes in
+  private func writeLine(_ severity: Severity) {
+    let whole = unsafe messageLine.formatted(severity, logSettings)
+    unsafe messageLine.removeAll()
+    whole.withBytes { bytes in
       unsafe bytes.withUnsafeBytes { unsafe csys_write_log($0.baseAddress, $0.count) }
     }
   }
 
   @inline(never)
-  func write(_ text: StaticString, as severity: Severity = .information) {
-    var line = Line(severity)
-    line.append(text)
-    write(line)
-  }
-
-  /// Writes `what 'argument': why`.
-  func write(
-    _ what: StaticString, _ argument: Argument, as severity: Severity = .error,
-    _ why: (inout Line) -> Void
-  ) {
-    var line = Line(severity)
-    line.append(what)
-    line.append(" ")
-    line.append(quoted: argument)
-    line.append(": ")
-    why(&line)
-    write(line)
-  }
-}
-
-/// Text for a file, the standard output for one. Written when the buffer is full and at `finish`.
-struct FileText: TextSink, ~Copyable {
-  private let descriptor: Int32
-  private var buffer = TextBuffer<512>()
-  private var failure: SystemError?
-
-  init(descriptor: Int32) { self.descriptor = descriptor }
-
-  mutating func append(byte: UInt8) {
-    buffer.append(byte: byte)
-    if buffer.count == 512 { flush() }
-  }
-
-  /// Writes what is left.
-  ///
-  /// - Throws: the first error that a write met.
-  consuming func finish() throws(SystemError) {
-    flush()
-    if let failure { throw failure }
-  }
-
-  private mutating func flush() {
-    let descriptor = descriptor
-    let failure = buffer.withBytes { bytes -> SystemError? in
-      unsafe bytes.withUnsafeBytes { bytes in
-        var written = 0
-        while written < bytes.count {
-          let result = unsafe csys_write(
-            descriptor, bytes.baseAddress.map { unsafe $0 + written }, bytes.count - written)
-          guard result > 0 else { return SystemError(number: result == 0 ? EIO : -result) }
-          written += Int(result)
-        }
-        return nil
-      }
+  private func writePlainLine() {
+    var whole = TextBuffer<1024>()
+    unsafe messageLine.text.withBytes { whole.append($0) }
+    unsafe messageLine.removeAll()
+    whole.endLine()
+    whole.withBytes { bytes in
+      unsafe bytes.withUnsafeBytes { unsafe csys_write_log($0.baseAddress, $0.count) }
     }
-    self.failure = self.failure ?? failure
-    buffer = TextBuffer<512>()
-  }
-}
-
-extension TextSink where Self: ~Copyable {
-  /// `open 192.0.2.1`.
-  mutating func append(_ knock: Knock) {
-    append(knock.command.name)
-    append(" ")
-    append(knock.address)
   }
 }

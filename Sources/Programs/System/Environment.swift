@@ -19,7 +19,7 @@ enum Environment {
     guard let stream = variable("JOURNAL_STREAM") else { return false }
     var (device, inode): (UInt64, UInt64) = (0, 0)
     guard unsafe csys_identity(2, &device, &inode) >= 0 else { return false }
-    var ours = Line()
+    var ours = TextBuffer<48>()
     ours.append(device)
     ours.append(":")
     ours.append(inode)

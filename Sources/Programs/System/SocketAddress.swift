@@ -153,6 +153,10 @@ extension SocketAddress {
   }
 }
 
+extension Resolution.Failure: MessageConvertible {
+  var message: Message { unsafe "\(cString: csys_resolve_error(number))" }
+}
+
 extension TextSink where Self: ~Copyable {
   mutating func append(_ failure: Resolution.Failure) {
     unsafe append(cString: csys_resolve_error(failure.number))

@@ -12,6 +12,11 @@ struct SystemError: Error, Equatable {
   }
 }
 
+extension SystemError: MessageConvertible {
+  /// The system's words for it. Source: strerror(3).
+  var message: Message { unsafe "\(cString: strerror(number))" }
+}
+
 extension TextSink where Self: ~Copyable {
   /// The system's words for an error. Source: strerror(3).
   mutating func append(_ error: SystemError) {

@@ -328,7 +328,7 @@ struct Executor: ~Copyable {
     let isDone = takeNew()
     report.write(
       isDone ? "reloaded key and commands" : "not reloaded, going on as before",
-      as: isDone ? .information : .error)
+      as: isDone ? .info : .error)
     if isReady { manager.tellReady(now: Clock.monotonicMilliseconds()) }
   }
 

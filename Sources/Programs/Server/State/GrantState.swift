@@ -114,7 +114,7 @@ enum GrantState {
 
   private static func write(_ found: Grants.Found, to report: Report) {
     guard found.damagedCount > 0 || found.count > 0 && report.verbosity > .quiet else { return }
-    var line = Line(found.damagedCount > 0 ? .warning : .information)
+    var line = Line(found.damagedCount > 0 ? .warning : .info)
     if found.damagedCount > 0 {
       line.append("warning: a part of the journal of grants is damaged (")
       line.append(found.damagedCount)

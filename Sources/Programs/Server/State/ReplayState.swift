@@ -17,7 +17,7 @@ enum ReplayState {
 
     fileprivate func write(_ driftSeconds: Double, to report: Report) {
       if isDamaged || report.verbosity > .quiet {
-        var line = Line(isDamaged ? .warning : .information)
+        var line = Line(isDamaged ? .warning : .info)
         if isDamaged {
           line.append("the replay memory was damaged: what is stamped before now + ")
           line.append(seconds: driftSeconds)

@@ -1,0 +1,42 @@
+import CSystem
+import KnockBase
+
+/// Text for a file, the standard output for one. Written when the buffer is full and at `finish`.
+struct FileText: TextSink, ~Copyable {
+  private let descriptor: Int32
+  private var buffer = TextBuffer<512>()
+  private var failure: SystemError?
+
+  init(descriptor: Int32) { self.descriptor = descriptor }
+
+  mutating func append(byte: UInt8) {
+    buffer.append(byte: byte)
+    if buffer.count == 512 { flush() }
+  }
+
+  /// Writes what is left.
+  ///
+  /// - Throws: the first error that a write met.
+  consuming func finish() throws(SystemError) {
+    flush()
+    if let failure { throw failure }
+  }
+
+  private mutating func flush() {
+    let descriptor = descriptor
+    let failure = buffer.withBytes { bytes -> SystemError? in
+      unsafe bytes.withUnsafeBytes { bytes in
+        var written = 0
+        while written < bytes.count {
+          let result = unsafe csys_write(
+            descriptor, bytes.baseAddress.map { unsafe $0 + written }, bytes.count - written)
+          guard result > 0 else { return SystemError(number: result == 0 ? EIO : -result) }
+          written += Int(result)
+        }
+        return nil
+      }
+    }
+    self.failure = self.failure ?? failure
+    buffer = TextBuffer<512>()
+  }
+}

@@ -13,9 +13,12 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT / "Tests/EndToEnd"))
 
-import knocking  # noqa: E402
+from support.datagrams import KEY  # noqa: E402
+from support.processes import children_of, stat_of  # noqa: E402
+from support.programs import ORIGINAL, TIMEOUT  # noqa: E402
+from support.servers import KnockServer  # noqa: E402
+from support.waiting import until  # noqa: E402
 
-KEY, ORIGINAL = knocking.KEY, knocking.ORIGINAL
 # For its cipher and for its MAC.
 FWKNOP_KEYS = [base64.b64encode(bytes(range(size))).decode() for size in (16, 32)]
 
@@ -26,10 +29,10 @@ class Running:
     def __init__(self, words, port):
         self.port = port
         self.sender = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
-        self.process = knocking.KnockServer(words, port, stderr=subprocess.STDOUT)
+        self.process = KnockServer(words, port, stderr=subprocess.STDOUT)
         try:
             self.process.wait_until_ready()
-            self.pids = [self.process.pid, *knocking.children_of(self.process.pid)]
+            self.pids = [self.process.pid, *children_of(self.process.pid)]
         except BaseException:
             self.process.close()
             raise
@@ -49,7 +52,7 @@ class Running:
 
     def commands_cpu(self):
         """Nanoseconds of all commands that have ended. The kernel tells no less than 10 ms."""
-        fields = knocking.stat_of(self.process.pid)
+        fields = stat_of(self.process.pid)
         return (int(fields[13]) + int(fields[14])) * 1_000_000_000 // os.sysconf("SC_CLK_TCK")
 
     def memory(self):
@@ -73,10 +76,10 @@ class Running:
     def is_idle(self):
         """Whether nothing waits, no command runs, and all its processes sleep."""
         before = self.cpu()
-        states = [knocking.stat_of(pid)[0] for pid in self.pids]
+        states = [stat_of(pid)[0] for pid in self.pids]
         if self.state()[0] or any(state != "S" for state in states):
             return False
-        if not set(knocking.children_of(self.process.pid)) <= set(self.pids):
+        if not set(children_of(self.process.pid)) <= set(self.pids):
             return False
         time.sleep(0.002)
         return self.cpu() == before
@@ -97,7 +100,7 @@ class Running:
         lost = self.state()[1] - dropped
         for pid in self.pids:
             os.kill(pid, signal.SIGCONT)
-        knocking.until(self.is_idle, f"{self.process.popen.args} is idle")
+        until(self.is_idle, f"{self.process.popen.args} is idle")
         return self.cpu() - before, len(datagrams) - lost
 
 
@@ -182,5 +185,5 @@ class Place:
         for _ in range(count):
             path.unlink(missing_ok=True)
             words = self.fwknop(1, "--test", "--save-packet", path)
-            subprocess.run(words, check=True, stdout=subprocess.DEVNULL, timeout=knocking.TIMEOUT)
+            subprocess.run(words, check=True, stdout=subprocess.DEVNULL, timeout=TIMEOUT)
             yield path.read_bytes().strip()

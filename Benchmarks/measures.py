@@ -14,8 +14,10 @@ from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from itertools import repeat
 
-import knocking
-from contestants import ORIGINAL, Running
+from contestants import Running
+from support.datagrams import packet
+from support.programs import ORIGINAL, TIMEOUT
+from support.waiting import until
 
 # How many datagrams a server has waiting; the other servers have the kernel's default buffer.
 QUEUE = {"pyknock": 1000, "C": 1000, "C, static": 1000}
@@ -60,7 +62,7 @@ addresses = ipaddress.ip_network("10.0.0.0/8").hosts()
 
 def fresh(count):
     """Valid datagrams, each for an address that nobody has asked for before."""
-    return [knocking.packet(next(addresses).packed) for _ in range(count)]
+    return [packet(next(addresses).packed) for _ in range(count)]
 
 
 def run(stack, servers):
@@ -81,7 +83,7 @@ def flood(place):
                 "fwknopd": place.fwknopd(),
             },
         )
-        bad = dict.fromkeys(servers, knocking.packet(key="another key"))
+        bad = dict.fromkeys(servers, packet(key="another key"))
         (good,) = place.fwknop_datagrams(1)
         bad["fwknopd"] = good[:-1] + (b"A" if good[-1:] != b"A" else b"B")
 
@@ -141,7 +143,7 @@ def command(place):
             (datagram,) = datagrams(name, 1)
             start = time.perf_counter()
             server.send([datagram])
-            assert wait_for_line(place.fifo, start + knocking.TIMEOUT), f"no command of {name}"
+            assert wait_for_line(place.fifo, start + TIMEOUT), f"no command of {name}"
             return (time.perf_counter() - start) * 1000
 
         measure = "CPU time of the server for a command"
@@ -163,7 +165,7 @@ class Announcements:
         self.socket = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, 12)
         self.socket.bind((0, 0))
         self.socket.setsockopt(self.SOL_NETLINK, self.NETLINK_ADD_MEMBERSHIP, self.NFNLGRP_NFTABLES)
-        self.socket.settimeout(knocking.TIMEOUT)
+        self.socket.settimeout(TIMEOUT)
 
     def wait_for_element(self):
         while True:
@@ -232,7 +234,7 @@ def first_knock(server, datagrams, descriptor=None):
                 # Nobody hears those that come before the port is bound.
                 sender.sendto(next(datagrams), ("127.0.0.1", port))
                 now = time.perf_counter()
-                assert now < start + knocking.TIMEOUT, f"no knock of {words}"
+                assert now < start + TIMEOUT, f"no knock of {words}"
                 if wait_for_line(reader if descriptor is None else descriptor, now + 0.0001):
                     return (time.perf_counter() - start) * 1000
         finally:
@@ -299,12 +301,12 @@ def memory(place):
         yield from rows("memory when idle", "KiB", found, {})
         yield Row("memory when idle", "KiB", found["pyknock"], "300 KiB", [300], 1)
         ours = servers["pyknock"]
-        bad = knocking.packet(key="another key").hex()
+        bad = packet(key="another key").hex()
 
         def flood(count):
             words = [place.floor, "send", str(ours.port), bad, str(count)]
             subprocess.run(words, check=True, timeout=60)
-            knocking.until(ours.is_idle, "all are taken")
+            until(ours.is_idle, "all are taken")
             return [ours.memory()]
 
         first, last = flood(10_000), flood(1_000_000)
@@ -354,7 +356,7 @@ def transfer(place):
         with source.stdout as pipe:
             subprocess.run(words, stdin=pipe, stdout=subprocess.DEVNULL, check=True, timeout=60)
         took = time.perf_counter() - start
-        assert source.wait(knocking.TIMEOUT) == 0
+        assert source.wait(TIMEOUT) == 0
         return took * 1e6 / (size >> 20)
 
     with socket.create_server(("127.0.0.1", 0)) as service:

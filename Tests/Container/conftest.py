@@ -3,7 +3,15 @@ import subprocess
 
 import pytest
 from containers import (
-    IMAGE, IN_INSIDE, INSIDE, INSIDE_ADDRESS, OUTSIDE, OUTSIDE_ADDRESS, PYKNOCK, call, make_image,
+    IMAGE,
+    IN_INSIDE,
+    INSIDE,
+    INSIDE_ADDRESS,
+    OUTSIDE,
+    OUTSIDE_ADDRESS,
+    PYKNOCK,
+    call,
+    make_image,
     podman,
 )  # fmt: skip
 

@@ -5,8 +5,18 @@ from pathlib import Path
 
 import pytest
 from containers import (
-    IN_INSIDE, INSIDE, INSIDE_ADDRESS, OUTSIDE, OUTSIDE_ADDRESS, PYKNOCK, call, connects, knock,
-    podman, wait_for_log, wait_until,
+    IN_INSIDE,
+    INSIDE,
+    INSIDE_ADDRESS,
+    OUTSIDE,
+    OUTSIDE_ADDRESS,
+    PYKNOCK,
+    call,
+    connects,
+    knock,
+    podman,
+    wait_for_log,
+    wait_until,
 )  # fmt: skip
 
 WITNESS = "/witness '$ip' $af $cmd"

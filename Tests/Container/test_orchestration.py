@@ -15,8 +15,19 @@ import time
 import pytest
 import yaml
 from containers import (
-    IN_INSIDE, INSIDE, OUTSIDE_ADDRESS, PODMAN, PYKNOCK, ROOT, call, connects, knock, make_image,
-    podman, wait_for_log, wait_until,
+    IN_INSIDE,
+    INSIDE,
+    OUTSIDE_ADDRESS,
+    PODMAN,
+    PYKNOCK,
+    ROOT,
+    call,
+    connects,
+    knock,
+    make_image,
+    podman,
+    wait_for_log,
+    wait_until,
 )  # fmt: skip
 
 COMPOSE = ROOT / "packaging/compose.yaml"

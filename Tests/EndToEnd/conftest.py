@@ -6,16 +6,29 @@ from contextlib import ExitStack, closing
 from pathlib import Path
 
 import pytest
+from support import session
+from support.datagrams import KEY
+from support.firewall import Firewall
+from support.networks import CLIENT, SERVER, Namespace, connect
+from support.processes import Process
+from support.programs import EMULATED, ORIGINAL, PYKNOCK
+from support.servers import OriginalServer, Server
 
-import knocking
 
-
-def pytest_sessionstart():
-    if os.geteuid() != 0:
-        pytest.exit("the tests make network namespaces: run them as root", 1)
-    for path in (knocking.PYKNOCK[-1], knocking.ORIGINAL / "pyknock-server"):
+def pytest_configure():
+    session.keep_ignored_signals_from_children()
+    for path in (PYKNOCK[-1], ORIGINAL / "pyknock-server"):
         if not os.access(path, os.X_OK):
             pytest.exit(f"{path} is missing: make test builds and installs what is needed", 1)
+    if problem := session.become_root():
+        pytest.exit(problem, 1)
+
+
+def pytest_runtest_setup(item):
+    if item.get_closest_marker("other_users") and not session.has_other_users():
+        pytest.skip("needs more than one user: root, or newuidmap and a range in /etc/subuid and /etc/subgid")
+    if item.get_closest_marker("system_root") and not session.is_root_of_the_system():
+        pytest.skip("needs root of the system: the kernel refuses this to root of a user namespace")
 
 
 def opening(kind):
@@ -29,15 +42,15 @@ def opening(kind):
     return maker
 
 
-process = opening(knocking.Process)
-server = opening(knocking.Server)
-original_server = opening(knocking.OriginalServer)
+process = opening(Process)
+server = opening(Server)
+original_server = opening(OriginalServer)
 
 
 @pytest.fixture(scope="module")
 def namespace(tmp_path_factory):
     """A network that is this module's own."""
-    with closing(knocking.Namespace(tmp_path_factory.mktemp("namespace"))) as namespace:
+    with closing(Namespace(tmp_path_factory.mktemp("namespace"))) as namespace:
         yield namespace
 
 
@@ -45,7 +58,7 @@ def namespace(tmp_path_factory):
 def key_file(tmp_path):
     """A file with the key, as it should be."""
     path = tmp_path / "key"
-    path.write_text(knocking.KEY + "\n")
+    path.write_text(KEY + "\n")
     path.chmod(0o600)
     return path
 
@@ -54,20 +67,20 @@ def key_file(tmp_path):
 def not_emulated():
     """For tests of what an emulator cannot show.
 
-    Its /proc is its own, it has not all of sockets, and it makes a fork of CLONE_VM | CLONE_VFORK, so that nobody
-    hears why the kernel does not start a program.
+    An emulator has its own /proc and not all of sockets. It makes a fork of CLONE_VM | CLONE_VFORK, so that
+    nobody hears why the kernel does not start a program.
     """
-    if knocking.EMULATED:
+    if EMULATED:
         pytest.skip("an emulator has its own /proc, not all of sockets, and no CLONE_VFORK")
 
 
 @pytest.fixture(scope="session")
 def intruder(tmp_path_factory):
-    """What makes the program do what it would not; see intruder.c."""
-    if knocking.EMULATED or b"ld-linux" not in Path(knocking.PYKNOCK[-1]).read_bytes():
+    """The library that makes the program misbehave; see intruder.c."""
+    if EMULATED or b"ld-linux" not in Path(PYKNOCK[-1]).read_bytes():
         pytest.skip("nothing can be loaded into a static program")
     path = tmp_path_factory.mktemp("intruder") / "intruder.so"
-    source = Path(__file__).parent / "intruder.c"
+    source = Path(__file__).parent / "support/intruder.c"
     subprocess.run(["clang", "-Wall", "-Werror", "-shared", "-fPIC", "-o", path, source], check=True)
     return path
 
@@ -81,7 +94,7 @@ def kind(request):
 def firewall(tmp_path, kind, not_emulated):
     folder = tmp_path / "firewall"
     folder.mkdir()
-    with closing(knocking.Firewall(folder, kind)) as firewall:
+    with closing(Firewall(folder, kind)) as firewall:
         yield firewall
 
 
@@ -90,8 +103,8 @@ def outside(tmp_path, firewall):
     """The network of the client, with a cable to the server's."""
     folder = tmp_path / "outside"
     folder.mkdir()
-    with closing(knocking.Namespace(folder)) as outside:
-        knocking.connect("cable", (outside, knocking.CLIENT), (firewall, knocking.SERVER))
+    with closing(Namespace(folder)) as outside:
+        connect("cable", (outside, CLIENT), (firewall, SERVER))
         yield outside
 
 
@@ -100,7 +113,7 @@ def start(server, firewall):
     """Starts a server that changes sets, without commands."""
 
     def start(*options, sets=None, **more):
-        more = {"words": ["-k", "-"], "stdin": knocking.KEY.encode(), "network": firewall, **more}
+        more = {"words": ["-k", "-"], "stdin": KEY.encode(), "network": firewall, **more}
         return server(sets or firewall.sets, *options, **more)
 
     return start

@@ -4,7 +4,6 @@ Valid, replayed, stale and hostile datagrams, as fast as the server takes them; 
 command and is closed again a second later. As root: python3 soak.py SECONDS
 """
 
-import os
 import random
 import re
 import sys
@@ -13,8 +12,11 @@ import time
 from contextlib import closing
 from pathlib import Path
 
-import knocking
-from knocking import packet, signed
+from support.datagrams import packet, signed
+from support.networks import Namespace
+from support.processes import children_of
+from support.servers import Server
+from support.waiting import until, until_all_are_taken
 
 BURST = 500
 VALID = 3  # In a burst.
@@ -61,7 +63,7 @@ class Soak:
         self.server.send(*datagrams)
         self.sent += len(datagrams)
         del self.old[:-5000]
-        knocking.until_all_are_taken(self.server.pid, self.server.port)
+        until_all_are_taken(self.server.pid, self.server.port)
 
     def sizes(self):
         """Of both processes: memory of their own (KiB), descriptors, children."""
@@ -80,7 +82,7 @@ class Soak:
             counters = self.server.counters()
             return counters["queued"] < 100 and counters["accepted"] >= self.valid and counters
 
-        counters = knocking.until(is_even, lambda: f"{self.valid} of {self.server.counters()}")
+        counters = until(is_even, lambda: f"{self.valid} of {self.server.counters()}")
         assert counters["accepted"] == self.valid, counters
         for name in ("queue-full", "replay-memory-full", "older-than-memory", "not-opened"):
             assert counters[name] == 0, counters
@@ -89,7 +91,7 @@ class Soak:
         return counters
 
     def finish(self):
-        knocking.until(lambda: self.server.counters()["open"] == 0, "all is closed")
+        until(lambda: self.server.counters()["open"] == 0, "all is closed")
         counters = self.check()
         assert counters["succeeded"] == 2 * self.valid, counters
         known = sum(
@@ -107,8 +109,8 @@ def main():
         options = ["-q", f"-t{DRIFT}", f"--state={folder}/state", "--replay-capacity=50000"]
         options += ["--close-after=1", "--no-shell", "--jobs=2"]
         with (
-            closing(knocking.Namespace(Path(folder))) as network,
-            closing(knocking.Server(*options, on_open="true", network=network, wait=False)) as server,
+            closing(Namespace(Path(folder))) as network,
+            closing(Server(*options, on_open="true", network=network, wait=False)) as server,
         ):
             server.wait_until_ready()
             soak = Soak(server)
@@ -125,7 +127,7 @@ def main():
                     early = soak.sizes()
             counters = soak.finish()
             late = soak.sizes()
-            children = knocking.children_of(server.pid)
+            children = children_of(server.pid)
             assert children == [soak.receiver], f"left behind: {children}"
             print(f"{soak.sent} datagrams in {time.monotonic() - start:.0f} s, {soak.valid} valid")
             print(" ".join(f"{name}={value}" for name, value in counters.items()))

@@ -18,9 +18,12 @@ import time
 from pathlib import Path
 
 import pytest
-
-import knocking
-from knocking import CLIENT, KEY, ROOT, SERVER, client, packet, until
+from support.datagrams import KEY, packet
+from support.networks import CLIENT, SERVER, Namespace, Network, connect
+from support.processes import Process
+from support.programs import ROOT, TIMEOUT, run
+from support.servers import client
+from support.waiting import until
 
 PACKAGING = ROOT / "packaging/openwrt"
 MACHINE = os.uname().machine
@@ -145,7 +148,7 @@ def control(ipk, name):
         return archive.extractfile(f"./{name}").read().decode()
 
 
-class Router(knocking.Namespace):
+class Router(Namespace):
     """A network with the root directory of a router, into which the package is unpacked."""
 
     def __init__(self, folder, ipk):
@@ -186,12 +189,12 @@ class Router(knocking.Namespace):
         (self.root / path).chmod(mode)
 
     def output(self, *words, **options):
-        result = knocking.run([*self.prefix, *words], **options)
+        result = run([*self.prefix, *words], **options)
         assert result.code == 0, result
         return result.stdout
 
     def service(self, action):
-        return knocking.run([*self.prefix, "/etc/init.d/pyknock", action])
+        return run([*self.prefix, "/etc/init.d/pyknock", action])
 
     def calls(self, log="procd"):
         """What was called since the last time, as lists of words."""
@@ -236,8 +239,8 @@ def router(tmp_path, ipk):
 def outside(tmp_path, router):
     folder = tmp_path / "outside"
     folder.mkdir()
-    with contextlib.closing(knocking.Namespace(folder)) as outside:
-        knocking.connect("wan", (outside, CLIENT), (plain(router), SERVER))
+    with contextlib.closing(Namespace(folder)) as outside:
+        connect("wan", (outside, CLIENT), (plain(router), SERVER))
         # The kernel answers with few ICMP errors a second otherwise, for all ports alike.
         for path in ("ipv4/icmp_ratelimit", "ipv6/icmp/ratelimit"):
             words = ["sh", "-c", f"echo 0 >/proc/sys/net/{path}"]
@@ -249,10 +252,10 @@ def outside(tmp_path, router):
 
 def plain(router):
     """The network of the router without its root directory."""
-    network = knocking.Network()
+    network = Network()
     network.holder = router.holder
     network.prefix = router.prefix[: router.prefix.index("--") + 1]
-    network.run = lambda command: knocking.Namespace.run(network, command)
+    network.run = lambda command: Namespace.run(network, command)
     return network
 
 
@@ -261,7 +264,7 @@ def syslog(router):
     """The socket that logd has, and what came there."""
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as log:
         log.bind(str(router.root / "dev/log"))
-        log.settimeout(knocking.TIMEOUT)
+        log.settimeout(TIMEOUT)
 
         lines = []
 
@@ -282,7 +285,7 @@ def procd(router):
 
         def run(words=None):
             words = words or command(router.calls())
-            process = knocking.Process([*router.prefix, *words])
+            process = Process([*router.prefix, *words])
             stack.enter_context(contextlib.closing(process))
             return process
 
@@ -393,7 +396,6 @@ def test_the_package_has_the_same_bytes_each_time(ipk):
 def test_the_package_is_refused_by_another_architecture(ipk, tmp_path):
     script = tmp_path / "preinst"
     script.write_text(control(ipk, "preinst"))
-    run = knocking.run
     assert run(["busybox", "sh", script]).code == 0
     other = run(["setarch", "i686", "busybox", "sh", script])
     assert other.code == 1
@@ -437,7 +439,7 @@ def sdk(tmp_path):
 
     def make(arch, *goals):
         words = ["make", "--no-print-directory", "-C", package, f"TOPDIR={tmp_path}", f"ARCH={arch}", *goals]
-        return knocking.run(words, env={"PATH": os.environ["PATH"]})
+        return run(words, env={"PATH": os.environ["PATH"]})
 
     make.installed, make.package = tmp_path / "installed", package
     return make
@@ -503,7 +505,7 @@ def start_words(*more, state="/etc/pyknock/state", **options):
 
 def test_the_shell_parts_are_clean():
     paths = [PACKAGING / "root/etc/init.d/pyknock", Path(__file__).with_name("procd.sh")]
-    result = knocking.run(["shellcheck", *paths])
+    result = run(["shellcheck", *paths])
     assert result.code == 0, result
 
 
@@ -897,7 +899,7 @@ def test_the_jail_gives_what_the_server_needs(router, outside, procd, syslog):
     names = json.loads((router.root / "etc/capabilities/pyknock.json").read_text())["bounding"]
     script = JAIL.replace("json_bounding", repr([CAPABILITIES[name] for name in names]))
     words = [*plain(router).prefix, "python3", "-c", script, router.root, *mounts, "--", *command(calls)]
-    process = knocking.Process(words)
+    process = Process(words)
     with contextlib.closing(process):
         syslog("listening on ")
         knock(outside, socket.AF_INET)

@@ -10,8 +10,8 @@ import sys
 from pathlib import Path
 
 import pytest
-from knocking import packet
 from machine import MACHINE, OUTSIDE, ROOT, Machine, run, until
+from support.datagrams import packet
 
 PYKNOCK = Path(os.environ["PYKNOCK"]).resolve()
 UNITS = ROOT / "packaging/systemd"

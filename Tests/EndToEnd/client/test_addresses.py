@@ -1,0 +1,259 @@
+"""The client: which addresses it knocks on, what it signs, and how it ends."""
+
+import re
+import socket
+import struct
+import time
+
+import pytest
+from support.datagrams import CLOSE, KEY, signed
+from support.networks import listener
+from support.servers import client
+
+# In the namespace: a way out with private and with public addresses, and names for the servers.
+ROUTES = """
+    ip address add 10.0.0.1/8 dev lo
+    ip address add 100.64.0.1/10 dev lo
+    ip address add fd00::1/64 dev lo nodad
+    ip route add 203.0.113.0/24 dev lo src 10.0.0.1
+    ip -6 route add 2001:db8:1::/48 dev lo src fd00::1
+    ip route add 198.51.100.0/24 dev lo src 100.64.0.1
+"""
+HOSTS = """
+127.0.0.1 both.test four.test
+fd00::1 both.test six.test half.test
+192.0.2.1 half.test dead.test
+2001:db8:2::1 dead.test
+203.0.113.1 public.test
+2001:db8:1::1 public.test
+"""
+
+
+@pytest.fixture(scope="module")
+def network(namespace):
+    """The namespace, in which 192.0.2.0/24 and 2001:db8:2::/48 cannot be reached."""
+    for command in ROUTES.strip().splitlines():
+        namespace.run(command)
+    namespace.hosts.write_text(HOSTS)
+    return namespace
+
+
+def sources(ours):
+    """The sources of what the server accepted, at least one knock."""
+    ours.log.wait_for("accepted")
+    return [match[1] for match in ours.log.matching(r"accepted .* from (.*):\d+$")]
+
+
+def test_a_knock_has_its_bytes_where_the_original_has_them():
+    with listener() as receiver:
+        before = time.time()
+        assert client("close", "127.0.0.1", f"-p{receiver.getsockname()[1]}").code == 0
+        datagram = receiver.recv(4096)
+    command, time_stamp, family = struct.unpack("<Bdi", datagram[32:45])
+    assert datagram == signed(datagram[32:], KEY) and len(datagram) == 49
+    assert (command, family, datagram[45:]) == (CLOSE, 2, bytes([127, 0, 0, 1]))
+    assert before - 0.001 <= time_stamp <= time.time()
+
+
+def test_success_is_silent_and_v_tells_what_was_sent():
+    with listener(family=socket.AF_INET6, address="::1") as receiver:
+        port = receiver.getsockname()[1]
+        result = client("open", "::1", f"-p{port}")
+        assert (result.code, result.stdout, result.stderr) == (0, "", "")
+        result = client("open", "::1", f"-p{port}", "-v", "-S", "192.0.2.9")
+        assert (result.code, result.stdout) == (0, "")
+        assert result.lines == [f"pyknock client: sent open 192.0.2.9 to [::1]:{port}"]
+
+
+def test_every_address_of_a_host_is_knocked_on_once(server, network):
+    ours = server(network=network)
+    assert client("open", "both.test", f"-p{ours.port}", network=network).code == 0
+    ours.output.wait_for("open", 2)
+    assert ours.wait_for_counters(accepted=2, succeeded=2)["replayed"] == 0
+    assert sorted(ours.output.lines) == ["open 127.0.0.1 inet", "open fd00::1 inet6"]
+
+
+@pytest.mark.parametrize("option, source", [("-4", "127.0.0.1"), ("-6", "[fd00::1]")])
+def test_a_family_option_takes_only_addresses_of_that_family(server, network, option, source):
+    ours = server(network=network)
+    result = client("open", "both.test", option, f"-p{ours.port}", "-v", network=network)
+    assert result.code == 0 and len(result.lines) == 1
+    assert sources(ours) == [source]
+
+
+@pytest.mark.parametrize("option, host", [("-6", "127.0.0.1"), ("-4", "::1"), ("-4", "six.test")])
+def test_a_host_without_an_address_of_the_family_cannot_be_resolved(network, option, host):
+    result = client("open", host, option, network=network)
+    assert (result.code, result.stdout, len(result.lines)) == (3, "", 1)
+    assert result.stderr.startswith(f"pyknock client: cannot resolve '{host}': ")
+
+
+@pytest.mark.parametrize(
+    "signed, source", [("192.0.2.7", "127.0.0.1"), ("2001:db8::7", "[fd00::1]")]
+)
+def test_a_signed_address_is_knocked_for_once(server, network, signed, source):
+    ours = server(network=network)
+    result = client("open", "both.test", "-S", signed, f"-p{ours.port}", "-v", network=network)
+    assert result.code == 0 and len(result.lines) == 1
+    ours.output.wait_for(f"open {signed}")
+    assert sources(ours) == [source]
+    assert sum(ours.counters().values()) == 2  # accepted and succeeded
+
+
+@pytest.mark.parametrize(
+    "host, signed, source",
+    [("six.test", "192.0.2.7", "[fd00::1]"), ("four.test", "::7", "127.0.0.1")],
+)
+def test_a_signed_address_of_the_other_family_is_sent_where_there_is_no_choice(
+    server, network, host, signed, source
+):
+    ours = server(network=network)
+    assert client("open", host, "-S", signed, f"-p{ours.port}", network=network).code == 0
+    ours.output.wait_for(f"open {signed}")
+    assert sources(ours) == [source]
+
+
+def test_a_signed_address_goes_to_the_other_family_when_its_own_cannot_be_reached(server, network):
+    ours = server(network=network)
+    result = client("open", "half.test", "-S", "192.0.2.7", f"-p{ours.port}", network=network)
+    assert result.code == 0 and len(result.lines) == 1
+    ours.output.wait_for("open 192.0.2.7")
+    assert sources(ours) == ["[fd00::1]"]
+
+
+def test_all_addresses_get_the_same_datagram_with_a_signed_address(network):
+    network.hosts.write_text("127.0.0.1 two.test\n127.0.0.2 two.test\n")
+    with (
+        listener(network, address="127.0.0.1", port=60119) as first,
+        listener(network, address="127.0.0.2", port=60119) as second,
+    ):
+        assert client("open", "two.test", "-S::7", "-p60119", network=network).code == 0
+        assert first.recv(4096) == second.recv(4096)
+        assert client("open", "two.test", "-p60119", network=network).code == 0
+        assert first.recv(4096) != second.recv(4096)
+    network.hosts.write_text(HOSTS)
+
+
+def test_an_unreachable_address_does_not_stop_the_others(server, network):
+    ours = server(network=network)
+    result = client("open", "half.test", f"-p{ours.port}", network=network)
+    assert (result.code, result.stdout, len(result.lines)) == (0, "", 1)
+    assert result.stderr.startswith(f"pyknock client: cannot knock on 192.0.2.1:{ours.port}: ")
+    ours.output.wait_for("open fd00::1")
+
+
+def test_a_host_that_cannot_be_reached_at_all_is_exit_1_with_a_line_each(network):
+    result = client("open", "dead.test", "-p7001", network=network)
+    assert (result.code, result.stdout) == (1, "")
+    lines = sorted(result.lines)
+    assert len(lines) == 2
+    assert lines[0].startswith("pyknock client: cannot knock on 192.0.2.1:7001: Network ")
+    assert lines[1].startswith("pyknock client: cannot knock on [2001:db8:2::1]:7001: Network ")
+
+
+# The source address
+
+
+def test_a_source_address_chooses_its_family(server, network):
+    ours = server(network=network)
+    result = client("open", "both.test", "-s", "127.0.0.9", f"-p{ours.port}", network=network)
+    assert (result.code, result.lines) == (0, [])
+    ours.output.wait_for("open 127.0.0.9 inet")
+    assert sources(ours) == ["127.0.0.9"]
+
+
+def test_a_source_address_of_the_wrong_family_is_exit_1():
+    result = client("open", "127.0.0.1", "-s", "::1")
+    assert (result.code, result.stdout) == (1, "")
+    assert result.lines == [
+        "pyknock client: '127.0.0.1' has no address of the family of the source address"
+    ]
+
+
+def test_a_source_address_of_another_machine_is_exit_1():
+    result = client("open", "127.0.0.1", "-s", "203.0.113.7")
+    assert (result.code, len(result.lines)) == (1, 1)
+    assert result.stderr.startswith(
+        "pyknock client: cannot knock on 127.0.0.1:60120 from 203.0.113.7: "
+    )
+
+
+@pytest.mark.parametrize("address", ["localhost", "127.0.0.999", "127.0.0.1:5"])
+@pytest.mark.parametrize(
+    "option, code, what", [("-s", 4, "source address"), ("-S", 5, "signed address")]
+)
+def test_an_address_that_is_not_numeric_is_exit_4_or_5(option, code, what, address):
+    result = client("open", "127.0.0.1", option, address)
+    assert (result.code, result.stdout) == (code, "")
+    assert result.lines == [
+        f"pyknock client: {what}: '{address}' is not a numeric IPv4 or IPv6 address"
+    ]
+
+
+@pytest.mark.parametrize(
+    "address, reason",
+    [
+        ("0.0.0.0", "unspecified address"), ("::", "unspecified address"),
+        ("255.255.255.255", "broadcast address"), ("ff02::1", "multicast address"),
+    ],
+)  # fmt: skip
+def test_an_address_that_no_server_opens_for_is_exit_5(address, reason):
+    result = client("open", "127.0.0.1", "-S", address)
+    assert (result.code, result.stdout) == (5, "")
+    assert result.lines == [
+        f"pyknock client: signed address: no server opens for this: {reason}"
+    ]
+
+
+@pytest.mark.parametrize("host", ["missing.test", "x" * 300, "127.0.0.999", "two words"])
+def test_a_host_that_cannot_be_resolved_is_exit_3(network, host):
+    result = client("open", host, network=network)
+    assert (result.code, result.stdout, len(result.lines)) == (3, "", 1)
+    shown = f"'{host}'" if len(host) <= 128 else f"'{host[:128]}...'"
+    assert re.match(rf"pyknock client: cannot resolve {re.escape(shown)}: \S", result.stderr)
+
+
+# NAT
+
+WARNING = (
+    "pyknock client: warning: {} is a private address, {} a public one:"
+    " behind NAT, name the outside address with -S"
+)
+
+
+@pytest.mark.parametrize(
+    "words, private, public",
+    [
+        (["203.0.113.1"], "10.0.0.1", "203.0.113.1"),
+        (["198.51.100.1"], "100.64.0.1", "198.51.100.1"),
+        (["2001:db8:1::1"], "fd00::1", "2001:db8:1::1"),
+        (["203.0.113.1", "-S", "192.168.7.7"], "192.168.7.7", "203.0.113.1"),
+        (["203.0.113.1", "-S", "172.31.255.255"], "172.31.255.255", "203.0.113.1"),
+        (["203.0.113.1", "-S", "fdff::1"], "fdff::1", "203.0.113.1"),
+    ],
+)
+def test_a_private_address_towards_a_public_host_warns(network, words, private, public):
+    result = client("open", *words, network=network)
+    assert result.code == 0
+    assert result.lines == [WARNING.format(private, public)]
+
+
+def test_the_warning_about_nat_appears_once(network):
+    result = client("open", "public.test", "-v", network=network)
+    assert result.code == 0
+    assert len([line for line in result.lines if ": sent open " in line]) == 2
+    assert len([line for line in result.lines if "warning" in line]) == 1
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["10.9.9.9"], ["127.0.0.1"], ["::1"], ["fd00::1"], ["203.0.113.1", "-S", "203.0.113.9"],
+        ["203.0.113.1", "-S", "172.32.0.1"], ["203.0.113.1", "-S", "100.128.0.1"],
+        ["10.9.9.9", "-S", "192.168.1.1"], ["127.0.0.1", "-S", "10.0.0.1"],
+    ],
+    ids=" ".join,
+)  # fmt: skip
+def test_there_is_no_warning_about_nat_without_reason(network, words):
+    result = client("open", *words, network=network)
+    assert (result.code, result.lines) == (0, [])

@@ -1,0 +1,238 @@
+"""client.conf: where hosts and their keys have names."""
+
+import contextlib
+import os
+import socket
+
+import pytest
+from support.datagrams import CLOSE, KEY, OPEN
+from support.networks import listener
+from support.programs import program, run
+
+KEYWORDS = "Host, HostName, Port, KeyFile, Sign, Stun, Family or WaitPort"
+
+
+@pytest.fixture
+def home(tmp_path, key_file):
+    """Runs the client with a home directory of its own."""
+
+    class Home:
+        path = tmp_path / "home" / ".config" / "pyknock" / "client.conf"
+
+        def write(self, text):
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            self.path.write_text(text)
+
+        def run(self, *arguments, **more):
+            environment = {**os.environ, "HOME": str(tmp_path / "home")}
+            environment.pop("XDG_CONFIG_HOME", None)
+            environment |= more.pop("environment", {})
+            return run([*program("client"), *arguments], env=environment, **more)
+
+        def fails(self, *arguments):
+            result = self.run(*arguments)
+            assert (result.code, result.stdout) == (1, "")
+            [line] = result.lines
+            return line
+
+    (tmp_path / "home").mkdir()
+    return Home()
+
+
+def test_a_name_is_enough(home, key_file):
+    with listener() as receiver:
+        port = receiver.getsockname()[1]
+        home.write(
+            f"# at home\nHost box\n\tHostName 127.0.0.1\n\tPort {port}\n"
+            f"  KeyFile = {key_file}\n  Sign 192.0.2.7\n"
+        )
+        for arguments in (["open", "box"], ["-c", "box", "open"], ["open", "-c", "box", "127.0.0.1"]):
+            result = home.run(*arguments)
+            assert (result.code, result.stderr) == (0, "")
+            datagram = receiver.recv(100)
+            assert datagram[32] == OPEN and datagram[45:] == bytes([192, 0, 2, 7])
+        assert home.run("close", "box").code == 0
+        assert receiver.recv(100)[32] == CLOSE
+
+
+def test_n_prints_what_would_be_sent_and_sends_nothing(home, key_file):
+    with listener() as receiver:
+        port = receiver.getsockname()[1]
+        home.write(f"Host box\nHostName localhost\nPort {port}\nKeyFile {key_file}\nFamily inet\n")
+        result = home.run("open", "box", "-n")
+        assert (result.code, result.stderr) == (0, "")
+        assert result.stdout == f"open 127.0.0.1 to 127.0.0.1:{port}\n"
+        result = home.run("close", "box", "-n", "-S", "2001:db8::1", "-p7")
+        assert result.stdout == "close 2001:db8::1 to 127.0.0.1:7\n"
+        receiver.setblocking(False)
+        with pytest.raises(BlockingIOError):
+            receiver.recv(100)
+
+
+VALUES = {
+    "HostName 127.0.0.2": "open 127.0.0.1 to 127.0.0.2:60120",
+    "hostname 127.0.0.2": "open 127.0.0.1 to 127.0.0.2:60120",
+    "Port 7": "open 127.0.0.1 to 127.0.0.1:7",
+    "PORT=7": "open 127.0.0.1 to 127.0.0.1:7",
+    'Port = "7"': "open 127.0.0.1 to 127.0.0.1:7",
+    "Sign 2001:db8::5": "open 2001:db8::5 to 127.0.0.1:60120",
+    "Sign observed": "open 0.0.0.0 to 127.0.0.1:60120",
+    "Stun nobody.test:1": "open 127.0.0.1 to 127.0.0.1:60120",
+    "Family any": "open 127.0.0.1 to 127.0.0.1:60120",
+    "WaitPort 22": "open 127.0.0.1 to 127.0.0.1:60120",
+}
+
+
+@pytest.mark.parametrize("line", VALUES)
+def test_what_each_keyword_does(home, key_file, line):
+    home.write(f"Host 127.0.0.1\n{line}\nKeyFile {key_file}\n")
+    assert home.run("open", "127.0.0.1", "-n").stdout == VALUES[line] + "\n"
+
+
+def test_which_value_counts(home, key_file):
+    home.write(
+        f"Port 1\nHost a b\nPort 2\nHost b\nPort 3\nSign 192.0.2.1\nHost *\nKeyFile {key_file}\n"
+        "HostName 127.0.0.1\n"
+    )
+    # What stands before the first Host is for all; then the first that fits.
+    assert home.run("open", "b", "-n").stdout == "open 192.0.2.1 to 127.0.0.1:1\n"
+    assert home.run("open", "a", "-n").stdout == "open 127.0.0.1 to 127.0.0.1:1\n"
+    home.write(home.path.read_text().removeprefix("Port 1\n"))
+    assert home.run("open", "b", "-n").stdout == "open 192.0.2.1 to 127.0.0.1:2\n"
+    # An option counts before all.
+    assert home.run("open", "b", "-n", "-p9", "-S", "192.0.2.9").stdout == (
+        "open 192.0.2.9 to 127.0.0.1:9\n"
+    )
+    assert home.run("open", "c", "-n").stdout == "open 127.0.0.1 to 127.0.0.1:60120\n"
+
+
+def test_the_file_of_the_user_counts_before_that_of_the_system(home, key_file, namespace):
+    """With a /etc of its own."""
+    home.write("Host box\nPort 1\n")
+    folder = home.path.parent.parent / "etc"
+    folder.mkdir()
+    (folder / "client.conf").write_text(f"Host box other\nPort 2\nHostName ::1\nKeyFile {key_file}\n")
+    script = (
+        "mount -t tmpfs none /etc; mkdir /etc/pyknock; mount --bind $0 /etc/pyknock; exec \"$@\""
+    )
+
+    def described(name):
+        words = [*program("client"), "open", name, "-n"]
+        environment = {**os.environ, "XDG_CONFIG_HOME": str(home.path.parent.parent)}
+        result = run(["unshare", "-m", "sh", "-ec", script, folder, *words], env=environment)
+        assert result.code == 0, result
+        return result.stdout
+
+    assert described("box") == "open ::1 to [::1]:1\n"
+    assert described("other") == "open ::1 to [::1]:2\n"
+
+
+def test_a_key_in_the_home_directory(home, key_file):
+    (home.path.parents[2] / "my.key").write_text(KEY)
+    (home.path.parents[2] / "my.key").chmod(0o600)
+    home.write("Host 127.0.0.1\nKeyFile ~/my.key\n")
+    assert home.run("open", "127.0.0.1", "-n").code == 0
+
+
+def test_xdg_config_home(home, key_file):
+    home.write(f"Host 127.0.0.1\nPort 5\nKeyFile {key_file}\n")
+    environment = {"XDG_CONFIG_HOME": str(home.path.parents[1]), "HOME": "/nonexistent"}
+    result = home.run("open", "127.0.0.1", "-n", environment=environment)
+    assert result.stdout == "open 127.0.0.1 to 127.0.0.1:5\n"
+
+
+def test_who_gives_a_psk_reads_no_file(home):
+    home.write("nonsense\n")
+    assert home.run("open", "127.0.0.1", KEY, "-n").code == 0
+
+
+def test_the_port_to_wait_for(home, key_file):
+    with contextlib.closing(socket.create_server(("127.0.0.1", 0))) as service:
+        port = service.getsockname()[1]
+        home.write(f"Host 127.0.0.1\nKeyFile {key_file}\nWaitPort {port}\n")
+        assert home.run("open", "127.0.0.1", "-p9").code == 0
+    assert "did not open within 1 s" in home.fails("open", "127.0.0.1", "-p9", "--wait=1")
+
+
+def test_a_command_with_a_name(home, key_file):
+    home.write(f"Host box\nHostName 127.0.0.1\nPort 9\nKeyFile {key_file}\n")
+    result = home.run("-c", "box", "open", "--", "sh", "-c", "echo in; exit 3")
+    assert (result.code, result.stdout) == (3, "in\n")
+
+
+def test_the_list(home):
+    assert (home.run("list").code, home.run("list").stdout) == (0, "")
+    home.write("Host box  other\nPort 1\nHost *\nHost third\n")
+    assert home.run("list").stdout == "box\nother\nthird\n"
+
+
+@pytest.mark.parametrize(
+    "words",
+    [["-S", KEY], ["-s", KEY], ["-S", "auto", "--stun=" + KEY.replace(" ", "")]],
+    ids=["-S", "-s", "--stun"],
+)
+def test_a_key_in_the_wrong_place_is_not_shown_because_of_a_key_file(home, key_file, words):
+    home.write(f"Host *\nKeyFile {key_file}\n")
+    result = home.run("-n", "open", "127.0.0.1", *words)
+    assert result.code in (4, 5) and result.stdout == ""
+    assert KEY not in result.stderr and KEY.replace(" ", "") not in result.stderr
+
+
+# What is wrong
+
+
+BAD = {
+    "Prot 7": f"'Prot' is not {KEYWORDS}",
+    "Port": "a keyword without a value",
+    "Port =": "a keyword without a value",
+    'HostName "x': "a quote that is not closed",
+    'HostName ""': "a keyword without a value",
+    "Host\0Name x": "a NUL in the line",
+    "Port 0": "Port: '0' is not a port number from 1 to 65535",
+    "Port x": "Port: 'x' is not a port number from 1 to 65535",
+    "WaitPort 65536": "WaitPort: '65536' is not a port number from 1 to 65535",
+    "KeyFile key": "KeyFile: 'key' is not a path that begins with / or ~/",
+    "Sign box": "Sign: 'box' is not auto, observed, or a numeric IPv4 or IPv6 address",
+    "Sign Auto": "Sign: 'Auto' is not auto, observed, or a numeric IPv4 or IPv6 address",
+    "Stun a:0": "Stun: 'a:0' is not HOST, HOST:PORT or [ADDRESS]:PORT",
+    "Stun [::1": "Stun: '[::1' is not HOST, HOST:PORT or [ADDRESS]:PORT",
+    "Family ipv4": "Family: 'ipv4' is not inet, inet6 or any",
+}
+
+
+@pytest.mark.parametrize("line", BAD)
+@pytest.mark.parametrize("arguments", [["open", "127.0.0.1"], ["list"]], ids=["open", "list"])
+def test_a_bad_line_is_named(home, key_file, line, arguments):
+    # Also where it is for another host.
+    home.write(f"Host 127.0.0.1\n\nKeyFile {key_file}\nHost other\n{line}\n")
+    result = home.run(*arguments)
+    assert (result.code, result.lines) == (1, [f"pyknock client: {home.path}:5: {BAD[line]}"])
+
+
+def test_a_file_that_others_may_write_is_not_used(home, key_file):
+    home.write(f"Host 127.0.0.1\nKeyFile {key_file}\n")
+    home.path.chmod(0o666)
+    assert home.fails("open", "127.0.0.1") == (
+        f"pyknock client: '{home.path}': Permission denied "
+        "(it must belong to us or root, and only its owner may write to it)"
+    )
+
+
+def test_a_file_that_is_too_long_or_none(home):
+    home.write("#" * 65_537)
+    assert home.fails("list") == f"pyknock client: '{home.path}': File too large"
+    home.path.unlink()
+    home.path.mkdir()
+    assert home.fails("list").startswith(f"pyknock client: '{home.path}': ")
+
+
+def test_no_end_of_the_last_line(home, key_file):
+    home.write(f"Host 127.0.0.1\nKeyFile {key_file}")
+    assert home.run("open", "127.0.0.1", "-n").code == 0
+    home.write("#" * 65_528 + "\nPort 7")
+    assert home.run("list").code == 0
+
+
+@pytest.mark.parametrize("arguments", [["open"], ["connect", "box"], ["list", "x"], []])
+def test_too_few_operands(home, arguments):
+    assert home.run(*arguments).code == 2

@@ -1,0 +1,297 @@
+"""What is said, word for word, about mistakes; and that no message ever has the key in it."""
+
+import pytest
+from support.datagrams import KEY
+from support.programs import PYKNOCK, program, run
+
+USAGE = {
+    "server": "usage: pyknock server [OPTION]... (PSK | -k FILE | -f FILE) [OPEN_CMD CLOSE_CMD]",
+    "client": "usage: pyknock client [OPTION]... (open | close) HOST [PSK | -k FILE [-- COMMAND...]]",
+    "keygen": "usage: pyknock keygen [-o FILE]",
+}
+UNKNOWN = "unknown option (not shown, it may be the key; put -- before a key that begins with '-')"
+HIDDEN = "the value (not shown, it may be the key)"
+PORT = f"-p/--port: {HIDDEN} is not a port number from 1 to 65535"
+DRIFT = f"-t/--time-drift: {HIDDEN} is not a number of seconds over 0, such as 60 or 2.5"
+JOBS = f"--jobs: {HIDDEN} is not a number from 1 to 64"
+TIMEOUT = (
+    f"--command-timeout: {HIDDEN} is not a duration such as 90, 15m, 2h or 1d, at most 366 days"
+)
+SERVER_OPERANDS = "operands: PSK OPEN_CMD CLOSE_CMD (3) needed, {} given"
+CLIENT_OPERANDS = "operands: open|close HOST PSK (3) needed, {} given"
+LATIN1 = "PSK: the key is not UTF-8 text of characters up to U+00FF, which version 1 needs"
+
+MISUSES = [
+    ("server", [], SERVER_OPERANDS.format(0)),
+    ("server", [KEY, "o"], SERVER_OPERANDS.format(2)),
+    ("server", [KEY, "o", "c", "x", "y"], SERVER_OPERANDS.format(5)),
+    ("server", ["-k", "f", "o"], "operands: OPEN_CMD CLOSE_CMD (2) needed, 1 given"),
+    ("server", ["-k", "f", KEY, "o", "c"], "operands: OPEN_CMD CLOSE_CMD (2) needed, 3 given"),
+    ("server", ["--prot", "o"], UNKNOWN),
+    ("server", ["-z"], UNKNOWN),
+    ("server", ["-qz"], UNKNOWN),
+    ("server", ["-p"], "-p/--port needs a value: PORT"),
+    ("server", ["--bind-address"], "-b/--bind-address needs a value: ADDR"),
+    ("server", ["-t", "-q"], "-t/--time-drift needs a value: DRIFT"),
+    ("server", ["-k"], "-k/--key-file needs a value: FILE"),
+    ("server", ["--jobs"], "--jobs needs a value: N"),
+    ("server", ["--command-timeout"], "--command-timeout needs a value: DURATION"),
+    ("server", ["--quiet=1"], "-q/--quiet takes no value"),
+    ("server", ["--no-shell=yes"], "--no-shell takes no value"),
+    ("server", ["-p", "0"], PORT),
+    ("server", ["--po=65536"], PORT),
+    ("server", ["-t", "nan"], DRIFT),
+    ("server", ["-t0"], DRIFT),
+    ("server", ["--jobs", "0"], JOBS),
+    ("server", ["--jobs", "65"], JOBS),
+    ("server", ["--jobs", "all"], JOBS),
+    ("server", ["--command-timeout", "0"], TIMEOUT),
+    ("server", ["--command-timeout", "1w"], TIMEOUT),
+    ("server", ["--command-timeout", "367d"], TIMEOUT),
+    ("server", ["--command-timeout", "-5"], TIMEOUT),
+    ("server", ["-p", "0", "-t", "x", "-z"], PORT),
+    ("server", ["-p", "0", "-k", "f"], PORT.replace(HIDDEN, "'0'")),
+    ("server", ["-k", "f", "-t", "2 s"], DRIFT.replace(HIDDEN, "'2 s'")),
+    ("server", ["", "o", "c"], "PSK: the key is empty"),
+    ("server", ["Ā" * 20, "o", "c"], LATIN1),
+    ("server", [b"\xff" * 20, "o", "c"], LATIN1),
+    ("server", ["k" * 4097, "o", "c"], "PSK: the key is longer than 4096 bytes"),
+    ("client", [], CLIENT_OPERANDS.format(0)),
+    (
+        "client",
+        ["open", "127.0.0.1"],
+        "no key: give PSK, -k FILE, or a KeyFile for '127.0.0.1' in client.conf",
+    ),
+    ("client", ["open", "127.0.0.1", KEY, "x"], CLIENT_OPERANDS.format(4)),
+    ("client", ["-k", "f", "open"], "operands: open|close HOST, or connect HOST PORT (2) needed, 1 given"),
+    ("client", ["-z"], UNKNOWN),
+    ("client", ["-p", "x"], PORT),
+    ("client", ["-S"], "-S/--sign-address needs a value: ADDR"),
+    ("client", ["--ipv4=1"], "-4/--ipv4 takes no value"),
+    ("client", ["knock", "::1", "-k", "-"], "COMMAND: 'knock' is not open, close, connect or list"),
+    ("client", ["o\n\x1b'", "::1", "-k-"], r"COMMAND: 'o\x0a\x1b\x27' is not open, close, connect or list"),
+    ("client", ["knock", "::1", KEY], f"COMMAND: {HIDDEN} is not open, close, connect or list"),
+    ("client", ["open", "127.0.0.1", ""], "PSK: the key is empty"),
+    ("client", ["open", "127.0.0.1", "Ā" * 20], LATIN1),
+    ("keygen", ["x"], "operands: none (0) needed, 1 given"),
+    ("keygen", ["-o"], "-o/--output needs a value: FILE"),
+    ("keygen", ["-z"], "unknown option '-z'"),
+    ("keygen", ["--out", "f"], "unknown option '--out'"),
+]
+
+
+@pytest.mark.parametrize("applet, words, message", MISUSES)
+def test_misuse_is_one_line_and_the_usage(applet, words, message):
+    result = run([*program(applet), *words])
+    assert (result.code, result.stdout) == (2, ""), result
+    assert result.lines == [f"pyknock {applet}: {message}", USAGE[applet]]
+
+
+# With the key in a file, so that nothing is said about a key in the command line.
+BAD_COMMANDS = [
+    ("OPEN_CMD", ["echo 'a", "c"], "the quote ' is not closed"),
+    ("OPEN_CMD", ['echo "a\\"', "c"], 'the quote " is not closed'),
+    ("CLOSE_CMD", ["o", "echo \\"], "ends with a backslash that quotes nothing"),
+]
+
+
+@pytest.mark.parametrize("name, commands, message", BAD_COMMANDS)
+def test_a_command_that_cannot_be_split_is_misuse(key_file, name, commands, message):
+    result = run([*program("server"), "-k", key_file, "--no-shell", *commands])
+    assert result.code == 2
+    assert result.lines == [f"pyknock server: {name}: {message}", USAGE["server"]]
+
+
+def test_a_command_too_long_for_the_kernel_is_misuse(key_file):
+    command = "echo " + "$ip" * 10_000
+    result = run([*program("server"), "-k", key_file, "o", command])
+    assert result.code == 2
+    assert result.lines[0] == (
+        "pyknock server: CLOSE_CMD: a word may become longer than 131071 bytes,"
+        " the limit of the kernel"
+    )
+
+
+@pytest.mark.parametrize(
+    "words, message",
+    [
+        ([], "no command given"),
+        (["serve"], "unknown command (not shown, it may be the key)"),
+        ([""], "unknown command (not shown, it may be the key)"),
+        (["-p"], "unknown command (not shown, it may be the key)"),
+        (["Server"], "unknown command (not shown, it may be the key)"),
+        (["help", "knocking"], "no help on 'knocking'"),
+        (["help", "\x1b[2J\n"], r"no help on '\x1b[2J\x0a'"),
+    ],
+)
+def test_misuse_of_the_dispatcher_is_one_line_and_the_usage(words, message):
+    result = run([*PYKNOCK, *words])
+    assert (result.code, result.stdout) == (2, ""), result
+    assert result.lines == [
+        f"pyknock: {message}; commands are server, client, keygen, help, version",
+        "usage: pyknock (server | client | keygen | help [COMMAND] | version)",
+    ]
+
+
+both_applets = pytest.mark.parametrize(
+    "applet, operands", [("server", ["o", "c"]), ("client", ["open", "::1"])]
+)
+
+KEY_FILE_ERRORS = {
+    "directory": "Is a directory",
+    "empty": "the key is empty",
+    "empty line": "the key is empty",
+    "only CR LF": "the key is empty",
+    "NUL": "the key has a NUL byte in it",
+    "4097 bytes": "the key is longer than 4096 bytes",
+    "4097 characters": "the key is longer than 4096 bytes",
+    "invalid UTF-8": LATIN1.removeprefix("PSK: "),
+    "cut UTF-8": LATIN1.removeprefix("PSK: "),
+    "overlong UTF-8": LATIN1.removeprefix("PSK: "),
+    "above U+00FF": LATIN1.removeprefix("PSK: "),
+    "writable by the group": "others may write it; chmod 600 prevents that",
+    "writable by all": "others may write it; chmod 600 prevents that",
+}
+
+
+def make_bad_key_file(fault, folder):
+    path = folder / "bad key"
+    contents = {
+        "empty": b"", "empty line": b"\n" + KEY.encode(), "only CR LF": b"\r\n",
+        "NUL": b"a long enough\0key\n", "4097 bytes": b"k" * 4097,
+        "4097 characters": "é".encode() * 4097 + b"\r\n", "invalid UTF-8": b"\xff" * 20,
+        "cut UTF-8": b"k" * 20 + b"\xc3", "overlong UTF-8": b"k" * 20 + b"\xc1\x81",
+        "above U+00FF": ("k" * 20 + "Ā").encode(),
+    }  # fmt: skip
+    if fault == "directory":
+        path.mkdir()
+    else:
+        path.write_bytes(contents.get(fault, KEY.encode()))
+        path.chmod({"writable by the group": 0o620, "writable by all": 0o602}.get(fault, 0o600))
+    return path
+
+
+@both_applets
+@pytest.mark.parametrize("fault, message", KEY_FILE_ERRORS.items(), ids=KEY_FILE_ERRORS.keys())
+def test_a_key_file_error_is_one_line(tmp_path, applet, operands, fault, message):
+    path = make_bad_key_file(fault, tmp_path)
+    result = run([*program(applet), "-k", path, *operands])
+    assert (result.code, result.stdout) == (1, ""), result
+    assert result.lines == [f"pyknock {applet}: key file '{path}': {message}"]
+
+
+@both_applets
+@pytest.mark.parametrize(
+    "path, error",
+    [("missing", "No such file or directory"), (__file__ + "/key", "Not a directory"),
+     ("k" * 300, "File name too long"), ("", "No such file or directory")],
+)  # fmt: skip
+def test_a_missing_key_file_is_one_line_without_its_name(tmp_path, applet, operands, path, error):
+    result = run([*program(applet), "-k", path, *operands], cwd=tmp_path)
+    assert (result.code, result.stdout) == (1, "")
+    words = result.stderr.replace("Filename", "File name")  # musl's and glibc's
+    assert words == f"pyknock {applet}: key file (not shown, it may be the key itself): {error}\n"
+
+
+def test_an_empty_standard_input_is_no_key():
+    result = run([*program("server"), "-k-", "o", "c"])
+    assert result.code == 1
+    assert result.lines == ["pyknock server: key file '-': the key is empty"]
+
+
+# M is the key, which the user has put where it does not belong, or rightly beside a mistake.
+MARKER = "Q9ZxMarkerKey4Jt7"
+LEAKS = [
+    "server M",
+    "server M o",
+    "server M o c x",
+    "server --prot 7001 M o c",
+    "server --port M o c",
+    "server -p M o c",
+    "server -p M ipset add x",
+    "server -t M o c",
+    "server -b M o c",
+    "server --bind M o c",
+    "server --port=M o c",
+    "server --jobs M o c",
+    "server --command-timeout=M o c",
+    "server --psk M o c",
+    "server --psk=M o c",
+    "server --key=M o c",
+    "server -k M o c",
+    "server -kM o c",
+    "server --key-file M o c",
+    "server --key-file=M o c",
+    "server -k - M o c",
+    "server -M o c",
+    "server --M o c",
+    "server --=M o c",
+    "server --p=M o c",
+    "server -pM o c",
+    "server -tM o c",
+    "server -bM o c",
+    "server -qM o c",
+    "server -hM o",
+    "server -M ipset add x",
+    "server --M ipset add x",
+    "server --quiet=M o c",
+    "server o c M -b x",
+    "server --no-shell o c M -b x",
+    "server --no-shell o c /M",
+    "server --no-shell o c 'M",
+    "server MĀ o c",
+    "server -b 127.0.0.999 M o c",
+    "server -b 203.0.113.9 M o c",
+    "client open ::1 --prot 7001 M",
+    "client open ::1 -p M",
+    "client open ::1 -pM",
+    "client open ::1 -p M x",
+    "client -p open ::1 M",
+    "client open ::1 -M",
+    "client open ::1 --M",
+    "client open ::1 --M x",
+    "client open ::1 -SM",
+    "client open ::1 -S M",
+    "client open ::1 --sign-address=M",
+    "client open ::1 --s=M",
+    "client open ::1 --=M",
+    "client open ::1 -k M",
+    "client open ::1 -kM",
+    "client open ::1 --key-file=M",
+    "client open ::1 M -k -",
+    "client open ::1 M x",
+    "client open ::1 MĀ",
+    "client open ::1 M -S x",
+    "client open ::1 M -s x",
+    "client open ::1 M -s 127.0.0.1",
+    "client M",
+    "keygen M",
+    "M o c",
+    "-k M o c",
+]
+
+
+@pytest.mark.parametrize("line", LEAKS)
+def test_no_message_has_the_key_in_it(line):
+    result = run([*PYKNOCK, *line.replace("M", MARKER).split(" ")], stdin=MARKER.encode())
+    assert MARKER not in result.stdout + result.stderr
+    assert result.code in (0, 1, 2, 4, 5), result
+
+
+def test_no_message_has_the_key_in_it_when_the_port_is_taken(server):
+    taken = server()
+    result = run([*program("server"), f"-p{taken.port}", MARKER, "o", "c"])
+    assert result.code == 1
+    assert MARKER not in result.stdout + result.stderr
+
+
+def test_no_line_of_a_working_pair_has_the_key_in_it(server):
+    ours = server("-vv", words=[MARKER, "echo open", "false"], key=MARKER)
+    sent = run([*program("client"), "-v", f"-p{ours.port}", "open", "::1", MARKER])
+    assert sent.code == 0
+    ours.knock("192.0.2.2", command=2)
+    ours.send(ours.knock("192.0.2.3", age=500), b"rubbish")
+    ours.wait_for_counters(succeeded=1, failed=1, stale=2, kernel_dropped=1)
+    assert ours.stop() == 0
+    text = sent.stdout + sent.stderr + "\n".join(ours.log.wait_for_end() + ours.output.lines)
+    assert MARKER not in text

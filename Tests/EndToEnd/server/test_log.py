@@ -1,0 +1,209 @@
+"""Where the log goes, and in what form: the journal's priorities, /dev/log, JSON."""
+
+import datetime
+import json
+import os
+import re
+import signal
+import socket
+
+import pytest
+from support.datagrams import CLOSE, KEY, packet
+from support.programs import program, run
+from support.waiting import until
+
+
+@pytest.fixture
+def journal(tmp_path):
+    """What makes a file the journal: its device and inode number in the environment."""
+    path = tmp_path / "journal"
+    file = open(path, "wb")
+    status = os.fstat(file.fileno())
+    with file:
+        yield file, {**os.environ, "JOURNAL_STREAM": f"{status.st_dev}:{status.st_ino}"}
+
+
+def test_the_journal_is_told_how_urgent_a_line_is(server, journal, not_emulated):
+    file, environment = journal
+    ours = server(
+        "-v", on_open="exit 3", stderr=file, env=environment, wait=False, key="short key"
+    )
+
+    def lines():
+        return open(file.name).read().splitlines()
+
+    until(lambda: any("listening on" in line for line in lines()), "it listens")
+    ours.knock("192.0.2.1")
+    ours.knock("192.0.2.2", age=1000)
+    until(lambda: any("exit status 3" in line for line in lines()), "the command has ended")
+    until(lambda: any("refused" in line for line in lines()), "the other is refused")
+    assert ours.stop() == 0
+    urgency = {
+        (int(found[1]), found[2])
+        for line in lines()
+        if (found := re.fullmatch(r"<(\d)>pyknock server: (the \w+|\w+)\b.*", line))
+    }
+    assert urgency == {
+        (4, "warning"), (6, "version"), (6, "accepted"), (4, "command"), (4, "refused"),
+        (6, "stopping"), (6, "stopped"), (7, "the executor"), (7, "the receiver"),
+    }  # fmt: skip
+    assert len(lines()) == 9 and all(line.startswith("<") for line in lines())
+
+
+def test_errors_are_errors_to_the_journal(journal, tmp_path):
+    file, environment = journal
+    words = [*program("server"), "-k", "-", "-f", str(tmp_path / "none")]
+    assert run(words, stderr=file, env=environment).code == 1
+    assert open(file.name).read() == (
+        f"<3>pyknock server: '{tmp_path}/none': No such file or directory\n"
+    )
+
+
+@pytest.mark.parametrize("stream", ["1:2", "", "x", ":", "18446744073709551616:1"])
+def test_another_stream_is_not_the_journal(stream):
+    result = run([*program("server"), "--nonsense"], env={**os.environ, "JOURNAL_STREAM": stream})
+    assert result.lines[0].startswith("pyknock server: unknown option")
+
+
+@pytest.fixture
+def system_log(namespace, tmp_path):
+    """/dev/log, in the namespace of the test."""
+    path = tmp_path / "log"
+    receiver = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+    receiver.bind(str(path))
+    receiver.settimeout(20)
+    namespace.run("touch /dev/log")
+    namespace.run(f"mount --bind {path} /dev/log")
+    with receiver:
+        yield receiver
+    namespace.run("umount /dev/log")
+    os.unlink("/dev/log")
+
+
+def test_syslog_takes_the_log_in_the_place_of_stderr(server, namespace, system_log, not_emulated):
+    ours = server("--syslog", "-v", network=namespace, wait=False, on_open="echo $ip >&2")
+    tag = r"pyknock-server\[(\d+)\]: "
+    lines = []
+
+    def wait_for(text):
+        while not any(text in line for line in lines):
+            lines.append(system_log.recv(2000).decode())
+
+    wait_for("listening on")
+    ours.knock("192.0.2.1")
+    ours.knock("192.0.2.1", CLOSE, age=1000)
+    wait_for("refused close")
+    wait_for("command ended")
+    ours.stop()
+    wait_for("stopped")
+    # Also the lines of the other process.
+    assert {int(re.match(rf"<\d+>{tag}", line)[1]) for line in lines} == {ours.pid}
+    said = {re.match(rf"<(\d+)>{tag}(\w+)", line).group(1, 3) for line in lines}
+    assert {("30", "version"), ("30", "accepted"), ("28", "refused"), ("31", "command")} <= said
+    assert not any(line.endswith("\n") for line in lines)
+    # A command still has the standard error.
+    assert ours.log.wait_for_end() == ["192.0.2.1"]
+
+
+def test_a_system_log_that_starts_anew_is_found_by_both_processes(
+    server, namespace, system_log, tmp_path, not_emulated
+):
+    ours = server("--syslog", network=namespace, wait=False)
+    while b"listening" not in system_log.recv(2000):
+        pass
+    namespace.run("umount /dev/log")
+    system_log.close()
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as new:
+        new.bind(str(tmp_path / "new"))
+        new.settimeout(20)
+        namespace.run(f"mount --bind {tmp_path}/new /dev/log")
+        ours.knock("192.0.2.8")  # What the other process says is lost so far.
+        ours.output.wait_for("^open")
+        ours.signal(signal.SIGUSR1)
+        assert b"counters: accepted=1 " in new.recv(2000)
+        ours.knock("192.0.2.9")
+        assert b"accepted open 192.0.2.9 from" in new.recv(2000)
+
+
+def test_mistakes_go_to_who_has_made_them(namespace, system_log):
+    words = [*namespace.prefix, *program("server"), "--syslog", "--no-shell", KEY, "'", "x"]
+    result = run(words)
+    assert (result.code, result.lines[-2]) == (2, "pyknock server: OPEN_CMD: the quote ' is not closed")
+    system_log.setblocking(False)
+    with pytest.raises(BlockingIOError):
+        system_log.recv(2000)
+
+
+def test_no_system_log_is_an_error(namespace):
+    words = [*namespace.prefix, *program("server"), "--syslog", KEY, "exit", "exit"]
+    result = run(words)
+    assert result.code == 1
+    assert result.lines[-1] == "pyknock server: --syslog: /dev/log: No such file or directory"
+
+
+def test_json_has_what_a_line_is_about(server):
+    ours = server("--log-format=json", "-v", on_open="exit 1")
+    before = datetime.datetime.now(datetime.timezone.utc).replace(microsecond=0)
+    ours.knock("192.0.2.1")
+    ours.knock("2001:db8::1", CLOSE, age=100)
+    ours.send(packet("192.0.2.1")[:-1] + b"x")
+    ours.log.wait_for("exit status 1")
+    ours.log.wait_for("refused")
+    ours.stop()
+    objects = [json.loads(line) for line in ours.log.wait_for_end()]
+    after = datetime.datetime.now(datetime.timezone.utc)
+    for item in objects:
+        assert list(item)[:2] == ["time", "level"] and list(item)[-1] == "message"
+        assert before <= datetime.datetime.fromisoformat(item["time"].replace("Z", "+00:00")) <= after or (
+            "listening" in item["message"] or "executor" in item["message"] or "receiver" in item["message"]
+        )
+    [accepted] = [item for item in objects if item["message"].startswith("accepted")]
+    assert (accepted["level"], accepted["command"], accepted["address"]) == ("info", "open", "192.0.2.1")
+    assert re.fullmatch(r"127\.0\.0\.1:\d+", accepted["source"])
+    assert accepted["message"] == f"accepted open 192.0.2.1 from {accepted['source']}"
+    [refused] = [item for item in objects if item["message"].startswith("refused")]
+    assert (refused["level"], refused["command"], refused["address"]) == ("warning", "close", "2001:db8::1")
+    [ended] = [item for item in objects if item["message"].startswith("command ended")]
+    assert (ended["command"], ended["address"], "source" in ended) == ("open", "192.0.2.1", False)
+    assert objects[-1]["message"] == "stopped"
+
+
+def test_json_is_whole_whatever_is_in_it(server, tmp_path, key_file):
+    path = tmp_path / 'k"\\\x01\x7fé\n'
+    key_file.rename(path)
+    path.chmod(0o604)
+    ours = server("--log-format=json", "-k", str(path), words=["exit", "exit"])
+    ours.stop()
+    [warning] = [json.loads(line) for line in ours.log.wait_for_end() if "others" in line]
+    assert warning["message"] == (
+        f"warning: key file '{tmp_path}/k\"\\x5c\\x01\\x7f\\xc3\\xa9\\x0a':"
+        " others may read it; chmod 600 prevents that"
+    )
+
+
+def test_a_long_line_of_json_is_cut_but_whole(server, tmp_path):
+    ours = server("--log-format=json", "--nft", "inet/t/" + 40 * "n", words=[KEY], wait=False)
+    ours.exit_code()
+    for line in ours.log.wait_for_end():
+        assert len(line) < 1024 and json.loads(line)["message"]
+
+
+def test_commands_do_not_see_what_is_for_the_service(server):
+    ours_alone = {
+        "NOTIFY_SOCKET": "/nowhere", "WATCHDOG_USEC": "1", "WATCHDOG_PID": "1", "LISTEN_PID": "1",
+        "LISTEN_FDS": "1", "LISTEN_FDNAMES": "x",
+    }  # fmt: skip
+    ours = server(on_open="env", env={**os.environ, **ours_alone, "LISTENING": "yes"})
+    ours.log.wait_for("^pyknock server: NOTIFY_SOCKET '/nowhere': No such file or directory$")
+    ours.knock()
+    ours.output.wait_for("^PYKNOCK_CMD=open$")
+    ours.wait_for_counters(succeeded=1)
+    ours.stop()
+    names = {line.partition("=")[0] for line in ours.output.wait_for_end()}
+    assert names & set(ours_alone) == set() and "LISTENING" in names
+
+
+def test_the_signal_for_the_counters_does_not_depend_on_the_form(server):
+    ours = server("--log-format=json")
+    ours.signal(signal.SIGUSR1)
+    ours.log.wait_for(r'"message":"counters: accepted=0 ')

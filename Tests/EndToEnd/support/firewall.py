@@ -1,0 +1,59 @@
+"""A network with a firewall, whose sets are read with nft and ipset."""
+
+import json
+
+import pytest
+from support.networks import Namespace
+from support.programs import program, run
+from support.waiting import until
+
+NFT = "inet/pyknock/knock4,knock6"
+
+only_nft = pytest.mark.parametrize("kind", ["nft"], indirect=True)
+only_ipset = pytest.mark.parametrize("kind", ["ipset"], indirect=True)
+
+
+class Firewall(Namespace):
+    """The network of the server, with a firewall of the given kind: nft or ipset."""
+
+    def __init__(self, folder, kind):
+        super().__init__(folder)
+        self.kind = kind
+        self.sets = f"--{kind}={NFT if kind == 'nft' else 'knock4,knock6'}"
+
+    def output(self, *words, check=True, **options):
+        result = run([*self.prefix, *words], **options)
+        assert result.code == 0 or not check, result
+        return result.stdout
+
+    def nft(self, commands):
+        self.output("nft", "-f", "-", stdin=commands.encode())
+
+    def load_example(self, *options):
+        text = run([*program("server"), "--example", self.kind, *options]).stdout
+        self.output(*(["nft", "-f", "-"] if self.kind == "nft" else ["sh"]), stdin=text.encode())
+
+    def elements(self, name="knock4", table="inet pyknock"):
+        """The elements of a set, each with the seconds that are left of it; None means for ever."""
+        if self.kind == "ipset":
+            lines = self.output("ipset", "list", name, "-output", "save").splitlines()
+            words = [line.split() for line in lines if line.startswith("add ")]
+            return {word[2]: float(word[4]) if word[4:] else None for word in words}
+        listed = json.loads(self.output("nft", "-j", "list", "set", *table.split(), name))
+        (held,) = [item["set"] for item in listed["nftables"] if "set" in item]
+        elements = {}
+        for element in held.get("elem", []):
+            element = element.get("elem", element) if isinstance(element, dict) else element
+            value, rest = element, None
+            if isinstance(element, dict) and "val" in element:
+                value, rest = element["val"], element.get("expires")
+            if isinstance(value, dict) and "prefix" in value:
+                value = f"{value['prefix']['addr']}/{value['prefix']['len']}"
+            elif isinstance(value, dict):
+                value = "-".join(value["range"])
+            elements[value] = rest
+        return elements
+
+    def expect(self, expected, **which):
+        """Waits until a set has these elements and no others."""
+        until(lambda: set(self.elements(**which)) == set(expected), f"a set with {expected}")

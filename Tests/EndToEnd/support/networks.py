@@ -1,0 +1,93 @@
+"""Networks in which programs run and sockets are made."""
+
+import ctypes
+import socket
+import subprocess
+import threading
+
+from support.programs import TIMEOUT
+
+# The addresses of the client and of the server when a cable joins their networks.
+CLIENT = {socket.AF_INET: "192.0.2.2", socket.AF_INET6: "2001:db8::2"}
+SERVER = {socket.AF_INET: "192.0.2.1", socket.AF_INET6: "2001:db8::1"}
+
+libc = ctypes.CDLL(None, use_errno=True)
+
+
+class Network:
+    """The network of the tests themselves."""
+
+    prefix = []
+
+    def socket(self, family=socket.AF_INET, kind=socket.SOCK_DGRAM, protocol=0):
+        return socket.socket(family, kind, protocol)
+
+    def free_port(self):
+        with self.socket(socket.AF_INET6) as both:
+            both.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
+            both.bind(("::", 0))
+            return both.getsockname()[1]
+
+
+HOST = Network()
+
+
+class Namespace(Network):
+    """A new network with loopback up, and with private /etc/hosts and /etc/resolv.conf."""
+
+    def __init__(self, folder):
+        self.hosts = folder / "hosts"
+        resolver = folder / "resolv.conf"
+        self.hosts.write_text("127.0.0.1 localhost\n")
+        resolver.write_text("nameserver 127.0.0.1\noptions timeout:1 attempts:1\n")
+        script = (
+            "mount --bind $0 /etc/hosts; mount --bind $1 /etc/resolv.conf;"
+            "ip link set lo up; echo ready; exec cat"
+        )
+        self.holder = subprocess.Popen(
+            ["unshare", "--net", "--mount", "sh", "-ec", script, self.hosts, resolver],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+        )
+        assert self.holder.stdout.readline() == b"ready\n", "no network namespace"
+        self.prefix = ["nsenter", f"--target={self.holder.pid}", "--net", "--mount", "--"]
+
+    def run(self, command):
+        subprocess.run([*self.prefix, *command.split()], check=True)
+
+    def socket(self, family=socket.AF_INET, kind=socket.SOCK_DGRAM, protocol=0):
+        made = []
+
+        def make():
+            with open(f"/proc/{self.holder.pid}/ns/net") as namespace:
+                if libc.setns(namespace.fileno(), 0) == 0:
+                    made.append(super(Namespace, self).socket(family, kind, protocol))
+
+        # A socket stays in the namespace where it was made, so that only this thread has to enter it.
+        thread = threading.Thread(target=make)
+        thread.start()
+        thread.join()
+        return made[0]
+
+    def close(self):
+        self.holder.communicate()
+
+
+def connect(device, *ends):
+    """Lays a cable between two namespaces. Each end is a namespace and its addresses by family."""
+    pids = [network.holder.pid for network, _ in ends]
+    ends[0][0].run(f"ip link add {device} netns {pids[0]} type veth peer {device} netns {pids[1]}")
+    for network, addresses in ends:
+        # Without link-local addresses, the link can be used at once.
+        network.run(f"ip link set {device} addrgenmode none")
+        network.run(f"ip address add {addresses[socket.AF_INET]}/24 dev {device}")
+        network.run(f"ip address add {addresses[socket.AF_INET6]}/64 dev {device} nodad")
+        network.run(f"ip link set {device} up")
+
+
+def listener(network=HOST, family=socket.AF_INET, address="127.0.0.1", port=0):
+    """A bound socket that receives knocks, with a time limit."""
+    receiver = network.socket(family)
+    receiver.bind((address, port))
+    receiver.settimeout(TIMEOUT)
+    return receiver

@@ -1,0 +1,106 @@
+"""Programs that run beside a test."""
+
+import contextlib
+import os
+import re
+import signal
+import subprocess
+import threading
+from pathlib import Path
+
+from support.programs import TIMEOUT
+
+
+def stat_of(process):
+    """The fields of /proc/PID/stat from the third, the state, on: proc_pid_stat(5)."""
+    return Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()
+
+
+def status_of(process):
+    """The lines of /proc/PID/status by name: proc_pid_status(5)."""
+    lines = Path(f"/proc/{process}/status").read_text().splitlines()
+    return dict(line.split(":\t", 1) for line in lines if ":\t" in line)
+
+
+def capabilities_of(process):
+    """The inheritable, permitted, effective, bounding and ambient capabilities."""
+    status = status_of(process)
+    return [int(status[f"Cap{name}"], 16) for name in ("Inh", "Prm", "Eff", "Bnd", "Amb")]
+
+
+def children_of(process):
+    return [int(child) for child in Path(f"/proc/{process}/task/{process}/children").read_text().split()]
+
+
+class Lines:
+    """The lines of a stream, collected as they come."""
+
+    def __init__(self, stream):
+        self.changed = threading.Condition()
+        self.lines = []
+        self.ended = False
+        threading.Thread(target=self._collect, args=[stream], daemon=True).start()
+
+    def _collect(self, stream):
+        for line in stream:
+            with self.changed:
+                self.lines.append(line.decode("utf-8", "backslashreplace").rstrip("\n"))
+                self.changed.notify_all()
+        with self.changed:
+            self.ended = True
+            self.changed.notify_all()
+
+    def matching(self, pattern):
+        return [match for line in list(self.lines) if (match := re.search(pattern, line))]
+
+    def wait_for(self, pattern, count=1):
+        """Waits until `count` lines match the pattern. Returns the match in the last of them."""
+        with self.changed:
+            self.changed.wait_for(
+                lambda: len(self.matching(pattern)) >= count or self.ended, TIMEOUT
+            )
+            found = self.matching(pattern)
+            text = "\n".join(self.lines[-40:])
+            assert len(found) >= count, (
+                f"{len(found)} of {count} lines with {pattern!r} in:\n{text}"
+            )
+            return found[count - 1]
+
+    def wait_for_end(self):
+        with self.changed:
+            assert self.changed.wait_for(lambda: self.ended, TIMEOUT), "the stream does not end"
+            return list(self.lines)
+
+
+class Process:
+    """A program, with the lines that it writes."""
+
+    def __init__(self, words, *, stdin=b"", **options):
+        options = {
+            "stdout": subprocess.PIPE,
+            "stderr": subprocess.PIPE,
+            "start_new_session": True,
+            **options,
+        }
+        self.popen = subprocess.Popen(words, stdin=subprocess.PIPE, **options)
+        self.pid = self.popen.pid
+        self.output = Lines(self.popen.stdout) if self.popen.stdout else None
+        self.log = Lines(self.popen.stderr) if self.popen.stderr else None
+        with contextlib.suppress(BrokenPipeError), self.popen.stdin as pipe:
+            pipe.write(stdin)
+
+    def signal(self, number):
+        os.kill(self.pid, number)
+
+    def exit_code(self):
+        return self.popen.wait(TIMEOUT)
+
+    def close(self):
+        """Kills the program and all other processes of its session."""
+        self.popen.kill()
+        self.popen.wait()
+        # Any process may end while this looks at it.
+        for process in filter(str.isdigit, os.listdir("/proc")):
+            with contextlib.suppress(OSError):
+                if int(stat_of(process)[3]) == self.popen.pid:
+                    os.kill(int(process), signal.SIGKILL)

@@ -1,0 +1,135 @@
+"""This server and the original as processes that knocks can be sent to, and the client that knocks."""
+
+import os
+import re
+import signal
+import socket
+from functools import cached_property
+from pathlib import Path
+
+from support.datagrams import KEY, OPEN, packet
+from support.networks import HOST
+from support.processes import Process, children_of, stat_of
+from support.programs import EMULATED, ORIGINAL, program, run
+from support.waiting import until
+
+
+class KnockServer(Process):
+    """A server, this or the original, that knocks can be sent to."""
+
+    def __init__(self, words, port, *, key=KEY, network=HOST, prefix=(), **options):
+        self.port, self.key, self.network = port, key, network
+        super().__init__([*network.prefix, *prefix, *words], **options)
+
+    def wait_until_ready(self):
+        """Waits until the port is bound and the server sleeps: it waits for a datagram."""
+
+        def is_ready():
+            assert self.popen.poll() is None, f"ended with {self.popen.returncode}"
+            tables = [Path(f"/proc/{self.pid}/net/{table}").read_text() for table in ("udp", "udp6")]
+            return f":{self.port:04X} " in "".join(tables) and stat_of(self.pid)[0] == "S"
+
+        until(is_ready, "the server is ready")
+
+    def send(self, *datagrams, host="127.0.0.1"):
+        family = socket.AF_INET6 if ":" in host else socket.AF_INET
+        with self.network.socket(family) as sender:
+            for datagram in datagrams:
+                sender.sendto(datagram, (host, self.port))
+
+    def knock(self, address="192.0.2.1", command=OPEN, age=0.0, **fields):
+        """Sends a datagram and returns it."""
+        datagram = packet(address, command, age, **{"key": self.key, **fields})
+        self.send(datagram)
+        return datagram
+
+
+class Server(KnockServer):
+    """Our server. The key comes from its standard input, unless `words` has the operands.
+
+    With `port` nothing is added to the options: it says where knocks go.
+    """
+
+    def __init__(
+        self,
+        *options,
+        on_open="echo $cmd $ip $af",
+        on_close=None,
+        words=None,
+        key=KEY,
+        port=None,
+        network=HOST,
+        wait=True,
+        applet=None,
+        **more,
+    ):
+        if port is None:
+            port = network.free_port()
+            options = [f"-p{port}", *options]
+        if words is None:
+            words = ["-k", "-", on_open, on_open if on_close is None else on_close]
+            more.setdefault("stdin", key.encode() + b"\n")
+        words = [*(applet or program("server")), *options, *words]
+        super().__init__(words, port, key=key, network=network, **more)
+        if wait:
+            self.log.wait_for("listening on ")
+
+    @cached_property
+    def receiver(self):
+        """The process that reads datagrams: the child that runs the same program.
+
+        To be asked for first when no command is being started, which is the same program for a moment.
+        """
+        words = Path(f"/proc/{self.pid}/cmdline").read_bytes()
+        children = children_of(self.pid)
+        [receiver] = [c for c in children if Path(f"/proc/{c}/cmdline").read_bytes() == words]
+        return receiver
+
+    def counters(self):
+        """Has the server log its counters, and returns them."""
+        count = len(self.log.matching("counters:"))
+        self.signal(signal.SIGUSR1)
+        line = self.log.wait_for("counters:.*", count + 1)[0]
+        return {name: int(value) for name, value in re.findall(r"(\S+)=(\d+)", line)}
+
+    def wait_for_counters(self, **expected):
+        """Waits until these counters have these values; `-` in names is `_` here."""
+        expected = {name.replace("_", "-"): value for name, value in expected.items()}
+        if EMULATED:  # It does not ask the kernel how many datagrams it has dropped.
+            expected.pop("kernel-dropped", None)
+        seen = {}
+
+        def are_there():
+            seen.update(self.counters())
+            return all(seen[name] == value for name, value in expected.items())
+
+        try:
+            until(are_there, "the counters")
+        except AssertionError:
+            assert {name: seen[name] for name in expected} == expected
+            raise
+        return seen
+
+    def stop(self):
+        """Ends the server as a user does. Returns its exit code."""
+        self.signal(signal.SIGTERM)
+        return self.exit_code()
+
+
+class OriginalServer(KnockServer):
+    """The server of the Python original."""
+
+    def __init__(self, *options, key=KEY, command="echo $cmd $ip $af"):
+        port = HOST.free_port()
+        words = [ORIGINAL / "pyknock-server", f"-p{port}", *options, key, command, command]
+        super().__init__(words, port, key=key, env={**os.environ, "LC_ALL": "C.UTF-8"})
+        self.wait_until_ready()
+
+
+def client(*arguments, network=HOST, key=KEY, **options):
+    """Runs the client with its key from the standard input, unless `key` is None."""
+    words = [*network.prefix, *program("client"), *arguments]
+    if key is not None:
+        words += ["-k", "-"]
+        options["stdin"] = key.encode() + b"\n"
+    return run(words, **options)

@@ -1,0 +1,68 @@
+"""What the test process needs before the first test: signals and privileges."""
+
+import os
+import pwd
+import signal
+import subprocess
+from pathlib import Path
+
+from support.networks import libc
+
+CLONE_NEWUSER = 0x10000000  # sched.h
+IDS = Path("/proc/self/uid_map")
+
+
+def keep_ignored_signals_from_children():
+    """Programs start with default signals, even if the tests run under nohup.
+
+    A signal with a handler has its default action again after exec; an ignored one stays ignored.
+    """
+    for number in (signal.SIGHUP, signal.SIGINT, signal.SIGQUIT, signal.SIGTERM):
+        if signal.getsignal(number) == signal.SIG_IGN:
+            signal.signal(number, lambda *_: None)
+
+
+def is_root_of_the_system():
+    return IDS.read_text().split() == ["0", "0", "4294967295"]
+
+
+def has_other_users():
+    """Whether processes can become other users, and files can be given to them."""
+    return sum(int(line.split()[2]) for line in IDS.read_text().splitlines()) > 1
+
+
+def subordinate_ids(table, user):
+    """The first id and the number of ids that a user may map: subuid(5)."""
+    path = Path("/etc") / table
+    for line in path.read_text().splitlines() if path.exists() else []:
+        owner, first, count = line.split(":")
+        if owner in (user, str(os.getuid())):
+            return first, count
+    return None
+
+
+def become_root():
+    """Makes an ordinary user root of a new user namespace, which may make networks and mounts.
+
+    With newuidmap and a range in /etc/subuid, the namespace has other users too. Returns what went wrong, or None.
+    """
+    if os.geteuid() == 0:
+        return None
+    uid, gid = os.getuid(), os.getgid()
+    user = pwd.getpwuid(uid).pw_name
+    commands = ["read start"]
+    for table, own in (("subuid", uid), ("subgid", gid)):
+        if found := subordinate_ids(table, user):
+            commands.append(f"new{table[3:]}map {os.getpid()} 0 {own} 1 1 {found[0]} {found[1]}")
+    # A process that is outside the namespace has to write these maps.
+    script = " && ".join(commands)
+    helper = subprocess.Popen(["sh", "-c", script], stdin=subprocess.PIPE, stderr=subprocess.DEVNULL)
+    if libc.unshare(CLONE_NEWUSER) != 0:
+        helper.communicate()
+        return "the kernel allows no user namespace: run the tests as root"
+    helper.communicate(b"\n")
+    if len(commands) < 3 or helper.returncode != 0:
+        Path("/proc/self/setgroups").write_text("deny")
+        IDS.write_text(f"0 {uid} 1")
+        Path("/proc/self/gid_map").write_text(f"0 {gid} 1")
+    return None

@@ -1,0 +1,84 @@
+"""State directories: what the server keeps there, and servers that use one directory one after the other."""
+
+import math
+import struct
+
+from support.datagrams import KEY
+from support.programs import program, run
+from support.waiting import until
+
+# Bytes before the first record of each file.
+HEADER = 4096
+
+
+def checksum(*numbers):
+    """The last number of each record: FNV-1a, 64 bits at a time."""
+    value = 0xCBF29CE484222325
+    for number in numbers:
+        value = (value ^ number) * 0x100000001B3 & (1 << 64) - 1
+        value ^= value >> 32
+    return value
+
+
+def patch(path, offset, data):
+    with open(path, "r+b") as file:
+        file.seek(offset)
+        file.write(data)
+
+
+class Remembered:
+    """A state directory with the replay memory. `make` starts servers."""
+
+    def __init__(self, make, path):
+        self.make, self.path, self.replay = make, path, path / "replay"
+
+    def start(self, *options, **more):
+        return self.make("--state", str(self.path), *options, **more)
+
+    def fails(self, *options):
+        """The last line of a server that cannot start."""
+        words = [*program("server"), "-k", "-", "--state", self.path, *options, "", ""]
+        result = run(words, stdin=KEY.encode())
+        assert result.code == 1
+        return result.lines[-1]
+
+    def patch(self, offset, data):
+        patch(self.replay, offset, data)
+
+    def set_mark(self, mark):
+        fields = struct.pack("<QdQd", 1 << 40, mark, 0, -math.inf)
+        self.patch(64, fields + struct.pack("<Q", checksum(*struct.unpack("<4Q", fields))))
+
+
+class Journal:
+    """A state directory with grants, and a file in which commands note what they do. `make` starts servers."""
+
+    def __init__(self, make, folder):
+        self.make, self.path, self.done = make, folder / "state", folder / "done"
+        self.command = f"echo $cmd $ip >> {self.done}"
+        self.done.touch()
+
+    def start(self, *options, seconds=1, **more):
+        more.setdefault("on_open", self.command)
+        options = [f"--state={self.path}", f"--close-after={seconds}", *options]
+        return self.make(*options, **more)
+
+    def lines(self):
+        return self.done.read_text().splitlines()
+
+    def wait_for(self, *lines):
+        until(lambda: self.lines() == list(lines), lambda: f"{lines}, but {self.lines()}")
+
+    def list(self, *options):
+        result = run([*program("server"), "--state", self.path, "--list", *options])
+        assert (result.code, result.stderr) == (0, "")
+        return result.stdout
+
+    def open(self):
+        """The addresses that are open."""
+        return [line.split()[0] for line in self.list().splitlines()[1:]]
+
+    def records(self):
+        """Each record of the file: family, address (two numbers), since, asked, ends, sequence, checksum."""
+        data = (self.path / "grants").read_bytes()[HEADER:]
+        return list(struct.iter_unpack("<QQQdddQQ", data))

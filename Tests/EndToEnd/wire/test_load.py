@@ -1,0 +1,109 @@
+"""Much traffic, and how much is said about it."""
+
+import re
+from pathlib import Path
+
+import pytest
+from support.datagrams import CLOSE, packet, signed
+from support.waiting import until
+
+KIB = 1024
+
+
+def resident_size(ours):
+    """Of both processes, in bytes. Exact, where VmRSS may lag behind by some pages for each processor."""
+    total = 0
+    for process in (ours.pid, ours.receiver):
+        text = Path(f"/proc/{process}/smaps_rollup").read_text()
+        total += int(re.search(r"^Rss:\s+(\d+) kB", text, re.MULTILINE)[1]) * KIB
+    return total
+
+
+MALFORMED = {
+    "before the MAC": [
+        lambda number: number.to_bytes(2, "big") * (number % 100),
+        lambda number: number.to_bytes(32, "big") + b"\1" + bytes(16),
+        lambda number: number.to_bytes(32, "big") + b"\2" + bytes(28),
+        lambda number: packet()[:-1] + b"\xff",
+        lambda number: packet()[:32],
+    ],
+    "behind the MAC": [
+        lambda number: packet(command=3 + number % 253),
+        lambda number: packet(family=1000 + number),
+        lambda number: packet("2001:db8::1", family=2),
+        lambda number: packet(age=1000 + number),
+        lambda number: packet("224.0.0.1"),
+        lambda number: packet(time_stamp=float("nan")),
+        lambda number: signed(number.to_bytes(17, "little")[::-1]),
+        lambda number: signed(b"\2" + number.to_bytes(28, "big")),
+        lambda number: signed(number.to_bytes(4, "big") * (number % 40)),
+        lambda number: signed(b"\1" + number.to_bytes(16, "big")),
+    ],
+}
+
+
+@pytest.mark.usefixtures("not_emulated")
+@pytest.mark.parametrize("makers", MALFORMED.values(), ids=MALFORMED.keys())
+def test_10000_malformed_datagrams_cost_no_memory_and_no_flood_of_lines(server, makers):
+    ours = server(on_close="")
+
+    def refused():
+        others = ("accepted", "succeeded", "failed", "running", "queued")
+        counters = ours.counters()
+        return sum(counters.values()) - sum(counters[name] for name in others)
+
+    def send(first, last):
+        # No more at once than the buffer of a socket holds.
+        for start in range(first, last, 500):
+            numbers = range(start, start + 500)
+            ours.send(*[makers[number % len(makers)](number) for number in numbers])
+            until(lambda total=numbers.stop: refused() == total, "all are refused")
+
+    ours.knock("192.0.2.1")
+    ours.output.wait_for("open 192.0.2.1")
+    send(0, 1000)
+    before = resident_size(ours)
+    send(1000, 11_000)
+    assert resident_size(ours) - before <= 64 * KIB
+    ours.knock("192.0.2.2")
+    ours.output.wait_for("open 192.0.2.2")
+    assert ours.counters()["accepted"] == 2
+    assert len(ours.log.matching("unauthenticated|refused")) < 100
+
+
+# What each level shows of one of everything.
+LINES = {
+    "listening": "-vv -v default",
+    "accepted open 192.0.2.1 ": "-vv -v default",
+    "refused open 192.0.2.2 .*: time stamp outside": "-vv -v default",
+    "unauthenticated datagrams: ": "-vv -v default",
+    "command started: open 192.0.2.1: process": "-vv",
+    "command ended: open 192.0.2.1: exit status 0": "-vv -v",
+    "command ended: open 192.0.2.3: exit status 1": "-vv -v default -q",
+    "the command is empty: close 192.0.2.4": "-vv -v",
+    "counters: ": "-vv -v default -q",
+    "stopping on SIGTERM": "-vv -v default",
+    "stopped": "-vv -v default",
+    "warning: the key is shorter": "-vv -v default -q",
+}
+
+
+@pytest.mark.parametrize("level", ["-q", "default", "-v", "-vv", "-v -v", "-vvv", "-v -q", "-q -v"])
+def test_each_level_shows_what_it_should(server, level):
+    options = [] if level == "default" else level.split()
+    command = "case $ip in *.3) exit 1;; esac"
+    ours = server(*options, on_open=command, on_close="", wait=False, key="short")
+    ours.wait_until_ready()
+    ours.knock("192.0.2.1")
+    ours.knock("192.0.2.2", age=99)
+    ours.knock("192.0.2.3")
+    ours.knock("192.0.2.4", CLOSE)
+    ours.send(b"rubbish", packet(key="another key"))
+    ours.wait_for_counters(
+        succeeded=1, failed=1, accepted=3, stale=1, bad_mac=1, kernel_dropped=1, queued=0
+    )
+    assert ours.stop() == 0
+    lines = "\n".join(ours.log.wait_for_end())
+    same = {"-v -v": "-vv", "-vvv": "-vv", "-v -q": "-q", "-q -v": "default"}.get(level, level)
+    shown = {pattern for pattern in LINES if re.search(pattern, lines)}
+    assert shown == {pattern for pattern, levels in LINES.items() if same in levels.split()}

@@ -10,33 +10,6 @@ from support.datagrams import CLOSE, KEY, signed
 from support.networks import listener
 from support.servers import client
 
-# In the namespace: a way out with private and with public addresses, and names for the servers.
-ROUTES = """
-    ip address add 10.0.0.1/8 dev lo
-    ip address add 100.64.0.1/10 dev lo
-    ip address add fd00::1/64 dev lo nodad
-    ip route add 203.0.113.0/24 dev lo src 10.0.0.1
-    ip -6 route add 2001:db8:1::/48 dev lo src fd00::1
-    ip route add 198.51.100.0/24 dev lo src 100.64.0.1
-"""
-HOSTS = """
-127.0.0.1 both.test four.test
-fd00::1 both.test six.test half.test
-192.0.2.1 half.test dead.test
-2001:db8:2::1 dead.test
-203.0.113.1 public.test
-2001:db8:1::1 public.test
-"""
-
-
-@pytest.fixture(scope="module")
-def network(namespace):
-    """The namespace, in which 192.0.2.0/24 and 2001:db8:2::/48 cannot be reached."""
-    for command in ROUTES.strip().splitlines():
-        namespace.run(command)
-    namespace.hosts.write_text(HOSTS)
-    return namespace
-
 
 def sources(ours):
     """The sources of what the server accepted, at least one knock."""
@@ -122,6 +95,7 @@ def test_a_signed_address_goes_to_the_other_family_when_its_own_cannot_be_reache
 
 
 def test_all_addresses_get_the_same_datagram_with_a_signed_address(network):
+    hosts = network.hosts.read_text()
     network.hosts.write_text("127.0.0.1 two.test\n127.0.0.2 two.test\n")
     with (
         listener(network, address="127.0.0.1", port=60119) as first,
@@ -131,7 +105,7 @@ def test_all_addresses_get_the_same_datagram_with_a_signed_address(network):
         assert first.recv(4096) == second.recv(4096)
         assert client("open", "two.test", "-p60119", network=network).code == 0
         assert first.recv(4096) != second.recv(4096)
-    network.hosts.write_text(HOSTS)
+    network.hosts.write_text(hosts)
 
 
 def test_an_unreachable_address_does_not_stop_the_others(server, network):
@@ -149,9 +123,6 @@ def test_a_host_that_cannot_be_reached_at_all_is_exit_1_with_a_line_each(network
     assert len(lines) == 2
     assert lines[0].startswith("pyknock client: cannot knock on 192.0.2.1:7001: Network ")
     assert lines[1].startswith("pyknock client: cannot knock on [2001:db8:2::1]:7001: Network ")
-
-
-# The source address
 
 
 def test_a_source_address_chooses_its_family(server, network):
@@ -211,49 +182,3 @@ def test_a_host_that_cannot_be_resolved_is_exit_3(network, host):
     assert (result.code, result.stdout, len(result.lines)) == (3, "", 1)
     shown = f"'{host}'" if len(host) <= 128 else f"'{host[:128]}...'"
     assert re.match(rf"pyknock client: cannot resolve {re.escape(shown)}: \S", result.stderr)
-
-
-# NAT
-
-WARNING = (
-    "pyknock client: warning: {} is a private address, {} a public one:"
-    " behind NAT, name the outside address with -S"
-)
-
-
-@pytest.mark.parametrize(
-    "words, private, public",
-    [
-        (["203.0.113.1"], "10.0.0.1", "203.0.113.1"),
-        (["198.51.100.1"], "100.64.0.1", "198.51.100.1"),
-        (["2001:db8:1::1"], "fd00::1", "2001:db8:1::1"),
-        (["203.0.113.1", "-S", "192.168.7.7"], "192.168.7.7", "203.0.113.1"),
-        (["203.0.113.1", "-S", "172.31.255.255"], "172.31.255.255", "203.0.113.1"),
-        (["203.0.113.1", "-S", "fdff::1"], "fdff::1", "203.0.113.1"),
-    ],
-)
-def test_a_private_address_towards_a_public_host_warns(network, words, private, public):
-    result = client("open", *words, network=network)
-    assert result.code == 0
-    assert result.lines == [WARNING.format(private, public)]
-
-
-def test_the_warning_about_nat_appears_once(network):
-    result = client("open", "public.test", "-v", network=network)
-    assert result.code == 0
-    assert len([line for line in result.lines if ": sent open " in line]) == 2
-    assert len([line for line in result.lines if "warning" in line]) == 1
-
-
-@pytest.mark.parametrize(
-    "words",
-    [
-        ["10.9.9.9"], ["127.0.0.1"], ["::1"], ["fd00::1"], ["203.0.113.1", "-S", "203.0.113.9"],
-        ["203.0.113.1", "-S", "172.32.0.1"], ["203.0.113.1", "-S", "100.128.0.1"],
-        ["10.9.9.9", "-S", "192.168.1.1"], ["127.0.0.1", "-S", "10.0.0.1"],
-    ],
-    ids=" ".join,
-)  # fmt: skip
-def test_there_is_no_warning_about_nat_without_reason(network, words):
-    result = client("open", *words, network=network)
-    assert (result.code, result.lines) == (0, [])

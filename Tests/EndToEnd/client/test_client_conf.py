@@ -178,9 +178,6 @@ def test_a_key_in_the_wrong_place_is_not_shown_because_of_a_key_file(home, key_f
     assert KEY not in result.stderr and KEY.replace(" ", "") not in result.stderr
 
 
-# What is wrong
-
-
 BAD = {
     "Prot 7": f"'Prot' is not {KEYWORDS}",
     "Port": "a keyword without a value",

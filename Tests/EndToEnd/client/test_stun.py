@@ -10,11 +10,10 @@ import time
 
 import pytest
 from support.datagrams import KEY
-from support.networks import CLIENT, HOST, SERVER, Namespace, connect, listener
+from support.networks import HOST, listener
 from support.processes import Process
 from support.programs import PYKNOCK, TIMEOUT, program, run
 from support.servers import client
-from support.waiting import until
 
 COOKIE = 0x2112A442
 ADDRESS = "198.51.100.7"
@@ -265,9 +264,6 @@ def test_servers_from_the_configuration(stun, tmp_path, key_file):
     )
 
 
-# Mistakes
-
-
 @pytest.mark.parametrize(
     ("options", "problem"),
     [
@@ -282,68 +278,3 @@ def test_servers_from_the_configuration(stun, tmp_path, key_file):
 def test_what_does_not_fit_is_misuse(options, problem):
     result = client("open", "127.0.0.1", *options)
     assert (result.code, result.lines[0]) == (2, f"pyknock client: {problem}")
-
-
-# The real thing: coturn, behind a router that translates
-
-
-@pytest.fixture
-def home(firewall, outside, tmp_path):
-    """A network behind a router, which is `outside`: its addresses mean nothing to the server."""
-    folder = tmp_path / "home"
-    folder.mkdir()
-    with contextlib.closing(Namespace(folder)) as home:
-        ours = {socket.AF_INET: "10.0.0.2", socket.AF_INET6: "fd00::2"}
-        routers = {socket.AF_INET: "10.0.0.1", socket.AF_INET6: "fd00::1"}
-        connect("lan", (home, ours), (outside, routers))
-        home.run("ip route add default via 10.0.0.1")
-        home.run("ip -6 route add default via fd00::1")
-        outside.run("sysctl -qw net.ipv4.ip_forward=1 net.ipv6.conf.all.forwarding=1")
-        rules = "table inet nat { chain out { type nat hook postrouting priority 100; oifname cable masquerade; }; }"
-        run([*outside.prefix, "nft", rules])
-        yield home
-
-
-@pytest.fixture
-def coturn(firewall):
-    words = "turnserver -n --stun-only --no-cli --no-tls --no-dtls --log-file=stdout --simple-log"
-    listening = [f"--listening-ip={address}" for address in SERVER.values()]
-    pid_file = f"--pidfile={firewall.hosts.parent}/turn.pid"
-    with contextlib.closing(Process([*firewall.prefix, *words.split(), *listening, pid_file])):
-        for family, address in SERVER.items():
-            with firewall.socket(family) as asking:
-                asking.settimeout(0.1)
-
-                def answers():
-                    asking.sendto(struct.pack(">HHI12x", 1, 0, COOKIE), (address, 3478))
-                    with contextlib.suppress(TimeoutError):
-                        return asking.recv(1000)
-
-                until(answers, f"the STUN server answers at {address}")
-        yield
-
-
-@pytest.mark.parametrize("kind", ["nft"], indirect=True)
-@pytest.mark.parametrize("how", ["auto", "observed"])
-def test_behind_nat_it_opens_for_the_translated_address(start, firewall, home, coturn, key_file, how):
-    firewall.load_example()
-    firewall.nft("insert rule inet pyknock input udp dport 3478 accept")
-    service = firewall.socket(socket.AF_INET6, socket.SOCK_STREAM)
-    service.bind(("::", 22))
-    service.listen()
-    ours = start("--allow-observed-source", "--ttl=1h", "-p60120", port=60120)
-    hosts = ",".join(SERVER.values())
-    words = ["-k", key_file, "--wait-port=22", f"--wait={TIMEOUT}"]
-    stun = [f"--stun={address}" for address in SERVER.values()] if how == "auto" else []
-    result = client("open", hosts, *words, "-S", how, *stun, network=home, key=None)
-    assert (result.code, result.stderr) == (0, "")
-    for family, name in ((socket.AF_INET, "knock4"), (socket.AF_INET6, "knock6")):
-        assert list(firewall.elements(name)) == [CLIENT[family]]
-    # As it is without: it opens for an address that nobody has out here.
-    firewall.nft("flush set inet pyknock knock4")
-    words[-1] = "--wait=1"
-    result = client("open", SERVER[socket.AF_INET], *words, network=home, key=None)
-    assert result.code == 1
-    assert list(firewall.elements()) == ["10.0.0.2"]
-    ours.wait_for_counters(bad_mac=0)
-    service.close()

@@ -143,7 +143,7 @@ def test_no_system_log_is_an_error(namespace):
 
 def test_json_has_what_a_line_is_about(server):
     ours = server("--log-format=json", "-v", on_open="exit 1")
-    before = datetime.datetime.now(datetime.timezone.utc).replace(microsecond=0)
+    before = datetime.datetime.now(datetime.UTC).replace(microsecond=0)
     ours.knock("192.0.2.1")
     ours.knock("2001:db8::1", CLOSE, age=100)
     ours.send(packet("192.0.2.1")[:-1] + b"x")
@@ -151,7 +151,7 @@ def test_json_has_what_a_line_is_about(server):
     ours.log.wait_for("refused")
     ours.stop()
     objects = [json.loads(line) for line in ours.log.wait_for_end()]
-    after = datetime.datetime.now(datetime.timezone.utc)
+    after = datetime.datetime.now(datetime.UTC)
     for item in objects:
         assert list(item)[:2] == ["time", "level"] and list(item)[-1] == "message"
         assert before <= datetime.datetime.fromisoformat(item["time"].replace("Z", "+00:00")) <= after or (

@@ -8,6 +8,7 @@ from support.programs import program, run
 from support.waiting import until
 
 NFT = "inet/pyknock/knock4,knock6"
+HOUR, DAY = 3600, 86400
 
 only_nft = pytest.mark.parametrize("kind", ["nft"], indirect=True)
 only_ipset = pytest.mark.parametrize("kind", ["ipset"], indirect=True)
@@ -32,6 +33,19 @@ class Firewall(Namespace):
     def load_example(self, *options):
         text = run([*program("server"), "--example", self.kind, *options]).stdout
         self.output(*(["nft", "-f", "-"] if self.kind == "nft" else ["sh"]), stdin=text.encode())
+
+    def make_intervals(self, elements=""):
+        """Makes knock4 of nftables a set of intervals, with these elements."""
+        self.nft("table inet pyknock { set knock4 { type ipv4_addr; flags timeout, interval; }\n }")
+        if elements:
+            self.nft(f"add element inet pyknock knock4 {{ {elements} }}")
+
+    def remove_sets(self):
+        if self.kind == "nft":
+            self.nft("delete table inet pyknock")
+        else:
+            for command in ("iptables -P INPUT ACCEPT", "iptables -F", "ip6tables -F", "ipset destroy"):
+                self.run(command)
 
     def elements(self, name="knock4", table="inet pyknock"):
         """The elements of a set, each with the seconds that are left of it; None means for ever."""

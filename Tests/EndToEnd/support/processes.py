@@ -10,6 +10,8 @@ from pathlib import Path
 
 from support.programs import TIMEOUT
 
+NOBODY = 65534
+
 
 def stat_of(process):
     """The fields of /proc/PID/stat from the third, the state, on: proc_pid_stat(5)."""

@@ -1,6 +1,7 @@
 """The program under test and the Python original: where they are, and how to run them to their end."""
 
 import os
+import re
 import shlex
 import subprocess
 from pathlib import Path
@@ -10,6 +11,7 @@ ROOT = Path(__file__).resolve().parents[3]
 PYKNOCK = shlex.split(os.environ.get("PYKNOCK", ".build/embedded/release/pyknock"))
 PYKNOCK[-1] = str(ROOT / PYKNOCK[-1])
 ORIGINAL = ROOT / os.environ.get("PYKNOCK_ORIGINAL", ".build/venv/bin")
+APPLETS = ["server", "client", "keygen"]
 EMULATED = len(PYKNOCK) > 1
 
 # Anything that takes longer, in seconds, fails the test. No test that passes waits this long.
@@ -38,3 +40,13 @@ def run(words, *, stdin=b"", **options):
     """Runs a program to its end."""
     options = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, **options}
     return Result(subprocess.run(words, input=stdin, timeout=TIMEOUT, **options))
+
+
+def options_in_help(applet):
+    """The options of an applet by name, each with the name of its value, or None."""
+    options = {}
+    for line in run([*program(applet), "--help"]).stdout.splitlines():
+        if found := re.match(r"  (?:(-\w), |    )(--[\w-]+)(?: ([^ ]+))?(?:$| {2,})", line):
+            for name in filter(None, found.groups()[:2]):
+                options[name] = found[3]
+    return options

@@ -125,6 +125,12 @@ class OriginalServer(KnockServer):
         super().__init__(words, port, key=key, env={**os.environ, "LC_ALL": "C.UTF-8"})
         self.wait_until_ready()
 
+# What the client advises when a port stays closed.
+CHECK = (
+    "; check that the clocks agree, the key, the server's port (-p), and behind NAT the outside "
+    "address (-S)"
+)
+
 
 def client(*arguments, network=HOST, key=KEY, **options):
     """Runs the client with its key from the standard input, unless `key` is None."""

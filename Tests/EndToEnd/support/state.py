@@ -7,8 +7,8 @@ from support.datagrams import KEY
 from support.programs import program, run
 from support.waiting import until
 
-# Bytes before the first record of each file.
-HEADER = 4096
+# Bytes: what precedes the first record of each file, and the records.
+HEADER, GRANT, KNOCK = 4096, 64, 56
 
 
 def checksum(*numbers):
@@ -18,6 +18,12 @@ def checksum(*numbers):
         value = (value ^ number) * 0x100000001B3 & (1 << 64) - 1
         value ^= value >> 32
     return value
+
+
+def grant(address, since, asked, ends, sequence=1, family=4):
+    """A record of the journal: an IPv4 address as a number, and seconds since 1970."""
+    body = struct.pack("<QQQdddQ", family, 0, address, since, asked, ends, sequence)
+    return body + struct.pack("<Q", checksum(*struct.unpack("<7Q", body)))
 
 
 def patch(path, offset, data):
@@ -41,6 +47,14 @@ class Remembered:
         result = run(words, stdin=KEY.encode())
         assert result.code == 1
         return result.lines[-1]
+
+    def remember_ten(self, *options):
+        """Leaves a file that remembers ten datagrams, and returns these."""
+        ours = self.start(*options)
+        old = [ours.knock(f"192.0.2.{host}") for host in range(1, 11)]
+        ours.wait_for_counters(accepted=10)
+        ours.stop()
+        return old
 
     def patch(self, offset, data):
         patch(self.replay, offset, data)
@@ -77,6 +91,14 @@ class Journal:
     def open(self):
         """The addresses that are open."""
         return [line.split()[0] for line in self.list().splitlines()[1:]]
+
+    def make_records(self, *records):
+        """Leaves a journal with these records."""
+        self.start().stop()
+        path = self.path / "grants"
+        data = bytearray(path.read_bytes())
+        data[HEADER:] = b"".join(records).ljust(len(data) - HEADER, b"\0")
+        path.write_bytes(data)
 
     def records(self):
         """Each record of the file: family, address (two numbers), since, asked, ends, sequence, checksum."""

@@ -1,0 +1,77 @@
+"""Fixtures: the client, and the services that it waits for."""
+
+import socket
+import threading
+
+import pytest
+from support.programs import TIMEOUT, program
+
+
+@pytest.fixture
+def words(key_file):
+    """The words that start the client with its key; nobody hears its knocks."""
+    return lambda *arguments: [*program("client"), "-k", key_file, "-p9", *arguments]
+
+
+@pytest.fixture
+def service():
+    """A TCP port; `serve` has a function take the next connection."""
+
+    class Service:
+        def __init__(self):
+            self.socket = socket.create_server(("127.0.0.1", 0))
+            self.socket.settimeout(TIMEOUT)
+            self.port = self.socket.getsockname()[1]
+
+        def serve(self, body):
+            def take():
+                connection, _ = self.socket.accept()
+                with connection:
+                    body(connection)
+
+            threading.Thread(target=take, daemon=True).start()
+
+    service = Service()
+    with service.socket:
+        yield service
+
+
+@pytest.fixture
+def closed():
+    """A socket at whose port nobody listens."""
+    with socket.socket() as closed:
+        closed.bind(("127.0.0.1", 0))
+        yield closed
+
+
+@pytest.fixture
+def closed_port(closed):
+    return closed.getsockname()[1]
+
+
+# In the namespace: a way out with private and with public addresses, and names for the servers.
+ROUTES = """
+    ip address add 10.0.0.1/8 dev lo
+    ip address add 100.64.0.1/10 dev lo
+    ip address add fd00::1/64 dev lo nodad
+    ip route add 203.0.113.0/24 dev lo src 10.0.0.1
+    ip -6 route add 2001:db8:1::/48 dev lo src fd00::1
+    ip route add 198.51.100.0/24 dev lo src 100.64.0.1
+"""
+HOSTS = """
+127.0.0.1 both.test four.test
+fd00::1 both.test six.test half.test
+192.0.2.1 half.test dead.test
+2001:db8:2::1 dead.test
+203.0.113.1 public.test
+2001:db8:1::1 public.test
+"""
+
+
+@pytest.fixture(scope="module")
+def network(namespace):
+    """The namespace, in which 192.0.2.0/24 and 2001:db8:2::/48 cannot be reached."""
+    for command in ROUTES.strip().splitlines():
+        namespace.run(command)
+    namespace.hosts.write_text(HOSTS)
+    return namespace

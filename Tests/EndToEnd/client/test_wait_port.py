@@ -1,0 +1,62 @@
+"""--wait-port: the client waits until a port is open, and knocks again meanwhile."""
+
+import contextlib
+import subprocess
+import time
+
+import pytest
+from support.networks import listener
+from support.programs import TIMEOUT, program, run
+from support.servers import CHECK
+
+
+def test_a_port_that_is_open(words, service):
+    result = run(words("open", "127.0.0.1", f"--wait-port={service.port}"))
+    assert (result.code, result.stderr) == (0, "")
+
+
+def test_a_port_that_opens_late(words, closed, closed_port):
+    """A server that takes its time, or a firewall that does."""
+    with listener() as receiver:
+        knock_port = receiver.getsockname()[1]
+        waiting = subprocess.Popen(
+            words(f"-p{knock_port}", "open", "127.0.0.1", f"--wait-port={closed_port}")
+        )
+        # The second one comes after attempts in vain.
+        receiver.recv(100)
+        receiver.recv(100)
+        closed.listen()
+        assert waiting.wait(TIMEOUT) == 0
+
+
+@pytest.mark.parametrize("what", ["wait-port", "connect"])
+def test_a_port_that_never_opens(words, closed_port, what):
+    start = time.monotonic()
+    arguments = ["connect", "localhost", str(closed_port)]
+    if what == "wait-port":
+        arguments = ["open", "localhost", f"--wait-port={closed_port}"]
+    result = run(words(*arguments, "--wait=1s", "-4"))
+    assert result.code == 1
+    assert 0.9 < time.monotonic() - start < 1 + TIMEOUT / 4
+    assert result.stderr == (
+        f"pyknock client: port {closed_port} of 'localhost' did not open within 1 s: "
+        f"Connection refused{CHECK}\n"
+    )
+
+
+def test_it_knocks_again_and_each_knock_is_a_new_one(key_file, closed_port):
+    with listener() as receiver:
+        port = receiver.getsockname()[1]
+        for options in ([], ["-S", "192.0.2.1"]):
+            arguments = ["open", "127.0.0.1", "-k", key_file, f"-p{port}", *options]
+            result = run(
+                [*program("client"), *arguments, f"--wait-port={closed_port}", "--wait=2"]
+            )
+            assert result.code == 1
+            receiver.setblocking(False)
+            knocks = set()
+            with contextlib.suppress(BlockingIOError):
+                while True:
+                    knocks.add(receiver.recv(100))
+            # At the start, after 0.7 and after 1.5 seconds.
+            assert len(knocks) == 3

@@ -1,0 +1,90 @@
+"""Options about sets that do not fit."""
+
+import pytest
+from support.programs import program, run
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--ttl=1h", "", ""], "--ttl needs --nft or --ipset"),
+        (["--grant-prefix4=24", "", ""], "--grant-prefix4 needs --nft or --ipset"),
+        (["--grant-prefix6=64", "", ""], "--grant-prefix6 needs --nft or --ipset"),
+        (["--nft=inet/a/b", "--grant-prefix6=64"], "--grant-prefix6 needs a set for IPv6"),
+        (["--nft=inet/a/,b", "--grant-prefix4=24"], "--grant-prefix4 needs a set for IPv4"),
+        (
+            ["--nft=inet/a/b", "--ipset=c"],
+            "--ipset: only one of --nft and --ipset can be given",
+        ),
+        (["--ipset=c", "--nft=inet/a/b"], "--nft: only one of --nft and --ipset can be given"),
+        (
+            ["--ipset=c", "--ttl=25d"],
+            "--ttl: sets of ipset take at most 2147483 seconds (24 days)",
+        ),
+        (
+            ["--nft=inet/a/b", "--ttl=0"],
+            "--ttl: '0' is not a duration such as 90, 15m, 2h or 1d, at most 366 days",
+        ),
+        (
+            ["--nft=inet/a/b", "--grant-prefix4=15"],
+            "--grant-prefix4: '15' is not a number of bits from 16 to 32",
+        ),
+        (
+            ["--nft=inet/a/b", "--grant-prefix4=33"],
+            "--grant-prefix4: '33' is not a number of bits from 16 to 32",
+        ),
+        (
+            ["--nft=inet/a/b", "--grant-prefix6=47"],
+            "--grant-prefix6: '47' is not a number of bits from 48 to 128",
+        ),
+        (
+            ["--nft=inet/a/b", "--grant-prefix6=129"],
+            "--grant-prefix6: '129' is not a number of bits from 48 to 128",
+        ),
+        (
+            ["--nft=inet/a/b", "echo"],
+            "operands: OPEN_CMD CLOSE_CMD (2) needed, 1 given",
+        ),
+        *(
+            (
+                [f"--nft={text}"],
+                f"--nft: {shown} is not FAMILY/TABLE/SET4[,SET6]"
+                " with family inet, ip, ip6, bridge or netdev",
+            )
+            for text, shown in (
+                ("", "''"),
+                ("inet", "'inet'"),
+                ("inet/a", "'inet/a'"),
+                ("inet/a/", "'inet/a/'"),
+                ("inet/a/,", "'inet/a/,'"),
+                ("inet//b", "'inet//b'"),
+                ("arp/a/b", "'arp/a/b'"),
+                ("INET/a/b", "'INET/a/b'"),
+                ("inet/a/b c", "'inet/a/b c'"),
+                ("inet/a/b,c,d", "'inet/a/b,c,d'"),
+                ("inet/a/b;c", "'inet/a/b;c'"),
+                ("inet/a/" + 256 * "b", "'inet/a/" + 121 * "b" + "...'"),
+            )
+        ),
+        *(
+            (
+                [f"--ipset={text}"],
+                f"--ipset: {shown} is not SET4[,SET6], names of at most 31 characters",
+            )
+            for text, shown in (
+                ("", "''"),
+                (",", "','"),
+                ("a,b,c", "'a,b,c'"),
+                (32 * "a", "'" + 32 * "a" + "'"),
+                ("a\nb", "'a\\x0ab'"),
+            )
+        ),
+        (["--example=pf"], "--example: 'pf' is not nft or ipset"),
+    ],
+)
+def test_a_command_line_with_a_mistake(key_file, options, message):
+    result = run([*program("server"), "-k", key_file, *options])
+    assert result.code == 2
+    assert result.lines[0] == f"pyknock server: {message}"
+    assert result.lines[1].startswith("usage: pyknock server ")
+    assert len(result.lines) == 2

@@ -1,0 +1,143 @@
+"""The key is in no message, and neither in ps nor in the memory of a running server."""
+
+import os
+from pathlib import Path
+
+import pytest
+from support.datagrams import KEY
+from support.programs import PYKNOCK, program, run
+
+# M is the key, which the user has put where it does not belong, or rightly beside a mistake.
+MARKER = "Q9ZxMarkerKey4Jt7"
+LEAKS = [
+    "server M",
+    "server M o",
+    "server M o c x",
+    "server --prot 7001 M o c",
+    "server --port M o c",
+    "server -p M o c",
+    "server -p M ipset add x",
+    "server -t M o c",
+    "server -b M o c",
+    "server --bind M o c",
+    "server --port=M o c",
+    "server --jobs M o c",
+    "server --command-timeout=M o c",
+    "server --psk M o c",
+    "server --psk=M o c",
+    "server --key=M o c",
+    "server -k M o c",
+    "server -kM o c",
+    "server --key-file M o c",
+    "server --key-file=M o c",
+    "server -k - M o c",
+    "server -M o c",
+    "server --M o c",
+    "server --=M o c",
+    "server --p=M o c",
+    "server -pM o c",
+    "server -tM o c",
+    "server -bM o c",
+    "server -qM o c",
+    "server -hM o",
+    "server -M ipset add x",
+    "server --M ipset add x",
+    "server --quiet=M o c",
+    "server o c M -b x",
+    "server --no-shell o c M -b x",
+    "server --no-shell o c /M",
+    "server --no-shell o c 'M",
+    "server MĀ o c",
+    "server -b 127.0.0.999 M o c",
+    "server -b 203.0.113.9 M o c",
+    "client open ::1 --prot 7001 M",
+    "client open ::1 -p M",
+    "client open ::1 -pM",
+    "client open ::1 -p M x",
+    "client -p open ::1 M",
+    "client open ::1 -M",
+    "client open ::1 --M",
+    "client open ::1 --M x",
+    "client open ::1 -SM",
+    "client open ::1 -S M",
+    "client open ::1 --sign-address=M",
+    "client open ::1 --s=M",
+    "client open ::1 --=M",
+    "client open ::1 -k M",
+    "client open ::1 -kM",
+    "client open ::1 --key-file=M",
+    "client open ::1 M -k -",
+    "client open ::1 M x",
+    "client open ::1 MĀ",
+    "client open ::1 M -S x",
+    "client open ::1 M -s x",
+    "client open ::1 M -s 127.0.0.1",
+    "client M",
+    "keygen M",
+    "M o c",
+    "-k M o c",
+]
+
+
+@pytest.mark.parametrize("line", LEAKS)
+def test_no_message_has_the_key_in_it(line):
+    result = run([*PYKNOCK, *line.replace("M", MARKER).split(" ")], stdin=MARKER.encode())
+    assert MARKER not in result.stdout + result.stderr
+    assert result.code in (0, 1, 2, 4, 5), result
+
+
+def test_no_message_has_the_key_in_it_when_the_port_is_taken(server):
+    taken = server()
+    result = run([*program("server"), f"-p{taken.port}", MARKER, "o", "c"])
+    assert result.code == 1
+    assert MARKER not in result.stdout + result.stderr
+
+
+def test_no_line_of_a_working_pair_has_the_key_in_it(server):
+    ours = server("-vv", words=[MARKER, "echo open", "false"], key=MARKER)
+    sent = run([*program("client"), "-v", f"-p{ours.port}", "open", "::1", MARKER])
+    assert sent.code == 0
+    ours.knock("192.0.2.2", command=2)
+    ours.send(ours.knock("192.0.2.3", age=500), b"rubbish")
+    ours.wait_for_counters(succeeded=1, failed=1, stale=2, kernel_dropped=1)
+    assert ours.stop() == 0
+    text = sent.stdout + sent.stderr + "\n".join(ours.log.wait_for_end() + ours.output.lines)
+    assert MARKER not in text
+
+
+@pytest.mark.parametrize("key", [KEY, "é" * 40, "k" * 200])
+def test_a_key_operand_is_gone_from_ps_once_the_server_listens(not_emulated, server, key):
+    ours = server(words=[key, "echo open", "echo close"])
+    shown = Path(f"/proc/{ours.pid}/cmdline").read_bytes()
+    assert shown == b"\0".join(
+        [*map(os.fsencode, program("server")), f"-p{ours.port}".encode(), bytes(len(key.encode())),
+         b"echo open", b"echo close", b""]
+    )  # fmt: skip
+
+
+def memory_of(pid):
+    """All that a process has in its memory."""
+    parts = []
+    with open(f"/proc/{pid}/mem", "rb", buffering=0) as memory:
+        for line in Path(f"/proc/{pid}/maps").read_text().splitlines():
+            start, end = (int(number, 16) for number in line.split()[0].split("-"))
+            if line.split()[1][0] == "r" and not line.endswith("[vvar]"):
+                try:
+                    memory.seek(start)
+                    parts.append(memory.read(end - start))
+                except (OSError, OverflowError):
+                    pass
+    return b"".join(parts)
+
+
+@pytest.mark.parametrize("source", ["operand", "file", "stdin"])
+def test_the_key_is_nowhere_in_the_memory_of_a_running_server(
+    not_emulated, server, key_file, source
+):
+    operand = {"operand": [KEY], "file": ["-k", key_file], "stdin": ["-k", "-"]}[source]
+    ours = server(words=[*operand, "echo open", "echo seen"], stdin=KEY.encode() + b"\n")
+    ours.knock()
+    ours.output.wait_for("open")
+    memory = memory_of(ours.pid)
+    assert b"echo seen" in memory
+    assert KEY.encode() not in memory and KEY.encode()[8:] not in memory

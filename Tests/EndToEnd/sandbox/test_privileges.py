@@ -1,0 +1,103 @@
+"""What each of the two processes may do."""
+
+import os
+import re
+import signal
+from pathlib import Path
+
+import pytest
+from support.datagrams import packet
+from support.processes import NOBODY, capabilities_of, status_of
+from support.programs import EMULATED
+from support.waiting import until
+
+
+@pytest.mark.usefixtures("not_emulated")
+def test_the_receiver_has_no_right_and_three_open_files(server):
+    ours = server("-v")
+    ours.log.wait_for(
+        r"^pyknock server: the receiver has no capabilities, no files \(Landlock\), "
+        r"few system calls \(seccomp\)$"
+    )
+    receiver = ours.receiver
+    assert capabilities_of(receiver) == [0, 0, 0, 0, 0]
+    shown = status_of(receiver)
+    assert (shown["NoNewPrivs"], shown["Seccomp"]) == ("1", "2")
+    links = [os.readlink(link) for link in Path(f"/proc/{receiver}/fd").iterdir()]
+    kinds = sorted(link.partition(":")[0] for link in set(links))
+    assert kinds == ["pipe", "socket", "socket"]  # The log, several times, and two others.
+    limits = Path(f"/proc/{receiver}/limits").read_text()
+    for name, limit in [("processes", 0), ("open files", 2), ("core file size", 0)]:
+        assert re.search(rf"^Max {name} +{limit} +{limit} ", limits, re.MULTILINE)
+
+
+@pytest.mark.usefixtures("not_emulated")
+@pytest.mark.parametrize("user, ids", [("nobody", (65534, 65534)), ("77", (77, 77)), ("77:78", (77, 78))])
+def test_with_commands_only_the_receiver_becomes_the_user(server, tmp_path, user, ids):
+    tmp_path.chmod(0o755)
+    ours = server("--user", user, f"--chroot={tmp_path}", on_open="id -u; pwd")
+    shown = status_of(ours.receiver)
+    assert shown["Uid"].split() == [str(ids[0])] * 4
+    assert shown["Gid"].split() == [str(ids[1])] * 4
+    assert shown["Groups"].split() == []
+    assert os.readlink(f"/proc/{ours.receiver}/root") == str(tmp_path)
+    assert capabilities_of(ours.receiver)[1:3] == [0, 0]
+    # The executor is as it was, for the command.
+    assert capabilities_of(ours.pid) == capabilities_of("self")
+    ours.knock()
+    ours.output.wait_for("^0$")
+    ours.output.wait_for(f"^{os.getcwd()}$")
+
+
+@pytest.mark.usefixtures("not_emulated")
+def test_without_commands_and_sets_the_executor_has_no_right_either(server):
+    ours = server("-v", "--user=nobody", words=None, on_open="")
+    ours.log.wait_for("^pyknock server: the executor has no capability$")
+    for process in (ours.pid, ours.receiver):
+        assert capabilities_of(process) == [0, 0, 0, 0, 0]
+        assert status_of(process)["Uid"].split() == [str(NOBODY)] * 4
+        assert status_of(process)["NoNewPrivs"] == "1"
+
+
+@pytest.mark.usefixtures("not_emulated")
+def test_without_the_sandbox_a_warning_and_all_rights(server):
+    ours = server("--no-sandbox", "-v")
+    ours.log.wait_for("^pyknock server: warning: no sandbox$")
+    assert not ours.log.matching("receiver|executor")
+    assert capabilities_of(ours.receiver) == capabilities_of("self")
+    shown = status_of(ours.receiver)
+    assert (shown["NoNewPrivs"], shown["Seccomp"]) == ("0", "0")
+    ours.knock()
+    ours.output.wait_for("open 192.0.2.1")
+
+
+CALLS = {
+    "recvmmsg", "recvmmsg_time64", "getsockopt", "sendto", "write", "poll", "ppoll", "ppoll_time64",
+    "clock_gettime", "clock_gettime64", "exit_group",
+}  # fmt: skip
+
+
+@pytest.mark.skipif(not EMULATED, reason="elsewhere the filter itself is in force")
+def test_the_receiver_needs_no_call_but_those_of_the_filter(server):
+    """An emulator has no seccomp, but it tells of each call."""
+    ours = server(env={**os.environ, "QEMU_STRACE": "1"}, on_open="")
+    # From here on only the receiver runs, behind its filter.
+    ours.signal(signal.SIGSTOP)
+    until(lambda: status_of(ours.pid)["State"].startswith("T"), "the executor is stopped")
+    start = len(ours.log.lines)
+    ours.knock()
+    ours.knock(age=99)
+    ours.send(b"x", packet(key="another key"))
+    ours.log.wait_for("unauthenticated datagrams")
+    lines = "\n".join(ours.log.lines[start:])
+    calls = re.findall(rf"^{ours.receiver} (\w+)\(", lines, re.MULTILINE)
+    assert {"recvmmsg", "sendto", "write"} <= set(calls) <= CALLS
+
+
+@pytest.mark.usefixtures("not_emulated")
+def test_the_receiver_has_the_replay_memory_and_not_the_journal(server, tmp_path):
+    ours = server(f"--state={tmp_path}/state", "--close-after=1h")
+    maps = Path(f"/proc/{ours.receiver}/maps").read_text()
+    assert f"{tmp_path}/state/replay" in maps
+    assert f"{tmp_path}/state/grants" not in maps
+    assert f"{tmp_path}/state/grants" in Path(f"/proc/{ours.pid}/maps").read_text()

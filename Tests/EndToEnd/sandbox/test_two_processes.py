@@ -1,0 +1,72 @@
+"""The executor and the receiver: what becomes of one when the other ends or waits."""
+
+import os
+import signal
+
+from support.datagrams import packet
+from support.processes import status_of
+from support.waiting import until
+
+
+def test_when_the_receiver_ends_the_server_ends_and_commands_may_finish(server):
+    ours = server(on_open="echo begin; sleep 0.3; echo end")
+    receiver = ours.receiver
+    ours.knock()
+    ours.output.wait_for("begin")
+    os.kill(receiver, signal.SIGKILL)
+    assert ours.exit_code() == 1
+    assert ours.output.wait_for_end() == ["begin", "end"]
+    assert ours.log.wait_for_end()[-2:] == [
+        "pyknock server: the receiver ended: signal 9",
+        "pyknock server: stopped",
+    ]
+
+
+def test_while_the_executor_is_busy_the_receiver_waits_and_loses_nothing(server):
+    """With more knocks than the connection between the two holds."""
+    ours = server("--no-shell", on_open="true")
+    ours.signal(signal.SIGSTOP)
+    for start in range(0, 800, 200):
+        hosts = range(start, start + 200)
+        ours.send(*(packet(f"10.0.{host // 200}.{host % 200}") for host in hosts))
+    until(lambda: len(ours.log.matching("accepted")) > 200, "the first are accepted")
+    ours.signal(signal.SIGCONT)
+    ours.wait_for_counters(accepted=800, succeeded=800)
+
+
+def test_when_the_executor_is_killed_the_receiver_ends(server):
+    ours = server()
+    receiver = ours.receiver
+    ours.signal(signal.SIGKILL)
+
+    def has_ended():
+        try:
+            return status_of(receiver)["State"].startswith("Z")
+        except FileNotFoundError:
+            return True
+
+    until(has_ended, "the receiver has ended")
+
+
+def test_signals_to_the_whole_group_stop_it_in_order(server):
+    """As a terminal sends them, or a supervisor that knows nothing of the two."""
+    ours = server()
+    os.killpg(ours.pid, signal.SIGINT)
+    assert ours.exit_code() == 0
+    assert ours.log.wait_for_end()[-2:] == [
+        "pyknock server: stopping on SIGINT",
+        "pyknock server: stopped",
+    ]
+
+
+def test_after_a_kill_it_starts_again_at_once_on_the_same_port_and_state(server, tmp_path):
+    ours = server(f"--state={tmp_path}/state")
+    port = f"-p{ours.port}"
+    old = ours.knock()
+    ours.output.wait_for("open")
+    for _ in range(10):
+        ours.signal(signal.SIGKILL)
+        ours.exit_code()
+        ours = server(port, f"--state={tmp_path}/state", port=ours.port)
+    ours.send(old)
+    ours.wait_for_counters(replayed=1, accepted=0)

@@ -1,0 +1,97 @@
+"""What the server binds to."""
+
+import ctypes
+import errno
+import socket
+import struct
+
+import pytest
+from support.datagrams import packet
+from support.networks import libc
+from support.programs import program, run
+from support.servers import client
+
+
+def test_a_port_in_use_is_one_line_and_exit_1(server, key_file):
+    taken = server()
+    result = run([*program("server"), "-k", key_file, f"-p{taken.port}", "o", "c"])
+    assert (result.code, result.stdout, len(result.lines)) == (1, "", 1)
+    assert result.stderr.startswith(f"pyknock server: cannot bind to [::]:{taken.port}: Address ")
+
+
+@pytest.mark.parametrize("address, other", [("127.0.0.1", "::1"), ("::1", "127.0.0.1")])
+def test_a_bound_server_leaves_the_other_addresses_free(server, address, other):
+    ours = server("-b", address)
+    ours.log.wait_for(rf"listening on \[?{address}\]?:{ours.port}, ")
+    with socket.socket(
+        socket.AF_INET6 if ":" in other else socket.AF_INET, socket.SOCK_DGRAM
+    ) as free:
+        free.bind((other, ours.port))
+    assert client("open", address, f"-p{ours.port}").code == 0
+    ours.output.wait_for(f"open {address}")
+
+
+@pytest.mark.parametrize("address", ["localhost", "127.0.0.999", "::1::", "127.0.0.1:60120", "-5"])
+def test_an_address_that_is_not_numeric_is_exit_1(key_file, address):
+    result = run([*program("server"), "-k", key_file, "-b", address, "o", "c"])
+    assert (result.code, result.stdout) == (1, "")
+    assert result.lines == [
+        f"pyknock server: bind address: '{address}' is not a numeric IPv4 or IPv6 address"
+    ]
+
+
+@pytest.mark.parametrize(
+    "address, shown", [("203.0.113.7", "203.0.113.7"), ("2001:DB8:0::7", "[2001:db8::7]")]
+)
+def test_an_address_of_another_machine_is_exit_1(key_file, address, shown):
+    result = run([*program("server"), "-k", key_file, "-p60119", "-b", address, "o", "c"])
+    assert (result.code, len(result.lines)) == (1, 1)
+    assert result.stderr.startswith(f"pyknock server: cannot bind to {shown}:60119: ")
+
+
+def test_the_default_address_takes_both_families_whatever_the_system_says(server, namespace):
+    script = "echo 1 > /proc/sys/net/ipv6/bindv6only"
+    assert run([*namespace.prefix, "sh", "-c", script]).code == 0
+    ours = server(network=namespace)
+    for host in ("127.0.0.1", "::1"):
+        ours.send(packet(), host=host)
+    ours.wait_for_counters(accepted=2)
+
+
+def without_ipv6():
+    """Makes socket(AF_INET6) fail with EAFNOSUPPORT, by a seccomp filter, as without IPv6.
+
+    Source: seccomp(2), linux/filter.h, linux/audit.h.
+    """
+    load, equal, give, allow = 0x20, 0x15, 0x06, 0x7FFF0000
+    # The system call, by the architecture of the process: x86_64, i386, aarch64.
+    numbers = {0xC000003E: 41, 0x40000003: 359, 0xC00000B7: 198}
+    code = []
+    for architecture, number in numbers.items():
+        code += [
+            (load, 0, 0, 4), (equal, 0, 5, architecture),
+            (load, 0, 0, 0), (equal, 0, 3, number),
+            (load, 0, 0, 16), (equal, 0, 1, socket.AF_INET6),
+            (give, 0, 0, 0x00050000 | errno.EAFNOSUPPORT),
+        ]  # fmt: skip
+    code.append((give, 0, 0, allow))
+    code = ctypes.create_string_buffer(b"".join(struct.pack("HBBI", *line) for line in code))
+    filter = struct.pack("HxxxxxxP", (len(code) - 1) // 8, ctypes.addressof(code))
+    PR_SET_SECCOMP, SECCOMP_MODE_FILTER, PR_SET_NO_NEW_PRIVS = 22, 2, 38
+    assert libc.prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) == 0
+    assert libc.prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, filter, 0, 0) == 0
+
+
+def test_a_kernel_without_ipv6_is_served_by_ipv4(server):
+    ours = server(preexec_fn=without_ipv6)
+    ours.log.wait_for(rf"listening on 0\.0\.0\.0:{ours.port}, ")
+    assert not ours.log.matching("::")
+    ours.knock()
+    ours.output.wait_for("open 192.0.2.1")
+
+
+def test_a_kernel_without_ipv6_cannot_bind_to_an_ipv6_address(key_file):
+    words = [*program("server"), "-k", key_file, "-b", "::1", "-p60119", "o", "c"]
+    result = run(words, preexec_fn=without_ipv6)
+    assert (result.code, len(result.lines)) == (1, 1)
+    assert result.stderr.startswith("pyknock server: cannot bind to [::1]:60119: Address family ")

@@ -1,0 +1,78 @@
+"""The server is killed at each of its calls, and the next one makes good what is left."""
+
+import os
+import re
+from concurrent.futures import ThreadPoolExecutor
+
+from support.datagrams import CLOSE, packet
+from support.state import Journal
+from support.waiting import until
+
+SECONDS = 1
+
+
+def life(number, make, intruder, folder):
+    """A server that is killed at one of its calls, and one after it. Whether it was killed at all."""
+    folder.mkdir()
+    calls = folder / "calls"
+    calls.write_bytes(bytes(4))
+    journal = Journal(make, folder)
+    environment = {**os.environ, "LD_PRELOAD": str(intruder)}
+    environment |= {"INTRUDER_DIE_AT": str(number), "INTRUDER_FILE": str(calls)}
+    ours = journal.start(seconds=SECONDS, env=environment, wait=False)
+    sent = []
+
+    def goes_on(pattern, file=None):
+        until(
+            lambda: ours.popen.poll() is not None
+            or (re.search(pattern, journal.done.read_text()) if file else ours.log.matching(pattern)),
+            f"{number}: {pattern}",
+        )
+
+    goes_on("listening on")
+    for address, command, pattern in [
+        ("192.0.2.1", 1, "open 192.0.2.1"),
+        ("192.0.2.2", 1, "open 192.0.2.2"),
+        ("192.0.2.2", CLOSE, "close 192.0.2.2"),
+        ("192.0.2.3", 1, "open 192.0.2.3"),
+    ]:
+        sent.append(packet(address, command))
+        ours.send(sent[-1])
+        goes_on(pattern, file=True)
+    goes_on("close 192.0.2.1", file=True)
+    was_killed = ours.popen.poll() is not None
+    ours.popen.kill()
+    ours.exit_code()
+
+    ours = journal.start(seconds=SECONDS)
+    ours.send(*sent)
+
+    def is_closed():
+        lines = journal.lines()
+        opened = {line.split()[1] for line in lines if line.startswith("open")}
+        return all(f"close {ip}" in lines[lines.index(f"open {ip}") :] for ip in opened)
+
+    # What was accepted but not begun before the kill is lost; what was begun ends.
+    def is_over():
+        counters = ours.counters()
+        heard = counters["accepted"] + counters["replayed"] == len(sent)
+        return heard and counters["open"] == 0 and is_closed()
+
+    until(is_over, lambda: f"{number}: {journal.lines()} {ours.log.lines}")
+    opens = [line for line in journal.lines() if line.startswith("open")]
+    assert len(opens) == len(set(opens)), f"{number}: a replay: {journal.lines()}"
+    return was_killed
+
+
+def test_whenever_it_is_killed_no_replay_and_no_grant_without_an_end(server, intruder, tmp_path):
+    with ThreadPoolExecutor(12) as pool:
+        count = 1
+        while True:
+            numbers = range(count, count + 24)
+            killed = list(
+                pool.map(lambda n: life(n, server, intruder, tmp_path / str(n)), numbers)
+            )
+            count += 24
+            if not all(killed):
+                break
+    assert count > 48

@@ -1,0 +1,111 @@
+"""A replay memory that is damaged or foreign: no knock is accepted that may have been before."""
+
+import os
+import random
+import signal
+import struct
+import time
+
+import pytest
+from support.state import HEADER, KNOCK
+from support.waiting import until
+
+DAMAGES = {
+    "a record": lambda state: state.patch(HEADER + 3 * KNOCK + 5, b"\xff\xff"),
+    "zeros in the middle": lambda state: state.patch(HEADER + 3 * KNOCK, bytes(4 * KNOCK)),
+    "zeros at the end": lambda state: state.patch(HEADER + 9 * KNOCK, bytes(KNOCK)),
+    "zeros in the header": lambda state: state.patch(0, bytes(HEADER)),
+    "a sequence number": lambda state: state.patch(HEADER + 9 * KNOCK + 40, b"\xff" * 8),
+    "both marks": lambda state: state.patch(64, bytes(128)),
+    "the header": lambda state: state.patch(16, b"\1"),
+    "a part": lambda state: os.truncate(state.replay, HEADER + 5 * KNOCK + 7),
+    "all but the header": lambda state: os.truncate(state.replay, HEADER),
+    "nearly all": lambda state: os.truncate(state.replay, 1),
+    "too much": lambda state: os.truncate(state.replay, state.replay.stat().st_size + 1),
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGES.values(), ids=DAMAGES.keys())
+def test_after_a_damage_nothing_is_accepted_that_may_have_been_before(state, damage):
+    old = state.remember_ten("-t4")
+    damage(state)
+    ours = state.start("-t4")
+    line = ours.log.wait_for(r"the replay memory was damaged: .*")[0]
+    assert line.startswith(
+        "the replay memory was damaged: what is stamped before now + 4 s is refused; "
+    )
+
+    def refuses_all():
+        ours.send(*old)
+        refused = ("replayed", "older-than-memory", "stale")
+        until(lambda: sum(ours.counters()[name] for name in refused) >= 10, "all are refused")
+        assert ours.counters()["accepted"] == 0
+
+    refuses_all()
+    # It was made anew, and what it refuses is in it.
+    ours.signal(signal.SIGKILL)
+    ours.exit_code()
+    ours = state.start("-t4")
+    ours.log.wait_for("knocks remembered")
+    assert not ours.log.matching("damaged")
+    refuses_all()
+
+    def is_accepted():
+        ours.knock("192.0.2.78")
+        return ours.counters()["accepted"]
+
+    until(is_accepted, "a knock is accepted")
+
+
+def test_a_record_that_was_not_written_to_its_end_is_no_damage(state):
+    old = state.remember_ten()
+    state.patch(HEADER + 10 * KNOCK, os.urandom(20))
+    ours = state.start()
+    ours.log.wait_for("^pyknock server: 10 knocks remembered$")
+    ours.send(*old)
+    ours.wait_for_counters(replayed=10, accepted=0)
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_no_damage_ends_the_server_or_lets_a_replay_in(state, seed):
+    generator = random.Random(seed)
+    old = state.remember_ten("--replay-capacity=32")
+    good = state.replay.read_bytes()
+    # Where there is something: the header, the marks and the records.
+    places = [*range(40), *range(64, 168), *range(HEADER, HEADER + 10 * KNOCK)]
+    for _ in range(12):
+        changed = bytearray(good)
+        for _ in range(generator.choice([1, 1, 2, 8])):
+            changed[generator.choice(places)] = generator.randrange(256)
+        state.replay.write_bytes(changed[: generator.choice([len(changed)] * 4 + [HEADER + 300])])
+        ours = state.start("--replay-capacity=32", wait=False)
+        if ours.log.wait_for("listening on|--state")[0] == "--state":
+            assert ours.exit_code() == 1
+            continue
+        ours.send(*old)
+        refused = ("replayed", "older-than-memory")
+        end = time.monotonic() + 20
+        while sum(ours.counters()[name] for name in refused) < 10:
+            assert time.monotonic() < end
+        assert ours.counters()["accepted"] == 0
+        ours.stop()
+
+
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [
+        (b"something else" * 1000, "'replay' in it is not a file of pyknock"),
+        (
+            struct.pack("<8sQ", b"pyknock", 2).ljust(5000, b"\0"),
+            "'replay' in it has format 2, made by a newer pyknock",
+        ),
+    ],
+    ids=["foreign", "newer"],
+)
+def test_a_file_that_is_not_ours_is_left_alone(state, content, reason):
+    state.path.mkdir(mode=0o700)
+    state.replay.write_bytes(content)
+    for options in ([], ["-n"]):
+        line = f"pyknock server: --state: '{state.path}': {reason}"
+        assert state.fails(*options) == line
+    assert state.replay.read_bytes() == content

@@ -1,0 +1,54 @@
+"""The state directory itself: whose it is, and who may use it."""
+
+import os
+import signal
+from pathlib import Path
+
+from support.datagrams import KEY
+from support.programs import program, run
+from support.state import Remembered
+
+
+def test_a_second_server_cannot_have_the_directory(state):
+    ours = state.start()
+    assert state.fails() == f"pyknock server: --state: '{state.path}': another server has it"
+    # A check is good beside the running server.
+    words = [*program("server"), "-k", "-", "-n", "--state", state.path, "", ""]
+    assert run(words, stdin=KEY.encode()).stdout == "configuration OK\n"
+    ours.signal(signal.SIGKILL)
+    ours.exit_code()
+    state.start()
+
+
+def test_a_check_makes_nothing(state):
+    words = [*program("server"), "-k", "-", "-n", "--state", state.path, "", ""]
+    assert run(words, stdin=KEY.encode()).stdout == "configuration OK\n"
+    assert not state.path.exists()
+
+
+def test_a_file_that_others_may_write_or_that_is_a_link_is_not_used(state, tmp_path):
+    trust = "Permission denied (it must belong to us or root, and only its owner may write to it)"
+    state.path.mkdir(mode=0o700)
+    state.path.chmod(0o770)
+    assert state.fails() == f"pyknock server: --state: '{state.path}': {trust}"
+    state.path.chmod(0o700)
+    state.replay.touch(mode=0o600)
+    state.replay.chmod(0o666)
+    assert state.fails() == f"pyknock server: --state: '{state.path}': {trust}"
+    state.replay.unlink()
+    state.replay.symlink_to(tmp_path / "elsewhere")
+    assert state.fails().endswith(": Too many levels of symbolic links") or state.fails().endswith(
+        ": Symbolic link loop"
+    )
+    assert not (tmp_path / "elsewhere").exists()
+    state.replay.unlink()
+    os.mkfifo(state.replay, 0o600)
+    assert state.fails() == f"pyknock server: --state: '{state.path}': Invalid argument"
+
+
+def test_a_place_that_is_no_directory(state):
+    state.path.write_text("")
+    assert state.fails() == f"pyknock server: --state: '{state.path}': Not a directory"
+    missing = Remembered(state.make, Path("/nonexistent/state"))
+    for options in ([], ["-n"]):
+        assert missing.fails(*options).endswith("No such file or directory")

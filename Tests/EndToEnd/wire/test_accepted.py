@@ -1,0 +1,58 @@
+"""Knocks that are accepted, and how their addresses are written."""
+
+import ipaddress
+
+import pytest
+from support.datagrams import CLOSE
+
+
+@pytest.mark.parametrize("family", [10, 23, 24, 28, 30])
+def test_the_ipv6_family_of_every_system_is_known(server, family):
+    ours = server()
+    ours.knock("2001:db8::1", family=family)
+    ours.output.wait_for("^open 2001:db8::1 inet6$")
+    ours.log.wait_for(r"^pyknock server: accepted open 2001:db8::1 from 127\.0\.0\.1:\d+$")
+
+
+def test_close_runs_the_other_command(server):
+    ours = server(on_open="echo first", on_close="echo second $cmd")
+    ours.knock(command=CLOSE)
+    ours.log.wait_for(r"^pyknock server: accepted close 192\.0\.2\.1 from 127\.0\.0\.1:\d+$")
+    ours.output.wait_for("^second close$")
+    assert ours.output.lines == ["second close"]
+
+
+# RFC 5952, with the examples of its sections 4 and 5.
+ADDRESSES = {
+    "::ffff:1.2.3.4": "1.2.3.4 inet",
+    "::ffff:0:1.2.3.4": "::ffff:0:102:304 inet6",
+    "::1": "::1 inet6",
+    "1::": "1:: inet6",
+    "::2:0:0:0:1": "::2:0:0:0:1 inet6",
+    "2001:0db8::0001": "2001:db8::1 inet6",
+    "2001:db8:0:0:0:0:2:1": "2001:db8::2:1 inet6",
+    "2001:db8:0:1:1:1:1:1": "2001:db8:0:1:1:1:1:1 inet6",
+    "2001:0:0:1:0:0:0:1": "2001:0:0:1::1 inet6",
+    "2001:db8:0:0:1:0:0:1": "2001:db8::1:0:0:1 inet6",
+    "2001:DB8::ABCD": "2001:db8::abcd inet6",
+    "fe80::a00:27ff:fe4e:66a1": "fe80::a00:27ff:fe4e:66a1 inet6",
+    "0:1:2:3:4:5:6:7": "0:1:2:3:4:5:6:7 inet6",
+    "1:2:3:4:5:6:7:0": "1:2:3:4:5:6:7:0 inet6",
+    "1:2:3:4:5:6:0:0": "1:2:3:4:5:6:: inet6",
+    "0:0:3:4:5:6:7:8": "::3:4:5:6:7:8 inet6",
+    "1:0:0:4:0:0:7:8": "1::4:0:0:7:8 inet6",
+    "2001:db8:aaaa:bbbb:cccc:dddd:eeee:ffff": "2001:db8:aaaa:bbbb:cccc:dddd:eeee:ffff inet6",
+    "1.0.0.0": "1.0.0.0 inet",
+    "10.20.30.255": "10.20.30.255 inet",
+    "223.255.255.255": "223.255.255.255 inet",
+    "255.255.255.254": "255.255.255.254 inet",
+    "127.0.0.1": "127.0.0.1 inet",
+}
+
+
+def test_addresses_are_written_as_rfc_5952_has_them(server):
+    ours = server()
+    for address in ADDRESSES:
+        ours.knock(ipaddress.ip_address(address).packed)
+    ours.output.wait_for("open", len(ADDRESSES))
+    assert ours.output.lines == [f"open {text}" for text in ADDRESSES.values()]

@@ -16,6 +16,7 @@ from support.servers import OriginalServer, Server
 
 
 def pytest_configure():
+    session.find_system_programs()
     session.keep_ignored_signals_from_children()
     for path in (PYKNOCK[-1], ORIGINAL / "pyknock-server"):
         if not os.access(path, os.X_OK):

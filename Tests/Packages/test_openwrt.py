@@ -1,7 +1,7 @@
-"""The package for OpenWrt in a router made of busybox, with a network and an nftables of its own.
+"""The package for OpenWrt in a router made of busybox, which has its own network and nftables.
 
-PYKNOCK names the static program for this machine, which stands in dist/. Real are the program, the shell, nft, and the packets. Stand-ins are procd (procd.sh) and fw4, which has
-the shape of the real one's tables and does with them what that does.
+PYKNOCK names the static program for this machine, in dist/. The program, the shell, nft and the packets are real.
+Two parts are imitated: procd (procd.sh), and fw4, whose tables have the shape of the real ones.
 """
 
 import contextlib

@@ -67,7 +67,7 @@ def ask(name, form):
 @EACH
 def test_contents(arch, name):
     form = "[%{FILEMODES:perms} %{FILEFLAGS:fflags}. %{FILENAMES} %{FILELINKTOS}|%{FILEUSERNAME} %{FILEGROUPNAME}\n]"
-    lines, owners = zip(*(line.split("|") for line in ask(name, form).splitlines()))
+    lines, owners = zip(*(line.split("|") for line in ask(name, form).splitlines()), strict=True)
     assert set(owners) == {"root root"}
     assert [line.strip() for line in lines] == FILES.strip().splitlines()
 

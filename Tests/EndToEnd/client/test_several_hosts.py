@@ -14,9 +14,11 @@ from support.servers import client
 @pytest.fixture
 def receivers():
     """Two servers' sockets at one port of two addresses."""
-    with listener(address="127.0.0.1") as first:
-        with listener(address="127.0.0.2", port=first.getsockname()[1]) as second:
-            yield first, second
+    with (
+        listener(address="127.0.0.1") as first,
+        listener(address="127.0.0.2", port=first.getsockname()[1]) as second,
+    ):
+        yield first, second
 
 
 @pytest.fixture
@@ -48,7 +50,7 @@ def test_each_has_its_section_and_key(receivers, tmp_path, port):
     environment = {**os.environ, "XDG_CONFIG_HOME": str(tmp_path)}
     for words in (["open", "gate1,gate2"], ["open", "-c", "gate1,gate2"]):
         assert run([*program("client"), *words, port], env=environment).code == 0
-        for receiver, key in zip(receivers, keys):
+        for receiver, key in zip(receivers, keys, strict=True):
             datagram = receiver.recv(100)
             assert datagram == signed(datagram[32:], key)
     # Beside -c NAME, HOST is only where to knock.

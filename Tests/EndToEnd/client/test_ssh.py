@@ -29,7 +29,8 @@ def ssh(firewall, outside, start, tmp_path, key_file):
         "StrictModes no\nUsePAM no\nPermitRootLogin yes\nPidFile none\n"
         "Subsystem sftp internal-sftp\n"
     )
-    os.makedirs("/run/sshd", exist_ok=True)
+    firewall.run("mount -t tmpfs -o mode=755 none /run")
+    firewall.run("mkdir /run/sshd")
 
     class SSH:
         server = start("--ttl=1h", "-p60120", port=60120)

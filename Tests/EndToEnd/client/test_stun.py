@@ -27,7 +27,7 @@ def attribute(kind, value):
 def mapped(request, address, family=None):
     """XOR-MAPPED-ADDRESS."""
     plain = ipaddress.ip_address(address).packed
-    hidden = bytes(a ^ b for a, b in zip(plain, request[4:20]))
+    hidden = bytes(a ^ b for a, b in zip(plain, request[4 : 4 + len(plain)], strict=True))
     return attribute(0x20, struct.pack(">xBH", family or (1 if len(plain) == 4 else 2), 7) + hidden)
 
 
@@ -180,7 +180,7 @@ def test_a_server_that_lies_is_refused(stun, key_file):
     assert 4.9 < time.monotonic() - start < 5 + TIMEOUT / 4
     assert lines == [
         f"pyknock client: STUN server '127.0.0.1' at {server.name}: {reason}"
-        for server, (_, reason) in zip(servers, lies)
+        for server, (_, reason) in zip(servers, lies, strict=True)
     ]
     # At the start, and after 0.5, 1.5 and 3.5 seconds.
     assert [len(server.requests) for server in servers] == [4] * len(servers)

@@ -330,6 +330,7 @@ def test_the_defaults_are_those_of_the_original(server, namespace):
     ours.output.wait_for("open 127.0.0.1 inet")
 
 
+@pytest.mark.system_root
 def test_the_server_asks_for_a_mebibyte_and_logs_its_version_and_what_it_got(server):
     version = run([*PYKNOCK, "version"]).stdout.removeprefix("pyknock ").strip()
     ours = server()

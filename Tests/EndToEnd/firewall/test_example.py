@@ -85,16 +85,16 @@ class Sniffer:
 
     def __init__(self, outside):
         self.socket = outside.socket(socket.AF_PACKET, socket.SOCK_RAW)
+        self.socket.setsockopt(263, 23, 1)  # SOL_PACKET, PACKET_IGNORE_OUTGOING: linux/if_packet.h
         self.socket.bind(("cable", 3))  # ETH_P_ALL
-        self.socket.setsockopt(socket.SOL_SOCKET, 33, 1 << 24)  # SO_RCVBUFFORCE
         self.socket.settimeout(TIMEOUT)
 
     def next(self):
         """The protocol and the payload of the next packet."""
         while True:
-            data, (_, _, direction, _, _) = self.socket.recvfrom(2048)
+            data = self.socket.recv(2048)
             protocol = struct.unpack("!H", data[12:14])[0]
-            if direction == socket.PACKET_OUTGOING or protocol == 0x0806:
+            if protocol == 0x0806:
                 continue
             if protocol == 0x86DD:
                 if data[20] == socket.IPPROTO_ICMPV6 and 130 <= data[54] <= 143:

@@ -6,10 +6,7 @@ from support.datagrams import CLOSE
 
 def test_the_set_changes_before_the_command_runs(firewall, server, key_file):
     firewall.load_example()
-    if firewall.kind == "nft":
-        shown = "nft list set inet pyknock knock4"
-    else:
-        shown = "ipset list knock4"
+    shown = "nft list set inet pyknock knock4" if firewall.kind == "nft" else "ipset list knock4"
     test = f"{shown} | grep -q $ip && echo $cmd: there || echo $cmd: not there"
     words = ["-k", str(key_file), test, test]
     ours = server(firewall.sets, "--ttl=1h", words=words, network=firewall)

@@ -31,6 +31,7 @@ def test_the_receiver_has_no_right_and_three_open_files(server):
         assert re.search(rf"^Max {name} +{limit} +{limit} ", limits, re.MULTILINE)
 
 
+@pytest.mark.other_users
 @pytest.mark.usefixtures("not_emulated")
 @pytest.mark.parametrize("user, ids", [("nobody", (65534, 65534)), ("77", (77, 77)), ("77:78", (77, 78))])
 def test_with_commands_only_the_receiver_becomes_the_user(server, tmp_path, user, ids):
@@ -49,6 +50,7 @@ def test_with_commands_only_the_receiver_becomes_the_user(server, tmp_path, user
     ours.output.wait_for(f"^{os.getcwd()}$")
 
 
+@pytest.mark.other_users
 @pytest.mark.usefixtures("not_emulated")
 def test_without_commands_and_sets_the_executor_has_no_right_either(server):
     ours = server("-v", "--user=nobody", words=None, on_open="")

@@ -29,6 +29,7 @@ ATTEMPTS = [
 ]  # fmt: skip
 
 
+@pytest.mark.other_users
 @pytest.mark.parametrize("attempt", ATTEMPTS)
 def test_an_attempt_ends_the_server(taken_over, attempt):
     ours = taken_over(attempt, f"--user={NOBODY}")
@@ -52,6 +53,7 @@ REFUSALS = {
 }
 
 
+@pytest.mark.other_users
 @pytest.mark.parametrize("attempt", REFUSALS)
 def test_without_seccomp_the_rest_still_holds(taken_over, attempt):
     ours = taken_over(attempt, "-v", f"--user={NOBODY}", environment={"INTRUDER_NO_SECCOMP": "1"})

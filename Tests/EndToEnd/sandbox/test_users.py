@@ -4,7 +4,7 @@ import os
 
 import pytest
 from support.datagrams import KEY
-from support.processes import NOBODY, status_of
+from support.processes import NOBODY, as_nobody, status_of
 from support.programs import program, run
 
 
@@ -17,6 +17,7 @@ def test_a_user_that_is_none_is_misuse(user):
     )
 
 
+@pytest.mark.other_users
 @pytest.mark.usefixtures("not_emulated")
 def test_users_are_those_of_etc_passwd(server, namespace, tmp_path):
     users = tmp_path / "passwd"
@@ -58,11 +59,9 @@ def test_a_root_directory_that_is_none_or_not_of_root_alone(tmp_path):
             assert result.lines[-1] == f"pyknock server: --chroot: '{place}': {why}"
 
 
+@pytest.mark.other_users
 def test_who_is_not_root_cannot_become_another_user():
-    words = [
-        *("setpriv", f"--reuid={NOBODY}", f"--regid={NOBODY}", "--clear-groups"),
-        *(*program("server"), "-p60118", "-k", "-", "--user=77", "", ""),
-    ]
+    words = [*as_nobody(), *program("server"), "-p60118", "-k", "-", "--user=77", "", ""]
     for options in ([], ["-n"]):
         result = run([*words, *options], stdin=KEY.encode())
         assert result.code == 1

@@ -66,18 +66,33 @@ def test_another_stream_is_not_the_journal(stream):
 
 
 @pytest.fixture
-def system_log(namespace, tmp_path):
-    """/dev/log, in the namespace of the test."""
-    path = tmp_path / "log"
+def devices(namespace, tmp_path):
+    """A /dev without log, in the namespace of the test."""
+    folder = tmp_path / "dev"
+    folder.mkdir()
+    (folder / "fd").symlink_to("/proc/self/fd")
+    for name in ("null", "zero", "full", "random", "urandom"):
+        (folder / name).touch()
+        namespace.run(f"mount --bind /dev/{name} {folder / name}")
+    namespace.run(f"mount --rbind {folder} /dev")
+    yield folder
+    for place in ("/dev", folder):
+        namespace.run(f"umount --recursive {place}")
+
+
+def bound(path):
+    """A socket of a system log."""
     receiver = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
     receiver.bind(str(path))
     receiver.settimeout(20)
-    namespace.run("touch /dev/log")
-    namespace.run(f"mount --bind {path} /dev/log")
-    with receiver:
+    return receiver
+
+
+@pytest.fixture
+def system_log(devices):
+    """/dev/log, in the namespace of the test."""
+    with bound(devices / "log") as receiver:
         yield receiver
-    namespace.run("umount /dev/log")
-    os.unlink("/dev/log")
 
 
 def test_syslog_takes_the_log_in_the_place_of_stderr(server, namespace, system_log, not_emulated):
@@ -106,17 +121,14 @@ def test_syslog_takes_the_log_in_the_place_of_stderr(server, namespace, system_l
 
 
 def test_a_system_log_that_starts_anew_is_found_by_both_processes(
-    server, namespace, system_log, tmp_path, not_emulated
+    server, namespace, devices, system_log, not_emulated
 ):
     ours = server("--syslog", network=namespace, wait=False)
     while b"listening" not in system_log.recv(2000):
         pass
-    namespace.run("umount /dev/log")
+    (devices / "log").unlink()
     system_log.close()
-    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as new:
-        new.bind(str(tmp_path / "new"))
-        new.settimeout(20)
-        namespace.run(f"mount --bind {tmp_path}/new /dev/log")
+    with bound(devices / "log") as new:
         ours.knock("192.0.2.8")  # What the other process says is lost so far.
         ours.output.wait_for("^open")
         ours.signal(signal.SIGUSR1)
@@ -134,7 +146,7 @@ def test_mistakes_go_to_who_has_made_them(namespace, system_log):
         system_log.recv(2000)
 
 
-def test_no_system_log_is_an_error(namespace):
+def test_no_system_log_is_an_error(namespace, devices):
     words = [*namespace.prefix, *program("server"), "--syslog", KEY, "exit", "exit"]
     result = run(words)
     assert result.code == 1

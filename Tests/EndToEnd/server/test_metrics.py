@@ -2,8 +2,10 @@
 
 import os
 
+import pytest
 from prometheus_client.parser import text_string_to_metric_families
 from support.datagrams import CLOSE, KEY, packet
+from support.processes import NOBODY
 from support.programs import program, run
 from support.waiting import until
 
@@ -115,17 +117,18 @@ def test_a_link_in_its_place_is_replaced_not_followed(server, tmp_path):
     assert os.listdir(folder) == ["m.prom"]
 
 
+@pytest.mark.other_users
 def test_a_user_and_another_root_directory_do_not_keep_the_file_from_being_written(
     start, firewall, tmp_path, kind
 ):
     firewall.load_example()
     (tmp_path / "root").mkdir()
     (tmp_path / "metrics").mkdir()
-    os.chown(tmp_path / "metrics", 65534, 65534)
+    os.chown(tmp_path / "metrics", NOBODY, NOBODY)
     path = tmp_path / "metrics" / "m.prom"
-    ours = start("--metrics", str(path), "--user=65534", "--chroot", str(tmp_path / "root"))
+    ours = start("--metrics", str(path), f"--user={NOBODY}", "--chroot", str(tmp_path / "root"))
     until(path.exists, "the file is there")
-    assert path.stat().st_uid == 65534
+    assert path.stat().st_uid == NOBODY
     assert ours.stop() == 0
 
 

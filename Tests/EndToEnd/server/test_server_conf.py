@@ -156,7 +156,9 @@ def test_without_a_key_the_key_is_missing(conf):
 
 
 @pytest.mark.parametrize(
-    "mode, owner", [(0o620, 0), (0o602, 0), (0o600, 12345)], ids=["group", "others", "owner"]
+    "mode, owner",
+    [(0o620, 0), (0o602, 0), pytest.param(0o600, 12345, marks=pytest.mark.other_users)],
+    ids=["group", "others", "owner"],
 )
 def test_a_file_that_others_may_have_written_is_refused(conf, mode, owner):
     conf.write(COMMANDS)

@@ -8,9 +8,18 @@ import subprocess
 import threading
 from pathlib import Path
 
-from support.programs import TIMEOUT
+import pytest
+from support.programs import PYKNOCK, TIMEOUT
 
 NOBODY = 65534
+
+
+def as_nobody(*options):
+    """The words that run a program as an ordinary user without privileges; setpriv takes the options."""
+    for folder in Path(PYKNOCK[-1]).parents:
+        if not folder.stat().st_mode & 0o001:
+            pytest.skip(f"needs a program that every user can run, and {folder} is closed to others")
+    return ["setpriv", f"--reuid={NOBODY}", f"--regid={NOBODY}", "--clear-groups", *options]
 
 
 def stat_of(process):

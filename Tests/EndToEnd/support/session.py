@@ -22,6 +22,11 @@ def keep_ignored_signals_from_children():
             signal.signal(number, lambda *_: None)
 
 
+def find_system_programs():
+    """The PATH of an ordinary user lacks nft, ipset and others."""
+    os.environ["PATH"] += ":/usr/local/sbin:/usr/sbin:/sbin"
+
+
 def is_root_of_the_system():
     return IDS.read_text().split() == ["0", "0", "4294967295"]
 

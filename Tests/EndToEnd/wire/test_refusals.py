@@ -92,10 +92,8 @@ def test_an_authentic_datagram_is_refused_with_the_reason_and_the_skew(
 
 def test_every_reason_for_a_refusal_is_counted_under_its_name(server):
     ours = server(on_open="")
-    assert {"wrong-length", "unknown-command", "kernel-dropped", "bad-mac", "stale", "replayed", "older-than-memory"} < set(
-        ours.counters()
-    )
-    assert {row[0] for row in REFUSALS.values()} < set(ours.counters())
+    others = ["wrong-length", "unknown-command", "kernel-dropped", "bad-mac", "stale", "replayed", "older-than-memory"]
+    assert {*others, *(row[0] for row in REFUSALS.values())} < set(ours.counters())
 
 
 @pytest.mark.parametrize(

@@ -33,7 +33,7 @@ def pytest_runtest_setup(item):
 
 
 def opening(kind):
-    """A fixture that gives the maker of a kind of process."""
+    """A fixture: a function that starts processes of a kind. They are closed after the test."""
 
     @pytest.fixture
     def maker():
@@ -50,14 +50,14 @@ original_server = opening(OriginalServer)
 
 @pytest.fixture(scope="module")
 def namespace(tmp_path_factory):
-    """A network that is this module's own."""
+    """A network that the tests of a module share."""
     with closing(Namespace(tmp_path_factory.mktemp("namespace"))) as namespace:
         yield namespace
 
 
 @pytest.fixture
 def key_file(tmp_path):
-    """A file with the key, as it should be."""
+    """A file with the key that only its owner may read."""
     path = tmp_path / "key"
     path.write_text(KEY + "\n")
     path.chmod(0o600)
@@ -66,10 +66,10 @@ def key_file(tmp_path):
 
 @pytest.fixture
 def not_emulated():
-    """For tests of what an emulator cannot show.
+    """Skips tests of what an emulator does not do as the kernel does.
 
-    An emulator has its own /proc and not all of sockets. It makes a fork of CLONE_VM | CLONE_VFORK, so that
-    nobody hears why the kernel does not start a program.
+    It has its own /proc, lacks some socket options, and turns CLONE_VM | CLONE_VFORK into a fork, so that the
+    reason why a program cannot be started is lost.
     """
     if EMULATED:
         pytest.skip("an emulator has its own /proc, not all of sockets, and no CLONE_VFORK")

@@ -1,6 +1,6 @@
 """Keeps a server busy for a time, and checks that nothing is lost and nothing grows.
 
-Valid, replayed, stale and hostile datagrams, as fast as the server takes them; each valid one runs a
+It sends valid, replayed, stale and hostile datagrams as fast as the server takes them. Each valid knock runs a
 command and is closed again a second later. As root: python3 soak.py SECONDS
 """
 
@@ -19,16 +19,16 @@ from support.servers import Server
 from support.waiting import until, until_all_are_taken
 
 BURST = 500
-VALID = 3  # In a burst.
+VALID = 3  # Valid knocks in each burst.
 DRIFT = 30
 
 
 def hostile(number):
-    """Whatever may come, by turns."""
+    """One datagram of each kind that the server refuses."""
     noise = random.randbytes(29)
     return [
-        noise,  # The kernel drops it, for its length.
-        random.randbytes(61),  # And mostly this one, for its command.
+        noise,  # The kernel drops it because of its length.
+        random.randbytes(61),  # The kernel drops most of these because of their command.
         random.randbytes(32) + b"\1" + noise[:16],
         random.randbytes(32) + b"\2" + noise[:28],
         packet(f"192.0.2.{number % 256}", key="another key"),
@@ -66,7 +66,7 @@ class Soak:
         until_all_are_taken(self.server.pid, self.server.port)
 
     def sizes(self):
-        """Of both processes: memory of their own (KiB), descriptors, children."""
+        """The private memory (KiB) and the number of descriptors of each process."""
         found = []
         for process in (self.server.pid, self.receiver):
             folder = Path(f"/proc/{process}")
@@ -76,7 +76,7 @@ class Soak:
         return found
 
     def check(self):
-        """Nothing is lost: each valid one is accepted, and no other."""
+        """Checks that the server has accepted each valid knock and no other."""
 
         def is_even():
             counters = self.server.counters()
@@ -122,7 +122,7 @@ def main():
                 bursts += 1
                 if bursts % 50 == 0:
                     soak.check()
-                # From here on nothing of it may grow.
+                # Sizes must not grow from here on.
                 if early is None and time.monotonic() > start + min(60, seconds / 4):
                     early = soak.sizes()
             counters = soak.finish()

@@ -22,14 +22,18 @@ import subprocess
 import tempfile
 import time
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
+
+from support import waiting
 
 ROOT = Path(__file__).resolve().parents[2]
 PACKAGES = ["systemd", "nftables", "iptables", "iproute2"]
 MACHINE, OUTSIDE = "192.0.2.1", "192.0.2.2"
 
-# Nothing takes so long when all is well.
+# Anything that takes longer, in seconds, fails the test.
 TIMEOUT = 30
+until = partial(waiting.until, timeout=TIMEOUT)
 
 # The machine gets a cgroup of its own in the hierarchy of version 2, whatever else is mounted here.
 # When this shell gets TERM, its process 1 is killed, and all others with it.
@@ -87,16 +91,6 @@ def run(*words, check=True, timeout=120, **options):
     )  # fmt: skip
     assert not check or result.returncode == 0, f"{words}: {result.returncode}\n{result.stdout}"
     return result.stdout if check else result
-
-
-def until(condition, what, timeout=TIMEOUT):
-    """Polls for what nothing reports. Returns the first true value of the condition."""
-    end = time.monotonic() + timeout
-    while time.monotonic() < end:
-        if value := condition():
-            return value
-        time.sleep(0.02)
-    raise AssertionError(f"{what}: not within {timeout} s")
 
 
 def system(packages=None):

@@ -1,6 +1,7 @@
 """What the tests of .deb, .rpm and the release share."""
 
 import os
+import shutil
 import subprocess
 from pathlib import Path
 
@@ -53,6 +54,19 @@ def commit(folder, *options):
     who = ["-c", "user.name=Tester", "-c", "user.email=tester@invalid"]
     dates = {"GIT_AUTHOR_DATE": f"{DATE} +0000", "GIT_COMMITTER_DATE": f"{DATE} +0000"}
     run("git", *who, "commit", *options, cwd=folder, env=dates)
+
+
+def built_twice(folder, form, suffix, zone=()):
+    """The packages that two other checkouts give, each as bytes by name. Their umasks differ, and the time zone."""
+    builds = []
+    for name, mask, env in ("one", 0o022, ()), ("two", 0o077, zone):
+        copy = folder / name
+        copy.mkdir()
+        checkout(copy)
+        shutil.copytree(ROOT / "dist", copy / "dist", ignore=shutil.ignore_patterns(f"*.{suffix}"))
+        run(f"packaging/{form}/build", *BUILT, cwd=copy, umask=mask, env=env)
+        builds.append({path.name: path.read_bytes() for path in (copy / "dist").glob(f"*.{suffix}")})
+    return builds
 
 
 # What is on no disk, and what package managers keep for themselves.

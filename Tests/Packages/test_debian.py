@@ -93,15 +93,7 @@ def test_the_program_runs(arch, debian, tmp_path):
 
 
 def test_the_same_bytes_elsewhere(tmp_path):
-    builds = []
-    for name, mask in ("one", 0o022), ("two", 0o077):
-        folder = tmp_path / name
-        folder.mkdir()
-        packed.checkout(folder)
-        shutil.copytree(ROOT / "dist", folder / "dist", ignore=shutil.ignore_patterns("*.deb"))
-        zone = {"TZ": "Asia/Tokyo"} if mask == 0o077 else {}
-        run("packaging/debian/build", *BUILT, cwd=folder, umask=mask, env=zone)
-        builds.append({path.name: path.read_bytes() for path in (folder / "dist").glob("*.deb")})
+    builds = packed.built_twice(tmp_path, "debian", "deb", {"TZ": "Asia/Tokyo"})
     assert len(builds[0]) == len(DEBS)
     assert builds[0] == builds[1]
 

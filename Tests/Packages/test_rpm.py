@@ -92,14 +92,7 @@ def test_the_program(arch, name, tmp_path):
 
 
 def test_the_same_bytes_elsewhere(tmp_path):
-    builds = []
-    for name, mask in ("one", 0o022), ("two", 0o077):
-        folder = tmp_path / name
-        folder.mkdir()
-        packed.checkout(folder)
-        shutil.copytree(ROOT / "dist", folder / "dist", ignore=shutil.ignore_patterns("*.rpm"))
-        run("packaging/rpm/build", *BUILT, cwd=folder, umask=mask)
-        builds.append({path.name: path.read_bytes() for path in (folder / "dist").glob("*.rpm")})
+    builds = packed.built_twice(tmp_path, "rpm", "rpm")
     assert len(builds[0]) == len(RPMS)
     assert builds[0] == builds[1]
 

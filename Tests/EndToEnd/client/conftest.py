@@ -9,13 +9,13 @@ from support.programs import TIMEOUT, program
 
 @pytest.fixture
 def words(key_file):
-    """The words that start the client with its key; nobody hears its knocks."""
+    """The words that start the client with its key. Its knocks go to a port without a server."""
     return lambda *arguments: [*program("client"), "-k", key_file, "-p9", *arguments]
 
 
 @pytest.fixture
 def service():
-    """A TCP port; `serve` has a function take the next connection."""
+    """A TCP port. `serve` passes the next connection to a function."""
 
     class Service:
         def __init__(self):
@@ -38,7 +38,7 @@ def service():
 
 @pytest.fixture
 def closed():
-    """A socket at whose port nobody listens."""
+    """A socket that is bound but does not listen."""
     with socket.socket() as closed:
         closed.bind(("127.0.0.1", 0))
         yield closed
@@ -49,7 +49,7 @@ def closed_port(closed):
     return closed.getsockname()[1]
 
 
-# In the namespace: a way out with private and with public addresses, and names for the servers.
+# Routes with private and with public source addresses, and the names of hosts.
 ROUTES = """
     ip address add 10.0.0.1/8 dev lo
     ip address add 100.64.0.1/10 dev lo
@@ -70,7 +70,7 @@ fd00::1 both.test six.test half.test
 
 @pytest.fixture(scope="module")
 def network(namespace):
-    """The namespace, in which 192.0.2.0/24 and 2001:db8:2::/48 cannot be reached."""
+    """The namespace with these routes and names. It has no route to 192.0.2.0/24 and 2001:db8:2::/48."""
     for command in ROUTES.strip().splitlines():
         namespace.run(command)
     namespace.hosts.write_text(HOSTS)

@@ -1,4 +1,4 @@
-"""The client: which addresses it knocks on, what it signs, and how it ends."""
+"""Which addresses the client knocks on, which address it signs, and its exit codes."""
 
 import re
 import socket
@@ -12,7 +12,7 @@ from support.servers import client
 
 
 def sources(ours):
-    """The sources of what the server accepted, at least one knock."""
+    """The source address of each accepted knock. Waits for the first."""
     ours.log.wait_for("accepted")
     return [match[1] for match in ours.log.matching(r"accepted .* from (.*):\d+$")]
 
@@ -70,7 +70,7 @@ def test_a_signed_address_is_knocked_for_once(server, network, signed, source):
     assert result.code == 0 and len(result.lines) == 1
     ours.output.wait_for(f"open {signed}")
     assert sources(ours) == [source]
-    assert sum(ours.counters().values()) == 2  # accepted and succeeded
+    assert sum(ours.counters().values()) == 2  # One accepted, one succeeded.
 
 
 @pytest.mark.parametrize(
@@ -165,6 +165,7 @@ def test_an_address_that_is_not_numeric_is_exit_4_or_5(option, code, what, addre
     "address, reason",
     [
         ("0.0.0.0", "unspecified address"), ("::", "unspecified address"),
+        ("::ffff:0.0.0.0", "unspecified address"),
         ("255.255.255.255", "broadcast address"), ("ff02::1", "multicast address"),
     ],
 )  # fmt: skip

@@ -18,7 +18,7 @@ COOKIE = 0x2112A442
 
 @pytest.fixture
 def home(firewall, outside, tmp_path):
-    """A network behind a router, which is `outside`: its addresses mean nothing to the server."""
+    """A network behind the router `outside`. The server sees none of its addresses."""
     folder = tmp_path / "home"
     folder.mkdir()
     with contextlib.closing(Namespace(folder)) as home:
@@ -68,7 +68,7 @@ def test_behind_nat_it_opens_for_the_translated_address(start, firewall, home, c
     assert (result.code, result.stderr) == (0, "")
     for family, name in ((socket.AF_INET, "knock4"), (socket.AF_INET6, "knock6")):
         assert list(firewall.elements(name)) == [CLIENT[family]]
-    # As it is without: it opens for an address that nobody has out here.
+    # Without -S, the server opens for a private address, which does not help.
     firewall.nft("flush set inet pyknock knock4")
     words[-1] = "--wait=1"
     result = client("open", SERVER[socket.AF_INET], *words, network=home, key=None)

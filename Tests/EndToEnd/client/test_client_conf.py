@@ -1,4 +1,4 @@
-"""client.conf: where hosts and their keys have names."""
+"""client.conf: names for hosts and their keys."""
 
 import contextlib
 import os
@@ -14,7 +14,7 @@ KEYWORDS = "Host, HostName, Port, KeyFile, Sign, Stun, Family or WaitPort"
 
 @pytest.fixture
 def home(tmp_path, key_file):
-    """Runs the client with a home directory of its own."""
+    """A home directory with a client.conf, and the client that uses it."""
 
     class Home:
         path = tmp_path / "home" / ".config" / "pyknock" / "client.conf"
@@ -94,12 +94,12 @@ def test_which_value_counts(home, key_file):
         f"Port 1\nHost a b\nPort 2\nHost b\nPort 3\nSign 192.0.2.1\nHost *\nKeyFile {key_file}\n"
         "HostName 127.0.0.1\n"
     )
-    # What stands before the first Host is for all; then the first that fits.
+    # Lines before the first Host apply to all hosts. After that, the first matching section counts.
     assert home.run("open", "b", "-n").stdout == "open 192.0.2.1 to 127.0.0.1:1\n"
     assert home.run("open", "a", "-n").stdout == "open 127.0.0.1 to 127.0.0.1:1\n"
     home.write(home.path.read_text().removeprefix("Port 1\n"))
     assert home.run("open", "b", "-n").stdout == "open 192.0.2.1 to 127.0.0.1:2\n"
-    # An option counts before all.
+    # Options win over the file.
     assert home.run("open", "b", "-n", "-p9", "-S", "192.0.2.9").stdout == (
         "open 192.0.2.9 to 127.0.0.1:9\n"
     )
@@ -107,7 +107,7 @@ def test_which_value_counts(home, key_file):
 
 
 def test_the_file_of_the_user_counts_before_that_of_the_system(home, key_file, namespace):
-    """With a /etc of its own."""
+    """The client has a private /etc."""
     home.write("Host box\nPort 1\n")
     folder = home.path.parent.parent / "etc"
     folder.mkdir()
@@ -200,7 +200,7 @@ BAD = {
 @pytest.mark.parametrize("line", BAD)
 @pytest.mark.parametrize("arguments", [["open", "127.0.0.1"], ["list"]], ids=["open", "list"])
 def test_a_bad_line_is_named(home, key_file, line, arguments):
-    # Also where it is for another host.
+    # The section with the mistake is for another host.
     home.write(f"Host 127.0.0.1\n\nKeyFile {key_file}\nHost other\n{line}\n")
     result = home.run(*arguments)
     assert (result.code, result.lines) == (1, [f"pyknock client: {home.path}:5: {BAD[line]}"])

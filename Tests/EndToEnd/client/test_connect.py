@@ -1,4 +1,4 @@
-"""The client beyond the knock: it waits for a port, connects to it, and runs a command."""
+"""pyknock client connect: it passes data between its standard streams and a connection."""
 
 import contextlib
 import os
@@ -12,17 +12,14 @@ from support.waiting import until
 
 
 def begin(command):
-    """Starts a program with a pipe at each of its streams."""
+    """Starts a program with a pipe for each standard stream."""
     pipe = subprocess.PIPE
     return subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=pipe)
 
 
 def read_all(connection):
-    """What comes until the other side says that this is all."""
+    """All data until the other side ends it."""
     return b"".join(iter(lambda: connection.recv(1 << 16), b""))
-
-
-# connect
 
 
 def test_both_ways_and_each_end_is_passed_on(words, service):
@@ -54,7 +51,7 @@ def test_the_end_of_the_connection_is_passed_on_first(words, service):
 
 @pytest.mark.parametrize("kind", ["pipes", "a socket"])
 def test_much_at_once_in_both_directions(words, service, kind):
-    """More than all buffers hold, by a reader that begins late: nothing may wait for itself."""
+    """More data than all buffers hold goes both ways at once, and neither direction may block the other."""
     data = os.urandom(1 << 20) * 20
     received = []
 
@@ -106,6 +103,3 @@ def test_whoever_reads_the_output_may_go(words, service):
     popen.stdout.close()
     assert popen.wait(TIMEOUT) == 6
     assert popen.stderr.read() == b"pyknock client: connection: Broken pipe\n"
-
-
-# With the real ssh, through the real firewall

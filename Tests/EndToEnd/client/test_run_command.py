@@ -13,7 +13,7 @@ from support.programs import TIMEOUT, run
 
 @pytest.fixture
 def knocks(words):
-    """What a server hears from a client: the commands, in their order."""
+    """Returns the commands, open or close, of the next knocks that a client sends."""
     with listener() as receiver:
         port = receiver.getsockname()[1]
 
@@ -53,7 +53,7 @@ def test_a_command_that_cannot_run(knocks, command, code, why):
 
 
 def test_a_command_that_the_kernel_does_not_know(knocks, tmp_path, not_emulated):
-    # A shell would run it; so many arguments must not be copied anywhere.
+    # A shell would run this file. The client must not copy so many arguments.
     command = tmp_path / "command"
     command.write_text("echo never\n")
     command.chmod(0o755)
@@ -101,7 +101,6 @@ def test_the_command_waits_for_the_port(knocks, service, closed_port):
         (["connect", "::1"], "operands: open|close HOST, or connect HOST PORT (3) needed, 2 given"),
         (["connect", "::1", "0"], "PORT: '0' is not a port number from 1 to 65535"),
         (["connect", "::1", "ssh"], "PORT: 'ssh' is not a port number from 1 to 65535"),
-        (["konnect", "::1"], "COMMAND: 'konnect' is not open, close, connect or list"),
         (["open", "::1", "--close"], "--close needs a COMMAND behind --"),
         (["close", "::1", "--", "true"], "COMMAND: 'close' is not open, which alone runs a command"),
         (["open", "::1", "--wait=0"], "--wait: '0' is not a duration such as 90, 15m, 2h or 1d, at most 366 days"),

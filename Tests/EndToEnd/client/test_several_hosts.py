@@ -1,4 +1,4 @@
-"""Several hosts in one call, with commas between."""
+"""One call of the client knocks on several hosts: HOST,HOST."""
 
 import os
 import socket
@@ -13,7 +13,7 @@ from support.servers import client
 
 @pytest.fixture
 def receivers():
-    """Two servers' sockets at one port of two addresses."""
+    """Two sockets with the same port and different addresses."""
     with (
         listener(address="127.0.0.1") as first,
         listener(address="127.0.0.2", port=first.getsockname()[1]) as second,
@@ -53,7 +53,7 @@ def test_each_has_its_section_and_key(receivers, tmp_path, port):
         for receiver, key in zip(receivers, keys, strict=True):
             datagram = receiver.recv(100)
             assert datagram == signed(datagram[32:], key)
-    # Beside -c NAME, HOST is only where to knock.
+    # With -c NAME, HOST is only the address to knock on.
     assert run([*program("client"), "open", "-c", "gate2", BOTH, port], env=environment).code == 0
     for receiver in receivers:
         datagram = receiver.recv(100)
@@ -67,7 +67,7 @@ def test_one_that_cannot_be_knocked_on_keeps_the_others_from_nothing(receivers, 
     assert result.code == 3 and line.startswith("pyknock client: cannot resolve 'missing.invalid': ")
     for receiver in receivers:
         assert [receiver.recv(100)[32] for _ in range(2)] == [OPEN, CLOSE]
-    # What needs all of them is not begun.
+    # The command needs all hosts, so that it does not run.
     assert not (tmp_path / "ran").exists()
 
 
@@ -77,7 +77,7 @@ def test_the_command_waits_for_the_port_of_each(receivers, port):
         second.bind(("127.0.0.2", service))
         words = [*program("client"), "open", BOTH, port, "-k", "-", f"--wait-port={service}"]
         process = Process([*words, f"--wait={TIMEOUT}", "--", "echo", "there"], stdin=KEY.encode())
-        for _ in range(2):  # The second time because it waits.
+        for _ in range(2):  # The second knock shows that the client waits.
             receivers[1].recv(100)
         assert process.output.lines == []
         second.listen()
@@ -104,7 +104,7 @@ def test_connect_takes_one(key_file):
 
 
 def test_two_names_of_one_server_run_the_command_once(server):
-    """Each datagram is a new one, since it may be for another server."""
+    """The client sends two different datagrams, because they may be for two servers."""
     ours = server()
     assert client("open", BOTH.replace("127.0.0.2", "localhost"), "-4", f"-p{ours.port}").code == 0
     ours.wait_for_counters(accepted=2, repeated=1, succeeded=1)

@@ -19,7 +19,7 @@ SSHD = SERVER[socket.AF_INET]
 
 @pytest.fixture
 def ssh(firewall, outside, start, tmp_path, key_file):
-    """sshd behind the example's rules, a server beside it, and the words of a client outside."""
+    """sshd behind the rules of the example, a server, and the words that start ssh outside."""
     firewall.load_example()
     for name in ("host_key", "user_key"):
         run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", tmp_path / name])
@@ -77,7 +77,7 @@ def test_a_dead_server_is_told_of_within_the_time(ssh):
     result = run([*ssh.words(proxy=f"{ssh.proxy} --wait 2"), SSHD, "echo"])
     assert result.code == 255
     assert time.monotonic() - start < 5
-    # In the words of the C library.
+    # The reason is in the words of the C library.
     assert re.fullmatch(
         rf"pyknock client: port 22 of '{SSHD}' did not open within 2 s: (Connection|Operation) timed out"
         + re.escape(CHECK),

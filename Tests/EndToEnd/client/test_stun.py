@@ -1,4 +1,4 @@
-"""-S auto: the client asks STUN servers for the address that the world sees."""
+"""-S auto: the client asks STUN servers for its public address."""
 
 import contextlib
 import ipaddress
@@ -25,7 +25,7 @@ def attribute(kind, value):
 
 
 def mapped(request, address, family=None):
-    """XOR-MAPPED-ADDRESS."""
+    """The attribute XOR-MAPPED-ADDRESS: RFC 8489, section 14.2."""
     plain = ipaddress.ip_address(address).packed
     hidden = bytes(a ^ b for a, b in zip(plain, request[4 : 4 + len(plain)], strict=True))
     return attribute(0x20, struct.pack(">xBH", family or (1 if len(plain) == 4 else 2), 7) + hidden)
@@ -44,7 +44,7 @@ def flipped(data, index):
     return data[:index] + bytes([data[index] ^ 1]) + data[index + 1 :]
 
 
-# What a server may send, and what the client says of it.
+# Bad answers of a STUN server, and how the client describes them.
 LIES = {
     "nothing": (lambda r: b"", "an answer that is not whole"),
     "transaction": (lambda r: flipped(good(r), 19), "an answer to another question"),
@@ -73,7 +73,7 @@ LIES = {
 
 @pytest.fixture
 def stun():
-    """Makes a STUN server: a function of each request says what it sends. Gives it with its requests."""
+    """Makes STUN servers. `answers` takes a request and its number, and returns the datagrams to send."""
 
     class Stun:
         def __init__(self, answers, address, **options):
@@ -104,7 +104,7 @@ def stun():
 
 
 def auto(*options, **more):
-    """What would be sent."""
+    """Runs the client with -S auto. It prints what it would send."""
     return client("open", "127.0.0.1", "-n", "-S", "auto", *options, **more)
 
 
@@ -122,7 +122,7 @@ def test_the_address_that_the_server_tells_is_signed(stun):
 
 
 def test_each_family_has_its_own(stun):
-    """One name for both, and a server that hears on both."""
+    """The client asks a server of each family."""
     inet = stun(lambda request, count: [good(request)])
     inet6 = stun(lambda request, count: [good(request, ADDRESS6)], "::1")
     words = [inet.option, inet6.option, "-S", "auto", "-n"]
@@ -136,7 +136,7 @@ def test_it_asks_again_and_takes_the_answer(stun):
     start = time.monotonic()
     assert auto(server.option).stdout == OPENED
     assert time.monotonic() - start > 1.4
-    # It is the same question: a late answer to the first one would be as good.
+    # All requests are the same, so that a late answer to the first one counts too.
     assert len(set(server.requests)) == 1
 
 
@@ -162,7 +162,7 @@ def test_lies_before_the_truth_do_not_matter(stun):
 
 
 def test_a_server_that_lies_is_refused(stun, key_file):
-    """Several clients at once, each with as many servers as it takes: they all need five seconds."""
+    """The clients run at the same time, each with as many servers as it takes, because each needs five seconds."""
     lies = list(LIES.values())
     servers = [stun(lambda request, count, lie=lie: [lie(request)]) for lie, _ in lies]
     start = time.monotonic()
@@ -182,7 +182,7 @@ def test_a_server_that_lies_is_refused(stun, key_file):
         f"pyknock client: STUN server '127.0.0.1' at {server.name}: {reason}"
         for server, (_, reason) in zip(servers, lies, strict=True)
     ]
-    # At the start, and after 0.5, 1.5 and 3.5 seconds.
+    # The client asks at the start, and after 0.5, 1.5 and 3.5 seconds.
     assert [len(server.requests) for server in servers] == [4] * len(servers)
 
 
@@ -214,11 +214,11 @@ def test_where_nobody_listens_it_does_not_wait():
 
 
 def test_only_the_server_itself_is_heard(stun):
-    """Its answer from another port is none."""
+    """An answer from another port does not count."""
     with socket.socket(type=socket.SOCK_DGRAM) as other:
 
         def answers(request, count):
-            # The client's socket is connected, so this must reach nobody; where to is known from /proc only.
+            # The client's socket is connected, so that this must not reach it. /proc tells its port.
             for line in open("/proc/net/udp").read().splitlines()[1:]:
                 local, remote = line.split()[1:3]
                 if remote.endswith(f":{server.port:04X}"):
@@ -239,9 +239,6 @@ def test_it_asks_from_the_source_address():
     assert source[0] == "127.0.0.5"
 
 
-# client.conf
-
-
 def test_servers_from_the_configuration(stun, tmp_path, key_file):
     server = stun(lambda request, count: [good(request)])
     folder = tmp_path / "pyknock"
@@ -253,7 +250,7 @@ def test_servers_from_the_configuration(stun, tmp_path, key_file):
     environment = {**os.environ, "XDG_CONFIG_HOME": str(tmp_path)}
     words = [*program("client"), "open", "box", "-n"]
     assert run(words, env=environment).stdout == OPENED
-    # Options win: only those are asked that they name. Without -k a name there may be the key.
+    # --stun replaces the servers of the file. Without -k, its value may be the key, and is not shown.
     result = run([*words, "--stun=127.0.0.1:2"], env=environment)
     assert result.code == 5
     assert [line for line in result.lines if "STUN server " in line][:-1] == [

@@ -16,13 +16,13 @@ def test_a_port_that_is_open(words, service):
 
 
 def test_a_port_that_opens_late(words, closed, closed_port):
-    """A server that takes its time, or a firewall that does."""
+    """The server or the firewall may be slow."""
     with listener() as receiver:
         knock_port = receiver.getsockname()[1]
         waiting = subprocess.Popen(
             words(f"-p{knock_port}", "open", "127.0.0.1", f"--wait-port={closed_port}")
         )
-        # The second one comes after attempts in vain.
+        # The client sends the second knock when its first attempts to connect have failed.
         receiver.recv(100)
         receiver.recv(100)
         closed.listen()
@@ -58,5 +58,5 @@ def test_it_knocks_again_and_each_knock_is_a_new_one(key_file, closed_port):
             with contextlib.suppress(BlockingIOError):
                 while True:
                     knocks.add(receiver.recv(100))
-            # At the start, after 0.7 and after 1.5 seconds.
+            # The client knocks at the start, and after 0.7 and 1.5 seconds.
             assert len(knocks) == 3

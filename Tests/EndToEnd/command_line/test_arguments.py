@@ -1,4 +1,4 @@
-"""Command lines: what argparse takes for the original is taken here, with the same meaning."""
+"""Command lines that the original takes mean the same here, and those that it refuses are refused."""
 
 import functools
 import ipaddress
@@ -14,7 +14,7 @@ from support.networks import listener
 from support.programs import ORIGINAL, PYKNOCK, program, run
 from support.servers import client
 
-# Words as for a shell, but that O and C are the commands.
+# The tables have a command line in each line, quoted for a shell. O and C stand for these commands.
 COMMANDS = {"O": "echo open $ip $af $cmd", "C": "echo close $ip"}
 
 SERVER_LINES = r"""
@@ -202,7 +202,7 @@ def lines_of(table):
 
 @functools.cache
 def understood_by_original(name, table):
-    """What parse_args of a script of the original makes of each line: None where it refuses."""
+    """What parse_args of a script of the original makes of each line, or None if it refuses the line."""
     script = """
 import json, runpy, sys
 parse_args = runpy.run_path(sys.argv[1])["parse_args"]
@@ -231,7 +231,7 @@ def shell(template, command, **values):
 
 
 def check_meaning(ours, expected):
-    """That a server understood its command line as the original would have."""
+    """Checks that a server understood its command line as the original does."""
     start = ours.log.wait_for(r"listening on (\S+), drift (\S+) s, receive buffer \d+ bytes$")
     bound = expected["bind_address"] or "::"
     bound = f"[{bound}]" if ":" in bound else bound

@@ -36,7 +36,7 @@ def test_completion_of_fish(applet, prefix):
 @pytest.mark.parametrize("prefix", ["pyknock ", "pyknock-"])
 @pytest.mark.parametrize("applet", APPLETS)
 def test_completion_of_zsh(applet, prefix):
-    # What it gives to zsh's own function, one specification a line.
+    # Prints what the completion passes to _arguments of zsh, one specification in each line.
     script = """
         _arguments() { shift; print -l -- "$@" }
         words=(${=1} -) service=$words[1] CURRENT=$#words

@@ -1,4 +1,4 @@
-"""The manual, the completions, the help and the parser know the same options."""
+"""The manual, the help and the parser know the same options."""
 
 import re
 
@@ -48,7 +48,7 @@ def test_the_manual_has_each_keyword(tmp_path):
 
 
 def test_the_manual_says_which_options_are_no_keywords(tmp_path):
-    """server.conf takes the long options; see test_server_conf."""
+    """server.conf takes the other long options; see test_server_conf."""
     text = (ROOT / "man/pyknock.conf.5").read_text()
     (tmp_path / "server.conf").write_text("port 1\nnonsense 1\n")
     words = [*program("server"), "-f", str(tmp_path / "server.conf")]
@@ -59,7 +59,7 @@ def test_the_manual_says_which_options_are_no_keywords(tmp_path):
 
 
 def test_the_manual_is_clean():
-    # Whether other manuals are there says nothing of this one.
+    # Other manuals need not be installed.
     result = run(["mandoc", "-T", "lint", *map(str, sorted((ROOT / "man").iterdir()))])
     lines = [line for line in result.stdout.splitlines() if "referenced manual not found" not in line]
     assert lines == []

@@ -1,4 +1,4 @@
-"""What is said, word for word, about mistakes; and that no message ever has the key in it."""
+"""Mistakes in the command line, and the exact message about each."""
 
 import pytest
 from support.datagrams import KEY
@@ -87,7 +87,7 @@ def test_misuse_is_one_line_and_the_usage(applet, words, message):
     assert result.lines == [f"pyknock {applet}: {message}", USAGE[applet]]
 
 
-# With the key in a file, so that nothing is said about a key in the command line.
+# The key is in a file, so that there is no warning about a key in the command line.
 BAD_COMMANDS = [
     ("OPEN_CMD", ["echo 'a", "c"], "the quote ' is not closed"),
     ("OPEN_CMD", ['echo "a\\"', "c"], 'the quote " is not closed'),

@@ -36,7 +36,7 @@ def test_a_command_that_takes_too_long_gets_term(server):
 
 
 def test_a_command_that_ignores_term_gets_kill(server):
-    # Its child gets TERM with it, and takes that as a request.
+    # The child gets TERM too, and obeys it.
     child = "(trap 'echo child got TERM; exit' TERM; echo ready; sleep 600 & wait)"
     ours = server(
         "--command-timeout", "1", on_open=f"{child} & trap '' TERM; wait; sleep 600; sleep 600"
@@ -49,7 +49,7 @@ def test_a_command_that_ignores_term_gets_kill(server):
 
 
 def test_what_a_command_started_ends_with_it(server):
-    # The first obeys TERM and the second does not, while the shell itself ends on TERM.
+    # The shell and the first child end on TERM. The second child ignores it.
     command = "sleep 600 & echo $!; (trap '' TERM; sleep 600; sleep 600) & echo $!; wait"
     ours = server("--command-timeout", "1", on_open=command)
     ours.knock()

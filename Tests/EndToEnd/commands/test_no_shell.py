@@ -26,33 +26,23 @@ def test_no_shell_splits_words_once_and_then_substitutes(server, command, words)
     assert ours.output.wait_for_end() == [f"<{word}>" for word in words]
 
 
-def test_a_program_with_a_path_that_is_missing_ends_the_server_at_start(key_file):
-    result = run([*program("server"), "-k", key_file, "--no-shell", "true", "/no/such/program $ip"])
-    assert result.code == 1
-    assert result.lines == [
-        "pyknock server: CLOSE_CMD: cannot run '/no/such/program': No such file or directory"
-    ]
-
-
-def test_a_program_that_may_not_be_run_ends_the_server_at_start(key_file):
-    result = run([*program("server"), "-k", key_file, "--no-shell", f"{key_file} $ip", "true"])
-    assert result.code == 1
-    assert result.lines == [f"pyknock server: OPEN_CMD: cannot run '{key_file}': Permission denied"]
-
-
+@pytest.mark.parametrize("options", [[], ["-n"]], ids=["start", "check"])
 @pytest.mark.parametrize(
-    "command, shown, error",
+    "commands, name, shown, error",
     [
-        ("no-such-program $ip", "no-such-program", "No such file or directory"),
-        ("/tmp $ip", "/tmp", "Permission denied"),
-        ("'' $ip", "", "No such file or directory"),
-        ("'/x\ny'", r"/x\x0ay", "No such file or directory"),
+        (["no-such-program $ip", ""], "OPEN_CMD", "no-such-program", "No such file or directory"),
+        (["true", "/no/such/program $ip"], "CLOSE_CMD", "/no/such/program", "No such file or directory"),
+        ([__file__, "true"], "OPEN_CMD", __file__, "Permission denied"),
+        (["/tmp $ip", ""], "OPEN_CMD", "/tmp", "Permission denied"),
+        (["'' $ip", ""], "OPEN_CMD", "", "No such file or directory"),
+        (["'/x\ny'", ""], "OPEN_CMD", r"/x\x0ay", "No such file or directory"),
     ],
+    ids=["name", "path", "file", "directory", "empty", "line"],
 )
-def test_what_is_no_program_ends_the_server_at_start(key_file, command, shown, error):
-    result = run([*program("server"), "-n", "-k", key_file, "--no-shell", command, ""])
+def test_what_is_no_program_ends_the_server_at_start(key_file, options, commands, name, shown, error):
+    result = run([*program("server"), *options, "-k", key_file, "--no-shell", *commands])
     assert (result.code, result.stdout) == (1, "")
-    assert result.lines == [f"pyknock server: OPEN_CMD: cannot run '{shown}': {error}"]
+    assert result.lines == [f"pyknock server: {name}: cannot run '{shown}': {error}"]
 
 
 def test_the_program_is_not_shown_where_it_may_be_the_key():

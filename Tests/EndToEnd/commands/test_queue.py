@@ -7,7 +7,7 @@ from support.datagrams import CLOSE, packet
 
 
 class Gates:
-    """FIFOs, one for each address, at which commands wait until they are released."""
+    """A FIFO for each address. The command for an address waits until it is released."""
 
     def __init__(self, folder):
         self.command = f"echo start $cmd $ip; read line < {folder}/$ip; echo end $cmd $ip"
@@ -73,7 +73,7 @@ def test_jobs_run_at_the_same_time_but_one_address_keeps_its_order(server, gates
     ours.knock(addresses[0])
     for address in addresses[1:]:
         ours.knock(address)
-    # All four addresses run, and behind the first its two other knocks wait.
+    # A command runs for each address. Two more knocks wait for the first address.
     ours.output.wait_for("start open", 4)
     seen = ours.wait_for_counters(accepted=6)
     assert (seen["running"], seen["queued"]) == (4, 2)
@@ -115,7 +115,7 @@ def test_a_full_queue_refuses_the_newest_and_says_so(server, gates):
     ours.knock(first)
     ours.output.wait_for("start")
     addresses = [f"10.0.{number // 256}.{number % 256}" for number in range(1024)]
-    # No more at once than the buffer of a socket holds.
+    # The buffer of a socket holds a burst of this size.
     for start in range(0, 1024, 256):
         ours.send(*[packet(address, CLOSE) for address in addresses[start : start + 256]])
         ours.wait_for_counters(accepted=start + 257, queued=start + 256, running=1)

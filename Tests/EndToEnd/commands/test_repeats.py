@@ -1,4 +1,4 @@
-"""Knocks that are sent again for a lossy path: they refresh, and run no command again."""
+"""Repeats: knocks that are sent again because datagrams get lost. They refresh a grant, and run no command."""
 
 import pytest
 from support.datagrams import CLOSE, KEY
@@ -20,7 +20,7 @@ def test_a_repeated_knock_runs_its_command_once(server):
 
 
 def test_only_the_last_command_counts(server):
-    """Whoever opens, closes and opens again wants it open."""
+    """After open, close and open, the address is open."""
     ours = server()
     for command in (1, 1, 2, 2, 1):
         ours.knock("192.0.2.1", command)
@@ -45,7 +45,7 @@ def test_a_command_that_failed_runs_again(server, tmp_path):
 
 
 def test_a_repetition_that_came_before_the_failure_is_not_lost(server, tmp_path):
-    """What it relied on was not done. It is tried once more, and not for ever."""
+    """The command that the repeat relied on has failed. It runs once more, not for ever."""
     command = f"echo run; until test -e {tmp_path}/go; do sleep 0.01; done; exit 1"
     ours = server(on_open=command)
     for _ in range(3):
@@ -58,7 +58,7 @@ def test_a_repetition_that_came_before_the_failure_is_not_lost(server, tmp_path)
 
 
 def test_a_close_that_fails_makes_no_new_open_of_a_repetition(server, tmp_path):
-    """One rule too many would stay when it is closed."""
+    """A command that runs twice could add a rule twice, and a close would leave one of them."""
     close = f"until test -e {tmp_path}/go; do sleep 0.01; done; exit 1"
     ours = server(on_open="echo open", on_close=close)
     ours.knock(command=CLOSE)
@@ -92,7 +92,7 @@ def test_a_close_may_be_repeated(server, tmp_path):
 
 
 def test_the_time_in_the_set_begins_anew(server, firewall):
-    """That of the command does not: it is not run again."""
+    """The repeat refreshes the element and does not run the command again."""
     firewall.load_example()
     ours = server(firewall.sets, "--ttl=20", network=firewall)
     ours.knock()

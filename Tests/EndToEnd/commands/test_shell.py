@@ -1,4 +1,4 @@
-"""What is run for a knock: how, in what order, and what is said about its end."""
+"""The command that runs for a knock: its words, and what it inherits."""
 
 import os
 import re
@@ -7,7 +7,7 @@ import signal
 import pytest
 from support.datagrams import CLOSE
 
-# The template, and what the shell then prints for open 192.0.2.1 with HOME=/home/knock.
+# A template, and what the shell prints for open 192.0.2.1 with HOME=/home/knock.
 TEMPLATES = [
     ("echo $ip $af $cmd", "192.0.2.1 inet open"),
     ("echo ${ip}/${af}-${cmd}x", "192.0.2.1/inet-openx"),
@@ -52,7 +52,7 @@ def test_the_environment_has_the_knock_and_what_the_server_has(server, shell):
 
 
 def descriptors_of_command(ours):
-    """What /proc/self/fd has for a command, without the folder itself."""
+    """The descriptors of a command of `ls -l /proc/self/fd`, and what they refer to."""
     ours.knock()
     ours.wait_for_counters(succeeded=1)
     ours.stop()
@@ -67,7 +67,7 @@ def test_a_command_has_no_descriptor_but_the_standard_ones(server):
 
 
 def test_a_command_has_no_descriptor_that_the_server_inherited(server, tmp_path):
-    """With `-k /dev/fd/N` a command could otherwise read the key."""
+    """Otherwise a command could read the key after `-k /dev/fd/N`."""
     with open(tmp_path / "key", "w+") as key:
         key.write("a key that is long enough\n")
         key.flush()
@@ -88,7 +88,7 @@ def test_a_command_leads_a_process_group_of_its_own(server):
 
 
 def test_a_command_has_the_signals_that_the_server_was_started_with(server):
-    # Python leaves PIPE ignored: the server's children should not see that.
+    # Python ignores SIGPIPE and the server inherits this. Its commands must not.
     ours = server("--no-shell", on_open="grep Sig /proc/self/status", restore_signals=False)
     ours.knock()
     blocked = int(ours.output.wait_for(r"^SigBlk:\s+(\w+)")[1], 16)

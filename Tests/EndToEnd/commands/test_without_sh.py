@@ -10,7 +10,7 @@ from support.programs import PYKNOCK, program, run
 
 @pytest.fixture
 def root_without_shell(tmp_path):
-    """A prefix that runs a program in a file system without /bin."""
+    """The words that run a program in a file system without /bin."""
     links, mounts = [], [Path("/dev"), Path("/proc"), tmp_path]
     for name in ("lib", "lib32", "lib64", "libx32"):
         place = Path("/", name)

@@ -63,7 +63,7 @@ def test_a_set_made_anew_in_another_way_is_seen_at_once(firewall, start):
     ours.log.wait_for("set changed: open 192.0.2.1")
     ours.knock("192.0.2.2")
     ours.log.wait_for("set changed: open 192.0.2.2")
-    # No interval goes on without an end.
+    # Both are single addresses: no interval lacks its end.
     assert set(firewall.elements()) == {"192.0.2.1", "192.0.2.2"}
     firewall.remove_sets()
     firewall.nft(made.format("dynamic, timeout"))
@@ -91,7 +91,7 @@ def test_a_full_set(firewall, start):
     ours.knock("192.0.2.2")
     line = ours.log.wait_for("set not changed.*")[0]
     assert line == f"set not changed: open 192.0.2.2: {what} is full"
-    # There is always room for who is in it.
+    # A full set still takes a knock for an address that is in it.
     ours.knock("192.0.2.1")
     ours.log.wait_for("set (changed|as it must be): open 192.0.2.1", 2)
     assert list(firewall.elements()) == ["192.0.2.1"]
@@ -142,5 +142,5 @@ def test_a_hundred_thousand_addresses(firewall, start, holds):
     ours.knock("10.0.0.1", CLOSE)
     ours.log.wait_for("set changed: close")
     expected = {*addresses, *(f"10.0.0.{number}" for number in range(3, 21, 2))}
-    # A list that the kernel makes while it moves a large set into another table lacks some.
+    # While the kernel resizes a large set, a listing lacks some elements.
     until(lambda: set(firewall.elements()) == expected, "the set is as it must be")

@@ -13,13 +13,13 @@ from support.servers import client
 from support.waiting import until
 
 FAMILIES = [socket.AF_INET, socket.AF_INET6]
-# How long a connection is tried that must not come about, in seconds.
+# Seconds after which a connection attempt counts as dropped.
 PATIENCE = 0.3
 
 
 @pytest.fixture
 def service(firewall):
-    """What is hidden: something that takes connections at port 22."""
+    """The service to hide: a listener at port 22."""
     with contextlib.ExitStack() as stack:
         for family in FAMILIES:
             listening = stack.enter_context(firewall.socket(family, socket.SOCK_STREAM))
@@ -32,7 +32,7 @@ def service(firewall):
 
 
 def connects(outside, family):
-    """Whether the service can be reached; if not, then for want of any answer."""
+    """Whether the service can be reached. If it cannot, nothing must answer."""
     with outside.socket(family, socket.SOCK_STREAM) as connection:
         connection.settimeout(PATIENCE)
         try:
@@ -74,14 +74,14 @@ def test_the_service_can_be_reached_from_a_knock_to_a_close(firewall, outside, s
     knock(outside, ours, "close", family)
     ours.log.wait_for(f"^pyknock server: set changed: close {CLIENT[family]}$")
     assert not connects(outside, family)
-    # What is not there can be closed, too.
+    # To close a closed address is no error.
     knock(outside, ours, "close", family)
     done = "changed" if firewall.kind == "ipset" else "as it must be"
     ours.log.wait_for(f"^pyknock server: set {done}: close {CLIENT[family]}$")
 
 
 class Sniffer:
-    """Whatever the server sends to the client but what makes the link work: ARP and neighbours."""
+    """All that the server sends to the client, except ARP, neighbour discovery and multicast reports."""
 
     def __init__(self, outside):
         self.socket = outside.socket(socket.AF_PACKET, socket.SOCK_RAW)
@@ -99,7 +99,7 @@ class Sniffer:
             if protocol == 0x86DD:
                 if data[20] == socket.IPPROTO_ICMPV6 and 130 <= data[54] <= 143:
                     continue
-                if data[20] == 0:  # Hop-by-hop options: multicast listeners.
+                if data[20] == 0:  # Multicast reports have hop-by-hop options.
                     continue
                 return data[20], data[54:]
             return data[23], data[34:]
@@ -126,7 +126,7 @@ def test_a_scan_sees_nothing(firewall, outside, start, is_running):
             connection.setblocking(False)
             with contextlib.suppress(BlockingIOError):
                 connection.connect((SERVER[family], 80))
-    # The first that comes is the answer to a connection that is allowed after all this.
+    # The first packet must be the answer to a connection that is allowed after the scan.
     address = CLIENT[socket.AF_INET]
     if firewall.kind == "nft":
         firewall.nft(f"add element inet pyknock knock4 {{ {address} }}")

@@ -33,7 +33,7 @@ def test_neighbours_are_granted_as_well(firewall, start):
 @pytest.mark.parametrize(
     ("before", "opened", "closed"),
     [
-        # The prefix is 192.0.2.0/24, for an hour.
+        # Each knock grants 192.0.2.0/24 for an hour.
         ("", {"192.0.2.0/24": HOUR}, {}),
         ("192.0.2.0/24 timeout 9s", {"192.0.2.0/24": HOUR}, {}),
         ("192.0.2.0/24 timeout 1d", {"192.0.2.0/24": DAY}, {}),
@@ -104,7 +104,7 @@ def test_elements_that_overlap_keep_what_they_are(firewall, start, before, opene
 @pytest.mark.parametrize("bits", [32, 31, 28])
 @pytest.mark.parametrize("seed", range(3))
 def test_a_set_of_intervals_does_what_its_addresses_would(firewall, start, bits, seed):
-    """Against a model that knows each address by itself; times only as long, short and for ever."""
+    """Compares the set with a model of single addresses. Times are long, short or for ever."""
     random = Random(seed)
     size, base = 64, int(ipaddress.ip_address("192.0.2.0"))
     times = {"timeout 9h": 9 * HOUR, "timeout 300s": 300, "": None}
@@ -116,7 +116,7 @@ def test_a_set_of_intervals_does_what_its_addresses_would(firewall, start, bits,
         elements.append(f"{first_text}-{last_text} {text}" if last > address else f"{first_text} {text}")
         model[address : last + 1] = [rest] * (last + 1 - address)
         address = last + 1 + random.choice([0, 0, 1, 3])
-    # Other elements give the kernel's tree another form.
+    # Other elements change the shape of the kernel's tree.
     elements += [f"10.0.0.{2 * number}" for number in range(random.randrange(20))]
     firewall.make_intervals(", ".join(elements))
     ours = start("--ttl=1h", f"--grant-prefix4={bits}", "-v", sets="--nft=inet/pyknock/knock4")
@@ -161,7 +161,7 @@ def test_the_first_and_the_last_prefix_of_all(firewall, start, address):
     expected = {str(ipaddress.ip_network(f"{address}/31", strict=False)): HOUR}
     for count in (1, 2):
         ours.knock(address)
-        # In the same tick of the kernel's clock the second finds the time full.
+        # In the same tick of the kernel's clock, the second knock changes nothing.
         ours.log.wait_for("set (changed|as it must be): open", count)
         assert set(firewall.elements()) == set(expected)
     ours.knock(address, CLOSE)
@@ -170,7 +170,7 @@ def test_the_first_and_the_last_prefix_of_all(firewall, start, address):
 
 @only_nft
 def test_where_too_many_elements_overlap_the_address_alone_is_granted(firewall, start):
-    # Neighbours, so that they touch.
+    # These addresses are neighbours, so that their elements touch.
     many = [f"10.0.{number}.{host}" for number in range(2) for host in range(200)]
     firewall.make_intervals(", ".join(f"{address} timeout 60s" for address in many))
     ours = start("--ttl=1h", "--grant-prefix4=16", "-v", sets="--nft=inet/pyknock/knock4")

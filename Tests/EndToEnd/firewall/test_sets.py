@@ -1,7 +1,6 @@
-"""Sets of nftables and ipset, changed by the server itself, in two networks joined by a cable.
+"""The server changes sets of nftables and ipset: elements come, stay for their time, and go.
 
-What is asserted is what the kernel says and does: the sets as nft and ipset list them, and packets
-that arrive or do not.
+The tests read the sets with nft and ipset, and never trust what the server says.
 """
 
 import re
@@ -21,10 +20,10 @@ def test_a_second_knock_begins_the_time_anew(firewall, start):
     ours = start("--ttl=8", "-v")
     ours.knock()
     firewall.expect(["192.0.2.1"])
-    until(lambda: firewall.elements()["192.0.2.1"] <= 4, "half of the time")
+    until(lambda: firewall.elements()["192.0.2.1"] <= 6, "two seconds have passed")
     ours.knock()
     ours.log.wait_for("set changed: open", 2)
-    assert firewall.elements()["192.0.2.1"] >= 5
+    assert firewall.elements()["192.0.2.1"] >= 7
 
 
 def test_there_is_no_moment_without_an_element(firewall, outside, start):
@@ -85,7 +84,7 @@ def test_a_grant_ends_in_time_although_the_server_was_killed(firewall, start):
 
 
 def test_without_a_ttl_a_grant_stays_until_it_is_closed(firewall, start):
-    # The default time of the sets does not count, and sets without times are as good.
+    # The default timeout of a set is overridden, and a set without timeouts works too.
     if firewall.kind == "nft":
         firewall.nft(
             "table inet pyknock {"

@@ -92,7 +92,7 @@ def test_a_set_of_nftables_that_is_not_as_it_must_be(firewall, start, sets, opti
         lines.append(reason.replace("knock4", "knock6").replace("ipv4", "ipv6"))
         lines[1] = f"pyknock server: --nft: {lines[1]}"
     assert ours.log.wait_for_end() == lines
-    # The command makes it, unless there is no table.
+    # The advised command makes a set that the server takes.
     command = re.search(r"nft '(.*)'$", reason)[1]
     firewall.output("nft", command)
     if sets is None:

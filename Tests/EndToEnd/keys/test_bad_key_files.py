@@ -60,7 +60,7 @@ def test_a_key_file_error_is_one_line(tmp_path, applet, operands, fault, message
 def test_a_missing_key_file_is_one_line_without_its_name(tmp_path, applet, operands, path, error):
     result = run([*program(applet), "-k", path, *operands], cwd=tmp_path)
     assert (result.code, result.stdout) == (1, "")
-    words = result.stderr.replace("Filename", "File name")  # musl's and glibc's
+    words = result.stderr.replace("Filename", "File name")  # musl writes Filename.
     assert words == f"pyknock {applet}: key file (not shown, it may be the key itself): {error}\n"
 
 

@@ -7,7 +7,7 @@ import pytest
 from support.datagrams import KEY
 from support.programs import PYKNOCK, program, run
 
-# M is the key, which the user has put where it does not belong, or rightly beside a mistake.
+# M stands for the key. It is in a wrong place, or in the right place beside another mistake.
 MARKER = "Q9ZxMarkerKey4Jt7"
 LEAKS = [
     "server M",
@@ -116,7 +116,7 @@ def test_a_key_operand_is_gone_from_ps_once_the_server_listens(not_emulated, ser
 
 
 def memory_of(pid):
-    """All that a process has in its memory."""
+    """The readable memory of a process."""
     parts = []
     with open(f"/proc/{pid}/mem", "rb", buffering=0) as memory:
         for line in Path(f"/proc/{pid}/maps").read_text().splitlines():

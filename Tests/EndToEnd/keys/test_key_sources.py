@@ -1,4 +1,4 @@
-"""Keys: where they come from, who may see them, and how new ones are made."""
+"""Where the key comes from: a file, a pipe, or an operand."""
 
 import os
 
@@ -9,7 +9,7 @@ from support.programs import program
 from support.servers import client
 from support.waiting import until
 
-# What a key file holds, and the key that the original would have taken as its operand.
+# The content of a key file, and the same key as an operand of the original.
 KEY_FILES = {
     "LF": (b"a long enough key\n", "a long enough key"),
     "CR LF": (b"a long enough key\r\n", "a long enough key"),
@@ -71,7 +71,7 @@ def test_the_key_comes_through_a_fifo_when_someone_writes_it(server, tmp_path):
         except OSError:
             return None
 
-    # That works once the server has it open. The key may also come in two pieces.
+    # This succeeds when the server has opened the FIFO. The key comes in two pieces.
     with open(until(open_to_write, "the server opens the FIFO"), "wb", buffering=0) as writer:
         writer.write(KEY[:7].encode())
         writer.write(KEY[7:].encode() + b"\n")
@@ -123,6 +123,3 @@ def test_a_key_operand_warns_once_that_a_file_is_better(server):
         " use -k FILE"
     )
     assert len(ours.log.matching("warning")) == 1
-
-
-# keygen

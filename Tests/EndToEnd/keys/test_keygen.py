@@ -15,7 +15,7 @@ def test_keygen_prints_43_characters_of_base64url():
     for key in keys:
         assert re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9_-]{42}\n", key)
     assert len(set(keys)) == 300
-    # All 64 characters are used; that one is missing by chance has odds of 1 in 10^86.
+    # All 64 characters occur. The probability that one is missing by chance is 1 in 10^86.
     assert len(set("".join(keys)) - {"\n"}) == 64
 
 
@@ -77,7 +77,7 @@ def test_keygen_leaves_no_file_when_it_cannot_write_it(tmp_path):
     def forbid_writing():
         resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))
 
-    # Python ignores XFSZ, and so does the program that it starts: the write then fails.
+    # Python ignores SIGXFSZ, and the program inherits this, so that the write fails.
     path = tmp_path / "key"
     result = run([*program("keygen"), "-o", path], preexec_fn=forbid_writing, restore_signals=False)
     assert result.code == 1

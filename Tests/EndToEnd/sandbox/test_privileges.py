@@ -25,7 +25,7 @@ def test_the_receiver_has_no_right_and_three_open_files(server):
     assert (shown["NoNewPrivs"], shown["Seccomp"]) == ("1", "2")
     links = [os.readlink(link) for link in Path(f"/proc/{receiver}/fd").iterdir()]
     kinds = sorted(link.partition(":")[0] for link in set(links))
-    assert kinds == ["pipe", "socket", "socket"]  # The log, several times, and two others.
+    assert kinds == ["pipe", "socket", "socket"]  # The pipe of the log has several descriptors.
     limits = Path(f"/proc/{receiver}/limits").read_text()
     for name, limit in [("processes", 0), ("open files", 2), ("core file size", 0)]:
         assert re.search(rf"^Max {name} +{limit} +{limit} ", limits, re.MULTILINE)
@@ -43,7 +43,7 @@ def test_with_commands_only_the_receiver_becomes_the_user(server, tmp_path, user
     assert shown["Groups"].split() == []
     assert os.readlink(f"/proc/{ours.receiver}/root") == str(tmp_path)
     assert capabilities_of(ours.receiver)[1:3] == [0, 0]
-    # The executor is as it was, for the command.
+    # The executor keeps its privileges, because the command may need them.
     assert capabilities_of(ours.pid) == capabilities_of("self")
     ours.knock()
     ours.output.wait_for("^0$")
@@ -81,9 +81,9 @@ CALLS = {
 
 @pytest.mark.skipif(not EMULATED, reason="elsewhere the filter itself is in force")
 def test_the_receiver_needs_no_call_but_those_of_the_filter(server):
-    """An emulator has no seccomp, but it tells of each call."""
+    """An emulator has no seccomp, but it can log each call."""
     ours = server(env={**os.environ, "QEMU_STRACE": "1"}, on_open="")
-    # From here on only the receiver runs, behind its filter.
+    # From here on only the receiver runs. Its filter is in place.
     ours.signal(signal.SIGSTOP)
     until(lambda: status_of(ours.pid)["State"].startswith("T"), "the executor is stopped")
     start = len(ours.log.lines)

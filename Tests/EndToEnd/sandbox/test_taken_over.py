@@ -1,4 +1,4 @@
-"""The two processes of the server: what each may do, tried by one that has been taken over."""
+"""An attacker has taken over the receiver: what it tries fails, and the server ends."""
 
 import errno
 import os
@@ -12,7 +12,7 @@ SECCOMP_KILLS = f"pyknock server: the receiver ended: signal {signal.SIGSYS.valu
 
 @pytest.fixture
 def taken_over(server, intruder):
-    """A server whose receiver makes an attempt once a datagram has come."""
+    """Starts a server whose receiver makes an attempt when a datagram comes."""
 
     def start(attempt, *options, **more):
         environment = {**os.environ, "LD_PRELOAD": str(intruder), "INTRUDER_ATTEMPT": attempt}
@@ -82,7 +82,7 @@ def test_what_no_sound_receiver_sends_ends_the_server(taken_over, lie):
 
 
 def test_a_receiver_that_hangs_up_ends_the_server(taken_over):
-    """To the executor, an empty message is the end."""
+    """The executor takes an empty message for the end of the connection."""
     ours = taken_over("lie: empty")
     assert ours.exit_code() == 1
     assert ours.log.wait_for_end()[-2:] == [

@@ -23,7 +23,7 @@ def test_when_the_receiver_ends_the_server_ends_and_commands_may_finish(server):
 
 
 def test_while_the_executor_is_busy_the_receiver_waits_and_loses_nothing(server):
-    """With more knocks than the connection between the two holds."""
+    """There are more knocks than the connection between the processes holds."""
     ours = server("--no-shell", on_open="true")
     ours.signal(signal.SIGSTOP)
     for start in range(0, 800, 200):
@@ -49,7 +49,7 @@ def test_when_the_executor_is_killed_the_receiver_ends(server):
 
 
 def test_signals_to_the_whole_group_stop_it_in_order(server):
-    """As a terminal sends them, or a supervisor that knows nothing of the two."""
+    """A terminal does this, and so does a supervisor that does not know of the two processes."""
     ours = server()
     os.killpg(ours.pid, signal.SIGINT)
     assert ours.exit_code() == 0

@@ -34,7 +34,7 @@ def test_users_are_those_of_etc_passwd(server, namespace, tmp_path):
         for user in ("", "short", "word", "none", "alic", "alice:x", "alice:4321"):
             words = [*namespace.prefix, *program("server"), "-k", "-", f"--user={user}", "", ""]
             assert run(words, stdin=KEY.encode()).code == 2
-        # It may be long, and is whoever's the system has made it.
+        # The file may be long, and need not belong to root.
         users.write_text(100_000 * "#\n" + users.read_text())
         users.chmod(0o664)
         os.chown(users, NOBODY, NOBODY)

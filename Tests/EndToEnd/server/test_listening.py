@@ -59,12 +59,12 @@ def test_the_default_address_takes_both_families_whatever_the_system_says(server
 
 
 def without_ipv6():
-    """Makes socket(AF_INET6) fail with EAFNOSUPPORT, by a seccomp filter, as without IPv6.
+    """Makes socket(AF_INET6) fail with EAFNOSUPPORT, as a kernel without IPv6 does, with a seccomp filter.
 
     Source: seccomp(2), linux/filter.h, linux/audit.h.
     """
     load, equal, give, allow = 0x20, 0x15, 0x06, 0x7FFF0000
-    # The system call, by the architecture of the process: x86_64, i386, aarch64.
+    # The number of socket() on x86_64, i386 and aarch64.
     numbers = {0xC000003E: 41, 0x40000003: 359, 0xC00000B7: 198}
     code = []
     for architecture, number in numbers.items():

@@ -15,7 +15,7 @@ from support.waiting import until
 
 @pytest.fixture
 def journal(tmp_path):
-    """What makes a file the journal: its device and inode number in the environment."""
+    """A file that the server takes for the journal: JOURNAL_STREAM has its device and inode number."""
     path = tmp_path / "journal"
     file = open(path, "wb")
     status = os.fstat(file.fileno())
@@ -67,21 +67,23 @@ def test_another_stream_is_not_the_journal(stream):
 
 @pytest.fixture
 def devices(namespace, tmp_path):
-    """A /dev without log, in the namespace of the test."""
+    """A /dev without a log, in the namespace of the test."""
     folder = tmp_path / "dev"
     folder.mkdir()
     (folder / "fd").symlink_to("/proc/self/fd")
-    for name in ("null", "zero", "full", "random", "urandom"):
+    devices = ("null", "zero", "full", "random", "urandom")
+    for name in devices:
         (folder / name).touch()
         namespace.run(f"mount --bind /dev/{name} {folder / name}")
     namespace.run(f"mount --rbind {folder} /dev")
     yield folder
-    for place in ("/dev", folder):
-        namespace.run(f"umount --recursive {place}")
+    namespace.run("umount --recursive --lazy /dev")
+    for name in devices:
+        namespace.run(f"umount --lazy {folder / name}")
 
 
 def bound(path):
-    """A socket of a system log."""
+    """A socket on which a system log receives lines."""
     receiver = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
     receiver.bind(str(path))
     receiver.settimeout(20)
@@ -111,12 +113,12 @@ def test_syslog_takes_the_log_in_the_place_of_stderr(server, namespace, system_l
     wait_for("command ended")
     ours.stop()
     wait_for("stopped")
-    # Also the lines of the other process.
+    # The lines of the receiver have the process number of the executor, too.
     assert {int(re.match(rf"<\d+>{tag}", line)[1]) for line in lines} == {ours.pid}
     said = {re.match(rf"<(\d+)>{tag}(\w+)", line).group(1, 3) for line in lines}
     assert {("30", "version"), ("30", "accepted"), ("28", "refused"), ("31", "command")} <= said
     assert not any(line.endswith("\n") for line in lines)
-    # A command still has the standard error.
+    # Commands still write to the standard error.
     assert ours.log.wait_for_end() == ["192.0.2.1"]
 
 
@@ -129,7 +131,7 @@ def test_a_system_log_that_starts_anew_is_found_by_both_processes(
     (devices / "log").unlink()
     system_log.close()
     with bound(devices / "log") as new:
-        ours.knock("192.0.2.8")  # What the other process says is lost so far.
+        ours.knock("192.0.2.8")  # The line of the receiver is lost, because its socket is not yet connected.
         ours.output.wait_for("^open")
         ours.signal(signal.SIGUSR1)
         assert b"counters: accepted=1 " in new.recv(2000)

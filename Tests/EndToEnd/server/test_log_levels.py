@@ -5,7 +5,7 @@ import re
 import pytest
 from support.datagrams import CLOSE, packet
 
-# What each level shows of one of everything.
+# One line of each kind, and the levels that show it.
 LINES = {
     "listening": "-vv -v default",
     "accepted open 192.0.2.1 ": "-vv -v default",

@@ -1,4 +1,4 @@
-"""The counters in a file, as Prometheus reads them."""
+"""--metrics: the counters in a file, as Prometheus reads them."""
 
 import os
 
@@ -11,7 +11,7 @@ from support.waiting import until
 
 
 def samples(path):
-    """What an independent reader finds: values by name and label."""
+    """The values by name and label, as an independent parser finds them."""
     values = {}
     for family in text_string_to_metric_families(path.read_text()):
         assert family.documentation
@@ -29,7 +29,7 @@ def test_all_counters_are_in_the_file(server, tmp_path):
     assert first["pyknock_accepted_total"] == 0
     counters = ours.counters()
     labelled = {name for name in first if "{" in name}
-    assert len(first) == len(counters) + 1  # and the clock skew
+    assert len(first) == len(counters) + 1  # The other one is the clock skew.
     for name in counters:
         plain = "pyknock_" + name.replace("-", "_")
         assert (
@@ -43,7 +43,7 @@ def test_all_counters_are_in_the_file(server, tmp_path):
     ours.wait_for_counters(accepted=2, bad_mac=1, succeeded=1, failed=1)
     assert samples(path) == first, "it was written again within 15 seconds"
     assert ours.stop() == 0
-    # The last word.
+    # The file is written once more at the end.
     last = samples(path)
     assert last["pyknock_accepted_total"] == 2
     assert last["pyknock_refused_total{bad-mac}"] == 1

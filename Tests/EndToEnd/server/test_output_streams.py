@@ -27,7 +27,7 @@ def test_a_server_with_closed_standard_descriptors_works(server, tmp_path, key_f
         preexec_fn=lambda: [os.close(number) for number in closed],
     )
     check_that_it_runs_commands(ours, tmp_path)
-    # No socket of the server has become one of the standard descriptors.
+    # The server opened /dev/null, so that no socket took the number of a standard descriptor.
     for number in closed:
         assert os.readlink(f"/proc/{ours.pid}/fd/{number}") == "/dev/null"
     assert ours.stop() == 0
@@ -43,7 +43,7 @@ def test_a_server_whose_standard_error_nobody_reads_works(server, tmp_path, read
         os.set_blocking(theirs, False)
         os.write(theirs, bytes(4096))
         os.set_blocking(theirs, True)
-    # The operand brings a warning, the first thing that is written.
+    # A key operand causes a warning, which is the first line that the server writes.
     words = [KEY, f"echo $ip >> {tmp_path}/log", "true"]
     ours = server("-vv", words=words, wait=False, stderr=theirs)
     check_that_it_runs_commands(ours, tmp_path)
@@ -59,7 +59,7 @@ def test_a_terminal_that_nobody_reads_stops_neither_the_server_nor_its_end(serve
     words = [KEY, f"echo $ip >> {log}", ""]
     ours = server("-vv", words=words, wait=False, stderr=theirs)
     ours.wait_until_ready()
-    for first in range(0, 400, 100):  # Far more lines than the terminal holds.
+    for first in range(0, 400, 100):  # These are far more lines than the terminal holds.
         ours.send(*[packet(f"10.0.{first // 100}.{number}") for number in range(100)])
         until(lambda: log.exists() and len(log.read_text().split()) == first + 100, "commands run")
     assert ours.stop() == 0

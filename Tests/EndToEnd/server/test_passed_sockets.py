@@ -10,7 +10,7 @@ from support.programs import program, run
 
 
 class Passed:
-    """A socket for the server, as descriptor 3."""
+    """A socket that the server gets as descriptor 3."""
 
     def __init__(self, kind=socket.SOCK_DGRAM, family=socket.AF_INET, address="127.0.0.1"):
         self.socket = socket.socket(family, kind)
@@ -19,7 +19,7 @@ class Passed:
 
     def options(self, count=1):
         number = self.socket.fileno()
-        # The shell's own number is that of the server.
+        # exec keeps the process number of the shell, so that LISTEN_PID is right.
         prefix = ["bash", "-c", f'LISTEN_FDS={count} LISTEN_PID=$$ exec "$@" 3<&{number}', "bash"]
         return {"prefix": prefix, "pass_fds": [number]}
 
@@ -39,7 +39,7 @@ def test_a_passed_socket_is_used_and_what_waits_in_it_is_done(server, not_emulat
     ours.knock("192.0.2.6")
     ours.output.wait_for(r"^open 192\.0\.2\.6 inet$")
     assert ours.stop() == 0
-    # The next one takes the same, and what has come in between.
+    # The next server uses the same socket, and gets the knock that came meanwhile.
     ours.knock("192.0.2.7")
     ours = server(port=passed.port, **passed.options())
     ours.output.wait_for(r"^open 192\.0\.2\.7 inet$")

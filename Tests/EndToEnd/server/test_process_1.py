@@ -18,7 +18,7 @@ def test_process_1_reaps_orphans_and_stops_on_term(server, gate):
     assert Path(f"/proc/{ours.pid}/status").read_text().split("NSpid:")[1].split()[1] == "1"
     ours.knock()
     ours.wait_for_counters(succeeded=1)
-    assert len(children_of(ours.pid)) == 2  # The receiver is one.
+    assert len(children_of(ours.pid)) == 2  # The other one is the receiver.
     gate.open()
     ours.output.wait_for("orphan")
     until(lambda: len(children_of(ours.pid)) == 1, "the orphan is reaped")
@@ -40,7 +40,7 @@ def test_process_1_is_stopped_while_it_waits_for_its_key(server, tmp_path):
 
 
 def links_of(process):
-    """What the descriptors of a process stand for."""
+    """What the descriptors of a process refer to."""
     return [os.readlink(entry) for entry in Path(f"/proc/{process}/fd").iterdir()]
 
 

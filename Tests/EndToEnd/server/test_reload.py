@@ -24,10 +24,10 @@ def test_a_hangup_reads_key_and_commands_anew(started, conf, key_file):
     conf.write("open-command echo new $ip\n")
     key_file.write_text(OTHER_KEY)
     reload(ours)
-    ours.knock("192.0.2.2")  # with the old key
+    ours.knock("192.0.2.2")  # This knock has the old key.
     ours.knock("192.0.2.3", key=OTHER_KEY)
     ours.output.wait_for(r"^new 192\.0\.2\.3$")
-    # The close command is gone.
+    # There is no close command any more.
     ours.knock("192.0.2.4", 2, key=OTHER_KEY)
     counters = ours.wait_for_counters(accepted=3, queued=0, running=0)
     assert (counters["bad-mac"], counters["succeeded"]) == (1, 2)

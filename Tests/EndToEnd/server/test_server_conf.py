@@ -1,4 +1,4 @@
-"""server.conf: what it may say, what is wrong in it, and what a hangup reads anew."""
+"""server.conf: what it may say, and what the server says about mistakes in it."""
 
 import os
 
@@ -171,7 +171,7 @@ def test_a_file_that_others_may_have_written_is_refused(conf, mode, owner):
 
 
 def test_a_file_that_is_none(conf, tmp_path):
-    # Who forgets FILE gives the key in its place.
+    # If FILE is forgotten, the key stands in its place.
     hidden = "configuration file (not shown, it may be the key): No such file or directory"
     assert conf.fails() == hidden
     assert conf.fails("-k", "/nowhere") == f"'{conf.path}': No such file or directory"

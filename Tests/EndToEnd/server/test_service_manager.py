@@ -1,4 +1,4 @@
-"""What a service manager such as systemd is told, and what it passes on."""
+"""What the server tells a service manager such as systemd."""
 
 import os
 import re
@@ -101,7 +101,7 @@ def test_no_watchdog_makes_it_spin(server, manager, microseconds, not_emulated):
     ours.counters()
     if microseconds in ("1", "1000"):
         assert [manager.hear() for _ in range(5)] == 5 * ["WATCHDOG=1"]
-    # The least patient one: every 20 ms here, every 10 ms there.
+    # For the shortest interval, one process wakes every 20 ms and the other every 10 ms.
     assert count() - before < 30 + 150 * (time.monotonic() - start)
 
 
@@ -141,7 +141,7 @@ def test_the_watchdog_hears_of_both_processes(server, manager):
     ours = server(env={**manager.environment, "WATCHDOG_USEC": "400000"})
     assert [manager.hear() for _ in range(3)][-1] == "WATCHDOG=1"
     os.kill(ours.receiver, signal.SIGSTOP)
-    # What was under way, and then nothing for longer than it is patient.
+    # Messages that were under way still come, then none for longer than WATCHDOG_USEC.
     heard = 0
     with pytest.raises(TimeoutError):
         while heard < 3:

@@ -67,7 +67,7 @@ def test_a_second_signal_does_not_wait_and_nothing_is_forgotten(journal, tmp_pat
     ours.log.wait_for("command not run, the server stops: close", 2)
     gate.write_text("go on\n")
     assert ours.exit_code() == 0
-    # The one that was running has closed.
+    # The command that was running has closed one of the three.
     assert len(journal.open()) == 2
     journal.start().log.wait_for("2 grants are open, 2 of them overdue")
 

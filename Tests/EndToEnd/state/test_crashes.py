@@ -12,14 +12,16 @@ SECONDS = 1
 
 
 def life(number, make, intruder, folder):
-    """A server that is killed at one of its calls, and one after it. Whether it was killed at all."""
+    """Runs a server that is killed at its call with this number, and the next server. Returns whether it was killed."""
     folder.mkdir()
     calls = folder / "calls"
     calls.write_bytes(bytes(4))
     journal = Journal(make, folder)
     environment = {**os.environ, "LD_PRELOAD": str(intruder)}
     environment |= {"INTRUDER_DIE_AT": str(number), "INTRUDER_FILE": str(calls)}
-    ours = journal.start(seconds=SECONDS, env=environment, wait=False)
+    # free_port takes no port below 32768, so that no other server gets these knocks.
+    port = 20000 + number
+    ours = journal.start(f"-p{port}", seconds=SECONDS, port=port, env=environment, wait=False)
     sent = []
 
     def goes_on(pattern, file=None):
@@ -52,7 +54,7 @@ def life(number, make, intruder, folder):
         opened = {line.split()[1] for line in lines if line.startswith("open")}
         return all(f"close {ip}" in lines[lines.index(f"open {ip}") :] for ip in opened)
 
-    # What was accepted but not begun before the kill is lost; what was begun ends.
+    # A knock whose command had not begun may be lost. One whose command had begun is closed.
     def is_over():
         counters = ours.counters()
         heard = counters["accepted"] + counters["replayed"] == len(sent)

@@ -1,12 +1,9 @@
 """A journal of grants that is damaged or foreign."""
 
 import os
-import struct
 import time
 
 import pytest
-from support.datagrams import KEY
-from support.programs import program, run
 from support.state import GRANT, HEADER, grant, patch
 
 BAD_RECORDS = {
@@ -31,7 +28,7 @@ def test_what_is_damaged_is_said_and_the_rest_is_closed(journal, bad):
     )
     journal.wait_for("close 192.0.2.7")
     ours.stop()
-    # It was made anew.
+    # The server has written a new file.
     ours = journal.start()
     assert not ours.log.matching("damaged")
 
@@ -58,25 +55,3 @@ def test_a_damaged_file_is_made_anew_from_what_is_left(journal, damage):
     size = (journal.path / "grants").stat().st_size
     assert size == HEADER + 4097 * GRANT
     assert sorted(file.name for file in journal.path.iterdir()) == ["grants", "replay"]
-
-
-@pytest.mark.parametrize(
-    ("content", "reason"),
-    [
-        (b"something else" * 1000, "'grants' in it is not a file of pyknock"),
-        (
-            struct.pack("<8sQ", b"pyknockG", 2).ljust(5000, b"\0"),
-            "'grants' in it has format 2, made by a newer pyknock",
-        ),
-    ],
-    ids=["foreign", "newer"],
-)
-def test_a_file_that_is_not_ours_is_left_alone(journal, content, reason):
-    journal.path.mkdir(mode=0o700)
-    (journal.path / "grants").write_bytes(content)
-    for words in (["-k", "-", "", ""], ["-n", "-k", "-", "", ""], ["--list"]):
-        words = [*program("server"), "--state", journal.path, *words]
-        result = run(words, stdin=KEY.encode())
-        assert result.code == 1
-        assert result.lines[-1] == f"pyknock server: --state: '{journal.path}': {reason}"
-    assert (journal.path / "grants").read_bytes() == content

@@ -13,7 +13,7 @@ def test_what_cannot_be_closed_again_is_not_opened(journal):
         "16 addresses are open, all that --grant-capacity allows$"
     )
     ours.wait_for_counters(open=16, not_opened=2, accepted=18)
-    # Who is in may stay.
+    # A knock for an open address needs no room.
     ours.knock("192.0.2.3")
     ours.knock("192.0.2.4", CLOSE)
     ours.wait_for_counters(open=15, not_opened=2)

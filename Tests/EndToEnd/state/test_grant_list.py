@@ -9,7 +9,7 @@ from support.state import grant
 
 
 def test_the_list_as_a_table_and_as_json(journal):
-    assert journal.make  # No server yet, no directory.
+    # No server has made the directory yet.
     missing = run([*program("server"), "--state", journal.path, "--list"])
     assert missing.code == 1
     assert missing.stderr == (

@@ -1,4 +1,4 @@
-"""What was opened is closed: in time, once, and whatever becomes of the server."""
+"""The server closes what it opened: in time, once, and after a crash or a restart."""
 
 import signal
 import time
@@ -59,12 +59,12 @@ def test_a_later_server_closes_what_is_overdue_and_then_the_rest(journal, number
     journal.wait_for("open 192.0.2.1")
     ours.signal(number)
     ours.exit_code()
-    # With another time for those to come.
+    # The new time applies to new grants only.
     ours = journal.start(seconds=3)
     ours.log.wait_for("^pyknock server: 1 grant is open, 0 of them overdue$")
     ours.knock("192.0.2.2")
     journal.wait_for("open 192.0.2.1", "open 192.0.2.2", "close 192.0.2.1")
-    # Its record goes when its command has ended.
+    # The record is removed when the command has ended.
     ours.wait_for_counters(open=1)
     ours.signal(number)
     ours.exit_code()
@@ -82,7 +82,7 @@ def test_without_the_option_what_is_left_is_closed_all_the_same(journal, server)
     journal.wait_for("open 192.0.2.1", "open 192.0.2.2")
     ours.stop()
     ours = server(f"--state={journal.path}", on_open=journal.command)
-    # Whoever asks now is let in for good, as the new command line says.
+    # Without --close-after, this knock opens until it is closed.
     ours.knock("192.0.2.2")
     journal.wait_for("open 192.0.2.1", "open 192.0.2.2", "open 192.0.2.2", "close 192.0.2.1")
     ours.wait_for_counters(open=0)

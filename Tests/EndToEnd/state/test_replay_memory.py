@@ -1,4 +1,4 @@
-"""What outlives the server in its state directory, and what is made of what is found there."""
+"""The replay memory outlives the server."""
 
 import signal
 import struct
@@ -48,7 +48,7 @@ def test_a_larger_drift_brings_nothing_back_that_was_forgotten(state):
 
 
 def test_after_the_clock_went_back_only_what_is_newer_is_accepted(state):
-    """As if it had been 100 seconds later when the server last ran."""
+    """The file says that it was 100 seconds later when the server last ran."""
     state.start().stop()
     state.set_mark(time.time() + 100)
     ours = state.start()
@@ -56,10 +56,10 @@ def test_after_the_clock_went_back_only_what_is_newer_is_accepted(state):
     assert 60 <= int(line[1]) <= 100
     ours.knock("192.0.2.1")
     ours.log.wait_for("refused open 192.0.2.1 .*: older than the replay memory reaches")
-    # What is stamped as the clock should be by now.
+    # This knock has the time that a right clock would show.
     ours.knock("192.0.2.2", age=-58)
     ours.output.wait_for("open 192.0.2.2")
-    # The time that has been is not forgotten by another restart.
+    # Another restart does not forget that time.
     ours.stop()
     ours = state.start()
     ours.log.wait_for("warning: the clock went back")

@@ -2,8 +2,10 @@
 
 import os
 import signal
+import struct
 from pathlib import Path
 
+import pytest
 from support.datagrams import KEY
 from support.programs import program, run
 from support.state import Remembered
@@ -12,7 +14,7 @@ from support.state import Remembered
 def test_a_second_server_cannot_have_the_directory(state):
     ours = state.start()
     assert state.fails() == f"pyknock server: --state: '{state.path}': another server has it"
-    # A check is good beside the running server.
+    # --check succeeds while the server runs.
     words = [*program("server"), "-k", "-", "-n", "--state", state.path, "", ""]
     assert run(words, stdin=KEY.encode()).stdout == "configuration OK\n"
     ours.signal(signal.SIGKILL)
@@ -52,3 +54,19 @@ def test_a_place_that_is_no_directory(state):
     missing = Remembered(state.make, Path("/nonexistent/state"))
     for options in ([], ["-n"]):
         assert missing.fails(*options).endswith("No such file or directory")
+
+
+@pytest.mark.parametrize("name, magic", [("replay", b"pyknock"), ("grants", b"pyknockG")], ids=["replay", "grants"])
+@pytest.mark.parametrize("kind", ["foreign", "newer"])
+def test_a_file_that_is_not_ours_is_left_alone(state, name, magic, kind):
+    content = {"foreign": b"something else" * 1000, "newer": struct.pack("<8sQ", magic, 2).ljust(5000, b"\0")}[kind]
+    reason = {"foreign": "is not a file of pyknock", "newer": "has format 2, made by a newer pyknock"}[kind]
+    state.path.mkdir(mode=0o700)
+    (state.path / name).write_bytes(content)
+    line = f"pyknock server: --state: '{state.path}': '{name}' in it {reason}"
+    for options in ([], ["-n"]):
+        assert state.fails(*options) == line
+    if name == "grants":
+        result = run([*program("server"), "--state", state.path, "--list"])
+        assert (result.code, result.lines[-1]) == (1, line)
+    assert (state.path / name).read_bytes() == content

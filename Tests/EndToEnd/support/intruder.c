@@ -1,10 +1,10 @@
-// Loaded into the program before the C library (LD_PRELOAD), to do what it would not do itself.
+// A library that LD_PRELOAD loads into the program. It makes the program do what an attacker or a crash would do.
 //
-// INTRUDER_ATTEMPT: what the receiver tries as soon as a datagram comes, as somebody would who has taken it
-// over; then it writes whether that succeeded.
-// INTRUDER_NO_SECCOMP: the kernel seems not to have it.
-// INTRUDER_DIE_AT: at which of its calls below, counted from 1 in both processes together, the program is
-// killed. INTRUDER_FILE is where they are counted.
+// INTRUDER_ATTEMPT: when a datagram comes, the receiver tries this, as an attacker would who has taken it over. Then
+// it writes whether it succeeded.
+// INTRUDER_NO_SECCOMP: the kernel seems to have no seccomp.
+// INTRUDER_DIE_AT: the program is killed at the call with this number. The calls below are counted from 1, in both
+// processes together, in the file INTRUDER_FILE.
 #define _GNU_SOURCE
 #include <dlfcn.h>
 #include <errno.h>
@@ -25,10 +25,10 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-// Not into the commands of the server.
+// The commands of the server must not load it.
 __attribute__((constructor)) static void begin(void) { unsetenv("LD_PRELOAD"); }
 
-// By the system calls themselves: nothing of the library may stand between.
+// Makes the system calls directly, so that no code of the C library changes the result.
 static long attempt(const char *what, int socket_fd) {
   struct sockaddr_in address = {.sin_family = AF_INET, .sin_port = htons(9)};
   address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
@@ -50,7 +50,7 @@ static long attempt(const char *what, int socket_fd) {
 
 static int channel;
 
-// What it may do, and lies: it sends to the executor what no sound receiver sends.
+// The receiver may send messages to the executor. These are messages that no intact receiver sends.
 static int lie(const char *what) {
   char message[19] = {1, 4, (char)192, 0, 2, 77};
   size_t size = 18;
@@ -80,7 +80,7 @@ static void count_call(void) {
 }
 
 #define ORIGINAL(name) ((__typeof__(&name))dlsym(RTLD_NEXT, #name))
-// In both processes, before and after each call that others can see or that keeps something.
+// Counts before and after each call that others can see or that writes to a file, in both processes.
 #define COUNTED(type, name, parameters, ...) \
   type name parameters {                     \
     count_call();                            \

@@ -15,14 +15,14 @@ from support.waiting import until
 
 
 class KnockServer(Process):
-    """A server, this or the original, that knocks can be sent to."""
+    """A server that knocks can be sent to: this program or the original."""
 
     def __init__(self, words, port, *, key=KEY, network=HOST, prefix=(), **options):
         self.port, self.key, self.network = port, key, network
         super().__init__([*network.prefix, *prefix, *words], **options)
 
     def wait_until_ready(self):
-        """Waits until the port is bound and the server sleeps: it waits for a datagram."""
+        """Waits until the port is bound and the server sleeps, waiting for a datagram."""
 
         def is_ready():
             assert self.popen.poll() is None, f"ended with {self.popen.returncode}"
@@ -45,7 +45,7 @@ class KnockServer(Process):
 
 
 class Server(KnockServer):
-    """Our server. The key comes from its standard input, unless `words` has the operands.
+    """A server of this program. It reads the key from its standard input, unless `words` has the operands.
 
     With `port` nothing is added to the options: it says where knocks go.
     """
@@ -86,16 +86,16 @@ class Server(KnockServer):
         return receiver
 
     def counters(self):
-        """Has the server log its counters, and returns them."""
+        """Makes the server log its counters, and returns them."""
         count = len(self.log.matching("counters:"))
         self.signal(signal.SIGUSR1)
         line = self.log.wait_for("counters:.*", count + 1)[0]
         return {name: int(value) for name, value in re.findall(r"(\S+)=(\d+)", line)}
 
     def wait_for_counters(self, **expected):
-        """Waits until these counters have these values; `-` in names is `_` here."""
+        """Waits until these counters have these values. A `_` stands for a `-` in the name."""
         expected = {name.replace("_", "-"): value for name, value in expected.items()}
-        if EMULATED:  # It does not ask the kernel how many datagrams it has dropped.
+        if EMULATED:  # An emulator does not pass on how many datagrams the kernel dropped.
             expected.pop("kernel-dropped", None)
         seen = {}
 
@@ -111,7 +111,7 @@ class Server(KnockServer):
         return seen
 
     def stop(self):
-        """Ends the server as a user does. Returns its exit code."""
+        """Stops the server with SIGTERM. Returns its exit code."""
         self.signal(signal.SIGTERM)
         return self.exit_code()
 
@@ -133,7 +133,7 @@ CHECK = (
 
 
 def client(*arguments, network=HOST, key=KEY, **options):
-    """Runs the client with its key from the standard input, unless `key` is None."""
+    """Runs the client, which reads the key from its standard input unless `key` is None."""
     words = [*network.prefix, *program("client"), *arguments]
     if key is not None:
         words += ["-k", "-"]

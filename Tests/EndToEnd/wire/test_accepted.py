@@ -22,7 +22,7 @@ def test_close_runs_the_other_command(server):
     assert ours.output.lines == ["second close"]
 
 
-# RFC 5952, with the examples of its sections 4 and 5.
+# Addresses and how they are written, with the examples of RFC 5952, sections 4 and 5.
 ADDRESSES = {
     "::ffff:1.2.3.4": "1.2.3.4 inet",
     "::ffff:0:1.2.3.4": "::ffff:0:102:304 inet6",

@@ -1,4 +1,4 @@
-"""Much traffic, and how much is said about it."""
+"""Many bad datagrams: they cost no memory and few lines of the log."""
 
 import re
 from pathlib import Path
@@ -11,7 +11,7 @@ KIB = 1024
 
 
 def resident_size(ours):
-    """Of both processes, in bytes. Exact, where VmRSS may lag behind by some pages for each processor."""
+    """The resident bytes of both processes. smaps_rollup is exact; VmRSS may lag by some pages for each processor."""
     total = 0
     for process in (ours.pid, ours.receiver):
         text = Path(f"/proc/{process}/smaps_rollup").read_text()
@@ -53,7 +53,7 @@ def test_10000_malformed_datagrams_cost_no_memory_and_no_flood_of_lines(server, 
         return sum(counters.values()) - sum(counters[name] for name in others)
 
     def send(first, last):
-        # No more at once than the buffer of a socket holds.
+        # The buffer of a socket holds a burst of this size.
         for start in range(first, last, 500):
             numbers = range(start, start + 500)
             ours.send(*[makers[number % len(makers)](number) for number in numbers])

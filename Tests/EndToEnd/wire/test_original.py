@@ -1,4 +1,4 @@
-"""The Python original, as pip installs it, with this program: in both directions."""
+"""This program and the Python original talk to each other, as clients and as servers."""
 
 import os
 

@@ -1,4 +1,4 @@
-"""What the server does not act on, reached with real datagrams, and what it says about that."""
+"""Authentic datagrams that the server refuses, and what it logs about them."""
 
 import math
 import re
@@ -27,7 +27,7 @@ def unusable(address, reason, shown=None):
     )
 
 
-# The counter, the datagram, whom the line names, and the reason that it gives.
+# By name: the counter, the datagram, how the line names it, and the reason.
 REFUSALS = {
     "family 0": (
         "unknown-family", lambda: packet(family=0), DATAGRAM,

@@ -17,7 +17,7 @@ def test_a_knock_is_acted_on_once(server):
 
 
 def test_a_refused_knock_is_not_remembered(server):
-    """Otherwise what comes behind the MAC could fill the memory."""
+    """Otherwise stale knocks could fill the replay memory."""
     ours = server()
     datagram = packet(age=500)
     ours.send(datagram, datagram)
@@ -31,7 +31,7 @@ def test_a_burst_of_replays_does_not_fill_the_log(server):
     ours.wait_for_counters(accepted=1, replayed=500)
     refused = len(ours.log.matching("refused open"))
     assert 50 <= refused <= 80
-    # The rest is in the one line about what was only counted.
+    # One line says how many others there were.
     assert len(ours.log.matching("refusals not logged: ")) == 1
 
 

@@ -13,7 +13,7 @@ def test_every_length_is_survived(server, sign):
     for length in lengths:
         body = b"\1".ljust(length - 32, b"\0")
         ours.send(sign(body) if length > 32 else bytes(length))
-    # The two right lengths are then of family 0, or have a bad MAC.
+    # Two of the lengths are right. Those datagrams have family 0 or a bad MAC.
     wrong = "unknown_family" if sign is signed else "bad_mac"
     ours.wait_for_counters(kernel_dropped=len(lengths) - 2, accepted=0, **{wrong: 2})
     ours.knock()
@@ -43,7 +43,7 @@ def test_every_flipped_bit_is_refused(server, address):
     bits = [1 << bit for bit in range(8 * len(datagram))]
     number = int.from_bytes(datagram, "little")
     ours.send(*[(number ^ bit).to_bytes(len(datagram), "little") for bit in bits])
-    # Of the command, each bit makes another that is none.
+    # Any flipped bit of the command makes an unknown command, which the kernel drops.
     ours.wait_for_counters(bad_mac=len(bits) - 8, kernel_dropped=8, accepted=0)
     ours.send(datagram)
     ours.output.wait_for("open " + address)

@@ -1,4 +1,4 @@
-// Three things that musl does not do for us in a static-PIE file. Linked into each.
+// What each static-PIE file needs beside musl.
 
 #include <elf.h>
 #include <errno.h>
@@ -9,7 +9,8 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
-// Only musl's dynamic loader makes relocated data read-only. Without one, the file seals its own.
+// musl's dynamic loader makes relocated data read-only (RELRO). A static file has no loader, so it does
+// that itself.
 extern const char __ehdr_start[];
 
 __attribute__((constructor)) static void seal_relro(void) {
@@ -23,18 +24,19 @@ __attribute__((constructor)) static void seal_relro(void) {
   }
 }
 
-// libsodium asserts; musl's way to report it would bring all of printf in.
+// libsodium uses assert(3). musl's version of this function would link all of printf(3).
 _Noreturn void __assert_fail(const char *what, const char *file, int line, const char *function) {
   (void)file, (void)line, (void)function;
   (void)write(STDERR_FILENO, what, strlen(what));
   abort();
 }
 
-// getaddrinfo(3) alone allocates, and a few hundred bytes at a time: with nothing given back, musl's simplest malloc
-// does, which is smaller.
+// Only getaddrinfo(3) allocates, a few hundred bytes at a time. With a free(3) that does nothing, the linker
+// takes musl's simplest malloc(3), which is smaller.
 void free(void *memory) { (void)memory; }
 
-// Of Swift's allocator, which nothing calls and the linker drops; but it would bring musl's other malloc along.
+// Only Swift's allocator refers to this. Nothing calls it and the linker drops it, but musl's version of this
+// function would link musl's larger malloc(3).
 int posix_memalign(void **memory, size_t alignment, size_t size) {
   (void)memory, (void)alignment, (void)size;
   return ENOMEM;

@@ -15,26 +15,29 @@ def run(*words, env=(), **options):
     return machine.run(*words, **{"cwd": ROOT, "env": {**os.environ, "LC_ALL": "C", **dict(env)}, **options})
 
 
-# Those that cross/build has made a file for, with Debian's name of each.
-_LIST = """
-. cross/settings.sh
-echo "$version"
-for name in "${architectures[@]}"; do
-  target "$name"
-  [[ ! -e $file ]] || echo "$arch $debian"
-done
-"""
-VERSION, *_BUILT = run("bash", "-ec", _LIST).splitlines()
-BUILT = dict(line.split() for line in _BUILT)
+def shown(*words):
+    """A variable of cross/settings.sh."""
+    return run("cross/show", *words).strip()
+
+
+VERSION = shown("version")
+ARCHITECTURES = shown("architectures").split()
+# The names that Debian and RPM have for each.
+DEBIAN = {arch: shown("debian", arch).split() for arch in ARCHITECTURES}
+RPM = {arch: shown("rpm", arch) for arch in ARCHITECTURES}
 
 
 def program(arch):
     return ROOT / f"dist/pyknock-{VERSION}-linux-{arch}"
 
 
+# The architectures that cross/build made a file for.
+BUILT = [arch for arch in ARCHITECTURES if program(arch).exists()]
+
+
 def runs(arch, path):
-    """What the program says of itself, under an emulator where this machine is another one."""
-    return run(*run("cross/emulator", arch).split(), path, "--version")
+    """The version that the program prints, in an emulator if this machine cannot run it."""
+    return run(*shown("emulator", arch).split(), path, "--version")
 
 
 def checkout(folder):

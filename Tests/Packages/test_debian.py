@@ -9,9 +9,9 @@ import tarfile
 import machine
 import packed
 import pytest
-from packed import BUILT, ROOT, VERSION, run
+from packed import BUILT, DEBIAN, ROOT, VERSION, run
 
-DEBS = [(arch, name) for arch, name in BUILT.items()] + [("armv6", "armhf")] * ("armv6" in BUILT)
+DEBS = [(arch, name) for arch in BUILT for name in DEBIAN[arch]]
 EACH = pytest.mark.parametrize("arch, debian", DEBS, ids=[name for _, name in DEBS])
 
 # All that is in it but directories: a link is where it leads.
@@ -104,7 +104,7 @@ def chroot(tmp_path):
     root = tmp_path / "root"
     # Without systemd.
     run("cp", "--archive", machine.system([]), root)
-    shutil.copy(deb(BUILT[os.uname().machine]), root / "pyknock.deb")
+    shutil.copy(deb(DEBIAN[os.uname().machine][0]), root / "pyknock.deb")
 
     def chroot(*words, **options):
         return run("chroot", root, *words, env={"DEBIAN_FRONTEND": "noninteractive"}, **options)
@@ -153,7 +153,7 @@ def test_systemd_comes_later(chroot):
 
 def test_from_a_file_to_a_knock_to_nothing(tmp_path):
     with machine.Machine() as booted:
-        shutil.copy(deb(BUILT[os.uname().machine]), booted.path("/root/pyknock.deb"))
+        shutil.copy(deb(DEBIAN[os.uname().machine][0]), booted.path("/root/pyknock.deb"))
         before = packed.files(booted.path("/"))
 
         install = ["apt-get", "--quiet=2", "--yes", "install", "/root/pyknock.deb"]

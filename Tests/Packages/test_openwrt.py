@@ -1,7 +1,8 @@
 """The package for OpenWrt in a router made of busybox, which has its own network and nftables.
 
-PYKNOCK names the static program for this machine, in dist/. The program, the shell, nft and the packets are real.
-Two parts are imitated: procd (procd.sh), and fw4, whose tables have the shape of the real ones.
+PYKNOCK names the static program for this machine in dist/. The program, the shell, nft and the packets
+are real. procd is a stand-in (procd.sh). So is fw4: it has tables of the same shape, and changes them as
+the real one does.
 """
 
 import contextlib
@@ -18,6 +19,7 @@ import time
 from pathlib import Path
 
 import pytest
+from packed import ARCHITECTURES, VERSION, shown
 from support.datagrams import KEY, packet
 from support.networks import CLIENT, SERVER, Namespace, Network, connect
 from support.processes import Process
@@ -27,9 +29,6 @@ from support.waiting import until
 
 PACKAGING = ROOT / "packaging/openwrt"
 MACHINE = os.uname().machine
-VERSION = re.search(
-    r'let version: StaticString = "(.*)"', (ROOT / "Sources/Programs/Version.swift").read_text()
-)[1]
 STATIC = Path(os.environ["PYKNOCK"]).resolve()
 IPK = ROOT / f"dist/pyknock_{VERSION}_openwrt_{MACHINE}.ipk"
 
@@ -420,6 +419,8 @@ all:
 	$(call Package/$(1)/install,$(TOPDIR)/installed)
 version:
 	@echo $(PKG_VERSION)
+symbols:
+	@echo '$(symbols)'
 endef
 """
 
@@ -429,9 +430,10 @@ def sdk(tmp_path):
     """The package directory in what it needs of OpenWrt's build system, with files that are released."""
     package = tmp_path / "package/pyknock"
     shutil.copytree(PACKAGING, package)
+    shutil.copy(ROOT / "cross/architectures", package)
     (tmp_path / "rules.mk").write_text(RULES_MK)
     (tmp_path / "package.mk").write_text(PACKAGE_MK)
-    names = [f"pyknock-{VERSION}-linux-{arch}" for arch in ("x86_64", "aarch64", "armv6", "i686", "riscv64")]
+    names = [f"pyknock-{VERSION}-linux-{arch}" for arch in ARCHITECTURES]
     for name in names:
         (package / name).write_text(name)
     sums = subprocess.check_output(["sha256sum", *names], cwd=package)
@@ -446,13 +448,17 @@ def sdk(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("theirs", "ours"),
-    [("x86_64",) * 2, ("aarch64",) * 2, ("arm", "armv6"), ("i386", "i686"), ("riscv64",) * 2],
+    ("theirs", "ours"), [(shown("openwrt", arch), arch) for arch in ARCHITECTURES]
 )
 def test_the_makefile_takes_the_file_for_the_target(sdk, theirs, ours):
     assert sdk(theirs, "version").stdout == VERSION + "\n"
     assert sdk(theirs).code == 0
     assert (sdk.installed / "usr/bin/pyknock").read_text() == f"pyknock-{VERSION}-linux-{ours}"
+
+
+def test_the_makefile_is_for_all_targets_that_have_a_file(sdk):
+    names = ":".join(shown("symbols", arch) for arch in ARCHITECTURES)
+    assert sdk("x86_64", "symbols").stdout == names.replace(":", "||") + "\n"
 
 
 def test_the_makefile_installs_what_the_package_has(sdk, ipk):

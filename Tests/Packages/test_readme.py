@@ -7,13 +7,13 @@ import time
 
 import machine
 import packed
-from packed import BUILT, ROOT, VERSION, run
+from packed import DEBIAN, ROOT, VERSION, run
 
 README = ROOT / "README.md"
 
 
 def test_the_commands_for_systemd_take_minutes_to_the_first_knock(tmp_path, capsys):
-    debian = BUILT[os.uname().machine]
+    debian = DEBIAN[os.uname().machine][0]
     run("packaging/debian/build", os.uname().machine)
     deb = f"pyknock_{VERSION}_{debian}.deb"
     section = README.read_text().partition("\n### With systemd\n")[2].partition("\n### ")[0]

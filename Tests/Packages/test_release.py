@@ -6,14 +6,13 @@ import tarfile
 
 import packed
 import pytest
-from packed import ROOT, VERSION, run
+from packed import ARCHITECTURES, DEBIAN, ROOT, RPM, VERSION, run
 
-ARCHITECTURES = ["aarch64", "armv6", "i686", "riscv64", "x86_64"]
 FILES = {
     *(f"pyknock-{VERSION}-linux-{name}" for name in ARCHITECTURES),
     *(f"pyknock_{VERSION}_openwrt_{name}.ipk" for name in ARCHITECTURES),
-    *(f"pyknock_{VERSION}_{name}.deb" for name in ["amd64", "arm64", "armel", "armhf", "i386", "riscv64"]),
-    *(f"pyknock-{VERSION}-1.{name}.rpm" for name in ["aarch64", "armv6hl", "i686", "riscv64", "x86_64"]),
+    *(f"pyknock_{VERSION}_{name}.deb" for arch in ARCHITECTURES for name in DEBIAN[arch]),
+    *(f"pyknock-{VERSION}-1.{name}.rpm" for name in RPM.values()),
     f"pyknock-{VERSION}-copyright",
     f"pyknock-{VERSION}-openwrt.tar.gz",
     f"pyknock-{VERSION}.spdx.json",
@@ -64,7 +63,7 @@ def test_not_without_the_key_that_is_to_sign(checkout):
 
 
 def test_release(checkout, tmp_path):
-    # Built anew, but for the libraries, which would be the same.
+    # Builds all again except the libraries, which would be the same.
     (checkout / ".build-cross").mkdir()
     for path in (ROOT / ".build-cross").glob("*-*"):
         if path.is_dir():
@@ -79,7 +78,7 @@ def test_release(checkout, tmp_path):
     for path in (ROOT / "dist").glob(f"pyknock-{VERSION}-linux-*"):
         assert first[path.name] == path.read_bytes(), path.name
     with tarfile.open(checkout / f"dist/pyknock-{VERSION}-openwrt.tar.gz") as tar:
-        assert f"pyknock-{VERSION}-openwrt/Makefile" in tar.getnames()
+        assert {f"pyknock-{VERSION}-openwrt/{name}" for name in ("Makefile", "architectures")} < set(tar.getnames())
 
     # Again, signed, by another user's rules, and as if it was checked out later.
     (checkout / "packaging/openwrt/Makefile").touch()

@@ -6,9 +6,9 @@ import shutil
 import machine
 import packed
 import pytest
-from packed import BUILT, ROOT, VERSION, run
+from packed import BUILT, ROOT, RPM, VERSION, run
 
-RPMS = [(arch, "armv6hl" if arch == "armv6" else arch) for arch in BUILT]
+RPMS = [(arch, RPM[arch]) for arch in BUILT]
 EACH = pytest.mark.parametrize("arch, name", RPMS, ids=[name for _, name in RPMS])
 
 # Behind a link is where it leads; c is a configuration file, n (noreplace) keeps a changed one, d is documentation.

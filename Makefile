@@ -1,53 +1,65 @@
-# Two commands on a fresh Debian 12 with the Swift toolchain: `make demo`, `make test`.
+# On a fresh Debian 12 with the Swift toolchain, `make demo` and `make test` do all the set-up.
 .DEFAULT_GOAL := build
-.PHONY: build demo test bench instructions fuzz soak static test-static install
-.PHONY: deb rpm openwrt test-packages release check clean
+.PHONY: build deps deps-build demo test bench instructions fuzz soak static test-static install
+.PHONY: install-program deb rpm openwrt test-packages release check clean
+# `deps` comes before what needs the packages. What is slow runs in parallel by itself.
+.NOTPARALLEL:
 
-# The shipped program is Embedded Swift: no runtime, no heap allocation in Swift code.
-embedded = --configuration release --scratch-path .build/embedded --product pyknock \
-  -Xswiftc -enable-experimental-feature -Xswiftc Embedded -Xswiftc -wmo -Xswiftc -Osize \
-  -Xswiftc -no-allocations -Xswiftc -Xllvm -Xswiftc -sil-disable-pass=closure-specialize
 program = .build/embedded/release/pyknock
 venv = .build/venv
+swift = $(shell sh -c 'command -v swift')
+# The toolchain's clang stands beside its swift.
+clang = $(dir $(realpath $(swift)))clang
 
+# The program as it is shipped, with the libraries of this machine.
 build:
-	@scripts/dependencies libsodium-dev
-	swift build $(embedded)
+	@test -n "$(swift)" || { echo 'no swift in PATH: install the toolchain from swift.org' >&2; exit 1; }
+	@echo '#include <sodium.h>' | $(clang) -fsyntax-only -x c - 2>/dev/null || \
+	  { echo 'no sodium.h: install libsodium and its headers (on Debian: make deps)' >&2; exit 1; }
+	swift build --configuration release --scratch-path .build/embedded --product pyknock \
+	  $(foreach flag,$(shell cross/show swift_flags),-Xswiftc $(flag))
 
-demo: build
+# The Debian packages that `make` and `make test` need. Installs those that are missing.
+needed_by_build = libsodium-dev
+needed_by_tests = python3-pytest python3-venv iproute2 util-linux nftables ipset iptables procps \
+  openssh-server openssh-client coturn bash zsh fish mandoc python3-prometheus-client
+deps:
+	@scripts/dependencies $(needed_by_build) $(needed_by_tests)
+
+deps-build:
+	@scripts/dependencies $(needed_by_build)
+
+demo: deps-build build
 	scripts/demo $(program)
 
-needed_by_tests = python3-pytest iproute2 util-linux nftables ipset iptables procps \
-  openssh-server openssh-client coturn bash zsh fish mandoc python3-prometheus-client
-
-# The program that the end-to-end tests run: PYKNOCK, or the one that `build` makes.
+# The end-to-end tests run PYKNOCK. The default is the program that `build` makes.
 test: export PYKNOCK ?= $(CURDIR)/$(program)
 test: export PYKNOCK_ORIGINAL = $(CURDIR)/$(venv)/bin
-test: build $(venv)/original
-	@scripts/dependencies $(needed_by_tests)
+test: deps build $(venv)/original
 	swift test
 	/usr/bin/python3 -m pytest --quiet -p no:cacheprovider Tests/EndToEnd
 
-# The static file beside its peers, into doc/benchmarks.md. As root.
+# Compares the static file with other programs, and writes doc/benchmarks.md. Needs root.
 bench: $(venv)/original
 	cross/build
 	@scripts/dependencies libsodium-dev gcc libc6-dev python3 iproute2 util-linux nftables \
 	  netcat-openbsd fwknop-server fwknop-client gnuplot-nox
-	apt-get --quiet=2 update  # What the others take is known from its lists.
-	bash -ec '. cross/settings.sh; target "$$(uname -m)"; exec Benchmarks/run "$$file"'
+	apt-get --quiet=2 update  # Its lists tell the sizes of the other programs' packages.
+	Benchmarks/run "$$(cross/show file)"
 
-# What the static file for x86_64 executes, against the figures in Benchmarks/instructions.json. As root.
+# Counts the instructions of the static file for x86_64, and compares them with
+# Benchmarks/instructions.json. Needs root.
 instructions:
 	cross/build x86_64
 	@scripts/dependencies valgrind python3 iproute2 util-linux
 	unshare --net sh -ec 'ip link set lo up; exec "$$@"' sh Benchmarks/instructions
 
-# Each fuzz target for as long.
+# Runs each fuzz target for SECONDS.
 fuzz: SECONDS = 20
 fuzz:
 	Fuzz/run $(SECONDS)
 
-# All kinds of datagrams as fast as the server takes them, for as long. As root.
+# Sends the server datagrams of all kinds, as fast as it takes them, for SECONDS. Needs root.
 soak: SECONDS = 600
 soak: build
 	@scripts/dependencies python3-pytest util-linux
@@ -60,7 +72,7 @@ $(venv)/original:
 	$(venv)/bin/pip install --quiet pyknock==0.4.3
 	touch $@
 
-# One file with all in it, for the architectures in ARCH: x86_64 aarch64 armv6 i686 riscv64, or all.
+# Builds the static file for each architecture in ARCH, or for all. cross/architectures lists them.
 ARCH = $(shell uname -m)
 static:
 	cross/build $(ARCH)
@@ -69,31 +81,42 @@ test-static: export PYKNOCK_ORIGINAL = $(CURDIR)/$(venv)/bin
 test-static: $(venv)/original $(venv)/bin/kubernetes-validate
 	@scripts/dependencies $(needed_by_tests) qemu-user-static podman runc catatonit \
 	  docker-compose python3-yaml gcc libc6-dev
-	scripts/test-static $(patsubst all,x86_64 aarch64 armv6 i686 riscv64,$(ARCH))
+	scripts/test-static $(ARCH)
 
 # The schemas of Kubernetes.
 $(venv)/bin/kubernetes-validate: $(venv)/original
 	$(venv)/bin/pip install --quiet kubernetes-validate==1.37.0
 
-# What `make static` has made, with its links, manual and completions.
+# Installs PROGRAM with its links, manual and completions. The default is the static file for ARCH if
+# `make static` made it, and what `make` built otherwise.
+PROGRAM = $(or $(wildcard $(shell cross/show file $(ARCH))),$(program))
 PREFIX = /usr/local
-share = $(DESTDIR)$(PREFIX)/share
-bash = $(share)/bash-completion/completions
-fish = $(share)/fish/vendor_completions.d
-install:
-	cross/install $(DESTDIR)$(PREFIX)/bin $(ARCH)
-	install -D -m 644 -t $(share)/man/man1 man/pyknock.1
-	install -D -m 644 -t $(share)/man/man5 man/pyknock.conf.5
-	install -D -m 644 completions/pyknock.bash $(bash)/pyknock
-	install -D -m 644 -t $(fish) completions/pyknock.fish
-	install -D -m 644 -t $(share)/zsh/site-functions completions/_pyknock
-	for applet in server client keygen; do \
-	  ln -sf pyknock.1 $(share)/man/man1/pyknock-$$applet.1; \
-	  ln -sf pyknock $(bash)/pyknock-$$applet; \
-	  ln -sf pyknock.fish $(fish)/pyknock-$$applet.fish; \
+BINDIR = $(PREFIX)/bin
+MANDIR = $(PREFIX)/share/man
+BASHCOMPDIR = $(PREFIX)/share/bash-completion/completions
+ZSHCOMPDIR = $(PREFIX)/share/zsh/site-functions
+FISHCOMPDIR = $(PREFIX)/share/fish/vendor_completions.d
+applets = server client keygen
+install: install-program
+	for page in man/*.[1-8]; do \
+	  install -D -m 644 -t $(DESTDIR)$(MANDIR)/man$${page##*.} $$page || exit; \
+	done
+	install -D -m 644 completions/pyknock.bash $(DESTDIR)$(BASHCOMPDIR)/pyknock
+	install -D -m 644 -t $(DESTDIR)$(ZSHCOMPDIR) completions/_pyknock
+	install -D -m 644 -t $(DESTDIR)$(FISHCOMPDIR) completions/pyknock.fish
+	for applet in $(applets); do \
+	  ln -sf pyknock.1 $(DESTDIR)$(MANDIR)/man1/pyknock-$$applet.1 && \
+	  ln -sf pyknock $(DESTDIR)$(BASHCOMPDIR)/pyknock-$$applet && \
+	  ln -sf pyknock.fish $(DESTDIR)$(FISHCOMPDIR)/pyknock-$$applet.fish || exit; \
 	done
 
-# Packages of what `make static` makes, for the same ARCH.
+# Installs only the program and its links.
+install-program:
+	@test -e $(PROGRAM) || { echo 'no $(PROGRAM): run make first' >&2; exit 1; }
+	install -D -m 755 $(PROGRAM) $(DESTDIR)$(BINDIR)/pyknock
+	for applet in $(applets); do ln -sf pyknock $(DESTDIR)$(BINDIR)/pyknock-$$applet || exit; done
+
+# Packages of the static files for ARCH.
 deb: static
 	packaging/debian/build $(ARCH)
 
@@ -104,26 +127,36 @@ rpm: static
 openwrt: static
 	packaging/openwrt/build $(ARCH)
 
-# The packages of all architectures that `make static` has made, in real systems. As root.
+# Tests the packages of all static files in dist/, in real systems. Needs root.
 test-packages:
 	@scripts/dependencies python3-pytest debootstrap lintian rpm minisign iproute2 util-linux procps \
 	  nftables busybox-static shellcheck qemu-user-static
-	bash -ec '. cross/settings.sh; target "$$(uname -m)"; export PYKNOCK="$$root/$$file"; \
-	  exec /usr/bin/python3 -m pytest --quiet -p no:cacheprovider Tests/Packages'
+	PYKNOCK="$$PWD/$$(cross/show file)" \
+	  /usr/bin/python3 -m pytest --quiet -p no:cacheprovider Tests/Packages
 
-# All files of a release, from a clean checkout. MINISIGN_KEY=FILE signs them.
+# Makes all files of a release from a clean checkout. MINISIGN_KEY=FILE signs them.
 release:
 	@scripts/dependencies rpm minisign
 	packaging/release
 
-check:
-	@scripts/dependencies shellcheck
+# Every linter, and what the targets and their folders may use.
+check: $(venv)/linters
+	@scripts/dependencies libsodium-dev shellcheck
 	swift format lint --strict --recursive Package.swift Sources Tests Fuzz
-	shellcheck --external-sources --source-path=SCRIPTDIR \
-	  $(filter-out %.c,$(wildcard scripts/* cross/*)) completions/pyknock.bash .ci/run Fuzz/run \
-	  $(wildcard packaging/*/build packaging/debian/p*) packaging/release \
-	  packaging/openwrt/root/etc/init.d/pyknock Tests/Packages/procd.sh
+	$(clang) -fsyntax-only -std=gnu11 -Wall -Wextra -Wpedantic -Werror \
+	  $(patsubst %,-I%,$(wildcard Sources/*/include)) $(c_files)
+	$(venv)/bin/clang-format --dry-run --Werror $(c_files)
+	shellcheck --external-sources --source-path=SCRIPTDIR $(shell_files)
+	$(venv)/bin/ruff check --quiet
 	scripts/check-targets
+
+c_files = $(wildcard Sources/*/*.c Sources/*/*.h Sources/*/include/*.h cross/*.c Benchmarks/*.c Tests/*/*.c)
+# All files that begin with #! and a shell, or name their shell for the linter.
+shell_files = $(shell git ls-files | xargs grep -lE '^\#!.*sh( |$$)|shellcheck shell=')
+
+$(venv)/linters: $(venv)/original
+	$(venv)/bin/pip install --quiet clang-format==23.1.5 ruff==0.17.6
+	touch $@
 
 clean:
 	rm -rf .build dist

@@ -39,10 +39,8 @@ static int bound(const char *port) {
 
 static void act(char **command) {
   pid_t process;
-  if (!*command)
-    write(STDERR_FILENO, "accepted\n", 9);
-  else if (posix_spawn(&process, *command, NULL, NULL, command, environ) != 0)
-    exit(1);
+  if (!*command) write(STDERR_FILENO, "accepted\n", 9);
+  else if (posix_spawn(&process, *command, NULL, NULL, command, environ) != 0) exit(1);
 }
 
 static _Noreturn void serve(const char *port, const char *key, char **command) {
@@ -57,8 +55,8 @@ static _Noreturn void serve(const char *port, const char *key, char **command) {
   for (;;) {
     for (int i = 0; i < BATCH; i++) {
       pieces[i] = (struct iovec){bytes[i], SIZE};
-      messages[i].msg_hdr = (struct msghdr){.msg_name = &sources[i], .msg_namelen = sizeof *sources,
-                                            .msg_iov = &pieces[i], .msg_iovlen = 1};
+      messages[i].msg_hdr = (struct msghdr){
+          .msg_name = &sources[i], .msg_namelen = sizeof *sources, .msg_iov = &pieces[i], .msg_iovlen = 1};
     }
     int received = recvmmsg(fd, messages, BATCH, MSG_WAITFORONE | MSG_TRUNC, NULL);
     for (int i = 0; i < received; i++) {
@@ -102,14 +100,14 @@ static int send_all(const char *port, const char *hex, unsigned long count) {
   unsigned char datagram[2048];
   size_t size = 0;
   if (sodium_hex2bin(datagram, sizeof datagram, hex, strlen(hex), NULL, &size, NULL) < 0) return 1;
-  struct sockaddr_in address = {.sin_family = AF_INET, .sin_port = htons((uint16_t)atoi(port)),
+  struct sockaddr_in address = {.sin_family = AF_INET,
+                                .sin_port = htons((uint16_t)atoi(port)),
                                 .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
   int fd = socket(AF_INET, SOCK_DGRAM, 0);
   if (connect(fd, (struct sockaddr *)&address, sizeof address) < 0) return perror("connect"), 1;
   struct iovec piece = {datagram, size};
   struct mmsghdr messages[BATCH] = {0};
-  for (int i = 0; i < BATCH; i++)
-    messages[i].msg_hdr = (struct msghdr){.msg_iov = &piece, .msg_iovlen = 1};
+  for (int i = 0; i < BATCH; i++) messages[i].msg_hdr = (struct msghdr){.msg_iov = &piece, .msg_iovlen = 1};
   for (unsigned long sent = 0; sent < count;) {
     int result = sendmmsg(fd, messages, BATCH, 0);
     if (result < 0) return perror("sendmmsg"), 1;

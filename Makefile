@@ -143,7 +143,7 @@ release:
 check: $(venv)/linters
 	@scripts/dependencies libsodium-dev shellcheck
 	swift format lint --strict --recursive Package.swift Sources Tests Fuzz
-	$(clang) -fsyntax-only -std=gnu11 -Wall -Wextra -Wpedantic -Werror \
+	$(clang) -fsyntax-only -Wall -Wextra -Wpedantic -Werror \
 	  $(patsubst %,-I%,$(wildcard Sources/*/include)) $(c_files)
 	$(venv)/bin/clang-format --dry-run --Werror $(c_files)
 	shellcheck --external-sources --source-path=SCRIPTDIR $(shell_files)
@@ -151,8 +151,8 @@ check: $(venv)/linters
 	scripts/check-targets
 
 c_files = $(wildcard Sources/*/*.c Sources/*/*.h Sources/*/include/*.h cross/*.c Benchmarks/*.c Tests/*/*.c)
-# All files that begin with #! and a shell, or name their shell for the linter.
-shell_files = $(shell git ls-files | xargs grep -lE '^\#!.*sh( |$$)|shellcheck shell=')
+# All files that name their shell, after #! or for shellcheck.
+shell_files = $(shell git ls-files | xargs grep -lE '^\#(!.*sh( |$$)|.*shellcheck shell=)')
 
 $(venv)/linters: $(venv)/original
 	$(venv)/bin/pip install --quiet clang-format==23.1.5 ruff==0.17.6

@@ -1,4 +1,4 @@
-# shellcheck shell=bash
+# shellcheck shell=bash disable=SC2154 # cross/settings.sh sets $file and $arch.
 # What all packages share. packaging/*/build source it after cross/settings.sh.
 
 umask 022
@@ -12,12 +12,12 @@ scratch=$(mktemp -d)
 trap 'rm -rf "$scratch"' EXIT
 stage=$scratch/stage doc=$scratch/stage/usr/share/doc/pyknock
 
-# stage [VARIABLE=VALUE...]: installs the files of a package for $arch into $stage. `make install` gets
-# the variables.
+# stage VARIABLE=VALUE...: installs the files of a package for $arch into $stage, with these variables of
+# `make install`.
 stage() {
   rm -rf "$stage"
   [[ -e $file ]] || die "no $file: run cross/build $arch first"
-  make --silent install "DESTDIR=$stage" PREFIX=/usr "PROGRAM=$file" "$@"
+  make --silent install "DESTDIR=$stage" "PROGRAM=$file" "$@"
   install -D -m 644 -t "$stage/usr/lib/systemd/system" packaging/systemd/pyknock.{service,socket}
   install -D -m 644 packaging/systemd/pyknock.sysusers "$stage/usr/lib/sysusers.d/pyknock.conf"
   install -D -m 644 -t "$stage/etc/pyknock" packaging/systemd/server.conf

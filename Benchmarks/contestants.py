@@ -1,4 +1,4 @@
-"""What is compared: servers that run side by side, and their clients."""
+"""The programs that are compared: servers, and their clients."""
 
 import base64
 import os
@@ -19,12 +19,13 @@ from support.programs import ORIGINAL, TIMEOUT  # noqa: E402
 from support.servers import KnockServer  # noqa: E402
 from support.waiting import until  # noqa: E402
 
-# For its cipher and for its MAC.
+
+# The keys of its cipher and of its MAC.
 FWKNOP_KEYS = [base64.b64encode(bytes(range(size))).decode() for size in (16, 32)]
 
 
 class Running:
-    """A server that takes what is sent to its port, with all its processes."""
+    """A server with all its processes, and a socket that sends to its port."""
 
     def __init__(self, words, port):
         self.port = port
@@ -46,22 +47,22 @@ class Running:
             self.sender.close()
 
     def cpu(self):
-        """Nanoseconds, user and system, of its own processes and not of commands."""
+        """CPU time in nanoseconds, user and system, of its processes without commands."""
         times = [Path(f"/proc/{pid}/schedstat").read_text().split()[0] for pid in self.pids]
         return sum(map(int, times))
 
     def commands_cpu(self):
-        """Nanoseconds of all commands that have ended. The kernel tells no less than 10 ms."""
+        """CPU time in nanoseconds of all commands that have ended, in steps of 10 ms."""
         fields = stat_of(self.process.pid)
         return (int(fields[13]) + int(fields[14])) * 1_000_000_000 // os.sysconf("SC_CLK_TCK")
 
     def memory(self):
-        """KiB that its processes hold, a page that others of the machine have as well in part: PSS."""
+        """Memory of its processes in KiB (PSS: each gets its part of a shared page)."""
         pages = [Path(f"/proc/{pid}/smaps_rollup").read_text() for pid in self.pids]
         return sum(int(re.search(r"^Pss: +(\d+)", text, re.MULTILINE)[1]) for text in pages)
 
     def state(self):
-        """How many bytes wait at its port, and how many datagrams were dropped there."""
+        """The bytes that wait at its port, and the number of datagrams dropped there."""
         for table in ("udp", "udp6"):
             for line in Path(f"/proc/{self.process.pid}/net/{table}").read_text().splitlines():
                 fields = line.split()
@@ -74,7 +75,7 @@ class Running:
             self.sender.sendto(datagram, ("127.0.0.1", self.port))
 
     def is_idle(self):
-        """Whether nothing waits, no command runs, and all its processes sleep."""
+        """Whether no datagram waits, no command runs, and all its processes sleep."""
         before = self.cpu()
         states = [stat_of(pid)[0] for pid in self.pids]
         if self.state()[0] or any(state != "S" for state in states):
@@ -85,13 +86,13 @@ class Running:
         return self.cpu() == before
 
     def cost(self, datagrams):
-        """Nanoseconds a datagram, of those that were waiting when it went on; of all where none was let in."""
+        """CPU time in nanoseconds for each datagram that the kernel queued, or for each sent one if it queued none."""
         used, taken = self.used_for(datagrams)
-        # What it costs to be stopped and to go on.
+        # Without the cost of stopping and continuing.
         return max(0, used - self.used_for([])[0]) / (taken or len(datagrams))
 
     def used_for(self, datagrams):
-        """Nanoseconds, and how many datagrams the kernel had room for."""
+        """CPU time in nanoseconds for the datagrams, and how many of them the kernel queued."""
         for pid in self.pids:
             os.kill(pid, signal.SIGSTOP)
         _, dropped = self.state()
@@ -105,7 +106,7 @@ class Running:
 
 
 class Place:
-    """The programs that are compared, and files for them. Each server gets a port of its own."""
+    """The command lines of the programs, and files for them. Each server gets its own port."""
 
     def __init__(self, folder, program, floor, static_floor):
         self.folder, self.program = folder, program
@@ -113,7 +114,7 @@ class Place:
         self.key = folder / "key"
         self.key.write_text(KEY + "\n")
         self.key.chmod(0o600)
-        # What commands are: a script that writes a line to whom it may concern.
+        # The command that servers run: it writes a line to a fifo.
         self.script, fifo = folder / "script", folder / "fifo"
         os.mkfifo(fifo)
         self.fifo = os.open(fifo, os.O_RDWR)
@@ -126,14 +127,14 @@ class Place:
         self.next_port += 1
         return self.next_port
 
-    # The words that start a server, and its port.
+    # Each of these returns the words that start a server, and its port.
 
     def ours(self, *words):
         port = self.port()
         return [self.program, "server", f"-p{port}", "-k", self.key, *words], port
 
     def c(self, *words, static=False, mode="serve"):
-        """The floor."""
+        """floor.c."""
         port = self.port()
         key = [KEY] if mode == "serve" else []
         return [self.static_floor if static else self.floor, mode, str(port), *key, *words], port
@@ -143,7 +144,7 @@ class Place:
         return [ORIGINAL / "pyknock-server", "-p", str(port), KEY, str(command), ""], port
 
     def fwknopd(self, command="/bin/true"):
-        """As a UDP server: without packet capture and firewall, with a command for each knock."""
+        """fwknopd as a UDP server: it captures no packets and runs a command for each knock."""
         port = self.port()
         folder = self.folder / "fwknop"
         files = {
@@ -160,7 +161,7 @@ class Place:
         options = ["-c", folder / f"{port}.conf", "-a", folder / f"{port}.access"]
         return ["fwknopd", "-f", "-U", *options], port
 
-    # The words that knock at a port.
+    # Each of these returns the words that knock on a port.
 
     def our_client(self, port):
         return [self.program, "client", f"-p{port}", "-k", self.key, "open", "127.0.0.1"]
@@ -180,7 +181,7 @@ class Place:
         ]
 
     def fwknop_datagrams(self, count):
-        """As its own client makes them."""
+        """Datagrams that its own client makes."""
         path = self.folder / "fwknop/packet"
         for _ in range(count):
             path.unlink(missing_ok=True)

@@ -1,9 +1,9 @@
-// As little as server, client and sender can be in C with libsodium, to compare with.
+// The smallest server, client and sender in C with libsodium, to compare our program with.
 //
-// floor receive PORT                    takes datagrams and looks at nothing
-// floor serve PORT KEY                  writes a line for each that is signed and fresh
-// floor serve PORT KEY PROGRAM WORD...  runs the program instead
-// floor knock ADDRESS PORT FILE         opens for the address there, with the key in a file
+// floor receive PORT                    receives datagrams and ignores them
+// floor serve PORT KEY                  writes a line for each datagram that is signed and fresh
+// floor serve PORT KEY PROGRAM WORD...  runs a program for each instead
+// floor knock ADDRESS PORT FILE         knocks for ADDRESS, with the key in FILE
 // floor send PORT HEX N                 sends a datagram N times to 127.0.0.1
 #define _GNU_SOURCE
 #include <arpa/inet.h>
@@ -89,7 +89,7 @@ static int knock(const char *host, const char *port, const char *file) {
   memcpy(datagram + TIME + sizeof time, &family, sizeof family);
   memcpy(datagram + SHORT - 4, &((struct sockaddr_in *)found->ai_addr)->sin_addr, 4);
   crypto_auth_hmacsha256_state state;
-  crypto_auth_hmacsha256_init(&state, key, (size_t)size - 1);  // Without the line's end.
+  crypto_auth_hmacsha256_init(&state, key, (size_t)size - 1);  // Without the line feed.
   crypto_auth_hmacsha256_update(&state, datagram + MAC, SHORT - MAC);
   crypto_auth_hmacsha256_final(&state, datagram);
   fd = socket(AF_INET, SOCK_DGRAM, 0);

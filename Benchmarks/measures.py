@@ -1,4 +1,4 @@
-"""What is measured. Each function runs its contestants by turns and returns the rows of the table."""
+"""The measurements. Each function runs its contestants in turns and yields rows of the table."""
 
 import ipaddress
 import os
@@ -19,14 +19,14 @@ from support.datagrams import packet
 from support.programs import ORIGINAL, TIMEOUT
 from support.waiting import until
 
-# How many datagrams a server has waiting; the other servers have the kernel's default buffer.
+# How many datagrams can wait at a server. Those that are not listed have the kernel's default buffer.
 QUEUE = {"pyknock": 1000, "C": 1000, "C, static": 1000}
 SMALL_QUEUE = 200
 
 
 @dataclass
 class Row:
-    """Ours beside a peer's; where there are several, measured by turns, so that each pair had the same machine."""
+    """Our values and those of a peer. They are measured in turns, so each pair had the same load beside it."""
 
     measure: str
     unit: str
@@ -41,13 +41,13 @@ class Row:
 
 
 def rows(measure, unit, found, goals):
-    """A row for each peer, from what was found by name; ours is the first."""
+    """A row for each peer. `found` has the values by name, ours first."""
     ours, *peers = found
     return [Row(measure, unit, found[ours], name, found[name], goals.get(name)) for name in peers]
 
 
 def by_turns(rounds, contestants, measure):
-    """The values of each contestant, by name, after one round that does not count."""
+    """The values of each contestant, by name. A first round does not count."""
     found = {name: [] for name in contestants}
     for number in range(rounds + 1):
         for name, contestant in contestants.items():
@@ -61,17 +61,17 @@ addresses = ipaddress.ip_network("10.0.0.0/8").hosts()
 
 
 def fresh(count):
-    """Valid datagrams, each for an address that nobody has asked for before."""
+    """Valid datagrams, each for a new address."""
     return [packet(next(addresses).packed) for _ in range(count)]
 
 
 def run(stack, servers):
-    """Starts servers, given by the words and the port of each."""
+    """Starts servers. Each has its words and its port."""
     return {name: stack.enter_context(closing(Running(*server))) for name, server in servers.items()}
 
 
 def flood(place):
-    """Datagrams that are refused, all waiting in the queue when the server gets to run."""
+    """Datagrams that are refused. All wait in the queue when the server runs."""
     with ExitStack() as stack:
         servers = run(
             stack,
@@ -102,7 +102,7 @@ def flood(place):
 
 
 def wait_for_line(descriptor, deadline):
-    """Waits for what a server or its command writes for a knock. False where the time is over."""
+    """Waits until a server or its command writes a line for a knock. False after the deadline."""
     text = b""
     while b"accepted" not in text:
         rest = deadline - time.perf_counter()
@@ -115,7 +115,7 @@ def wait_for_line(descriptor, deadline):
 
 
 def command(place):
-    """Valid knocks that run a shell script: many that wait, then each by itself."""
+    """Valid knocks that run a shell script: first many at once, then one at a time."""
     count = 50
     with ExitStack() as stack:
         servers = run(
@@ -157,7 +157,7 @@ def command(place):
 
 
 class Announcements:
-    """What the kernel tells of changes in nftables."""
+    """The kernel's notifications of changes in nftables."""
 
     SOL_NETLINK, NETLINK_ADD_MEMBERSHIP, NFNLGRP_NFTABLES, NEWSETELEM = 270, 1, 7, 10 << 8 | 12
 
@@ -178,7 +178,7 @@ class Announcements:
 
 
 def firewall(place):
-    """An address into a set: by the server itself, and by a command of the same server."""
+    """Adding an address to a set: the server itself, and a command of the same server."""
     subprocess.run(
         ["nft", "table inet bench { set knock { type ipv4_addr; flags timeout; }\n }"], check=True
     )
@@ -213,7 +213,7 @@ def firewall(place):
 
 
 def spawn(words, output=None):
-    """Starts a process with as little as can be. `output` is where it writes; nowhere."""
+    """Starts a process as fast as possible. It writes to the descriptor `output`, or nowhere."""
     words = [str(word) for word in words]
     actions = [(os.POSIX_SPAWN_OPEN, 1, "/dev/null", os.O_WRONLY, 0)]
     if output is not None:
@@ -222,7 +222,7 @@ def spawn(words, output=None):
 
 
 def first_knock(server, datagrams, descriptor=None):
-    """Milliseconds from the start of a server to the line for its first knock: from `descriptor`, or its log."""
+    """Milliseconds from the start of a server to the line for its first knock, in `descriptor` or its log."""
     words, port = server
     reader, writer = os.pipe()
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sender:
@@ -231,7 +231,7 @@ def first_knock(server, datagrams, descriptor=None):
         os.close(writer)
         try:
             while True:
-                # Nobody hears those that come before the port is bound.
+                # Datagrams are lost until the port is bound.
                 sender.sendto(next(datagrams), ("127.0.0.1", port))
                 now = time.perf_counter()
                 assert now < start + TIMEOUT, f"no knock of {words}"
@@ -242,11 +242,11 @@ def first_knock(server, datagrams, descriptor=None):
             os.waitpid(pid, 0)
             os.close(reader)
             while descriptor is not None and select.select([descriptor], [], [], 0.05)[0]:
-                os.read(descriptor, 65536)  # Of further knocks.
+                os.read(descriptor, 65536)  # The lines of further knocks.
 
 
 def start(place):
-    """From nothing to an open door, by the server's own line, or by its command's."""
+    """From the start to the first knock: the server's own line, or that of its command."""
     knocks = (fresh(1)[0] for _ in repeat(None))
     kinds = {"pyknock": lambda: place.ours("", ""), "C, static": lambda: place.c(static=True)}
     found = by_turns(100, kinds, lambda _, make: first_knock(make(), knocks))
@@ -266,7 +266,7 @@ def start(place):
 
 
 def client(place):
-    """A client's whole life, for one knock, from the call that makes the process."""
+    """The whole run of a client for one knock, with the start of the process."""
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as nobody:
         nobody.bind(("127.0.0.1", 0))
         port = nobody.getsockname()[1]
@@ -285,7 +285,7 @@ def client(place):
 
 
 def memory(place):
-    """What all processes of a server hold, before and after a million datagrams."""
+    """The memory of all processes of a server, before and after a million datagrams."""
     with ExitStack() as stack:
         servers = run(
             stack,
@@ -316,7 +316,7 @@ def memory(place):
 
 
 def growth(place):
-    """What a knock costs a server that remembers 10^5, beside one that has just begun."""
+    """The cost of a knock for a server that remembers 10^5, and for one that has just started."""
     with tempfile.TemporaryDirectory() as folder:
 
         def remembering():
@@ -340,7 +340,7 @@ def growth(place):
 
 
 def transfer(place):
-    """A big transfer through the client, beside nc: how long for a MiB."""
+    """A big transfer through the client and through nc: the time for a MiB."""
     size = 1 << 30
 
     def drain(service):
@@ -368,7 +368,7 @@ def transfer(place):
 
 
 def installed(*packages):
-    """KiB that Debian packages take with all that they need, beside the packages that no system lacks."""
+    """KiB of Debian packages with their dependencies, without the essential packages."""
 
     def output(*words):
         return subprocess.run(words, check=True, capture_output=True, text=True, timeout=60).stdout
@@ -385,7 +385,7 @@ def installed(*packages):
 
 
 def size(place):
-    """What is on the disk."""
+    """The size on the disk."""
     files = [*ORIGINAL.glob("pyknock-*"), *ORIGINAL.parent.glob("lib/*/site-packages/pyknock/*.py")]
     original = sum(path.stat().st_size for path in files) // 1024
     peers = {

@@ -6,7 +6,7 @@ import Netfilter
 
 @testable import Programs
 
-/// What reads input that anybody may have made. Raw values are the names of the corpora.
+/// The code that reads input from strangers. Raw values are the names of the corpora.
 private enum Target: String {
   case unsigned, signed, template, words, numbers, key, state, grants, messages, config, netlink,
     sets, stun,
@@ -43,7 +43,7 @@ public func testOneInput(_ start: UnsafePointer<UInt8>?, _ count: Int) -> Int32 
   return 0
 }
 
-/// In the place of HMAC-SHA256, which no fuzzer can guess: all MACs are right, or none.
+/// Stands in for HMAC-SHA256, which a fuzzer cannot guess. All MACs are right, or none is.
 private struct NoKey: MAC, ~Copyable {
   let isRight: Bool
 
@@ -57,7 +57,7 @@ private struct Bytes: TextSink {
   mutating func append(byte: UInt8) { bytes.append(byte) }
 }
 
-/// Zeroed memory that is freed when the body has ended.
+/// Calls the body with zeroed memory, and frees it afterwards.
 private func withMemory<Result>(_ size: Int, _ body: (UnsafeMutableRawBufferPointer) -> Result)
   -> Result
 {
@@ -75,7 +75,7 @@ private func storage<Element>(
     adopting: UnsafeMutableRawBufferPointer(rebasing: part).bindMemory(to: Element.self))
 }
 
-/// Datagrams one behind the other, each behind its length in a byte, to a gate that is always the same.
+/// Datagrams for one gate. Each follows a byte with its length.
 private func fuzzGate(_ input: Span<UInt8>, key: consuming NoKey) {
   let isRight = key.isRight
   let capacity = 4
@@ -130,7 +130,7 @@ private func fuzzWords(_ input: Span<UInt8>) {
   } catch {}
 }
 
-/// What a STUN server answers, to a question whose transaction it knows.
+/// The answer of a STUN server that knows the transaction of the request.
 private func fuzzStun(_ input: Span<UInt8>) {
   if let endpoint = Endpoint(input) {
     precondition(!endpoint.host.isEmpty && endpoint.host.upperBound <= input.count)
@@ -155,7 +155,7 @@ private func fuzzNumbers(_ input: Span<UInt8>) {
   if let seconds = Numbers.duration(input) { precondition(seconds > 0 && seconds <= 366 * 86_400) }
   var text = Bytes()
   if let value = Numbers.decimal(input) {
-    // What Swift takes as well is the same but for the last digits.
+    // If Swift reads it too, the values may differ only in the last digits.
     let bytes = input.indices.map { input[$0] }
     if let other = Double(String(decoding: bytes, as: UTF8.self)),
       (1e-290...).contains(other.magnitude),
@@ -177,7 +177,7 @@ private func fuzzKey(_ input: Span<UInt8>) {
   if isKey, let text { precondition(key.bytes == text.unicodeScalars.map { UInt8($0.value) }) }
 }
 
-/// A file of the replay memory, whose header is made right so that the rest is looked at.
+/// A file of the replay memory. Its header is always valid, so that the rest is read.
 private func fuzzState(_ input: Span<UInt8>) {
   let capacity = 8
   withMemory(ReplayFile.size(forRecords: capacity)) { file in
@@ -212,7 +212,7 @@ private func fuzzState(_ input: Span<UInt8>) {
   }
 }
 
-/// Makes the marks and the records that are not all zero pass for written to their end.
+/// Makes the checksums of all marks and records valid, except of those that are all zero.
 private func repairChecksums(of file: UnsafeMutableRawBufferPointer) {
   repairRecord(of: file, at: 64, numbers: 4)
   repairRecord(of: file, at: 128, numbers: 4)
@@ -233,8 +233,8 @@ private func repairRecord(of file: UnsafeMutableRawBufferPointer, at start: Int,
   file.storeBytes(of: value, toByteOffset: start + 8 * numbers, as: UInt64.self)
 }
 
-/// A byte that says how much it is to be helped, the records of a journal of grants, and then what is done
-/// with what is in it.
+/// A byte of flags, the records of a journal of grants, and then a byte for each change of the grants. The
+/// flags are: 1 keeps the checksums as they are, 2 is a wall clock that is not set.
 private func fuzzGrants(_ input: Span<UInt8>) {
   let capacity = 6
   guard input.count > 1 else { return }
@@ -281,7 +281,7 @@ private func fuzzGrants(_ input: Span<UInt8>) {
   }
 }
 
-/// What the receiver may send once it has been taken over.
+/// A message of a receiver that an attacker controls.
 private func fuzzMessages(_ input: Span<UInt8>) {
   guard let knock = Knock(message: input, families: AddressFamilies { _ in true }) else { return }
   precondition(knock.address.refusal == nil)
@@ -315,7 +315,7 @@ private func fuzzConfig(_ input: Span<UInt8>) {
   }
 }
 
-/// What the kernel might answer.
+/// An answer of the kernel.
 private func fuzzNetlink(_ input: Span<UInt8>) {
   withMemory(IntervalChange.capacity * MemoryLayout<Boundary>.stride) { boundaries in
     var change = IntervalChange(storage(boundaries))
@@ -334,7 +334,7 @@ private func fuzzNetlink(_ input: Span<UInt8>) {
   }
 }
 
-/// Boundaries of any form: 17 bytes each, an address and what is there.
+/// Boundaries in any order, three bytes each: how far it is from the top address, and flags.
 private func fuzzSets(_ input: Span<UInt8>) {
   guard input.count > 1 else { return }
   withMemory(IntervalChange.capacity * MemoryLayout<Boundary>.stride) { boundaries in
@@ -378,7 +378,7 @@ private func write(_ change: borrowing IntervalChange, _ family: AddressFamily) 
   }
 }
 
-/// A command line of the server or the client, each argument behind a NUL.
+/// A command line of the server or the client. A NUL separates the arguments.
 private func fuzzArguments(_ input: Span<UInt8>) {
   var text = input.indices.map { CChar(bitPattern: input[$0]) }
   text.append(0)
@@ -414,7 +414,7 @@ private func parse<Settings: AppletSettings>(_ list: ArgumentList, as _: Setting
       } catch { error.describe(to: &line, mayQuote: true) }
     }
   }
-  // A cluster of flags has as many options as it has letters.
+  // Each letter of a cluster of flags is an option.
   precondition(tokens <= 1 << 16)
   do throws(Misuse) { try settings.validate() } catch {}
 }

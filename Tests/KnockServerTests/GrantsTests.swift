@@ -377,3 +377,19 @@ private let changes: [(String, @Sendable (inout Grants) -> Void)] = [
     #expect(Set(ends.keys) == Set(model.keys))
   }
 }
+
+@Test func anOpenDuringACloseBeginsAnew() {
+  let image = Image()
+  var grants = image.grants()
+  func since() -> Double? {
+    image.bytes.bindMemory(to: Grants.Record.self).first { $0.address == .inet(1) }?.since
+  }
+  _ = open(&grants, 1)
+  // Asked for again, it is open since it was opened first.
+  _ = open(&grants, 1, at: now + 5)
+  #expect(since() == now)
+  _ = grants.beginClose(.inet(1), wallNow: now + 6)
+  #expect(since() == now)
+  _ = open(&grants, 1, at: now + 7)
+  #expect(since() == now + 7)
+}

@@ -164,3 +164,55 @@ private let order = [4096..<ReplayFile.size(forRecords: capacity), 0..<4096]
   header[0] = 0
   #expect(throws: FileHeader.Failure.foreign) { try ReplayFile.capacity(of: header) }
 }
+
+@Test func theFloorIsTheGreatestTimeStampThatWasForgotten() {
+  func remember(
+    _ memory: inout ReplayMemory, _ number: UInt8, stamped timeStamp: Double, at now: Double
+  ) -> Refusal? {
+    do throws(Refusal) {
+      try memory.remember(mac(number).span, timeStamp: timeStamp, now: now, driftSeconds: 60)
+      return nil
+    } catch { return error }
+  }
+  let image = Image()
+  var memory = image.memory(isNew: true)
+  // The first to be forgotten has the later time stamp.
+  let first = remember(&memory, 1, stamped: 150, at: 100)
+  let second = remember(&memory, 2, stamped: 100, at: 100)
+  #expect(first == nil && second == nil)
+  memory.forgetStale(now: 211, driftSeconds: 60)
+  #expect(memory.count == 0)
+  // The clock has gone back.
+  let old = remember(&memory, 3, stamped: 150, at: 100)
+  #expect(old == .olderThanMemory)
+  let new = remember(&memory, 3, stamped: 150.5, at: 100)
+  #expect(new == nil)
+  // A later process reads it from the file.
+  var later = image.memory()
+  let isWhole = restore(&later)
+  #expect(isWhole)
+  let oldLater = remember(&later, 4, stamped: 150, at: 100)
+  #expect(oldLater == .olderThanMemory)
+}
+
+@Test func onlyOneDamagedRecordIsTakenForUnfinished() {
+  // Also in a file that is full, and with records at places where no process writes them.
+  for (sequences, damaged, isExpectedWhole) in [
+    ([1, 2, 3, 4, 5, 6], [6], true), ([1, 2, 3, 4, 5, 6], [7], false),
+    ([1, 2, 3, 4, 5, 6], [6, 7], false), ([9, 10, 3, 4, 5, 6, 7, 8], [2], true),
+    ([9, 10, 3, 4, 5, 6, 7, 8], [4], false), ([9, 10, 3, 4, 5, 6, 7, 8], [2, 3], false),
+    ([0, 0, 1, 2, 3], [5], true), ([0, 0, 1, 2, 3], [0, 5], false),
+  ] as [([UInt64], [Int], Bool)] {
+    let image = Image()
+    _ = image.memory(isNew: true)
+    let records = image.bytes[4096...].bindMemory(to: ReplayMemory.Record.self)
+    for (position, sequence) in sequences.enumerated() where sequence > 0 {
+      records[position] = ReplayMemory.Record(
+        mac: (sequence, 0, 0, 0), timeStamp: 100, sequence: sequence)
+    }
+    for position in damaged { image.bytes[4096 + 56 * position] ^= 1 }
+    var memory = image.memory()
+    let isWhole = restore(&memory)
+    #expect(isWhole == isExpectedWhole, "\(sequences) \(damaged)")
+  }
+}

@@ -34,7 +34,7 @@ def networks():
 
 @pytest.fixture(scope="session", autouse=True)
 def limits(tmp_path_factory):
-    """Limits of a container that are within what the test machine itself may have."""
+    """Sets limits of containers below those of the test machine."""
     configuration = tmp_path_factory.mktemp("podman") / "containers.conf"
     limits = '["nofile=1024:1024", "nproc=1024:1024"]'
     configuration.write_text(f"[containers]\ndefault_ulimits = {limits}\n")
@@ -60,7 +60,7 @@ def key(tmp_path):
 
 @pytest.fixture
 def service(networks):
-    """Listens on ports 22 and 8080 of the inside, where all rules are gone afterwards."""
+    """Listens on ports 22 and 8080 of INSIDE. All rules there are removed afterwards."""
     script = (
         "import socket\n"
         "service, other = (socket.create_server(('', port)) for port in (22, 8080))\n"

@@ -1,6 +1,6 @@
-"""What the tests of containers share: podman, two networks, and an outsider who knocks.
+"""Helpers for the tests of containers: podman, two networks, and a client outside that knocks.
 
-PYKNOCK names the static program, which stands in dist/ and runs on this machine.
+PYKNOCK names the static program for this machine in dist/.
 """
 
 import os
@@ -16,7 +16,7 @@ PODMAN = shlex.split(
     os.environ.get("PODMAN", "podman --runtime runc --storage-driver=vfs --cgroup-manager=cgroupfs")
 )
 IMAGE = "pyknock-test"
-# An outsider, and the network that the container is in.
+# The network of the client, and the network of the container.
 OUTSIDE, INSIDE = "pyknock-outside", "pyknock-inside"
 OUTSIDE_ADDRESS, INSIDE_ADDRESS = "192.0.2.2", "192.0.2.1"
 IN_OUTSIDE = ["ip", "netns", "exec", OUTSIDE]
@@ -56,7 +56,7 @@ def knock(command, key):
 
 
 def connects(port=22):
-    """Whether the outsider can reach the port; if not, then for want of any answer."""
+    """Whether the client can reach the port. If it cannot, nothing must answer."""
     script = (
         "import socket\n"
         f"try: socket.create_connection(({INSIDE_ADDRESS!r}, {port}), timeout=0.3)\n"

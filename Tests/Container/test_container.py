@@ -1,4 +1,4 @@
-"""A real container with nothing in it but our file: podman and runc, from scratch."""
+"""A real container with nothing in it except our file, run by podman and runc."""
 
 import subprocess
 from pathlib import Path
@@ -24,7 +24,7 @@ WITNESS = "/witness '$ip' $af $cmd"
 
 @pytest.fixture(scope="module")
 def image(image, tmp_path_factory):
-    """On top of the image that users get, the one program that its commands run."""
+    """The image that users get, and the program that its commands run."""
     folder = tmp_path_factory.mktemp("image")
     call("cc", "-static", "-o", folder / "witness", Path(__file__).with_name("witness.c"))
     (folder / "Dockerfile").write_text(f"FROM localhost/{image}\nCOPY witness /\n")
@@ -35,14 +35,14 @@ def image(image, tmp_path_factory):
 
 @pytest.fixture
 def key(key):
-    """As container secrets are: the user in the container is nobody."""
+    """A key that all users may read, like a container secret: the user in the container is nobody."""
     key.chmod(0o444)
     return key
 
 
 @pytest.fixture
 def container(image, networks, key):
-    """Runs the image, as confined as can be; gives its name."""
+    """Runs the image with as few privileges as possible, and returns the name of the container."""
     name = "pyknock-test-server"
     podman("rm", "-f", name, check=False)
 
@@ -69,7 +69,7 @@ def test_a_knock_from_outside_runs_a_program_in_the_container(container, key):
 
 @pytest.fixture(params=["nft", "ipset"])
 def rules(request, service):
-    """The rules of the example hide the service; gives the option for the server."""
+    """The rules of the example hide the service. Returns the option for the server."""
     example = call(PYKNOCK, "server", "--example", request.param).stdout
     load = ["nft", "-f", "-"] if request.param == "nft" else ["sh"]
     call(*IN_INSIDE, *load, input=example)
@@ -89,7 +89,7 @@ def test_with_one_capability_the_container_is_a_gatekeeper(container, key, rules
     wait_for_log(name, f"^pyknock server: set changed: open {OUTSIDE_ADDRESS}$")
     wait_until(connects)
     wait_until(lambda: not connects())
-    # Killed, it leaves nothing open for good.
+    # After a kill, nothing stays open.
     knock("open", key)
     wait_for_log(name, rf"(set changed: open {OUTSIDE_ADDRESS}[\s\S]*){{2}}")
     podman("kill", "--signal=KILL", name)
@@ -113,7 +113,7 @@ def test_the_health_check_needs_no_shell(container):
     assert unhealthy.returncode == 1
 
 
-# A name server that knows one name, and answers each question for another type with nothing.
+# A name server that knows one name and its IPv4 address.
 NAME_SERVER = f"""
 import socket
 server = socket.socket(type=socket.SOCK_DGRAM)
@@ -131,7 +131,7 @@ while True:
 
 
 def test_names_are_resolved_with_nothing_but_resolv_conf(image, networks, key, tmp_path):
-    """No other file, no library, no shell: as in the smallest of containers."""
+    """The smallest container has no other file, no library and no shell."""
     (tmp_path / "resolv.conf").write_text(f"nameserver {INSIDE_ADDRESS}\n")
     (tmp_path / "resolv.conf").chmod(0o444)
     inside = [*IN_INSIDE, "python3", "-c", NAME_SERVER]

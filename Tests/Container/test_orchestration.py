@@ -35,8 +35,8 @@ KUBERNETES = ROOT / "packaging/kubernetes.yaml"
 FLEET = ROOT / "doc/FLEET.md"
 README = ROOT / "README.md"
 VALIDATE = ROOT / ".build/venv/bin/kubernetes-validate"
-# What is the network of the host to a container that podman starts. (ip netns exec would also make
-# a place of its own for mounts.)
+# Makes INSIDE the network of the host for containers that podman starts. `ip netns exec` would also make a
+# new mount namespace.
 ON_HOST = ["nsenter", f"--net=/run/netns/{INSIDE}"]
 CONTAINER = "pyknock-test-compose"
 
@@ -50,14 +50,14 @@ def daemon_set():
 
 
 def compose_errors(path):
-    """What docker-compose has to say against a file."""
+    """The complaints of docker-compose about a file."""
     completed = call("docker-compose", f"--file={path}", "config", "--quiet", check=False)
     assert (completed.returncode == 0) == (completed.stdout == "")
     return completed.stdout
 
 
 def kubernetes_errors(path, version):
-    """What the schema of this version has to say against a file, where unknown keys are errors."""
+    """The complaints of the schema of this version about a file. Unknown keys are errors."""
     options = ["--strict", f"--kubernetes-version={version}"]
     completed = call(VALIDATE, *options, path, check=False)
     good = f"INFO {path} passed for resource daemonset/pyknock against version {version}\n"
@@ -87,7 +87,7 @@ def test_the_schemas_find_a_wrong_key(tmp_path):
 
 
 def test_both_check_what_they_run():
-    """The health check has the arguments of the server; the pods have the labels looked for."""
+    """The health check has the arguments of the server, and the pods have the labels of the selector."""
     _, *arguments = compose_service()["command"]
     test = compose_service()["healthcheck"]["test"]
     assert test == ["CMD", "/pyknock", "server", "--check", *arguments]
@@ -102,13 +102,13 @@ def test_both_check_what_they_run():
 
 @pytest.fixture
 def rules(service):
-    """SSH is hidden by the rules of the example."""
+    """The rules of the example hide SSH."""
     call(*IN_INSIDE, "nft", "-f", "-", input=call(PYKNOCK, "server", "--example", "nft").stdout)
 
 
 @pytest.fixture
 def docker(networks, tmp_path):
-    """podman as docker, on the host; the environment of who uses it."""
+    """podman in place of docker on the host. Returns the environment for its clients."""
     socket, log = tmp_path / "docker.sock", tmp_path / "docker.log"
     words = [*ON_HOST, *PODMAN, "system", "service", "--time=0", f"unix://{socket}"]
     with log.open("w") as file, subprocess.Popen(words, stdout=file, stderr=file) as process:
@@ -121,7 +121,7 @@ def docker(networks, tmp_path):
 
 @pytest.fixture
 def compose(docker, image, key, tmp_path):
-    """Runs docker-compose with the file and what is the test's own: key, image and names."""
+    """Runs docker-compose with the file, and with a key, an image and names of the test."""
     ours = {
         "services": {"pyknock": {"image": image, "container_name": CONTAINER}},
         "secrets": {"key": {"file": str(key)}},
@@ -135,7 +135,7 @@ def compose(docker, image, key, tmp_path):
     def run(*words):
         return call(*command, *words, env=docker)
 
-    # A docker for shells, for which the name of the file is no news.
+    # A stand-in for the docker command: it runs docker-compose or podman.
     shim = tmp_path / "bin/docker"
     shim.parent.mkdir()
     shim.write_text(
@@ -152,18 +152,18 @@ def compose(docker, image, key, tmp_path):
 
 @pytest.fixture
 def pod(networks, image, key, tmp_path):
-    """Runs the pod of the DaemonSet, with the given file for a key."""
+    """Runs the pod of the DaemonSet with this key file."""
     name = "pyknock-test-pod"
     podman("pod", "rm", "--force", name, check=False)
 
     def run(key_volume):
         template = copy.deepcopy(daemon_set()["spec"]["template"])
         [container], volumes = template["spec"]["containers"], template["spec"]["volumes"]
-        # The image, and the directory of the state, are the test's own.
+        # The test has its own image and state directory.
         container["image"] = f"localhost/{image}"
         assert volumes[1]["hostPath"] == {"path": "/var/lib/pyknock", "type": "DirectoryOrCreate"}
         volumes[1]["hostPath"]["path"] = str(tmp_path / "state")
-        # Of the files in the Secret, a kubelet shows the pod the one that has the name of the node.
+        # A kubelet shows the pod only the file of the Secret that has the name of the node.
         assert container.pop("env") == [
             {"name": "NODE", "valueFrom": {"fieldRef": {"fieldPath": "spec.nodeName"}}}
         ]
@@ -182,7 +182,7 @@ def pod(networks, image, key, tmp_path):
 
 
 def assert_confined(name):
-    """The runtime was told: root in name, one capability, nowhere to write but the state."""
+    """The runtime gets: user root, one capability, and nothing writable except the state."""
     path = podman("inspect", "--format={{.OCIConfigPath}}", name).stdout.strip()
     with open(path) as file:
         told = json.load(file)
@@ -200,7 +200,7 @@ def assert_confined(name):
 
 
 def assert_gate(name, key, check):
-    """The outsider's knock opens; the check says whether that is so."""
+    """A knock from outside opens. The health check fails when the table is gone."""
     wait_for_log(name, "listening on")
     assert "warning" not in podman("logs", name).stdout
     assert_confined(name)
@@ -217,7 +217,7 @@ def assert_gate(name, key, check):
 
 def test_compose_yaml_is_a_gate(compose, rules, key):
     compose("up", "--detach")
-    # By podman, with what docker-compose has told it.
+    # podman runs the health check that docker-compose passed on.
     check = [*ON_HOST, *PODMAN, "healthcheck", "run", CONTAINER]
     assert_gate(CONTAINER, key, lambda: call(*check, check=False))
     configuration = json.loads(podman("inspect", "--format={{json .HostConfig}}", CONTAINER).stdout)
@@ -266,14 +266,14 @@ def test_kubernetes_yaml_is_a_gate(pod, rules, key, tmp_path):
 
 
 def test_a_node_without_a_key_has_no_gate(pod, rules, tmp_path):
-    """A kubelet gives an empty directory for what is not in a Secret."""
+    """A kubelet mounts an empty directory if the Secret has no such file."""
     (tmp_path / "empty").mkdir()
     name = pod(tmp_path / "empty")
     wait_for_log(name, "^pyknock server: key file '/key': Is a directory$")
 
 
 def test_the_rules_for_nodes_hide_node_ports(pod, service, key):
-    """Those of doc/FLEET.md; a second table stands for kube-proxy."""
+    """The rules of doc/FLEET.md. A second table stands for kube-proxy."""
     [rules] = re.findall(r"```nft\n(.*?)```", FLEET.read_text(), re.DOTALL)
     kube_proxy = """
         table ip kube-proxy {

@@ -1,4 +1,4 @@
-// The program that the container's server runs: it says that it was run, and as what.
+// The program that the server in the container runs. It prints its arguments and its user.
 #include <stdio.h>
 #include <stdlib.h>
 #include <unistd.h>

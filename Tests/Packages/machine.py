@@ -1,13 +1,13 @@
 """A Debian 12 with a real systemd as its process 1, in namespaces of this machine.
 
-    with Machine() as machine:               # booted: a fresh system, and nothing is left of it
-        machine.run("systemctl", "status")   # what it said; fails with it, or check=False
-        machine.path("/etc/motd").touch()    # its files, seen from here
-        machine.outside("ip", "neighbour")   # a program of this machine, in the network of OUTSIDE
-        mark = machine.mark()                # where the journal ends now
-        machine.wait_for("x.service", "^ready", mark)  # its next such line, a dict
-        machine.journal("x.service", mark)   # all of them until now
-    Machine(folder)                          # boots with what is in a folder on top of its files
+    with Machine() as machine:               # boots a fresh system; nothing of it is left at the end
+        machine.run("systemctl", "status")   # returns the output, and fails if the command fails
+        machine.path("/etc/motd").touch()    # a file of the machine, seen from here
+        machine.outside("ip", "neighbour")   # runs a program of this system in the network of OUTSIDE
+        mark = machine.mark()                # the present end of the journal
+        machine.wait_for("x.service", "^ready", mark)  # the next such line of a unit, as a dict
+        machine.journal("x.service", mark)   # all lines of a unit since the mark
+    Machine(folder)                          # boots with the files of a folder on top of the system
 
 The system is made once with debootstrap, into .build/packages/. It has what minbase has, and
 PACKAGES. Its network is a cable to OUTSIDE, and no more.
@@ -35,8 +35,8 @@ MACHINE, OUTSIDE = "192.0.2.1", "192.0.2.2"
 TIMEOUT = 30
 until = partial(waiting.until, timeout=TIMEOUT)
 
-# The machine gets a cgroup of its own in the hierarchy of version 2, whatever else is mounted here.
-# When this shell gets TERM, its process 1 is killed, and all others with it.
+# The machine gets a cgroup in the hierarchy of version 2, whatever is mounted here.
+# When this shell gets SIGTERM, process 1 of the machine is killed, and with it all its processes.
 START = r"""
 mount -t cgroup2 cgroup2 /mnt
 mkdir /mnt/pyknock-test-$$
@@ -49,7 +49,7 @@ wait $! || { kill -KILL $(cat /proc/$!/task/$!/children) && wait $!; } 2>/dev/nu
 find /mnt/pyknock-test-$$ -depth -type d -exec rmdir {} +
 """
 
-# What is written is in memory, and seen by this namespace alone.
+# Changes to files stay in memory. Only this namespace sees them.
 BOOT = r"""
 host=$1 system=${3:+$3:}$2
 umask 022
@@ -75,14 +75,14 @@ done
 mount --bind "$host" run/host
 pivot_root . mnt
 umount -l /mnt
-# As it is for systemd on a machine: what its children mount for a credential, it sees.
+# systemd must see what its children mount for credentials, as on a real machine.
 mount --make-rshared /
 exec env -i container=test NOTIFY_SOCKET=/run/host/notify /lib/systemd/systemd
 """
 
 
 def run(*words, check=True, timeout=120, **options):
-    """Runs a command; where it fails, what it said is in the report of the test."""
+    """Runs a command. If it fails, its output is in the report of the test."""
     if "input" not in options:
         options["stdin"] = subprocess.DEVNULL
     result = subprocess.run(
@@ -94,7 +94,7 @@ def run(*words, check=True, timeout=120, **options):
 
 
 def system(packages=None):
-    """The directory with a system, for nobody to write to: what minbase has, and these packages."""
+    """The directory of a system with minbase and these packages. Nothing may write to it."""
     packages = PACKAGES if packages is None else packages
     folder = ROOT / ".build/packages"
     folder.mkdir(parents=True, exist_ok=True)
@@ -102,7 +102,7 @@ def system(packages=None):
     with open(folder / "lock", "w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         if not made.exists():
-            # The mirror that apt of this machine uses.
+            # debootstrap uses the same mirror as apt here.
             mirrors = run(
                 *("apt-get", "indextargets", "--no-release-info", "Created-By: Packages"),
                 *("Component: main", "--format", "$(REPO_URI) $(RELEASE)"),
@@ -112,9 +112,9 @@ def system(packages=None):
             run("rm", "-rf", new)
             include = [f"--include={','.join(packages)}"] if packages else []
             run("debootstrap", "--variant=minbase", *include, "bookworm", new, mirror, timeout=600)
-            # It has this machine's name.
+            # debootstrap copies the name of this machine.
             (new / "etc/hostname").write_text("machine\n")
-            # Each machine is another one.
+            # Each machine makes its own id when it boots.
             (new / "etc/machine-id").write_text("")
             new.rename(made)
     return made
@@ -136,7 +136,7 @@ class Machine:
         ):
             notify.bind(f"{host}/notify")
             notify.setsockopt(socket.SOL_SOCKET, socket.SO_PASSCRED, 1)
-            # Whoever kills the test kills the machine.
+            # If the test is killed, the machine ends.
             words = ["setpriv", "--pdeathsig", "TERM", "unshare", "--mount", "sh", "-ec", START]
             words += [BOOT, "sh", host, *layers]
             self._process = subprocess.Popen(words, stdin=subprocess.DEVNULL)
@@ -146,7 +146,7 @@ class Machine:
                 notify.settimeout(end - time.monotonic())
                 message, ancillary, *_ = notify.recvmsg(4096, socket.CMSG_SPACE(12))
                 message = message.decode()
-            # As we see it: the kernel translates it.
+            # The kernel translates the process number into ours.
             self.pid = struct.unpack("iii", ancillary[0][2])[0]
         namespaces = ["--mount", "--pid", "--net", "--uts", "--ipc", "--cgroup"]
         self._inside = ["nsenter", f"--target={self.pid}", *namespaces]

@@ -1,4 +1,4 @@
-"""What the tests of .deb, .rpm and the release share."""
+"""Helpers for the tests of .deb, .rpm and the release."""
 
 import os
 import shutil
@@ -72,12 +72,12 @@ def built_twice(folder, form, suffix, zone=()):
     return builds
 
 
-# What is on no disk, and what package managers keep for themselves.
+# Directories that are on no disk, and the data of package managers.
 _OMITTED = {"dev", "proc", "run", "sys", "tmp", "var/cache", "var/lib/apt", "var/lib/dpkg", "var/lib/rpm", "var/log"}
 
 
 def files(root):
-    """All files of a system, each with its mode, its owner, and what is in it if it is in /etc."""
+    """All files of a system, each with its mode and owner, and with its content if it is in /etc."""
     found = {}
     for folder, folders, names in os.walk(root):
         here = Path(folder).relative_to(root)
@@ -88,7 +88,7 @@ def files(root):
             text = None
             if path.is_symlink():
                 text = os.readlink(path)
-            # passwd- and its like are what passwd was before the last change.
+            # passwd- and similar files are backups of the last change.
             elif here.parts[:1] == ("etc",) and path.is_file() and not name.endswith("-"):
                 text = path.read_bytes()
             found[str(here / name)] = (oct(status.st_mode), status.st_uid, status.st_gid, text)
@@ -99,7 +99,7 @@ UNITS = ["pyknock.service", "pyknock.socket"]
 
 
 def states(booted, question="is-active"):
-    """What systemctl of a machine says of our two units."""
+    """What systemctl of a machine says about our two units."""
     return booted.run("systemctl", question, *UNITS, check=False).stdout.split()
 
 

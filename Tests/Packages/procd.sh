@@ -1,7 +1,7 @@
 #!/bin/sh
 # shellcheck shell=dash disable=SC1090,SC2046
-# A small stand-in, as /etc/rc.common, for what OpenWrt gives an init script. Each call of a function of
-# procd becomes a line of /procd.log, with tabs between the words; nothing is started.
+# A small stand-in for /etc/rc.common of OpenWrt, which runs init scripts. Each call of a function of procd
+# becomes a line of /procd.log, with tabs between the words. Nothing is started.
 
 initscript=$1 action=$2
 
@@ -17,7 +17,7 @@ for call in procd_open_instance procd_close_instance procd_set_param procd_appen
 	eval "$call() { record $call \"\$@\"; }"
 done
 
-# UCI: a file of it is a list of these commands.
+# A UCI file is a list of these commands.
 config() { section=$2; }
 option() { eval "CONFIG_${section}_$1=\$2"; }
 list() { eval "CONFIG_${section}_$1=\"\${CONFIG_${section}_$1:+\$CONFIG_${section}_$1 }\$2\""; }

@@ -14,7 +14,7 @@ from packed import BUILT, DEBIAN, ROOT, VERSION, run
 DEBS = [(arch, name) for arch in BUILT for name in DEBIAN[arch]]
 EACH = pytest.mark.parametrize("arch, debian", DEBS, ids=[name for _, name in DEBS])
 
-# All that is in it but directories: a link is where it leads.
+# All files of the package except directories: the mode of a file, the target of a link.
 FILES = {
     "etc/pyknock/server.conf": 0o644,
     "usr/bin/pyknock": 0o755,
@@ -100,9 +100,9 @@ def test_the_same_bytes_elsewhere(tmp_path):
 
 @pytest.fixture
 def chroot(tmp_path):
-    """Runs a command in a system of its own, which has our .deb as /pyknock.deb."""
+    """Runs a command in a new system, which has our .deb as /pyknock.deb."""
     root = tmp_path / "root"
-    # Without systemd.
+    # This system has no systemd.
     run("cp", "--archive", machine.system([]), root)
     shutil.copy(deb(DEBIAN[os.uname().machine][0]), root / "pyknock.deb")
 
@@ -168,7 +168,7 @@ def test_from_a_file_to_a_knock_to_nothing(tmp_path):
         booted.run("systemctl", "enable", "--now", "pyknock")
         assert packed.states(booted) == ["active", "active"]
 
-        # Installed again, as by an upgrade: restarted, and what was changed is kept.
+        # An upgrade restarts the service and keeps a changed file.
         process = packed.process(booted)
         with booted.path("/etc/pyknock/server.conf").open("a") as configuration:
             configuration.write("# mine\n")

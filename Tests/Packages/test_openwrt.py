@@ -1,4 +1,4 @@
-"""The package for OpenWrt in a router made of busybox, which has its own network and nftables.
+"""The package for OpenWrt in a router made of busybox, with a network and an nftables of its own.
 
 PYKNOCK names the static program for this machine in dist/. The program, the shell, nft and the packets
 are real. procd is a stand-in (procd.sh). So is fw4: it has tables of the same shape, and changes them as
@@ -33,12 +33,12 @@ STATIC = Path(os.environ["PYKNOCK"]).resolve()
 IPK = ROOT / f"dist/pyknock_{VERSION}_openwrt_{MACHINE}.ipk"
 
 FAMILIES = [socket.AF_INET, socket.AF_INET6]
-# How long what must not come is waited for, in seconds.
+# Seconds after which something counts as dropped.
 PATIENCE = 0.3
 PORT = 60120
 
-# In the shape of fw4's: a chain for each zone, and one for its policy. "flush table" takes rules
-# and leaves sets.
+# The shape of fw4's table: a chain for each zone, and one for its policy. "flush table" removes rules
+# and keeps sets.
 RULESET = """
 table inet fw4
 flush table inet fw4
@@ -79,14 +79,14 @@ zone) [ "$2" = wan ] ;;
 esac
 """
 
-# What opkg's scripts call, which goes by the files of the package.
+# The functions that scripts of opkg call, as far as this package needs them.
 FUNCTIONS = """
 default_postinst() { /etc/init.d/pyknock enable; /etc/init.d/pyknock start; }
 default_prerm() { /etc/init.d/pyknock disable; /etc/init.d/pyknock stop; }
 """
 
-# What ujail does with what procd tells it: a root of the mounts alone, namespaces, one capability.
-# `r PATH` and `w PATH` before `--` are its mounts.
+# A stand-in for ujail: a root directory with only these mounts, new namespaces, and one capability.
+# `r PATH` and `w PATH` before `--` are the mounts.
 JAIL = """
 import ctypes, os, signal, sys
 libc = ctypes.CDLL(None, use_errno=True)
@@ -137,7 +137,7 @@ def ipk():
 
 
 def member(ipk, name):
-    """An archive in the package."""
+    """An archive inside the package."""
     with tarfile.open(ipk) as package:
         return tarfile.open(fileobj=io.BytesIO(package.extractfile(f"./{name}").read()))
 
@@ -148,7 +148,7 @@ def control(ipk, name):
 
 
 class Router(Namespace):
-    """A network with the root directory of a router, into which the package is unpacked."""
+    """A network and the root directory of a router, with the files of the package."""
 
     def __init__(self, folder, ipk):
         super().__init__(folder)
@@ -196,13 +196,13 @@ class Router(Namespace):
         return run([*self.prefix, "/etc/init.d/pyknock", action])
 
     def calls(self, log="procd"):
-        """What was called since the last time, as lists of words."""
+        """The calls since the last time, as lists of words."""
         lines = (self.root / f"{log}.log").read_text().splitlines()
         self.write(f"{log}.log", "")
         return [line.split("\t") for line in lines]
 
     def set(self, **options):
-        """Writes the configuration; a list makes a list."""
+        """Writes the configuration. A Python list becomes a list of UCI."""
         lines = ["config server 'server'"]
         for name, value in options.items():
             for one in value if isinstance(value, list) else [value]:
@@ -229,7 +229,7 @@ def router(tmp_path, ipk):
     folder = tmp_path / "router"
     folder.mkdir()
     with contextlib.closing(Router(folder, ipk)) as router:
-        router.output("fw4", "reload")  # as at boot
+        router.output("fw4", "reload")  # Loads the rules, as at boot.
         router.calls("fw4")
         yield router
 
@@ -240,11 +240,11 @@ def outside(tmp_path, router):
     folder.mkdir()
     with contextlib.closing(Namespace(folder)) as outside:
         connect("wan", (outside, CLIENT), (plain(router), SERVER))
-        # The kernel answers with few ICMP errors a second otherwise, for all ports alike.
+        # Otherwise the kernel limits the ICMP errors per second, for all ports together.
         for path in ("ipv4/icmp_ratelimit", "ipv6/icmp/ratelimit"):
             words = ["sh", "-c", f"echo 0 >/proc/sys/net/{path}"]
             subprocess.run([*plain(router).prefix, *words], check=True)
-        for family in FAMILIES:  # From here on, silence is that of the firewall.
+        for family in FAMILIES:  # From here on, only the firewall can be the reason for no answer.
             until(lambda: attempt(outside, family) == "rejected", "a cable")
         yield outside
 
@@ -260,7 +260,7 @@ def plain(router):
 
 @pytest.fixture
 def syslog(router):
-    """The socket that logd has, and what came there."""
+    """The socket of logd. Returns the lines that came."""
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as log:
         log.bind(str(router.root / "dev/log"))
         log.settimeout(TIMEOUT)
@@ -279,7 +279,7 @@ def syslog(router):
 
 @pytest.fixture
 def procd(router):
-    """Runs what the init script has told procd."""
+    """Runs the command that the init script told procd."""
     with contextlib.ExitStack() as stack:
 
         def run(words=None):
@@ -293,7 +293,7 @@ def procd(router):
 
 @pytest.fixture
 def service(router):
-    """What is hidden: something that takes connections at ports 22 and 8022."""
+    """The service to hide: listeners at ports 22 and 8022."""
     with contextlib.ExitStack() as stack:
         for port in (22, 8022):
             listening = stack.enter_context(router.socket(socket.AF_INET6, socket.SOCK_STREAM))
@@ -304,7 +304,7 @@ def service(router):
 
 
 def command(calls):
-    """The command line of the one instance that procd was told of."""
+    """The command line of the only instance that procd was told."""
     (words,) = [call[2:] for call in calls if call[:2] == ["procd_set_param", "command"]]
     for call in calls:
         if call[:2] == ["procd_append_param", "command"]:
@@ -313,7 +313,7 @@ def command(calls):
 
 
 def attempt(outside, family, port=22):
-    """What becomes of a connection."""
+    """What happens to a connection attempt."""
     with outside.socket(family, socket.SOCK_STREAM) as connection:
         connection.settimeout(PATIENCE)
         try:
@@ -326,7 +326,7 @@ def attempt(outside, family, port=22):
 
 
 def probe(outside, family, port, payload):
-    """What becomes of a datagram."""
+    """What happens to a datagram."""
     with outside.socket(family) as sender:
         sender.settimeout(PATIENCE)
         sender.connect((SERVER[family], port))
@@ -345,7 +345,7 @@ def knock(outside, family, action="open", port=PORT, key=KEY):
 
 
 def connections(router):
-    """How many the kernel tracks."""
+    """The number of connections that the kernel tracks."""
     words = ["cat", "/proc/sys/net/netfilter/nf_conntrack_count"]
     return int(subprocess.check_output([*plain(router).prefix, *words]))
 
@@ -361,7 +361,7 @@ def test_the_package_installs_these_files_and_no_others(ipk):
         }
         assert archive.getmember("./etc/pyknock").mode == 0o755
         assert archive.extractfile("./usr/bin/pyknock").read() == STATIC.read_bytes()
-        # What is not in the package, such as the key, sysupgrade keeps only if it is told so.
+        # sysupgrade keeps files that are not in the package, such as the key, only if this file names them.
         assert archive.extractfile("./lib/upgrade/keep.d/pyknock").read() == b"/etc/pyknock/\n"
     assert files == {
         "./etc/capabilities/pyknock.json": "644",
@@ -399,7 +399,7 @@ def test_the_package_is_refused_by_another_architecture(ipk, tmp_path):
     other = run(["setarch", "i686", "busybox", "sh", script])
     assert other.code == 1
     assert other.stderr == "pyknock: this package is for x86_64, and this is i686\n"
-    # The image builder runs it on another machine.
+    # The image builder runs the script on another machine.
     assert run(["setarch", "i686", "busybox", "sh", script], env={"IPKG_INSTROOT": "/x"}).code == 0
 
 
@@ -427,7 +427,7 @@ endef
 
 @pytest.fixture
 def sdk(tmp_path):
-    """The package directory in what it needs of OpenWrt's build system, with files that are released."""
+    """The package directory in the part of OpenWrt's build system that it needs, with released files."""
     package = tmp_path / "package/pyknock"
     shutil.copytree(PACKAGING, package)
     shutil.copy(ROOT / "cross/architectures", package)
@@ -475,7 +475,7 @@ def test_the_makefile_installs_what_the_package_has(sdk, ipk):
         for path in sdk.installed.rglob("*")
         if path.is_symlink() or not path.is_dir()
     }
-    # This one their build system writes, from the list of conffiles.
+    # The build system of OpenWrt writes this file from the list of conffiles.
     installed["lib/upgrade/keep.d/pyknock"] = 0o644
     assert installed == expected
     assert (sdk.installed / "etc/pyknock").is_dir()
@@ -497,7 +497,7 @@ def test_the_makefile_refuses_an_architecture_that_is_not_released(sdk):
 
 
 def start_words(*more, state="/etc/pyknock/state", **options):
-    """The command line with these values in the place of the defaults."""
+    """The command line with these values instead of the defaults."""
     values = {"key": "/etc/pyknock/key", "ttl": "1h", "port": PORT, "drift": "60", **options}
     return [
         "/usr/bin/pyknock",
@@ -597,7 +597,7 @@ def test_the_configuration_as_installed_has_the_defaults(router):
     router.service("start")
     assert command(router.calls()) == installed
     assert router.rules() == rules
-    assert router.calls("fw4").count(["reload"]) == 1  # what has not changed is not loaded
+    assert router.calls("fw4").count(["reload"]) == 1  # Unchanged rules are not loaded again.
 
 
 def test_on_jffs2_the_state_is_in_ram(router):
@@ -636,7 +636,7 @@ def test_what_cannot_stand_in_rules_is_refused(router, options, message):
         assert result.code == 1
         assert len(result.lines) == 1
         assert result.lines[0].startswith(f"pyknock: /etc/config/pyknock: {message}")
-        # Procd was told nothing, so that what runs goes on.
+        # procd was told nothing, so that the running server goes on.
         assert router.calls() in ([["open_service"]], [])
     assert router.rules() == rules
     assert router.calls("fw4") == []
@@ -671,7 +671,7 @@ def test_a_reload_starts_what_was_stopped(router):
     router.make_key()
     router.service("start")
     router.service("stop")
-    router.output("fw4", "restart")  # the sets are gone
+    router.output("fw4", "restart")  # This removes the sets.
     router.calls()
     assert router.service("reload").lines == []
     assert command(router.calls()) == start_words()
@@ -730,16 +730,16 @@ def test_from_the_package_to_the_first_knock(router, outside, procd, ipk, family
     assert attempt(outside, family) == closed
     knock(outside, family, key=key)
     until(lambda: attempt(outside, family) == "open", "a connection")
-    # Only what was asked for, and only for the address that knocked.
+    # Only the configured port is open, and only for the address that knocked.
     assert attempt(outside, family, 8022) == closed
     assert attempt(outside, FAMILIES[1 - FAMILIES.index(family)]) == closed
-    # An interface comes up: fw4 makes its rules anew.
+    # When an interface comes up, fw4 makes its rules again.
     router.output("fw4", "reload")
     assert attempt(outside, family) == "open"
     until(lambda: attempt(outside, family) == closed, "the end of the time")
 
 
-# As far as our package needs it.
+# A stand-in for opkg, as far as our package needs it.
 OPKG = r"""#!/bin/sh -e
 [ "$1" = install ]
 mkdir /tmp/opkg
@@ -759,7 +759,7 @@ def test_the_commands_of_the_readme_take_minutes_to_the_first_knock(
     [commands] = re.findall("```sh\n(.*?)```", section, re.DOTALL)
     [by_hand] = re.findall("^#    (tar .*)$", commands, re.MULTILINE)
     _, install, start = (line for line in commands.splitlines() if line and line[0] != "#")
-    # The fixture has unpacked it.
+    # The fixture has unpacked the package. Remove it first.
     with member(ipk, "data.tar.gz") as archive:
         for entry in archive:
             if not entry.isdir():
@@ -789,7 +789,7 @@ def test_rules_that_cannot_be_loaded_leave_the_firewall_as_it_was(router):
     result = router.service("start")
     assert result.code != 0
     assert "fw4 cannot load the rules for it" in "\n".join(result.lines)
-    # Not even when it begins anew.
+    # A restart of fw4 still works.
     router.output("fw4", "restart")
     assert "chain input_wan" in router.output("nft", "list", "table", "inet", "fw4")
 
@@ -819,7 +819,7 @@ def test_grants_outlive_reloads_and_end_with_a_restart_of_the_firewall(router, o
     assert 3500 < element["elem"]["expires"] <= 3600
     router.output("fw4", "restart")
     assert attempt(outside, socket.AF_INET) == "rejected"
-    # The server finds the new sets.
+    # The server uses the new sets.
     knock(outside, socket.AF_INET)
     until(lambda: attempt(outside, socket.AF_INET) == "open", "a connection")
     assert running.popen.poll() is None
@@ -835,11 +835,11 @@ def test_the_knock_port_looks_like_its_neighbours(router, outside, family, polic
     usual = "silence" if policy == "drop" else "rejected"
     right = packet(CLIENT[family], key="another key than that of the server")
     odd = bytearray(right)
-    odd[32] = 3  # no such command
+    odd[32] = 3  # There is no such command.
     for payload in (b"", b"\0", bytes(len(right)), os.urandom(48), bytes(odd), right[:-1], right + b"\0"):
         assert probe(outside, family, PORT + 1, payload) == usual
         assert probe(outside, family, PORT, payload) == usual
-    # What has the form of a knock is let in, and so not rejected: the limit of this.
+    # The limit of this test: a datagram in the form of a knock is let in, and so not rejected.
     assert probe(outside, family, PORT, right) == "silence"
 
 
@@ -851,11 +851,11 @@ def test_knocks_take_no_place_in_the_table_of_connections(router, outside):
     assert connections(router) == 0
     knock(outside, socket.AF_INET)
     until(lambda: attempt(outside, socket.AF_INET) == "open", "a connection")
-    assert connections(router) == 1  # that one
+    assert connections(router) == 1  # This is the connection of that knock.
 
 
 def test_a_knock_that_goes_elsewhere_is_tracked(router, outside):
-    """Or it would not be translated: to knock elsewhere from behind this router must work."""
+    """An untracked knock would not be translated. Clients behind this router must be able to knock elsewhere."""
     network = plain(router)
     for command in (
         "ip link add br-lan type bridge",
@@ -910,7 +910,7 @@ def test_the_jail_gives_what_the_server_needs(router, outside, procd, syslog):
         syslog("listening on ")
         knock(outside, socket.AF_INET)
         until(lambda: attempt(outside, socket.AF_INET) == "open", "a connection")
-        # A new key in a new file, as `keygen -o` and mv make it.
+        # `keygen -o` and mv put a new key into a new file.
         other = "the next key, which is long enough, too"
         router.make_key(other)
         process.signal(signal.SIGHUP)
@@ -931,7 +931,7 @@ def test_removed_it_leaves_no_rules(router, ipk):
     assert not (router.root / "etc/rc.d/S95pyknock").is_symlink()
     assert router.rules().strip() == ""
     assert "pyknock4" not in router.output("nft", "list", "chain", "inet", "fw4", "input_wan")
-    # The file of the package is gone, too; fw4 must load without it.
+    # The file of the package is gone, and fw4 must load without it.
     router.write("etc/fw4.nft", re.sub(r"\tinclude .*\n", "", RULESET))
     router.output("fw4", "restart")
     assert "pyknock" not in router.output("nft", "list", "ruleset")

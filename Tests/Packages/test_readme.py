@@ -1,4 +1,4 @@
-"""The README's way to a service under systemd, as a new user goes it."""
+"""The commands of the README that make a service under systemd, run as a new user runs them."""
 
 import os
 import re
@@ -39,7 +39,7 @@ def test_the_commands_for_systemd_take_minutes_to_the_first_knock(tmp_path, caps
         machine.until(is_open, "the knock is in the set")
         seconds = time.monotonic() - start
 
-        # As after a boot: the rules come back with nftables, and the server finds them.
+        # nftables loads the rules again, as at boot, and the server finds them.
         with booted.path("/etc/nftables.conf").open("a") as rules:
             rules.write(include + "\n")
         booted.run("systemctl", "enable", "nftables")
@@ -48,7 +48,7 @@ def test_the_commands_for_systemd_take_minutes_to_the_first_knock(tmp_path, caps
         booted.outside(*knock)
         machine.until(is_open, "the knock after that is in the set")
 
-        # Without the package the administrator's other rules are still loaded.
+        # Without the package, nftables still loads the other rules of the administrator.
         told = booted.run("apt-get", "--quiet=2", "--yes", "purge", "pyknock")
         assert "its firewall rules stay, and nobody can knock any more" in told
         booted.run("systemctl", "restart", "nftables")

@@ -1,4 +1,4 @@
-"""What `make release` makes, in a copy of this checkout."""
+"""The files that `make release` makes, in a copy of this checkout."""
 
 import re
 import shutil
@@ -27,7 +27,7 @@ def cloned(tmp_path_factory):
 
 @pytest.fixture
 def checkout(cloned):
-    """A clean one, with something in dist that must not get into a release."""
+    """A clean checkout. dist/ has a file that must not become part of a release."""
     run("git", "reset", "--quiet", "--hard", "start", cwd=cloned)
     run("git", "clean", "--quiet", "--force", "-d", cwd=cloned)
     shutil.rmtree(cloned / "dist", ignore_errors=True)
@@ -80,7 +80,7 @@ def test_release(checkout, tmp_path):
     with tarfile.open(checkout / f"dist/pyknock-{VERSION}-openwrt.tar.gz") as tar:
         assert {f"pyknock-{VERSION}-openwrt/{name}" for name in ("Makefile", "architectures")} < set(tar.getnames())
 
-    # Again, signed, by another user's rules, and as if it was checked out later.
+    # The second release is signed. Its umask, time zone and file times differ.
     (checkout / "packaging/openwrt/Makefile").touch()
     key, public = tmp_path / "secret", tmp_path / "public"
     run("minisign", "-G", "-W", "-s", key, "-p", public)

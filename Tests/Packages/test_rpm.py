@@ -11,7 +11,7 @@ from packed import BUILT, ROOT, RPM, VERSION, run
 RPMS = [(arch, RPM[arch]) for arch in BUILT]
 EACH = pytest.mark.parametrize("arch, name", RPMS, ids=[name for _, name in RPMS])
 
-# Behind a link is where it leads; c is a configuration file, n (noreplace) keeps a changed one, d is documentation.
+# Mode, flags, path, and the target of a link. c: configuration file, n: keep a changed one, d: documentation.
 FILES = """
 drwxr-xr-x . /etc/pyknock
 -rw-r--r-- cn. /etc/pyknock/server.conf
@@ -82,7 +82,7 @@ def test_header(arch, name):
 
 @EACH
 def test_the_program(arch, name, tmp_path):
-    # It writes a file beside its input.
+    # rpm2archive writes a file beside its input.
     shutil.copy(rpm(name), tmp_path / "rpm")
     run("rpm2archive", tmp_path / "rpm")
     run("tar", "--extract", "--file", tmp_path / "rpm.tgz", cwd=tmp_path)
@@ -99,7 +99,7 @@ def test_the_same_bytes_elsewhere(tmp_path):
 
 @pytest.fixture
 def booted(monkeypatch):
-    """A Debian with rpm: not what an .rpm is made for, but it has a systemd, and an empty database of packages."""
+    """A Debian with rpm. No .rpm is made for it, but it has systemd and an empty package database."""
     monkeypatch.setattr(machine, "PACKAGES", [*machine.PACKAGES, "rpm"])
     with machine.Machine() as booted:
         shutil.copy(rpm(os.uname().machine), booted.path("/root/pyknock.rpm"))
@@ -134,7 +134,7 @@ def test_installed_renewed_and_erased(booted):
     assert packed.process(booted) != process
     assert configuration.read_text() == mine
 
-    # What the administrator has made stays, and nothing else.
+    # Only the files that the administrator made are left.
     booted.run(*RPM, "--erase", "pyknock")
     assert packed.states(booted) == ["inactive", "inactive"]
     assert user(booted) == ""

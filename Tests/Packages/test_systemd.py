@@ -1,4 +1,4 @@
-"""The units in a real systemd, which is process 1 of a Debian: see machine.py.
+"""The units under a real systemd, which is process 1 of a Debian: see machine.py.
 
 PYKNOCK names the static program.
 """
@@ -26,7 +26,7 @@ SEND = (
 
 @pytest.fixture
 def files(tmp_path):
-    """What the package installs, a key, and the example's rules, which nftables loads at boot."""
+    """The files of the package, a key, and the rules of the example, which nftables loads at boot."""
     folder = tmp_path / "files"
     for source, target in {
         PYKNOCK: "usr/bin/pyknock",
@@ -62,7 +62,7 @@ def state(machine, name, unit=SERVICE):
 
 
 def change(machine, text, name="test.conf"):
-    """Adds a drop-in, or changes it."""
+    """Writes a drop-in of the unit."""
     path = machine.path(f"{DROP_INS}/{name}")
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(text)
@@ -74,7 +74,7 @@ def configure(machine, text):
 
 
 def knock(machine, **options):
-    """Sends a new knock from outside, and gives it."""
+    """Sends a new knock from outside, and returns it."""
     key = machine.path("/etc/pyknock/key").read_text().strip()
     datagram = packet(OUTSIDE, key=key, **options)
     send(machine, datagram)
@@ -94,7 +94,7 @@ def until_open(machine):
 
 
 def processes(machine):
-    """Their numbers, as the machine has them: the executor first."""
+    """The numbers of the processes in the machine: first the executor, then the receiver."""
     group = state(machine, "ControlGroup")
     return sorted(map(int, machine.run("cat", f"/sys/fs/cgroup{group}/cgroup.procs").split()))
 
@@ -104,7 +104,7 @@ def signal(machine, name, process):
 
 
 def test_the_units_are_without_a_mistake(machine):
-    # There is no man, which would be asked whether the pages are there.
+    # man is not installed, and cannot say whether the pages exist.
     assert machine.run("systemd-analyze", "verify", "--man=no", SERVICE, SOCKET) == ""
 
 
@@ -118,7 +118,7 @@ def test_another_port_as_the_readme_has_it(started):
     key = started.path("/etc/pyknock/key").read_text().strip()
     sender = SEND.replace("60120", "61000")
     started.outside(sys.executable, "-c", sender, packet(OUTSIDE, key=key).hex(), MACHINE)
-    # The rules of the example let in knocks on the other port only.
+    # The rules of the example let knocks in on the default port only.
     started.run("nft", "insert", "rule", "inet", "pyknock", "input", "udp", "dport", "61000", "accept")
     started.outside(sys.executable, "-c", sender, packet(OUTSIDE, key=key).hex(), MACHINE)
     until_open(started)
@@ -129,7 +129,7 @@ def test_the_exposure_is_at_most_1_5(machine):
 
 
 def test_enabled_it_is_there_after_boot(files):
-    """Without a failed start first: the sets are made before, however long that takes."""
+    """The service starts after nftables has made the sets, however long that takes. No start fails."""
     slow = files / "etc/systemd/system/nftables.service.d/slow.conf"
     slow.parent.mkdir()
     slow.write_text("[Service]\nExecStartPre=/bin/sleep 1\n")
@@ -166,7 +166,7 @@ def test_it_is_active_when_it_says_so(machine):
     machine.run("systemctl", "start", "pyknock")
     assert state(machine, "SubState") == "running"
     lines = [entry["MESSAGE"] for entry in machine.journal(SERVICE, mark)]
-    # They come to the journal by different ways, in either order.
+    # The two lines take different ways to the journal, so that their order varies.
     assert [line for line in lines if "listening on" in line or line.startswith("Started ")][1:]
 
 
@@ -177,12 +177,12 @@ def test_it_does_not_start_without_its_sets(machine):
 
 
 def test_it_never_gives_up(machine):
-    """The sets may come late, and much later than a limit of systemd's for starts."""
+    """The sets may come much later than the start limit of systemd would allow."""
     machine.run("nft", "flush", "ruleset")
     change(machine, "[Service]\nRestartSec=100ms")
     machine.run("systemctl", "enable", "--now", "pyknock", check=False)
     until(lambda: int(state(machine, "NRestarts")) > 10, "it is started again and again")
-    # A knock does not make it start more often, and waits.
+    # A knock causes no further starts. It waits in the socket.
     knock(machine)
     count = int(state(machine, "NRestarts"))
     until(lambda: int(state(machine, "NRestarts")) > count + 5, "it is started again and again")
@@ -203,8 +203,8 @@ def test_a_knock_starts_it(machine):
 def test_another_port_than_that_of_the_socket_is_an_error(machine):
     configure(machine, "nft inet/pyknock/knock4,knock6\nport 60121\n")
     assert machine.run("systemctl", "start", "pyknock", check=False).returncode == 1
-    passed = r"the socket that was passed on to us is that of \[::\]:60120"
-    machine.wait_for(SERVICE, passed + r", not of \[::\]:60121: set both")
+    message = r"the socket that was passed on to us is that of \[::\]:60120, not of \[::\]:60121: set both"
+    machine.wait_for(SERVICE, message)
 
 
 def test_what_the_processes_may(started):
@@ -223,7 +223,7 @@ def test_what_the_processes_may(started):
 def test_where_it_can_write(started):
     mounts = started.path(f"/proc/{processes(started)[0]}/mountinfo").read_text().splitlines()
     writable = {words[4] for words in map(str.split, mounts) if "rw" in words[5].split(",")}
-    # The last two are its own.
+    # PrivateTmp makes the last two private.
     allowed = {"/run/pyknock", "/var/lib/pyknock", "/tmp", "/var/tmp"}
     assert {path for path in writable if not path.startswith(("/proc", "/dev/"))} == allowed
 
@@ -233,7 +233,7 @@ def test_metrics(machine):
     machine.run("systemctl", "start", "pyknock")
     path = machine.path("/run/pyknock/pyknock.prom")
     until(path.exists, "the file of metrics")
-    # For whoever collects it.
+    # Any user may collect the metrics.
     assert path.stat().st_mode & 0o777 == 0o644
     assert path.parent.stat().st_mode & 0o777 == 0o755
 
@@ -362,7 +362,7 @@ def test_iptables_needs_nothing_of_commands_conf(started):
 
 
 NETWORK = ["RestrictAddressFamilies", "IPAddressDeny"]
-# Commands, and the lines of commands.conf that they need.
+# Each command, and the lines of commands.conf that it needs.
 NEEDS = {
     "exec 3>/dev/udp/127.0.0.1/9 && echo >&3": NETWORK,
     "cat /etc/pyknock/key >/dev/null": ["User"],
@@ -375,7 +375,7 @@ NEEDS = {
 
 @pytest.mark.parametrize("command", NEEDS)
 def test_what_commands_conf_can_allow(started, command):
-    """Nothing before its lines are made some of the unit, and what they are for after that."""
+    """The command fails until its lines are part of the unit, and works after that."""
     text = (UNITS / "commands.conf").read_text()
     configure(started, f"open-command bash -c '{command}'\nclose-command :\nverbose yes\n")
     names = "|".join(NEEDS[command])

@@ -1,10 +1,11 @@
-// A library that LD_PRELOAD loads into the program. It makes the program do what an attacker or a crash would do.
+// A library that LD_PRELOAD loads into the program. It makes the program do what an attacker or a crash
+// would do.
 //
-// INTRUDER_ATTEMPT: when a datagram comes, the receiver tries this, as an attacker would who has taken it over. Then
-// it writes whether it succeeded.
+// INTRUDER_ATTEMPT: when a datagram comes, the receiver tries this, as an attacker would who has taken it
+// over. Then it writes whether it succeeded.
 // INTRUDER_NO_SECCOMP: the kernel seems to have no seccomp.
-// INTRUDER_DIE_AT: the program is killed at the call with this number. The calls below are counted from 1, in both
-// processes together, in the file INTRUDER_FILE.
+// INTRUDER_DIE_AT: the program is killed at the call with this number. The calls below are counted from 1,
+// in both processes together, in the file INTRUDER_FILE.
 #define _GNU_SOURCE
 #include <dlfcn.h>
 #include <errno.h>
@@ -41,8 +42,7 @@ static long attempt(const char *what, int socket_fd) {
   if (!strcmp(what, "ptrace")) return syscall(SYS_ptrace, PTRACE_ATTACH, getppid(), 0, 0);
   if (!strcmp(what, "kill")) return syscall(SYS_kill, getppid(), SIGKILL);
   if (!strcmp(what, "map")) return syscall(SYS_mmap, 0, 4096, 7, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-  if (!strcmp(what, "answer"))
-    return syscall(SYS_sendto, socket_fd, "here", 4, 0, &address, sizeof address);
+  if (!strcmp(what, "answer")) return syscall(SYS_sendto, socket_fd, "here", 4, 0, &address, sizeof address);
   if (!strcmp(what, "x32")) return syscall(0x40000000 + SYS_getpid);
   if (!strcmp(what, "nothing")) return 0;
   abort();
@@ -81,14 +81,14 @@ static void count_call(void) {
 
 #define ORIGINAL(name) ((__typeof__(&name))dlsym(RTLD_NEXT, #name))
 // Counts before and after each call that others can see or that writes to a file, in both processes.
-#define COUNTED(type, name, parameters, ...) \
-  type name parameters {                     \
-    count_call();                            \
+#define COUNTED(type, name, parameters, ...)   \
+  type name parameters {                       \
+    count_call();                              \
     type result = ORIGINAL(name)(__VA_ARGS__); \
-    int error = errno;                       \
-    count_call();                            \
-    errno = error;                           \
-    return result;                           \
+    int error = errno;                         \
+    count_call();                              \
+    errno = error;                             \
+    return result;                             \
   }
 COUNTED(ssize_t, send, (int fd, const void *bytes, size_t size, int flags), fd, bytes, size, flags)
 COUNTED(ssize_t, recv, (int fd, void *bytes, size_t size, int flags), fd, bytes, size, flags)

@@ -1,7 +1,7 @@
 # On a fresh Debian 12 with the Swift toolchain, `make demo` and `make test` do all the set-up.
 .DEFAULT_GOAL := build
 .PHONY: build deps deps-build demo test bench instructions fuzz soak static test-static install
-.PHONY: install-program deb rpm openwrt test-packages release check clean
+.PHONY: install-program deb rpm openwrt test-packages release completions check clean
 # `deps` comes before what needs the packages. What is slow runs in parallel by itself.
 .NOTPARALLEL:
 
@@ -139,16 +139,23 @@ release:
 	@scripts/dependencies rpm minisign
 	packaging/release
 
-# Every linter, and what the targets and their folders may use.
+# Writes the completions from the tables of options.
+completions:
+	swift run --quiet completions completions
+
+# Every linter, what the targets and their folders may use, and whether the completions are up to date.
 check: $(venv)/linters
 	@scripts/dependencies libsodium-dev shellcheck
-	swift format lint --strict --recursive Package.swift Sources Tests Fuzz
+	swift format lint --strict --recursive Package.swift Sources Tests Fuzz Tools
 	$(clang) -fsyntax-only -Wall -Wextra -Wpedantic -Werror \
 	  $(patsubst %,-I%,$(wildcard Sources/*/include)) $(c_files)
 	$(venv)/bin/clang-format --dry-run --Werror $(c_files)
 	shellcheck --external-sources --source-path=SCRIPTDIR $(shell_files)
 	$(venv)/bin/ruff check --quiet
 	scripts/check-targets
+	mkdir -p .build/completions
+	swift run --quiet completions .build/completions
+	diff -ru .build/completions completions || { echo 'run make completions' >&2; exit 1; }
 
 c_files = $(wildcard Sources/*/*.c Sources/*/*.h Sources/*/include/*.h cross/*.c Benchmarks/*.c Tests/*/*.c)
 # All files that name their shell, after #! or for shellcheck.

@@ -27,6 +27,7 @@ let package = Package(
       ],
       swiftSettings: settings),
     .executableTarget(name: "pyknock", dependencies: ["Programs"]),
+    .executableTarget(name: "completions", dependencies: ["Programs"], path: "Tools/Completions"),
     .target(
       name: "TestSupport", dependencies: ["CSodium", "KnockBase", "KnockProtocol"],
       path: "Tests/TestSupport"),

@@ -1,91 +1,107 @@
-# Completion of pyknock for bash. shellcheck shell=bash
+# Completion of pyknock for bash, written by `make completions`. shellcheck shell=bash
+
+# Offers those words of `compgen ...` that begin with what was typed.
+_pyknock_offer() { mapfile -t COMPREPLY < <(compgen "$@" -- "${COMP_WORDS[COMP_CWORD]}"); }
+
+_pyknock_names() { pyknock client list 2>/dev/null; }
 
 _pyknock() {
-  local current=${COMP_WORDS[COMP_CWORD]} previous=${COMP_WORDS[COMP_CWORD - 1]}
   local applet=${1##*/} start=1
   applet=${applet#pyknock}
   applet=${applet#-}
   if [[ ! $applet ]]; then
     if ((COMP_CWORD == 1)); then
-      mapfile -t COMPREPLY < <(compgen -W 'server client keygen help version' -- "$current")
+      _pyknock_offer -W 'server client keygen help version'
       return
     fi
     applet=${COMP_WORDS[1]} start=2
   fi
 
-  local options common='-h --help -V --version'
+  local options
   case $applet in
   server)
     options='-f --config -b --bind-address -p --port -t --time-drift -k --key-file
-      --allow-observed-source --nft --ipset --ttl --grant-prefix4 --grant-prefix6 --open-command
-      --close-command --no-shell --jobs --command-timeout --close-after --close-on-exit --state
-      --replay-capacity --grant-capacity --metrics --syslog --log-format --list --json --user --chroot --no-sandbox -n --check --example
-      -q --quiet -v --verbose'
+      --allow-observed-source --nft --ipset --ttl --grant-prefix4 --grant-prefix6
+      --open-command --close-command --no-shell --jobs --command-timeout --close-after
+      --close-on-exit --state --replay-capacity --grant-capacity --metrics --syslog
+      --log-format --user --chroot --no-sandbox -q --quiet -v --verbose --list --json -n
+      --check --example -h --help -V --version'
     ;;
   client)
-    options='-c --config -p --port -S --sign-address --stun -s --source-address -k --key-file
-      -4 --ipv4 -6 --ipv6 --repeat --interval --wait-port --wait --close -n --check
-      -v --verbose'
+    options='-c --config -p --port -S --sign-address --stun -s --source-address -k --key-file -4
+      --ipv4 -6 --ipv6 --repeat --interval --wait-port --wait --close -n --check -v --verbose
+      -h --help -V --version'
     ;;
-  keygen) options='-o --output' ;;
+  keygen)
+    options='-o --output -h --help -V --version'
+    ;;
   help)
-    mapfile -t COMPREPLY < <(compgen -W 'server client keygen' -- "$current")
+    _pyknock_offer -W 'server client keygen'
     return
     ;;
   *) return ;;
   esac
 
-  case $previous in
-  -f | -k | --key-file | -o | --output | --metrics)
-    mapfile -t COMPREPLY < <(compgen -f -- "$current")
+  case $applet:${COMP_WORDS[COMP_CWORD - 1]} in
+  server:-f | server:--config | server:-k | server:--key-file | server:--metrics | \
+    client:-k | client:--key-file | keygen:-o | keygen:--output)
+    _pyknock_offer -f
     return
     ;;
-  --state | --chroot)
-    mapfile -t COMPREPLY < <(compgen -d -- "$current")
+  server:-b | server:--bind-address | server:-p | server:--port | server:-t | \
+    server:--time-drift | server:--nft | server:--ipset | server:--ttl | \
+    server:--grant-prefix4 | server:--grant-prefix6 | server:--open-command | \
+    server:--close-command | server:--jobs | server:--command-timeout | server:--close-after | \
+    server:--replay-capacity | server:--grant-capacity | client:-p | client:--port | \
+    client:-s | client:--source-address | client:--repeat | client:--interval | \
+    client:--wait-port | client:--wait)
+    COMPREPLY=()
     return
     ;;
-  --user)
-    mapfile -t COMPREPLY < <(compgen -u -- "$current")
+  server:--state | server:--chroot)
+    _pyknock_offer -d
     return
     ;;
-  --example)
-    mapfile -t COMPREPLY < <(compgen -W 'nft ipset' -- "$current")
+  server:--log-format)
+    _pyknock_offer -W 'text json'
     return
     ;;
-  -S | --sign-address)
-    mapfile -t COMPREPLY < <(compgen -W 'auto observed' -- "$current")
+  server:--user)
+    _pyknock_offer -u
     return
     ;;
-  --log-format)
-    mapfile -t COMPREPLY < <(compgen -W 'text json' -- "$current")
+  server:--example)
+    _pyknock_offer -W 'nft ipset'
     return
     ;;
-  --config)
-    if [[ $applet = server ]]; then
-      mapfile -t COMPREPLY < <(compgen -f -- "$current")
-      return
-    fi
-    ;;&
-  -c | --config)
-    mapfile -t COMPREPLY < <(compgen -W "$(pyknock client list 2>/dev/null)" -- "$current")
+  client:-c | client:--config)
+    _pyknock_offer -W "$(_pyknock_names)"
+    return
+    ;;
+  client:-S | client:--sign-address)
+    _pyknock_offer -W 'auto observed'
+    return
+    ;;
+  client:--stun)
+    _pyknock_offer -A hostname
     return
     ;;
   esac
-  if [[ $current = -* ]]; then
-    mapfile -t COMPREPLY < <(compgen -W "$options $common" -- "$current")
+  if [[ ${COMP_WORDS[COMP_CWORD]} = -* ]]; then
+    _pyknock_offer -W "$options"
     return
   fi
   [[ $applet = client ]] || return
-  # Behind a verb, a name.
+  # A verb comes first, then a host.
   local word
   for word in "${COMP_WORDS[@]:start:COMP_CWORD-start}"; do
     case $word in open | close | connect)
-      mapfile -t COMPREPLY < <(compgen -A hostname -W "$(pyknock client list 2>/dev/null)" -- "$current")
+      _pyknock_offer -A hostname -W "$(_pyknock_names)"
       return
       ;;
     esac
   done
-  mapfile -t COMPREPLY < <(compgen -W 'open close connect list' -- "$current")
+  _pyknock_offer -W 'open close connect list'
 }
 
 complete -F _pyknock pyknock pyknock-server pyknock-client pyknock-keygen

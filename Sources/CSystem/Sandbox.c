@@ -1,12 +1,17 @@
-#define _GNU_SOURCE
-#include "CSystem.h"
+#define _GNU_SOURCE  // chroot, setgroups
+#include "Sandbox.h"
+
+#include "Calls.h"
 #include "Filter.h"
+#include "Log.h"
+#include "Result.h"
 
 #include <grp.h>
+#include <signal.h>
 #include <stddef.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
-#include <sys/syscall.h>
+#include <sys/stat.h>
 
 int csys_check_root(const char *path) {
   struct stat status;
@@ -20,14 +25,14 @@ int csys_change_root(const char *path) {
   return result < 0 ? result : csys_result(chdir(path) < 0 ? -1 : chroot("."));
 }
 
-int csys_change_user(uid_t user, gid_t group) {
+int csys_change_user(uint32_t user, uint32_t group) {
   if (prctl(PR_SET_KEEPCAPS, 1L, 0L, 0L, 0L) < 0 || setgroups(0, NULL) < 0 || setgid(group) < 0 ||
       setuid(user) < 0)
     return -errno;
   return 0;
 }
 
-// linux/capability.h, linux/landlock.h, linux/seccomp.h and linux/audit.h, which a C library need not
+// From linux/capability.h, linux/landlock.h, linux/seccomp.h and linux/audit.h, which a C library need not
 // come with.
 enum { CAPABILITY_VERSION = 0x20080522, CAPABILITY_COUNT = 64 };
 struct capability_header {
@@ -44,13 +49,13 @@ int csys_check_privilege(int changes_user, int changes_root) {
   struct capability_header header = {CAPABILITY_VERSION, 0};
   struct capability_sets sets[2];
   if (syscall(SYS_capget, &header, sets) < 0) return -errno;
-  uint32_t needed = (changes_user ? 1U << SET_GROUP | 1U << SET_USER : 0) |
-                    (changes_root ? 1U << CHANGE_ROOT : 0);
+  uint32_t needed =
+      (changes_user ? 1U << SET_GROUP | 1U << SET_USER : 0) | (changes_root ? 1U << CHANGE_ROOT : 0);
   return (sets[0].effective & needed) == needed ? 0 : -EPERM;
 }
 
 void csys_bound_capabilities(uint64_t kept) {
-  // It fails for all, where we may not, or from the first that the kernel does not know.
+  // It fails at the first without the privilege, or at the first that the kernel does not know.
   for (int number = 0; number < CAPABILITY_COUNT; number++)
     if (!(kept >> number & 1) && prctl(PR_CAPBSET_DROP, (long)number, 0L, 0L, 0L) < 0) break;
   prctl(PR_CAP_AMBIENT, (long)PR_CAP_AMBIENT_CLEAR_ALL, 0L, 0L, 0L);
@@ -68,36 +73,33 @@ int csys_keep_capabilities(uint64_t kept) {
   return csys_result(syscall(SYS_capset, &header, sets));
 }
 
-int csys_forbid_new_privileges(void) {
-  return csys_result(prctl(PR_SET_NO_NEW_PRIVS, 1L, 0L, 0L, 0L));
-}
-
-enum { LANDLOCK_CREATE = 444, LANDLOCK_RESTRICT = 446, LANDLOCK_ASK_VERSION = 1 };
+int csys_forbid_new_privileges(void) { return csys_result(prctl(PR_SET_NO_NEW_PRIVS, 1L, 0L, 0L, 0L)); }
 
 int csys_forbid_files(void) {
+  enum { ASK_VERSION = 1 };
   struct {
     uint64_t files, network, scopes;
   } forbidden = {0};
-  long version = syscall(LANDLOCK_CREATE, NULL, 0L, (long)LANDLOCK_ASK_VERSION);
+  long version = syscall(SYS_landlock_create_ruleset, NULL, 0L, (long)ASK_VERSION);
   if (version < 0) return -errno;
-  // Rights came with version 1 (13 of them), 2, 3 and 5.
+  // Version 1 has 13 rights. Versions 2, 3 and 5 added one each.
   static const uint64_t files[] = {0x1FFF, 0x3FFF, 0x7FFF, 0x7FFF, 0xFFFF};
   long last = (long)(sizeof files / sizeof *files);
   forbidden.files = files[(version < last ? version : last) - 1];
-  if (version >= 4) forbidden.network = 3;  // To bind and to connect.
+  if (version >= 4) forbidden.network = 3;  // Bind and connect.
   if (version >= 6) forbidden.scopes = 3;   // Abstract unix sockets and signals.
   size_t size = version >= 6 ? sizeof forbidden : version >= 4 ? 16 : 8;
-  int fd = (int)syscall(LANDLOCK_CREATE, &forbidden, size, 0L);
+  int fd = (int)syscall(SYS_landlock_create_ruleset, &forbidden, size, 0L);
   if (fd < 0) return -errno;
-  int result = csys_result(syscall(LANDLOCK_RESTRICT, (long)fd, 0L));
+  int result = csys_result(syscall(SYS_landlock_restrict_self, (long)fd, 0L));
   close(fd);
   return result;
 }
 
-// As many as poll(2) is given at a time: it refuses more than the limit.
+// The limit of descriptors. poll(2) refuses more entries than that, and gets two at a time.
 enum { DESCRIPTORS = 2 };
 
-int csys_limit(pid_t parent) {
+int csys_limit(int32_t parent) {
   struct rlimit none = {0, 0}, few = {DESCRIPTORS, DESCRIPTORS};
   if (setrlimit(RLIMIT_NPROC, &none) < 0 || setrlimit(RLIMIT_CORE, &none) < 0 ||
       setrlimit(RLIMIT_NOFILE, &few) < 0 || prctl(PR_SET_DUMPABLE, 0L, 0L, 0L, 0L) < 0 ||
@@ -121,13 +123,12 @@ enum { ARCHITECTURE = (int)0xC00000F3 };
 #endif
 
 enum { KILL = (int)0x80000000, ALLOW = 0x7FFF0000 };
-// struct seccomp_data
+// Offsets in struct seccomp_data.
 enum { CALL = 0, ARCHITECTURE_OF_CALL = 4, FIRST_ARGUMENT = 16 };
 
 int csys_filter_calls(int socket, int channel, int log) {
   enum { ANY = -1 };
-  // The numbers are those of this architecture. Where there are two of a call, it depends on the C
-  // library and the kernel which is used.
+  // Some calls have two numbers. Which one is used depends on the C library and the kernel.
   const struct {
     uint32_t call;
     int descriptor;
@@ -170,7 +171,7 @@ int csys_filter_calls(int socket, int channel, int log) {
     if (allowed[i].descriptor == ANY) {
       STEP(IF_EQUAL, 0, 1, allowed[i].call);
     } else {
-      // The lower half of the argument, which is all that the kernel looks at.
+      // The lower half of the argument. The kernel ignores the upper half of a descriptor.
       STEP(IF_EQUAL, 0, 4, allowed[i].call);
       STEP(LOAD, 0, 0, FIRST_ARGUMENT);
       STEP(IF_EQUAL, 1, 0, (uint32_t)allowed[i].descriptor);
@@ -191,11 +192,11 @@ void csys_close_others(int socket, int channel, int log) {
   csys_keep_log_socket();
   unsigned last = (unsigned)(socket > channel ? socket : channel);
   if ((unsigned)log > last) last = (unsigned)log;
-  // Linux 5.9 has it in one call; before, what a parent may sensibly leave open.
+  // Before Linux 5.9: as many as a parent may reasonably leave open.
   if (syscall(SYS_close_range, last + 1, ~0U, 0) < 0) last = 1023;
   for (int fd = 0; fd <= (int)last; fd++)
     if (fd != socket && fd != channel && fd != log) close(fd);
-  // So that the numbers under the limit are all taken.
+  // All numbers below the limit are then in use.
   for (int fd = 0; fd < DESCRIPTORS; fd++)
     if (fd != log) dup2(log, fd);
 }

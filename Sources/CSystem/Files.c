@@ -1,0 +1,147 @@
+#define _GNU_SOURCE  // O_PATH
+#include "Files.h"
+
+#include "Result.h"
+
+#include <fcntl.h>
+#include <limits.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/file.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+int csys_open_to_read(const char *path) {
+  return csys_result(open(path, O_RDONLY | O_NONBLOCK | O_CLOEXEC | O_NOCTTY));
+}
+
+int csys_create(const char *path, uint32_t mode) {
+  int fd = open(path, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC | O_NOCTTY, mode);
+  if (fd < 0) return -errno;
+  if (fchmod(fd, mode) == 0) return fd;
+  int error = errno;
+  unlink(path);
+  close(fd);
+  return -error;
+}
+
+int csys_create_for_all(int directory, const char *name) {
+  if (unlinkat(directory, name, 0) < 0 && errno != ENOENT) return -errno;
+  int fd = openat(directory, name, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0644);
+  if (fd < 0) return -errno;
+  fchmod(fd, 0644);
+  return fd;
+}
+
+void csys_remove(const char *path) { unlink(path); }
+
+void csys_close(int fd) { close(fd); }
+
+int csys_read(int fd, void *buffer, size_t size) {
+  ssize_t count;
+  do count = read(fd, buffer, size);
+  while (count < 0 && errno == EINTR);
+  return csys_result(count);
+}
+
+int csys_write(int fd, const void *bytes, size_t size) {
+  ssize_t count;
+  do count = write(fd, bytes, size);
+  while (count < 0 && errno == EINTR);
+  return csys_result(count);
+}
+
+int csys_sync(int fd) { return csys_result(fsync(fd)); }
+
+int csys_mode(int fd) {
+  struct stat status;
+  if (fstat(fd, &status) < 0) return -errno;
+  return (int)(status.st_mode & 07777) | (S_ISREG(status.st_mode) ? CSYS_REGULAR_FILE : 0) |
+         (isatty(fd) ? CSYS_TERMINAL : 0);
+}
+
+int csys_identity(int fd, uint64_t *device, uint64_t *inode) {
+  struct stat status;
+  if (fstat(fd, &status) < 0) return -errno;
+  *device = status.st_dev;
+  *inode = status.st_ino;
+  return 0;
+}
+
+int64_t csys_size(int fd) {
+  struct stat status;
+  return fstat(fd, &status) < 0 ? -errno : (int64_t)status.st_size;
+}
+
+int csys_reserve(int fd, int64_t size) {
+  int error = posix_fallocate(fd, 0, (off_t)size);
+  if (error != EOPNOTSUPP && error != ENOSYS) return -error;
+  // The file system cannot reserve room, so the rest of the file is written.
+  static char zeros[4096];  // Not const: so it takes no room in the program.
+  int64_t end = csys_size(fd);
+  while (end >= 0 && end < size) {
+    size_t rest = size - end < (int64_t)sizeof zeros ? (size_t)(size - end) : sizeof zeros;
+    ssize_t count = pwrite(fd, zeros, rest, (off_t)end);
+    if (count < 0 && errno != EINTR) return -errno;
+    if (count > 0) end += count;
+  }
+  return end < 0 ? (int)end : 0;
+}
+
+int csys_rename(int directory, const char *old_name, const char *new_name) {
+  return csys_result(renameat(directory, old_name, directory, new_name));
+}
+
+/// Writes the directory that a path is in into `parent` (PATH_MAX bytes).
+static int find_parent(const char *path, char *parent) {
+  size_t length = strlen(path);
+  while (length > 1 && path[length - 1] == '/') length--;
+  while (length > 0 && path[length - 1] != '/') length--;
+  if (length + 1 >= PATH_MAX) return -ENAMETOOLONG;
+  memcpy(parent, path, length);
+  strcpy(parent + length, ".");
+  return 0;
+}
+
+int csys_check_place(const char *path) {
+  char parent[PATH_MAX];
+  int result = find_parent(path, parent);
+  return result < 0 ? result : csys_result(access(parent, W_OK | X_OK));
+}
+
+int csys_open_parent(const char *path) {
+  char parent[PATH_MAX];
+  int result = find_parent(path, parent);
+  return result < 0 ? result : csys_result(open(parent, O_PATH | O_DIRECTORY | O_CLOEXEC));
+}
+
+/// 0 if only we or root can have written to an open file.
+static int check_owner(int fd, mode_t type) {
+  struct stat status;
+  if (fstat(fd, &status) < 0) return -errno;
+  if ((status.st_mode & S_IFMT) != type) return type == S_IFDIR ? -ENOTDIR : -EINVAL;
+  if (status.st_uid != 0 && status.st_uid != geteuid()) return -EACCES;
+  return status.st_mode & (S_IWGRP | S_IWOTH) ? -EACCES : 0;
+}
+
+static int checked(int fd, mode_t type) {
+  if (fd < 0) return -errno;
+  int result = check_owner(fd, type);
+  if (result == 0) return fd;
+  close(fd);
+  return result;
+}
+
+int csys_open_configuration(const char *path) { return checked(csys_open_to_read(path), S_IFREG); }
+
+int csys_open_state_directory(const char *path, int make) {
+  if (make && mkdir(path, 0700) < 0 && errno != EEXIST) return -errno;
+  return checked(open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC), S_IFDIR);
+}
+
+int csys_lock(int fd) { return csys_result(flock(fd, LOCK_EX | LOCK_NB)); }
+
+int csys_open_state_file(int directory, const char *name, int make) {
+  int flags = O_RDWR | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC | (make ? O_CREAT | O_TRUNC : 0);
+  return checked(openat(directory, name, flags, 0600), S_IFREG);
+}

@@ -1,0 +1,99 @@
+#define _GNU_SOURCE  // MADV_DONTFORK
+#include "Memory.h"
+
+#include "Result.h"
+
+#include <string.h>
+#include <sys/mman.h>
+
+static void *map(size_t size, int sharing) {
+  void *pages = mmap(NULL, size, PROT_READ | PROT_WRITE, sharing | MAP_ANONYMOUS, -1, 0);
+  return pages == MAP_FAILED ? NULL : pages;
+}
+
+// What `csys_allocate` was told to take its memory from.
+static char *given;
+static size_t given_left;
+
+void csys_allocate_in(void *memory, size_t size) {
+  if (memory) csys_release_pages(memory, size);
+  given = memory;
+  given_left = size;
+}
+
+void *csys_allocate(size_t size) {
+  enum { SMALL = 2048, CHUNK = 65536, ALIGNMENT = 64 };
+  static char *next;
+  static size_t left;
+  if (size > SMALL && !given) return map(size, MAP_PRIVATE);
+  if (size > SIZE_MAX - ALIGNMENT) return NULL;
+  size = (size + ALIGNMENT - 1) / ALIGNMENT * ALIGNMENT;
+  if (given) {
+    if (given_left < size) return NULL;
+    given_left -= size;
+    return (given += size) - size;
+  }
+  if (left < size) {
+    next = map(CHUNK, MAP_PRIVATE);
+    left = next ? CHUNK : 0;
+    if (!next) return NULL;
+  }
+  char *memory = next;
+  next += size;
+  left -= size;
+  return memory;
+}
+
+enum { KEY_PAGE = 4096 };
+static char *key_page;
+
+void csys_lock_keys(void) {
+  madvise(key_page, KEY_PAGE, MADV_DONTDUMP);
+  mlock(key_page, KEY_PAGE);
+}
+
+// A list: each free place begins with the address of the next.
+static void *free_key;
+
+void csys_release_key(void *key) {
+  memcpy(key, &free_key, sizeof free_key);
+  free_key = key;
+}
+
+void *csys_allocate_key(size_t size) {
+  static size_t used = KEY_PAGE;
+  if (free_key) {
+    void *key = free_key;
+    memcpy(&free_key, key, sizeof free_key);
+    return key;
+  }
+  size = (size + 63) / 64 * 64;
+  if (size > KEY_PAGE - used) {
+    key_page = map(KEY_PAGE, MAP_PRIVATE);
+    if (!key_page) return NULL;
+    csys_lock_keys();
+    used = 0;
+  }
+  used += size;
+  return key_page + used - size;
+}
+
+void *csys_map_shared(size_t size) { return map(size, MAP_SHARED); }
+
+void *csys_map_file(int fd, size_t size, int *error) {
+  void *pages = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+  *error = errno;
+  return pages == MAP_FAILED ? NULL : pages;
+}
+
+void csys_unmap(void *pages, size_t size) { munmap(pages, size); }
+
+int csys_keep_from_children(void *pages, size_t size) {
+  return csys_result(madvise(pages, size, MADV_DONTFORK));
+}
+
+void csys_release_pages(void *pages, size_t size) { madvise(pages, size, MADV_DONTNEED); }
+
+uint32_t csys_load(const uint32_t *number) { return __atomic_load_n(number, __ATOMIC_RELAXED); }
+
+void csys_store(uint32_t *number, uint32_t value) { __atomic_store_n(number, value, __ATOMIC_RELAXED); }

@@ -1,0 +1,170 @@
+#define _GNU_SOURCE  // clone, environ
+#include "Process.h"
+
+#include "Calls.h"
+#include "Files.h"
+#include "Result.h"
+
+#include <fcntl.h>
+#include <limits.h>
+#include <sched.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/signalfd.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#define ASSERT_SAME(name) _Static_assert(CSYS_##name == name, #name)
+ASSERT_SAME(SIGHUP);
+ASSERT_SAME(SIGINT);
+ASSERT_SAME(SIGQUIT);
+ASSERT_SAME(SIGKILL);
+ASSERT_SAME(SIGTERM);
+
+const int32_t CSYS_SIGUSR1 = SIGUSR1;
+const int32_t CSYS_SIGCHLD = SIGCHLD;
+
+static void leave(int signal) { _exit(128 + signal); }
+
+void csys_start_process(void) {
+  // Process 1 has no default action for signals.
+  if (getpid() == 1)
+    for (int i = 0; i < 3; i++) signal((int[]){SIGTERM, SIGINT, SIGHUP}[i], leave);
+  signal(SIGPIPE, SIG_IGN);
+  signal(SIGXFSZ, SIG_IGN);
+  for (int fd = 0; fd <= STDERR_FILENO; fd++)
+    if (fcntl(fd, F_GETFD) < 0) open("/dev/null", fd == STDOUT_FILENO ? O_RDONLY : O_RDWR);
+  // Before Linux 5.11: as many as a parent may reasonably leave open.
+  enum { CLOSE_ON_EXEC = 4 };  // linux/close_range.h, which a C library need not come with.
+  if (syscall(SYS_close_range, 3, ~0U, CLOSE_ON_EXEC) < 0)
+    for (int fd = 3; fd < 1024; fd++) fcntl(fd, F_SETFD, FD_CLOEXEC);
+}
+
+int csys_detach_standard_streams(void) {
+  int fd = open("/dev/null", O_RDWR | O_CLOEXEC);
+  if (fd < 0) return -errno;
+  int result = csys_result(dup2(fd, STDIN_FILENO));
+  if ((fcntl(STDOUT_FILENO, F_GETFL) & O_ACCMODE) == O_RDONLY) dup2(fd, STDOUT_FILENO);
+  close(fd);
+  return result;
+}
+
+char **csys_environment(void) { return environ; }
+
+char *csys_variable(const char *name) { return getenv(name); }
+
+int32_t csys_process_id(void) { return getpid(); }
+
+int csys_open_signals(void *old_mask) {
+  sigset_t mask;
+  sigemptyset(&mask);
+  sigaddset(&mask, SIGTERM);
+  sigaddset(&mask, SIGINT);
+  sigaddset(&mask, SIGUSR1);
+  sigaddset(&mask, SIGCHLD);
+  struct sigaction hangup;
+  if (sigaction(SIGHUP, NULL, &hangup) == 0 && hangup.sa_handler != SIG_IGN) sigaddset(&mask, SIGHUP);
+  // If a parent ignored CHLD, the kernel would reap our children itself.
+  signal(SIGCHLD, SIG_DFL);
+  if (sigprocmask(SIG_BLOCK, &mask, old_mask) < 0) return -errno;
+  return csys_result(signalfd(-1, &mask, SFD_CLOEXEC | SFD_NONBLOCK));
+}
+
+int csys_next_signal(int fd) {
+  struct signalfd_siginfo info;
+  int count = csys_read(fd, &info, sizeof info);
+  if (count == -EAGAIN) return 0;
+  return count == (int)sizeof info ? (int)info.ssi_signo : count < 0 ? count : -EIO;
+}
+
+void csys_ignore(int number) { signal(number, SIG_IGN); }
+
+int csys_kill(int32_t process, int number) { return csys_result(kill(process, number)); }
+
+static int check_file(const char *path) {
+  struct stat status;
+  if (stat(path, &status) < 0) return -errno;
+  if (!S_ISREG(status.st_mode)) return -EACCES;
+  return csys_result(access(path, X_OK));
+}
+
+/// The path of a program that is found as execvp(3) finds it. It may be written to `path` (PATH_MAX bytes).
+/// NULL, with the reason in `error`, if there is none.
+static const char *find_program(const char *name, char *path, int *error) {
+  *error = -ENOENT;
+  if (!*name) return NULL;
+  if (strchr(name, '/')) return (*error = check_file(name)) == 0 ? name : NULL;
+  const char *place = getenv("PATH");
+  // The default of execvp(3).
+  if (!place) place = "/usr/local/bin:/bin:/usr/bin";
+  for (;; place++) {
+    size_t length = strcspn(place, ":");
+    if (length + 1 + strlen(name) < PATH_MAX) {
+      memcpy(path, place, length);
+      path[length] = '/';
+      strcpy(path + length + (length > 0), name);
+      int result = check_file(path);
+      if (result == 0) return path;
+      if (result == -EACCES) *error = result;
+    }
+    place += length;
+    if (!*place) return NULL;
+  }
+}
+
+int csys_check_program(const char *name) {
+  char path[PATH_MAX];
+  int error;
+  return find_program(name, path, &error) ? 0 : error;
+}
+
+struct start {
+  const char *path;
+  char *const *arguments, *const *environment;
+  const sigset_t *mask;
+  int own_group, error;
+};
+
+/// Runs in the child, which shares the memory of the parent while that waits.
+static int start_program(void *place) {
+  struct start *start = place;
+  if (start->own_group) setpgid(0, 0);
+  for (int i = 0; i < 3; i++) signal((int[]){SIGPIPE, SIGXFSZ, SIGQUIT}[i], SIG_DFL);
+  sigprocmask(SIG_SETMASK, start->mask, NULL);
+  execve(start->path, start->arguments, start->environment);
+  start->error = errno;
+  _exit(127);
+}
+
+int csys_spawn(char *const *arguments, char *const *environment, const void *mask, int own_group) {
+  static char stack[16384] __attribute__((aligned(64)));
+  char path[PATH_MAX];
+  int error;
+  struct start start = {find_program(arguments[0], path, &error), arguments, environment, mask, own_group, 0};
+  if (!start.path) return error;
+  int process = clone(start_program, stack + sizeof stack, CLONE_VM | CLONE_VFORK | SIGCHLD, &start);
+  if (process < 0) return -errno;
+  if (start.error == 0) return process;
+  csys_reap(process);
+  return -start.error;
+}
+
+int csys_fork(void) { return csys_result(fork()); }
+
+int csys_ended_child(void) {
+  siginfo_t info;
+  info.si_pid = 0;
+  int result;
+  do result = waitid(P_ALL, 0, &info, WEXITED | WNOHANG | WNOWAIT);
+  while (result < 0 && errno == EINTR);
+  if (result < 0) return errno == ECHILD ? 0 : -errno;
+  return (int)info.si_pid;
+}
+
+int csys_reap(int process) {
+  int status = 0;
+  while (waitpid(process, &status, 0) < 0 && errno == EINTR) {}
+  return WIFSIGNALED(status) ? -WTERMSIG(status) : WEXITSTATUS(status);
+}

@@ -1,0 +1,256 @@
+#define _GNU_SOURCE  // recvmmsg
+#include "Socket.h"
+
+#include "Files.h"
+#include "Filter.h"
+#include "Result.h"
+
+#include <fcntl.h>
+#include <limits.h>
+#include <netdb.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
+#include <poll.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/un.h>
+#include <unistd.h>
+
+_Static_assert(CSYS_ANY_FAMILY == AF_UNSPEC && CSYS_INET == AF_INET && CSYS_INET6 == AF_INET6, "families");
+_Static_assert(CSYS_ADDRESS_SIZE == sizeof(struct sockaddr_storage), "an address");
+_Static_assert(_Alignof(struct sockaddr_storage) <= _Alignof(uint64_t), "an address");
+_Static_assert(CSYS_SOURCE_SIZE == sizeof(struct sockaddr_in6), "an address of a batch");
+
+int csys_wait(const int32_t *descriptors, size_t count, uint32_t writers, int timeout) {
+  struct pollfd entries[CSYS_WAIT_LIMIT];
+  if (count > CSYS_WAIT_LIMIT) return -EINVAL;
+  for (size_t i = 0; i < count; i++) {
+    entries[i].fd = descriptors[i];
+    entries[i].events = writers >> i & 1 ? POLLOUT : POLLIN;
+  }
+  if (poll(entries, (nfds_t)count, timeout) < 0) return -errno;
+  int ready = 0;
+  for (size_t i = 0; i < count; i++)
+    if (entries[i].revents) ready |= 1 << i;
+  return ready;
+}
+
+int csys_address_family(const void *address) { return ((const struct sockaddr *)address)->sa_family; }
+
+int csys_address_bytes(const void *address, uint8_t bytes[16], uint16_t *port) {
+  switch (csys_address_family(address)) {
+    case AF_INET: {
+      const struct sockaddr_in *inet = address;
+      *port = ntohs(inet->sin_port);
+      memcpy(bytes, &inet->sin_addr, 4);
+      return 4;
+    }
+    case AF_INET6: {
+      const struct sockaddr_in6 *inet6 = address;
+      *port = ntohs(inet6->sin6_port);
+      memcpy(bytes, &inet6->sin6_addr, 16);
+      return 16;
+    }
+    default:
+      return 0;
+  }
+}
+
+void csys_set_port(void *address, uint16_t port) {
+  if (csys_address_family(address) == AF_INET) ((struct sockaddr_in *)address)->sin_port = htons(port);
+  if (csys_address_family(address) == AF_INET6) ((struct sockaddr_in6 *)address)->sin6_port = htons(port);
+}
+
+uint32_t csys_any_address(int family, uint16_t port, void *address) {
+  memset(address, 0, CSYS_ADDRESS_SIZE);
+  ((struct sockaddr *)address)->sa_family = (sa_family_t)family;
+  csys_set_port(address, port);
+  return family == AF_INET ? sizeof(struct sockaddr_in) : sizeof(struct sockaddr_in6);
+}
+
+int csys_look_up(const char *host, int family, int numeric, void **found) {
+  struct addrinfo hints, *first = NULL;
+  memset(&hints, 0, sizeof hints);
+  hints.ai_family = family;
+  hints.ai_socktype = SOCK_DGRAM;
+  hints.ai_protocol = IPPROTO_UDP;
+  hints.ai_flags = numeric ? AI_NUMERICHOST : 0;
+  int error = getaddrinfo(host, NULL, &hints, &first);
+  *found = first;
+  return error;
+}
+
+static int are_equal(const struct addrinfo *one, const struct addrinfo *other) {
+  return one->ai_addrlen == other->ai_addrlen && memcmp(one->ai_addr, other->ai_addr, one->ai_addrlen) == 0;
+}
+
+uint32_t csys_found_address(const void *found, size_t position, void *address) {
+  for (const struct addrinfo *entry = found; entry; entry = entry->ai_next) {
+    if (entry->ai_addrlen > CSYS_ADDRESS_SIZE) continue;
+    const struct addrinfo *first = found;
+    while (!are_equal(first, entry)) first = first->ai_next;
+    if (first != entry || position-- > 0) continue;
+    memcpy(address, entry->ai_addr, entry->ai_addrlen);
+    return entry->ai_addrlen;
+  }
+  return 0;
+}
+
+void csys_free_found(void *found) {
+  // Some C libraries do not accept NULL.
+  if (found) freeaddrinfo(found);
+}
+
+const char *csys_resolve_error(int error) {
+  return error == EAI_SYSTEM ? strerror(errno) : gai_strerror(error);
+}
+
+int csys_bind(int fd, const void *address, uint32_t size) { return csys_result(bind(fd, address, size)); }
+
+int csys_connect(int fd, const void *address, uint32_t size) {
+  return csys_result(connect(fd, address, size));
+}
+
+int csys_local_address(int fd, void *address) {
+  socklen_t size = CSYS_ADDRESS_SIZE;
+  return csys_result(getsockname(fd, address, &size));
+}
+
+int csys_send(int fd, const void *bytes, size_t size) {
+  ssize_t count;
+  do count = send(fd, bytes, size, MSG_NOSIGNAL);
+  while (count < 0 && errno == EINTR);
+  return csys_result(count);
+}
+
+int csys_receive(int fd, void *buffer, size_t size) {
+  ssize_t count;
+  do count = recv(fd, buffer, size, MSG_DONTWAIT | MSG_TRUNC);
+  while (count < 0 && errno == EINTR);
+  return csys_result(count);
+}
+
+void csys_hang_up(int fd) { shutdown(fd, SHUT_WR); }
+
+int csys_duplicate(int fd) { return csys_result(fcntl(fd, F_DUPFD_CLOEXEC, 3)); }
+
+int csys_udp_socket(int family) {
+  return csys_result(socket(family, SOCK_DGRAM | SOCK_CLOEXEC, IPPROTO_UDP));
+}
+
+int csys_check_udp_socket(int fd) {
+  int type = 0, protocol = 0;
+  socklen_t size = sizeof type;
+  // What is not a socket, or not open, is refused with the same error.
+  if (getsockopt(fd, SOL_SOCKET, SO_TYPE, &type, &size) < 0 ||
+      getsockopt(fd, SOL_SOCKET, SO_PROTOCOL, &protocol, &size) < 0)
+    return -EINVAL;
+  return type == SOCK_DGRAM && protocol == IPPROTO_UDP ? 0 : -EINVAL;
+}
+
+int csys_accept_both_families(int fd) {
+  int off = 0;
+  return csys_result(setsockopt(fd, IPPROTO_IPV6, IPV6_V6ONLY, &off, sizeof off));
+}
+
+int csys_set_receive_buffer(int fd, int size) {
+  if (setsockopt(fd, SOL_SOCKET, SO_RCVBUFFORCE, &size, sizeof size) < 0)
+    setsockopt(fd, SOL_SOCKET, SO_RCVBUF, &size, sizeof size);
+  socklen_t length = sizeof size;
+  return getsockopt(fd, SOL_SOCKET, SO_RCVBUF, &size, &length) < 0 ? -errno : size;
+}
+
+int csys_receive_batch(int fd, void *buffer, size_t size, uint32_t *lengths, void *sources) {
+  struct mmsghdr messages[CSYS_BATCH];
+  struct iovec pieces[CSYS_BATCH];
+  memset(messages, 0, sizeof messages);
+  for (size_t i = 0; i < CSYS_BATCH; i++) {
+    pieces[i] = (struct iovec){.iov_base = (char *)buffer + i * size, .iov_len = size};
+    messages[i].msg_hdr.msg_iov = &pieces[i];
+    messages[i].msg_hdr.msg_iovlen = 1;
+    messages[i].msg_hdr.msg_name = (char *)sources + i * CSYS_SOURCE_SIZE;
+    messages[i].msg_hdr.msg_namelen = CSYS_SOURCE_SIZE;
+  }
+  int count;
+  do count = recvmmsg(fd, messages, CSYS_BATCH, MSG_DONTWAIT | MSG_TRUNC, NULL);
+  while (count < 0 && errno == EINTR);
+  for (int i = 0; i < count; i++) lengths[i] = messages[i].msg_len;
+  return csys_result(count);
+}
+
+int csys_drop_others(int fd, uint32_t length, uint32_t other_length, uint32_t offset, uint8_t first,
+                     uint8_t last, int forever) {
+  enum { UDP_HEADER = 8 };  // The filter sees the datagram with it.
+  const struct filter_step steps[] = {
+      {LOAD_LENGTH, 0, 0, 0},
+      {IF_EQUAL, 1, 0, UDP_HEADER + length},
+      {IF_EQUAL, 0, 3, UDP_HEADER + other_length},
+      {LOAD_BYTE, 0, 0, UDP_HEADER + offset},
+      {IF_AT_LEAST, 0, 1, first},
+      {IF_GREATER, 0, 1, last},
+      {RETURN, 0, 0, 0},
+      {RETURN, 0, 0, UINT32_MAX},
+  };
+  struct filter_program program = {sizeof steps / sizeof *steps, steps};
+  int on = 1;
+  if (setsockopt(fd, SOL_SOCKET, SO_ATTACH_FILTER, &program, sizeof program) < 0) return -errno;
+  if (!forever) return 0;
+  return csys_result(setsockopt(fd, SOL_SOCKET, SO_LOCK_FILTER, &on, sizeof on));
+}
+
+int64_t csys_dropped_datagrams(int fd) {
+  enum { DROPS = 8, COUNT = 9 };  // linux/sock_diag.h, which a C library need not come with.
+  uint32_t values[COUNT];
+  socklen_t size = sizeof values;
+  if (getsockopt(fd, SOL_SOCKET, SO_MEMINFO, values, &size) < 0) return -errno;
+  return size == sizeof values ? (int64_t)values[DROPS] : -ENOPROTOOPT;
+}
+
+int csys_begin_connection(const void *source, const void *address, uint32_t size) {
+  int fd = socket(csys_address_family(address), SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, IPPROTO_TCP);
+  if (fd < 0) return -errno;
+  int on = 1;
+  setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
+  setsockopt(fd, SOL_SOCKET, SO_KEEPALIVE, &on, sizeof on);
+  if ((!source || bind(fd, source, size) == 0) && (connect(fd, address, size) == 0 || errno == EINPROGRESS))
+    return fd;
+  int error = errno;
+  close(fd);
+  return -error;
+}
+
+int csys_connection_result(int fd) {
+  int error = 0;
+  socklen_t size = sizeof error;
+  return getsockopt(fd, SOL_SOCKET, SO_ERROR, &error, &size) < 0 ? -errno : -error;
+}
+
+int csys_write_now(int fd, const void *bytes, size_t size) {
+  ssize_t count = send(fd, bytes, size, MSG_DONTWAIT | MSG_NOSIGNAL);
+  // A pipe that is ready has room for PIPE_BUF bytes. More might wait for its reader. Source: pipe(7).
+  if (count < 0 && errno == ENOTSOCK) return csys_write(fd, bytes, size < PIPE_BUF ? size : PIPE_BUF);
+  return csys_result(count);
+}
+
+int csys_unix_socket(const char *name) {
+  int fd = socket(AF_UNIX, SOCK_DGRAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+  if (fd < 0) return -errno;
+  int result = csys_connect_unix(fd, name);
+  if (result == 0) return fd;
+  close(fd);
+  return result;
+}
+
+int csys_connect_unix(int fd, const char *name) {
+  struct sockaddr_un address = {.sun_family = AF_UNIX};
+  size_t length = strlen(name);
+  if (length >= sizeof address.sun_path) return -ENAMETOOLONG;
+  memcpy(address.sun_path, name, length);
+  if (*name == '@') address.sun_path[0] = 0;
+  socklen_t size = (socklen_t)(offsetof(struct sockaddr_un, sun_path) + length);
+  return csys_result(connect(fd, (struct sockaddr *)&address, size));
+}
+
+int csys_channel(int ends[2]) {
+  return csys_result(socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0, ends));
+}

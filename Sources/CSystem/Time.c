@@ -1,0 +1,33 @@
+#define _GNU_SOURCE  // CLOCK_BOOTTIME
+#include "Time.h"
+
+#include <string.h>
+#include <time.h>
+
+double csys_wall_clock(void) {
+  struct timespec now;
+  clock_gettime(CLOCK_REALTIME, &now);
+  return (double)now.tv_sec + (double)now.tv_nsec * 1e-9;
+}
+
+void csys_utc(int64_t seconds, int32_t parts[6]) {
+  time_t time = (time_t)seconds;
+  struct tm utc;
+  memset(&utc, 0, sizeof utc);
+  gmtime_r(&time, &utc);
+  const int32_t values[6] = {utc.tm_year + 1900, utc.tm_mon + 1, utc.tm_mday,
+                             utc.tm_hour,        utc.tm_min,     utc.tm_sec};
+  memcpy(parts, values, sizeof values);
+}
+
+int64_t csys_monotonic_milliseconds(void) {
+  struct timespec now;
+  clock_gettime(CLOCK_BOOTTIME, &now);
+  return (int64_t)now.tv_sec * 1000 + now.tv_nsec / 1000000;
+}
+
+int64_t csys_uptime_microseconds(void) {
+  struct timespec now;
+  clock_gettime(CLOCK_MONOTONIC, &now);
+  return (int64_t)now.tv_sec * 1000000 + now.tv_nsec / 1000;
+}

@@ -1,0 +1,66 @@
+// Files and descriptors.
+#pragma once
+#include <stddef.h>
+#include <stdint.h>
+
+int csys_open_to_read(const char *path);
+
+/// Opens a regular file that only we or root can write to. If others can, it returns -EACCES.
+int csys_open_configuration(const char *path);
+
+/// Makes a file with these permissions, whatever the umask, and opens it to write. If the name is taken, it
+/// returns -EEXIST.
+int csys_create(const char *path, uint32_t mode);
+
+/// Makes a file that everyone can read, whatever the umask, and opens it to write. It replaces an older one.
+int csys_create_for_all(int directory, const char *name);
+
+void csys_remove(const char *path);
+
+void csys_close(int fd);
+
+/// The number of bytes read, 0 at the end.
+int csys_read(int fd, void *buffer, size_t size);
+
+/// The number of bytes written.
+int csys_write(int fd, const void *bytes, size_t size);
+
+/// Waits until a file is on the disk.
+int csys_sync(int fd);
+
+#define CSYS_REGULAR_FILE 0x10000
+#define CSYS_TERMINAL 0x20000
+
+/// The permission bits, and one of the bits above if that is what it is.
+int csys_mode(int fd);
+
+/// The device and the inode number of an open file.
+int csys_identity(int fd, uint64_t *device, uint64_t *inode);
+
+/// The size of a file in bytes.
+int64_t csys_size(int fd);
+
+/// Makes a file `size` bytes long and takes the room on the disk, so that no write to it can fail later.
+int csys_reserve(int fd, int64_t size);
+
+/// Renames a file within a directory. `csys_sync` of the directory makes that last.
+int csys_rename(int directory, const char *old_name, const char *new_name);
+
+/// 0 if something can be made at a path: its directory exists, and we can write there.
+int csys_check_place(const char *path);
+
+/// Opens the directory that a path is in.
+int csys_open_parent(const char *path);
+
+// The state directory
+
+/// Opens a directory that only we or root can write to. If others can, it returns -EACCES. If `make` is not
+/// 0, a missing one is made.
+int csys_open_state_directory(const char *path, int make);
+
+/// Locks a directory until the process ends. If another process has the lock, it returns -EAGAIN.
+int csys_lock(int fd);
+
+/// Opens a regular file in a directory, and never follows a link. If others can write to it, it returns
+/// -EACCES. If `make` is not 0, the file is emptied, and a missing one is made.
+int csys_open_state_file(int directory, const char *name, int make);

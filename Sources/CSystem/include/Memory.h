@@ -1,0 +1,40 @@
+// Memory: mapped pages, and pieces of them for the rest of the process.
+#pragma once
+#include <stddef.h>
+#include <stdint.h>
+
+/// Zeroed memory for the rest of the process, or NULL. Small pieces share pages.
+void *csys_allocate(size_t size);
+
+/// From now on, `csys_allocate` takes its memory from `size` bytes at `memory`, and what was in them is lost.
+/// NULL ends this.
+void csys_allocate_in(void *memory, size_t size);
+
+/// Memory for a key of at most a page, or NULL. The system keeps it out of swap and core dumps if it can.
+void *csys_allocate_key(size_t size);
+
+/// Makes the memory of a key, which must be wiped, available to the next key. All keys have the same size.
+void csys_release_key(void *key);
+
+/// Keeps the page of the keys out of swap and core dumps. A lock does not pass to a new process.
+void csys_lock_keys(void);
+
+/// Zeroed pages that are shared with all processes forked later, or NULL.
+void *csys_map_shared(size_t size);
+
+/// Maps the start of a file to be read and written. NULL, with an error number in `error`, if that fails.
+void *csys_map_file(int fd, size_t size, int *error);
+
+void csys_unmap(void *pages, size_t size);
+
+/// Keeps mapped pages out of processes that are forked later.
+int csys_keep_from_children(void *pages, size_t size);
+
+/// Frees the memory that holds mapped pages. Pages of a file are read again when they are used.
+void csys_release_pages(void *pages, size_t size);
+
+/// Reads a number that another process may be writing.
+uint32_t csys_load(const uint32_t *number);
+
+/// Writes a number that another process may be reading.
+void csys_store(uint32_t *number, uint32_t value);

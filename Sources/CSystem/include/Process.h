@@ -1,0 +1,65 @@
+// This process, its children and its signals.
+#pragma once
+#include <stdint.h>
+
+// The same on each architecture. Process.c asserts it. Source: signal(7).
+#define CSYS_SIGHUP 1
+#define CSYS_SIGINT 2
+#define CSYS_SIGQUIT 3
+#define CSYS_SIGKILL 9
+#define CSYS_SIGTERM 15
+
+// Different on some.
+extern const int32_t CSYS_SIGUSR1;
+extern const int32_t CSYS_SIGCHLD;
+
+/// Makes the process independent of how its parent started it:
+/// - TERM, INT and HUP end it, even as process 1, until `csys_open_signals` is called.
+/// - Descriptors 0 to 2 that are closed become /dev/null, so that no socket of ours becomes standard error.
+///   Number 1 is then opened to read, so that a write to it still fails.
+/// - No command inherits any other descriptor.
+/// - If the reader of our output is gone, or a file is at its limit, write(2) fails. No signal ends the
+///   process.
+void csys_start_process(void);
+
+/// Replaces standard input by /dev/null, and standard output too if it was closed.
+int csys_detach_standard_streams(void);
+
+char **csys_environment(void);
+
+/// The value of a variable of the environment, or NULL.
+char *csys_variable(const char *name);
+
+int32_t csys_process_id(void);
+
+// Signals
+
+/// Blocks TERM, INT, USR1, CHLD, and HUP unless it is ignored, as nohup(1) does. Stores the old mask. Returns
+/// a descriptor that the blocked signals are read from.
+int csys_open_signals(void *old_mask);
+
+/// The number of the next signal, 0 if none is waiting.
+int csys_next_signal(int fd);
+
+void csys_ignore(int number);
+
+/// Sends a signal to a process, or to the group `-process`.
+int csys_kill(int32_t process, int number);
+
+// Children
+
+/// 0 if a program can be run: a path, or a name that is looked up in PATH.
+int csys_check_program(const char *name);
+
+/// Starts `arguments[0]`, which is looked up in PATH, with a signal mask and without the signals that we
+/// ignore. If `own_group` is not 0, it gets a process group of its own. Returns its process ID.
+int csys_spawn(char *const *arguments, char *const *environment, const void *mask, int own_group);
+
+/// The process ID in the parent, 0 in the child.
+int csys_fork(void);
+
+/// The process ID of a child that has ended and is not yet reaped, 0 if there is none.
+int csys_ended_child(void);
+
+/// Reaps a child that has ended. Returns its exit status (0 to 255), or the negated number of its signal.
+int csys_reap(int process);

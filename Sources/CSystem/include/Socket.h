@@ -1,0 +1,132 @@
+// Sockets, their addresses, and waiting for descriptors.
+#pragma once
+#include <stddef.h>
+#include <stdint.h>
+
+// Waiting
+
+/// The most descriptors that can be waited for.
+#define CSYS_WAIT_LIMIT 8
+
+/// Waits until one of `count` descriptors (-1 is none) is ready, or for `timeout` milliseconds, or forever if
+/// that is negative. A descriptor with its bit in `writers` is ready if it can be written to, another if it
+/// can be read from. All are ready at an error or at their end. Returns the bits of the ready descriptors: 0
+/// after the timeout, -EINTR after a signal. Source: poll(2).
+int csys_wait(const int32_t *descriptors, size_t count, uint32_t writers, int timeout);
+
+// Addresses
+
+// The families. Socket.c asserts that they are those of the system.
+#define CSYS_ANY_FAMILY 0
+#define CSYS_INET 2
+#define CSYS_INET6 10
+
+/// The size of the memory for a socket address in bytes. It is aligned for an uint64_t. In these functions
+/// `address` points to such memory, and `size` is how much of it is used.
+#define CSYS_ADDRESS_SIZE 128
+
+/// CSYS_INET, CSYS_INET6, or the system's number of another family.
+int csys_address_family(const void *address);
+
+/// Stores the bytes of an address in network order, and its port. Returns their number: 4, 16, or 0 for
+/// another family.
+int csys_address_bytes(const void *address, uint8_t bytes[16], uint16_t *port);
+
+void csys_set_port(void *address, uint16_t port);
+
+/// Stores the wildcard address of a family. Returns its size.
+uint32_t csys_any_address(int family, uint16_t port, void *address);
+
+/// Finds the addresses of `host` for UDP. If `numeric` is not 0, only a numeric address is accepted.
+/// Otherwise a name is looked up. Returns 0, or a number that `csys_resolve_error` explains.
+int csys_look_up(const char *host, int family, int numeric, void **found);
+
+/// Stores the address at a position in what was found, without repeats, in the system's order. Returns its
+/// size, 0 behind the last.
+uint32_t csys_found_address(const void *found, size_t position, void *address);
+
+void csys_free_found(void *found);
+
+/// Why a host has no addresses.
+const char *csys_resolve_error(int error);
+
+// Any socket
+
+int csys_bind(int fd, const void *address, uint32_t size);
+
+int csys_connect(int fd, const void *address, uint32_t size);
+
+/// The address that a socket is bound to.
+int csys_local_address(int fd, void *address);
+
+/// Sends a message, or as many bytes as there is room for.
+int csys_send(int fd, const void *bytes, size_t size);
+
+/// Receives a message without waiting, at most `size` bytes of it. Returns its whole length: -EAGAIN if none
+/// is there.
+int csys_receive(int fd, void *buffer, size_t size);
+
+/// Ends what is sent. The other side reads the end.
+void csys_hang_up(int fd);
+
+/// Another descriptor of the same socket.
+int csys_duplicate(int fd);
+
+// UDP
+
+int csys_udp_socket(int family);
+
+/// 0 if a descriptor is a UDP socket, -EINVAL if not.
+int csys_check_udp_socket(int fd);
+
+/// Makes an IPv6 socket also take IPv4, as IPv4-mapped addresses, whatever the system's default.
+int csys_accept_both_families(int fd);
+
+/// Asks for a receive buffer of `size` bytes. With the privilege, this exceeds the system's limit. Returns
+/// the size that the kernel gave, which includes its own overhead: about twice as much.
+int csys_set_receive_buffer(int fd, int size);
+
+/// The most datagrams that one call receives.
+#define CSYS_BATCH 32
+
+/// The size in bytes of the address that a datagram came from, in a batch.
+#define CSYS_SOURCE_SIZE 28
+
+/// Receives the datagrams that are there, without waiting. Each has `size` bytes of `buffer` and
+/// CSYS_SOURCE_SIZE bytes of `sources`. Stores their whole lengths, which may exceed `size`. Returns their
+/// number: -EAGAIN if none is there.
+int csys_receive_batch(int fd, void *buffer, size_t size, uint32_t *lengths, void *sources);
+
+/// Makes the kernel drop all datagrams except those that have one of two lengths, and a byte from `first` to
+/// `last` at `offset`. They then wake no process. If `forever` is not 0, this cannot be undone. Source:
+/// socket(7), SO_ATTACH_FILTER.
+int csys_drop_others(int fd, uint32_t length, uint32_t other_length, uint32_t offset, uint8_t first,
+                     uint8_t last, int forever);
+
+/// How many datagrams the kernel dropped, through the filter or for lack of room. Source: SO_MEMINFO.
+int64_t csys_dropped_datagrams(int fd);
+
+// TCP
+
+/// Begins to connect a socket that never blocks, from `source` unless that is NULL. It can be written to once
+/// it is connected or has failed.
+int csys_begin_connection(const void *source, const void *address, uint32_t size);
+
+/// 0 if the connection was made, or why it failed.
+int csys_connection_result(int fd);
+
+/// Writes as many bytes as there is room for, without waiting, to a descriptor that is ready. -EAGAIN if
+/// there is no room.
+int csys_write_now(int fd, const void *bytes, size_t size);
+
+// Within the machine
+
+/// A socket that is connected to the datagram socket with a name. An abstract name begins with `@`. Source:
+/// unix(7).
+int csys_unix_socket(const char *name);
+
+/// Connects a datagram socket to the one that has a name now.
+int csys_connect_unix(int fd, const char *name);
+
+/// The two ends of a connection that delivers whole messages.
+int csys_channel(int ends[2]);

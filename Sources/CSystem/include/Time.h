@@ -1,0 +1,15 @@
+// Clocks. Source: clock_gettime(2).
+#pragma once
+#include <stdint.h>
+
+/// Seconds since the Unix epoch by the system's clock.
+double csys_wall_clock(void);
+
+/// Year, month, day, hour, minute and second of a time since the Unix epoch, in UTC.
+void csys_utc(int64_t seconds, int32_t parts[6]);
+
+/// Milliseconds by CLOCK_BOOTTIME. Nobody can set this clock, and it also runs while the machine sleeps.
+int64_t csys_monotonic_milliseconds(void);
+
+/// Microseconds by CLOCK_MONOTONIC, which systemd uses.
+int64_t csys_uptime_microseconds(void);

@@ -1,4 +1,3 @@
-import CSystem
 import KnockBase
 import KnockProtocol
 
@@ -13,24 +12,26 @@ enum ClientApplet: Applet {
        or: pyknock client [OPTION]... connect HOST PORT
        or: pyknock client list
 
-    Asks the server on HOST to open or close access; HOST may be several with commas between. A
-    knock goes to every address of HOST, each signed for the source address that it leaves from.
-    Behind NAT the server sees another one: -S says which, -S auto asks STUN servers for it, and
-    -S observed leaves it to a server with --allow-observed-source. With -S ADDR only addresses
-    of the family of ADDR are knocked on if HOST has any that can be reached, and all get the
+    Asks the server on HOST to open or close access. HOST may be several hosts with commas
+    between them. Each address of HOST gets a knock, signed for the source address that it
+    leaves from.
+
+    Behind NAT the server sees another address. -S ADDR names it, -S auto asks STUN servers for
+    it, and -S observed leaves it to a server with --allow-observed-source. With -S ADDR only
+    addresses in the family of ADDR get a knock, if any of them can be reached. They all get the
     same datagram, so that one server never takes it twice.
 
-    Without PSK and -k, HOST is looked up in client.conf, as NAME of -c is: see there for its
-    KeyFile, HostName, Port, Sign, Stun, Family and WaitPort. list prints the names in it.
+    Without PSK and -k, client.conf tells KeyFile, HostName, Port, Sign, Stun, Family and
+    WaitPort of HOST, or of NAME with -c. list prints the names in client.conf.
 
-    COMMAND runs after open; its exit status becomes that of the client. connect opens, connects
-    to the TCP port, and passes on the standard input and output, as ssh wants it:
+    COMMAND runs after open, and its exit status becomes that of the client. connect opens,
+    connects to the TCP port, and copies the standard input and output, as ssh wants it:
     ssh -o 'ProxyCommand pyknock client connect -c NAME %h %p' HOST
 
     exit status: 0 at least one knock was sent (UDP does not tell whether it arrived), the port
-    can be connected to, or the connection was closed; 1 none was sent, or the port never opened;
-    2 misuse, 3 cannot resolve HOST, 4 bad source address, 5 bad signed address or none
-    found, 6 the connection broke; 126 and 127 COMMAND could not be run
+    was opened, or the connection was closed; 1 no knock was sent, or the port did not open;
+    2 misuse; 3 cannot resolve HOST; 4 bad source address; 5 bad signed address, or no public
+    address found; 6 the connection broke; 126 and 127 COMMAND could not be run
 
     """
   }
@@ -51,108 +52,167 @@ enum ClientApplet: Applet {
     return settings.config == nil && operands.count != 2 ? 2 : nil
   }
 
-  /// What the first operand says.
+  static func run(_ given: ClientSettings, _ operands: Operands, key: KeySource?) -> ExitCode {
+    if given.isVerbose { log.verbosity = .verbose }
+    do throws(ClientError) {
+      let word = operands[0] ?? .empty
+      if word == "list" { return try list() }
+      let task = try Task(word, given, operands)
+      let hosts = try hosts(word, given, operands)
+      guard KeyedMAC.passesSelfTest(Report(program: program)) else { return .failure }
+      let builder = try SenderBuilder(given, operands, key)
+      var senders = Senders(given)
+      var exitCode = ExitCode.success
+      for index in 0..<hosts.count {
+        guard let host = hosts[index] else { continue }
+        do throws(ClientError) {
+          senders.append(try builder.sender(to: host))
+        } catch {
+          logFailure(error)
+          if exitCode == .success { exitCode = error.exitCode }
+        }
+      }
+      guard senders.count > 0 else { return exitCode }
+      let result = try perform(
+        task, given, operands.command, senders, hasAllHosts: exitCode == .success)
+      return exitCode == .success ? result : exitCode
+    } catch {
+      logFailure(error)
+      return error.exitCode
+    }
+  }
+
+  /// What the first operand asks for.
   private enum Task {
     case knock(Command)
     case connect(UInt16)
-  }
 
-  static func run(_ given: ClientSettings, _ operands: Operands, key: KeySource?) -> ExitCode {
-    guard let word = operands[0] else { return .misuse }
-    var report = Report(program: program)
-    if word == "list" { return list(report) }
-    if given.isVerbose { report.verbosity = .verbose }
-    let task: Task
-    let hosts: HostNames
-    do throws(Misuse) {
-      task = try Self.task(word, given, operands)
-      hosts = try Self.hosts(word, given, operands)
-    } catch { return fail(error, mayQuote: given.mayQuote) }
-    guard KeyedMAC.passesSelfTest(report) else { return .failure }
-    let preparation: SenderPreparation
-    do throws(KeyError) {
-      preparation = try SenderPreparation(given, operands, key, report)
-    } catch { return key.map { fail(error, from: $0, report) } ?? .failure }
-    var senders = Senders(given)
-    var exitCode = ExitCode.success
-    for index in 0..<hosts.count {
-      guard let host = hosts[index] else { continue }
-      do throws(SenderPreparation.Failure) {
-        senders.append(try preparation.sender(to: host))
-      } catch {
-        if exitCode == .success { exitCode = error.exitCode }
+    init(
+      _ word: Argument, _ settings: ClientSettings, _ operands: Operands
+    ) throws(ClientError) {
+      let isOpen = word == "open"
+      guard isOpen || word == "close" || word == "connect" else {
+        throw .misuse(.badOperand("COMMAND", word, accepted: "open, close, connect or list"))
+      }
+      if settings.closesAfterwards, operands.command == nil {
+        throw .misuse(.unsuitable(ClientSettings.Option.close.spec, " needs a COMMAND after --"))
+      }
+      if operands.command != nil, !isOpen {
+        throw .misuse(
+          .badOperand("COMMAND", word, accepted: "open, the only one that runs a command"))
+      }
+      if word == "connect" {
+        let text = operands[2] ?? .empty
+        guard let port = text.portNumber else {
+          throw .misuse(.badOperand("PORT", text, accepted: "a port number from 1 to 65535"))
+        }
+        self = .connect(port)
+      } else {
+        self = .knock(isOpen ? .open : .close)
       }
     }
-    guard senders.count > 0 else { return exitCode }
-    let result = perform(
-      task, given, operands.command, senders, isWhole: exitCode == .success, report)
-    return exitCode == .success ? result : exitCode
-  }
 
-  private static func task(
-    _ word: Argument, _ settings: ClientSettings, _ operands: Operands
-  ) throws(Misuse) -> Task {
-    let isOpen = word == "open"
-    guard isOpen || word == "close" || word == "connect" else {
-      throw .badOperand("COMMAND", word, accepted: "open, close, connect or list")
+    var command: Command {
+      switch self {
+      case .knock(let command): command
+      case .connect: .open
+      }
     }
-    if settings.closesAfterwards, operands.command == nil {
-      throw .unsuitable(ClientSettings.Option.close.spec, " needs a COMMAND behind --")
-    }
-    if operands.command != nil, !isOpen {
-      throw .badOperand("COMMAND", word, accepted: "open, which alone runs a command")
-    }
-    if word == "close" { return .knock(.close) }
-    if isOpen { return .knock(.open) }
-    guard let text = operands[2], let port = text.portNumber else {
-      throw .badOperand("PORT", operands[2] ?? .empty, accepted: "a port number from 1 to 65535")
-    }
-    return .connect(port)
   }
 
   private static func hosts(
     _ word: Argument, _ settings: ClientSettings, _ operands: Operands
-  ) throws(Misuse) -> HostNames {
+  ) throws(ClientError) -> HostList {
     let text = operands[1] ?? settings.config ?? .empty
     let isConnect = word == "connect"
-    guard let hosts = HostNames(cutting: text, limit: isConnect ? 1 : HostNames.limit) else {
-      throw .badOperand(
-        "HOST", text,
-        accepted: isConnect ? "one, for connect" : "one, or up to 16 with commas between them")
+    let hosts = HostList(
+      dividing: text, maximumCount: isConnect ? 1 : HostList.maximumCount)
+    guard let hosts else {
+      throw .misuse(
+        .badOperand(
+          "HOST", text,
+          accepted: isConnect ? "one host, for connect" : "one host, or up to 16 with commas between them"))
     }
     return hosts
   }
 
-  private static func list(_ report: Report) -> ExitCode {
-    var isGood = true
+  private static func list() throws(ClientError) -> ExitCode {
+    var failure: ClientError?
     let exitCode = printToStandardOutput(program: program) { output in
-      isGood = ClientConfiguration.list(report, to: &output)
+      do throws(ClientError) {
+        try ClientConfiguration.list(to: &output)
+      } catch { failure = error }
     }
-    return isGood ? exitCode : .failure
+    if let failure { throw failure }
+    return exitCode
   }
 
-  /// - Parameter isWhole: whether there is a sender for each host.
+  /// - Parameter hasAllHosts: whether there is a sender for each host.
   private static func perform(
-    _ task: Task, _ settings: ClientSettings, _ words: ArgumentList?, _ senders: consuming Senders,
-    isWhole: Bool, _ report: Report
-  ) -> ExitCode {
+    _ task: Task, _ settings: ClientSettings, _ words: ArgumentList?,
+    _ senders: consuming Senders, hasAllHosts: Bool
+  ) throws(ClientError) -> ExitCode {
     var senders = senders
-    let command: Command
-    switch task {
-    case .knock(let wanted): command = wanted
-    case .connect: command = .open
+    let knockedOn = senders.send(task.command)
+    let isComplete = hasAllHosts && knockedOn == senders.count
+    if settings.onlyChecks { return isComplete ? .success : .failure }
+    var exitCode = ExitCode.failure
+    if isComplete {
+      do throws(ClientError) {
+        exitCode = try follow(task, words, &senders)
+      } catch {
+        logFailure(error)
+        exitCode = error.exitCode
+      }
     }
-    let knockedOn = senders.send(command)
-    let isSent = isWhole && knockedOn == senders.count
-    if settings.onlyChecks { return isSent ? .success : .failure }
-    if case .connect(let port) = task {
-      guard isSent, let socket = senders.connect(to: port) else { return .failure }
-      return Bridge.run(socket, report)
-    }
-    let isOpen = isSent && (command == .close || senders.waitForPorts())
-    var exitCode = isOpen ? ExitCode.success : .failure
-    if isOpen, let words { exitCode = Subprocess.run(words, report) }
     if settings.closesAfterwards, knockedOn > 0 { _ = senders.send(.close) }
     return exitCode
+  }
+
+  /// Does what the hosts were knocked on for.
+  private static func follow(
+    _ task: Task, _ words: ArgumentList?, _ senders: inout Senders
+  ) throws(ClientError) -> ExitCode {
+    switch task {
+    case .knock(.close): return .success
+    case .knock(.open):
+      try senders.waitForPorts()
+      return try words.map { words throws(ClientError) in try run(words) } ?? .success
+    case .connect(let port):
+      let socket = try senders.connect(to: port)
+      do throws(SystemError) {
+        var relay = try Relay(socket)
+        try relay.run()
+        return .success
+      } catch { throw .connectionBroke(error) }
+    }
+  }
+
+  private static func run(_ words: ArgumentList) throws(ClientError) -> ExitCode {
+    do throws(SystemError) {
+      return try Subprocess.run(words)
+    } catch { throw .commandNotRun(words[0] ?? .empty, error) }
+  }
+
+  private static func logFailure(_ error: ClientError) {
+    switch error {
+    case .misuse(let misuse): _ = fail(misuse, mayQuote: log.showsArguments)
+    case .key(let error, let source): _ = fail(error, from: source, Report(program: program))
+    case .configuration, .noPublicAddress: break
+    case .unresolved(let host, let failure): log.error("cannot resolve \(quoted: host): \(failure)")
+    case .badSourceAddress(let text):
+      log.error("source address: \(argument: text) is not a numeric IPv4 or IPv6 address")
+    case .badSignedAddress(let text):
+      log.error("signed address: \(argument: text) is not a numeric IPv4 or IPv6 address")
+    case .refusedSignedAddress(let refusal):
+      log.error("signed address: no server opens for this: \(refusal.reason)")
+    case .portNotOpened(let port, let host, let seconds, let failure):
+      log.error(
+        "port \(port) of \(quoted: host) did not open within \(seconds) s: \(failure); check the clocks, the key, the server's port (-p), and behind NAT the public address (-S)"
+      )
+    case .connectionBroke(let error): log.error("the connection broke: \(error)")
+    case .commandNotRun(let name, let error): log.error("cannot run \(quoted: name): \(error)")
+    case .system(let error): log.error("\(error)")
+    }
   }
 }

@@ -1,35 +1,34 @@
-import CSystem
 import KnockBase
 
-/// The files with what is known about hosts: `$XDG_CONFIG_HOME/pyknock/client.conf` (or that in `~/.config`),
-/// and then `/etc/pyknock/client.conf`.
+/// client.conf, which says what is known about hosts: `$XDG_CONFIG_HOME/pyknock/client.conf`, or the one in
+/// `~/.config`, and then `/etc/pyknock/client.conf`.
 ///
-/// Each line is a `ConfigLine`. What stands behind `Host NAME...` is for these names, `*` for all, as is what
-/// stands before the first one; the first value for a name counts. What is read stays in memory, since the
-/// settings point to it.
+/// Each line is a `ConfigLine`. The lines after `Host NAME...` count for these names; `*` and the lines before the
+/// first `Host` count for all. The first value for a name counts. What is read stays in memory, since the settings
+/// point to it.
 enum ClientConfiguration {
   private static let pathLimit = 4096
 
-  /// Takes what the files say about a name. False, with a report, where one is of no use.
+  /// Adds to the settings what the files say about a name.
   static func apply(
-    _ name: Argument, to settings: inout ClientSettings, _ report: Report
-  ) -> Bool {
-    visitFiles { path in
-      var isMeant = true
-      return read(path, report) { keyword, value in
+    _ name: Argument, to settings: inout ClientSettings
+  ) throws(ClientError) {
+    try visitFiles { path throws(ClientError) in
+      var isForName = true
+      try read(path) { keyword, value in
         if keyword == .host {
-          isMeant = value.withBytes { hosts in name.withBytes { hosts.holdsWord($0) } }
-        } else if isMeant {
-          settings.take(keyword, keyword == .keyFile ? expandHome(value) : value)
+          isForName = value.withBytes { hosts in name.withBytes { hosts.holdsWord($0) } }
+        } else if isForName {
+          settings.add(keyword, keyword == .keyFile ? expandHome(value) : value)
         }
       }
     }
   }
 
-  /// Prints each name that the files have.
-  static func list(_ report: Report, to output: inout FileText) -> Bool {
-    visitFiles { path in
-      read(path, report) { keyword, value in
+  /// Prints the names in the files.
+  static func list(to output: inout FileText) throws(ClientError) {
+    try visitFiles { path throws(ClientError) in
+      try read(path) { keyword, value in
         guard keyword == .host else { return }
         value.withBytes { hosts in
           hosts.visitWords { word in
@@ -42,9 +41,11 @@ enum ClientConfiguration {
     }
   }
 
-  /// Calls `body` with the path of each file, until it returns false. Returns whether it never did.
-  private static func visitFiles(_ body: (Argument) -> Bool) -> Bool {
-    guard let memory = Storage<UInt8>.mapped(pathLimit) else { return false }
+  /// Calls `body` with the path of each file.
+  private static func visitFiles(
+    _ body: (Argument) throws(ClientError) -> Void
+  ) throws(ClientError) {
+    guard let memory = Storage<UInt8>.mapped(pathLimit) else { throw .system(.outOfMemory) }
     var path = StorageText(memory)
     if let folder = Environment.variable("XDG_CONFIG_HOME") {
       folder.withBytes { path.append($0) }
@@ -53,15 +54,16 @@ enum ClientConfiguration {
       path.append("/.config")
     }
     path.append("/pyknock/client.conf\0")
-    guard let start = unsafe path.start, body(unsafe Argument(start)) else { return false }
-    return body(Argument("/etc/pyknock/client.conf"))
+    if let start = unsafe path.start { try body(unsafe Argument(start)) }
+    try body(Argument("/etc/pyknock/client.conf"))
   }
 
   /// Reads a file, if it is there.
   private static func read(
-    _ path: Argument, _ report: Report, _ visit: (ClientKeyword, Argument) -> Void
-  ) -> Bool {
-    ConfigurationFile.read(path, isOptional: true, mayName: true, report) {
+    _ path: Argument, _ visit: (ClientKeyword, Argument) -> Void
+  ) throws(ClientError) {
+    let report = Report(program: ClientApplet.program)
+    let isGood = ConfigurationFile.read(path, isOptional: true, mayName: true, report) {
       word, value, complaint in
       guard let keyword = word.withBytes({ ClientKeyword($0) }) else {
         complaint.append(quoted: word)
@@ -80,9 +82,10 @@ enum ClientConfiguration {
       visit(keyword, value)
       return true
     }
+    guard isGood else { throw .configuration }
   }
 
-  /// `~/` at its start stands for the home directory.
+  /// Replaces `~/` at the start by the home directory.
   private static func expandHome(_ value: Argument) -> Argument {
     guard value.withBytes({ $0.hasPrefix("~/") }), let home = Environment.variable("HOME"),
       let memory = Storage<UInt8>.mapped(home.count + value.count)

@@ -1,4 +1,3 @@
-import CSystem
 import KnockBase
 
 /// What the options of the client set.
@@ -11,7 +10,7 @@ struct ClientSettings: AppletSettings {
       switch self {
       case .config:
         OptionSpec(
-          "c", "config", value: "NAME", "take what is not said here from NAME in client.conf")
+          "c", "config", value: "NAME", "take other settings from NAME in client.conf")
       case .port:
         OptionSpec("p", "port", value: "PORT", original: true, "UDP port (default: 60120)")
       case .signAddress:
@@ -21,7 +20,7 @@ struct ClientSettings: AppletSettings {
       case .stun:
         OptionSpec(
           nil, "stun", value: "HOST[:PORT]",
-          "whom -S auto asks for our outside address; up to 4 times")
+          "a server that tells -S auto our public address; up to 4 times")
       case .sourceAddress:
         OptionSpec(
           "s", "source-address", value: "ADDR", original: true, "send from this local address")
@@ -32,7 +31,7 @@ struct ClientSettings: AppletSettings {
         OptionSpec(nil, "repeat", value: "N", "send each knock N times, 1 to 100 (default: 1)")
       case .interval:
         OptionSpec(
-          nil, "interval", value: "DURATION", "how long after each other: 1, 30, 5m (default: 1)")
+          nil, "interval", value: "DURATION", "time between repeats: 1, 30, 5m (default: 1)")
       case .waitPort:
         OptionSpec(
           nil, "wait-port", value: "PORT",
@@ -40,29 +39,29 @@ struct ClientSettings: AppletSettings {
       case .wait:
         OptionSpec(
           nil, "wait", value: "DURATION", "how long to wait for the port: 30, 5m (default: 10)")
-      case .close: OptionSpec(nil, "close", "close again when COMMAND has ended")
-      case .check: OptionSpec("n", "check", "print what would be sent to where, and do nothing")
-      case .verbose: OptionSpec("v", "verbose", "tell what is sent")
+      case .close: OptionSpec(nil, "close", "close again after COMMAND ends")
+      case .check: OptionSpec("n", "check", "print the knocks instead of sending them")
+      case .verbose: OptionSpec("v", "verbose", "log what is sent")
       case .help: .help
       case .version: .version
       }
     }
   }
 
-  /// What `-c` names.
+  /// The NAME of `-c`.
   private(set) var config: Argument?
-  /// Where to knock instead of at the operand.
+  /// The host to knock on, if client.conf has another name for it.
   private(set) var hostName: Argument?
   private var givenPort: UInt16?
   private(set) var signAddress: Argument?
-  /// Whom to ask for our address.
-  private(set) var stunServers = StunServers()
-  /// Whether options name them.
-  private(set) var givesStunServers = false
+  private(set) var stunServers = StunServerList()
+  /// Whether they come from options. Those in client.conf are then not asked.
+  private var givesStunServers = false
   private(set) var sourceAddress: Argument?
   private(set) var keyFile: Argument?
-  private var givenFamily: Int32?
-  /// How often each knock is sent.
+  /// Nil for both.
+  private(set) var family: AddressFamily?
+  private var choosesFamily = false
   private(set) var repeats = 1
   private(set) var intervalSeconds: Int64 = 1
   private(set) var waitPort: UInt16?
@@ -73,8 +72,6 @@ struct ClientSettings: AppletSettings {
 
   var mayQuote: Bool { keyFile != nil || config != nil }
   var port: UInt16 { givenPort ?? 60120 }
-  /// AF_UNSPEC for both.
-  var family: Int32 { givenFamily ?? AF_UNSPEC }
 
   mutating func apply(_ option: Option, _ value: Argument?) throws(Misuse) {
     switch option {
@@ -84,8 +81,8 @@ struct ClientSettings: AppletSettings {
     case .stun: try value.map { value throws(Misuse) in try addStunServer(value) }
     case .sourceAddress: sourceAddress = value?.nonempty
     case .keyFile: keyFile = value
-    case .ipv4: givenFamily = AF_INET
-    case .ipv6: givenFamily = AF_INET6
+    case .ipv4: (family, choosesFamily) = (.inet, true)
+    case .ipv6: (family, choosesFamily) = (.inet6, true)
     case .repeats: repeats = try value?.repeats(for: option.spec) ?? repeats
     case .interval: intervalSeconds = try value?.duration(for: option.spec) ?? intervalSeconds
     case .waitPort: waitPort = try value?.port(for: option.spec)
@@ -99,14 +96,14 @@ struct ClientSettings: AppletSettings {
 
   private mutating func addStunServer(_ value: Argument) throws(Misuse) {
     let spec = Option.stun.spec
-    guard let server = StunServer(value) else {
+    guard let server = StunServer(value, isConfigured: false) else {
       throw .badValue(spec, value, accepted: StunServer.accepted)
     }
     guard stunServers.append(server) else { throw .unsuitable(spec, " can be given up to 4 times") }
     givesStunServers = true
   }
 
-  /// Whether STUN servers and the wish to ask them come together.
+  /// Checks that there are STUN servers with `-S auto`, and only then.
   func validateStunServers() throws(Misuse) {
     let asks = signAddress.map { $0 == "auto" } ?? false
     if asks, stunServers.count == 0 {
@@ -115,9 +112,9 @@ struct ClientSettings: AppletSettings {
     if !asks, givesStunServers { throw .unsuitable(Option.stun.spec, " needs -S auto") }
   }
 
-  /// Takes a line of the configuration, unless that was said before: the first one counts, as in
-  /// ssh_config(5); of STUN servers the first four do. The value has been checked.
-  mutating func take(_ keyword: ClientKeyword, _ value: Argument) {
+  /// Adds a line of client.conf whose value has been checked. The first value counts, as in ssh_config(5), and
+  /// the first four STUN servers.
+  mutating func add(_ keyword: ClientKeyword, _ value: Argument) {
     switch keyword {
     case .host: break
     case .hostName: hostName = hostName ?? value
@@ -125,14 +122,15 @@ struct ClientSettings: AppletSettings {
     case .keyFile: keyFile = keyFile ?? value
     case .sign: signAddress = signAddress ?? value
     case .stun:
-      if !givesStunServers, let server = StunServer(value) { _ = stunServers.append(server) }
-    case .family: givenFamily = givenFamily ?? value.familyNumber
+      if !givesStunServers, let server = StunServer(value, isConfigured: true) { _ = stunServers.append(server) }
+    case .family:
+      if !choosesFamily { (family, choosesFamily) = (FamilyChoice(value)?.family, true) }
     case .waitPort: waitPort = waitPort ?? value.portNumber
     }
   }
 }
 
-/// What may begin a line of client.conf. Raw values count from 0.
+/// A keyword that begins a line of client.conf. Raw values count from 0.
 enum ClientKeyword: UInt8 {
   case host, hostName, port, keyFile, sign, stun, family, waitPort
 
@@ -149,7 +147,7 @@ enum ClientKeyword: UInt8 {
     }
   }
 
-  /// Whatever its case.
+  /// Takes a keyword in upper or lower case.
   init?(_ word: Span<UInt8>) {
     var number: UInt8 = 0
     while let keyword = ClientKeyword(rawValue: number) {
@@ -162,18 +160,18 @@ enum ClientKeyword: UInt8 {
     return nil
   }
 
-  /// What is accepted, where a value is not.
+  /// What would be accepted; nil if the value is.
   func refusal(of value: Argument) -> StaticString? {
     switch self {
     case .port, .waitPort: value.portNumber == nil ? "a port number from 1 to 65535" : nil
     case .keyFile:
       value.withBytes { $0.hasPrefix("/") || $0.hasPrefix("~/") }
         ? nil : "a path that begins with / or ~/"
-    case .family: value.familyNumber == nil ? "inet, inet6 or any" : nil
+    case .family: FamilyChoice(value) == nil ? "inet, inet6 or any" : nil
     case .sign:
       value == "auto" || value == "observed" || SocketAddress(numeric: value) != nil
         ? nil : "auto, observed, or a numeric IPv4 or IPv6 address"
-    case .stun: StunServer(value) == nil ? StunServer.accepted : nil
+    case .stun: StunServer(value, isConfigured: true) == nil ? StunServer.accepted : nil
     case .host, .hostName: nil
     }
   }
@@ -186,8 +184,22 @@ extension Argument {
     }
     return Int(number)
   }
+}
 
-  fileprivate var familyNumber: Int32? {
-    self == "inet" ? AF_INET : self == "inet6" ? AF_INET6 : self == "any" ? AF_UNSPEC : nil
+/// The value of Family.
+private struct FamilyChoice {
+  /// Nil for both.
+  let family: AddressFamily?
+
+  init?(_ text: Argument) {
+    if text == "inet" {
+      family = .inet
+    } else if text == "inet6" {
+      family = .inet6
+    } else if text == "any" {
+      family = nil
+    } else {
+      return nil
+    }
   }
 }

@@ -1,7 +1,7 @@
 import KnockBase
 import KnockProtocol
 
-/// One sender for each host of a call.
+/// One sender for each host of a command line.
 struct Senders: ~Copyable {
   private var items = InlineArray<16, Sender?> { _ in nil }
   private(set) var count = 0
@@ -9,14 +9,14 @@ struct Senders: ~Copyable {
 
   init(_ settings: ClientSettings) { self.settings = settings }
 
-  /// - Parameter sender: for one of at most `HostNames.limit` hosts.
+  /// There is room for `HostList.maximumCount` senders.
   mutating func append(_ sender: consuming Sender) {
     guard count < items.count else { return }
     items[count] = consume sender
     count += 1
   }
 
-  /// Knocks on all hosts, as often as the user wants it. Returns to how many of them a datagram was sent.
+  /// Knocks on all hosts, as often as `--repeat` says. Returns how many of them a datagram was sent to.
   mutating func send(_ command: Command) -> Int {
     var isKnockedOn = InlineArray<16, Bool>(repeating: false)
     for round in 1...settings.repeats {
@@ -30,19 +30,19 @@ struct Senders: ~Copyable {
     return knockedOn
   }
 
-  /// Waits for the port of each host that has one to wait for. False where one does not open.
-  mutating func waitForPorts() -> Bool {
+  /// Waits for the port of each host that has one to wait for.
+  mutating func waitForPorts() throws(ClientError) {
     for index in 0..<count {
-      guard let port = items[index]?.waitPort else { continue }
-      if connect(index, port) == nil { return false }
+      if let port = items[index]?.waitPort { _ = try connect(index, port) }
     }
-    return true
   }
 
-  /// A connection to the first host; nil where its port does not open.
-  mutating func connect(to port: UInt16) -> Descriptor? { connect(0, port) }
+  /// Connects to a TCP port of the first host.
+  mutating func connect(to port: UInt16) throws(ClientError) -> Descriptor {
+    try connect(0, port)
+  }
 
-  private mutating func connect(_ index: Int, _ port: UInt16) -> Descriptor? {
-    items[index]?.connect(to: port, seconds: settings.waitSeconds)
+  private mutating func connect(_ index: Int, _ port: UInt16) throws(ClientError) -> Descriptor {
+    try items[index]?.connect(to: port, within: settings.waitSeconds) ?? .none
   }
 }

@@ -8,9 +8,11 @@ struct StunServer {
 
   let host: Argument
   let port: UInt16
+  /// Whether client.conf names it, so that the name cannot be the key.
+  private let isConfigured: Bool
 
-  /// Nil for what is no `Endpoint`.
-  init?(_ text: Argument) {
+  /// Nil if the text is no `Endpoint`.
+  init?(_ text: Argument, isConfigured: Bool) {
     guard let endpoint = text.withBytes({ Endpoint($0) }),
       let memory = Storage<UInt8>.mapped(endpoint.host.count + 1)
     else { return nil }
@@ -19,17 +21,24 @@ struct StunServer {
     guard let start = unsafe name.start else { return nil }
     host = unsafe Argument(start)
     port = endpoint.port ?? Self.standardPort
+    self.isConfigured = isConfigured
+  }
+}
+
+extension StunServer: MessageConvertible {
+  var message: Message {
+    isConfigured || log.showsArguments ? "STUN server \(quoted: host)" : "STUN server"
   }
 }
 
 /// A few servers.
-struct StunServers {
+struct StunServerList {
   private var items = InlineArray<4, StunServer?>(repeating: nil)
   private(set) var count = 0
 
   subscript(index: Int) -> StunServer? { items[index] }
 
-  /// False where there is no room.
+  /// Returns false if there is no room.
   mutating func append(_ server: StunServer) -> Bool {
     guard count < items.count else { return false }
     items[count] = server

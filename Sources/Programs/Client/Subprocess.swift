@@ -1,39 +1,34 @@
 import CSystem
 import KnockBase
 
-/// Runs a command of the user's as a shell would: with our standard streams, in our process group.
+/// Runs the user's COMMAND as a shell would: with our standard streams, in our process group.
 enum Subprocess {
-  /// Its exit status, or 128 + the number of the signal that ended it; 127 where it is not found, 126 where
-  /// it cannot be run. Signals that stop us are passed on to it, so that we outlive it.
-  static func run(_ words: ArgumentList, _ report: Report) -> ExitCode {
-    do throws(SystemError) {
-      // From a terminal these go to both of us.
-      csys_ignore(SIGQUIT)
-      let signals = try Signals()
-      var mask = signals.oldMask
-      let process = unsafe csys_spawn(words.pointers, csys_environment(), &mask, 0)
-      guard process > 0 else {
-        if let name = words[0] {
-          report.write("cannot run", name) { $0.append(SystemError(number: -process)) }
-        }
-        return ExitCode(rawValue: process == -ENOENT ? 127 : 126)
-      }
-      while true {
-        _ = try poll(signals.number, -1, until: .max)
-        while let event = try signals.next() {
-          switch event {
-          case .childEnded:
-            guard csys_ended_child() == process else { break }
-            let result = csys_reap(process)
-            return ExitCode(rawValue: result >= 0 ? result : 128 - result)
-          case .stop(let number) where number != SIGINT: kill(process, number)
-          case .stop, .printCounters: break
+  /// Waits for the end of the command. Signals that would stop us go to the command instead, so that
+  /// we are still there to close again.
+  ///
+  /// - Returns: the exit status of the command, or 128 + the number of the signal that killed it.
+  /// - Throws: why it cannot be run.
+  static func run(_ words: ArgumentList) throws(SystemError) -> ExitCode {
+    // The terminal sends QUIT and INT to the command, too.
+    csys_ignore(SIGQUIT)
+    let signals = try Signals()
+    let process = try unsafe ChildProcess(
+      starting: words.pointers, environment: csys_environment(), signalMask: signals.oldMask,
+      inOwnGroup: false)
+    while true {
+      _ = try poll(signals.number, -1, until: .max)
+      while let event = try signals.next() {
+        switch event {
+        case .childEnded:
+          guard try ChildProcess.ended() == process else { break }
+          switch process.reap() {
+          case .exited(let status): return ExitCode(rawValue: status)
+          case .killed(let signal): return ExitCode(rawValue: 128 + signal)
           }
+        case .stop(let number) where number != SIGINT: process.send(number)
+        case .stop, .printCounters: break
         }
       }
-    } catch {
-      report.write("fatal", error)
-      return .failure
     }
   }
 }

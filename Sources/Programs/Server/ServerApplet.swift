@@ -195,7 +195,7 @@ enum ServerApplet: Applet {
         return nil
       }
     }
-    var address = SocketAddress.any(family: AF_INET6, port: settings.port)
+    var address = SocketAddress.any(family: .inet6, port: settings.port)
     if let text = settings.bindAddress {
       guard let given = SocketAddress(numeric: text, port: settings.port) else {
         report.writeNotNumeric("bind address", text, mayQuote: settings.mayQuote)
@@ -210,7 +210,7 @@ enum ServerApplet: Applet {
         // A kernel without IPv6 gives EAFNOSUPPORT, or EADDRNOTAVAIL where it is only switched off.
         let lacksIPv6 = error.number == EAFNOSUPPORT || error.number == EADDRNOTAVAIL
         guard lacksIPv6, settings.bindAddress == nil else { throw error }
-        address = SocketAddress.any(family: AF_INET, port: settings.port)
+        address = SocketAddress.any(family: .inet, port: settings.port)
         return try bind(to: address, settings)
       }
     } catch {

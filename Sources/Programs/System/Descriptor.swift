@@ -1,52 +1,43 @@
 import CSystem
+import KnockBase
 
-/// A file descriptor of ours, closed when the value ends.
+/// A file descriptor of this process, closed when the value ends.
 struct Descriptor: ~Copyable {
+  /// Negative for none.
   let number: Int32
 
   init(owning number: Int32) { self.number = number }
 
-  deinit { close(number) }
-}
+  deinit { if isOpen { close(number) } }
 
-/// Waits until a descriptor can be read, up to a moment in monotonic milliseconds. Source: poll(2).
-///
-/// - Returns: false when the time is over.
-/// - Throws: what poll(2) does, but for an interruption (EINTR).
-func waitUntilReadable(_ descriptor: Int32, until deadline: Int64) throws(SystemError) -> Bool {
-  repeat {
-    if try poll(descriptor, -1, until: deadline).0 { return true }
-  } while Clock.monotonicMilliseconds() < deadline
-  return false
-}
+  /// No descriptor: there is nothing to wait for, and nothing to close.
+  static var none: Descriptor { Descriptor(owning: -1) }
+  static var standardInput: Descriptor { Descriptor(owning: 0) }
+  static var standardOutput: Descriptor { Descriptor(owning: 1) }
 
-/// Waits until one of two descriptors can be read or is at its end, or until a moment in monotonic
-/// milliseconds (`.max` for ever); -1 stands for none. Which of them it was; neither where the time is
-/// over or a signal came. Source: poll(2).
-func poll(
-  _ first: Int32, _ second: Int32, until deadline: Int64
-) throws(SystemError) -> (Bool, Bool) {
-  var entries: InlineArray<2, pollfd> = [
-    pollfd(fd: first, events: Int16(POLLIN), revents: 0),
-    pollfd(fd: second, events: Int16(POLLIN), revents: 0),
-  ]
-  try poll(&entries, until: deadline)
-  return (entries[0].revents != 0, entries[1].revents != 0)
-}
+  var isOpen: Bool { number >= 0 }
 
-/// The same for any descriptors and events. `revents` tells what has happened, and must be 0 before.
-func poll<let count: Int>(
-  _ entries: inout InlineArray<count, pollfd>, until deadline: Int64
-) throws(SystemError) {
-  var timeout: Int32 = -1
-  if deadline < .max {
-    let now = Clock.monotonicMilliseconds()
-    timeout = deadline <= now ? 0 : Int32(clamping: deadline - now)
+  /// Reads what is there into the bytes from `start` on. Source: read(2).
+  ///
+  /// - Returns: how many bytes were read, 0 at the end; nil if a descriptor that does not wait has nothing yet.
+  func read(
+    into bytes: borrowing Storage<UInt8>, from start: Int = 0
+  ) throws(SystemError) -> Int? {
+    let place = unsafe bytes.baseAddress.map { unsafe $0 + start }
+    return try SystemError.checkReady(unsafe csys_read(number, place, bytes.count - start))
   }
-  var span = entries.mutableSpan
-  let result = unsafe span.withUnsafeMutableBufferPointer {
-    unsafe csys_poll($0.baseAddress, $0.count, timeout)
+
+  /// Writes as many of the bytes as there is room for, without waiting. For a descriptor that poll(2) has
+  /// said can be written to.
+  ///
+  /// - Returns: how many bytes were written; nil if there is no room.
+  func writeWithoutWaiting(
+    _ bytes: borrowing Storage<UInt8>, in range: Range<Int>
+  ) throws(SystemError) -> Int? {
+    let place = unsafe bytes.baseAddress.map { unsafe $0 + range.lowerBound }
+    return try SystemError.checkReady(unsafe csys_write_now(number, place, range.count))
   }
-  guard result != -EINTR else { return }
-  _ = try SystemError.check(result)
+
+  /// Tells the other end of a connection that nothing more will be sent. Source: shutdown(2).
+  func endWriting() { csys_hang_up(number) }
 }

@@ -5,10 +5,21 @@ import KnockBase
 struct SystemError: Error, Equatable {
   let number: Int32
 
-  /// The value of a `csys_` call, or the error where it is negative.
+  static var outOfMemory: SystemError { SystemError(number: ENOMEM) }
+  static var notFound: SystemError { SystemError(number: ENOENT) }
+  static var timedOut: SystemError { SystemError(number: ETIMEDOUT) }
+  static var familyNotSupported: SystemError { SystemError(number: EAFNOSUPPORT) }
+
+  /// The result of a `csys_` function, or the error that it stands for if it is negative.
+  @discardableResult
   static func check(_ result: Int32) throws(SystemError) -> Int32 {
     guard result >= 0 else { throw SystemError(number: -result) }
     return result
+  }
+
+  /// The result of a `csys_` function that does not wait; nil if it would have to.
+  static func checkReady(_ result: Int32) throws(SystemError) -> Int? {
+    result == -EAGAIN ? nil : Int(try check(result))
   }
 }
 

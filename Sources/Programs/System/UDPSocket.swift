@@ -6,14 +6,21 @@ import KnockProtocol
 struct UDPSocket: ~Copyable {
   private let descriptor: Descriptor
 
-  /// - Parameter family: AF_INET or AF_INET6. Throws EAFNOSUPPORT where the kernel has it not.
-  init(family: Int32) throws(SystemError) {
-    descriptor = Descriptor(owning: try SystemError.check(csys_udp_socket(family)))
-    // For the wildcard address. Where the system refuses it, IPv6 alone is what it has.
-    if family == AF_INET6 { _ = csys_accept_both_families(descriptor.number) }
+  private init(_ descriptor: consuming Descriptor) { self.descriptor = descriptor }
+
+  /// No socket. Nothing can be sent or received.
+  static var none: UDPSocket { UDPSocket(.none) }
+
+  /// An IPv6 socket also takes IPv4. Throws `familyNotSupported` if the kernel lacks the family.
+  init(family: AddressFamily) throws(SystemError) {
+    let isInet = family == .inet
+    descriptor = Descriptor(
+      owning: try SystemError.check(csys_udp_socket(isInet ? AF_INET : AF_INET6)))
+    // A system that refuses has IPv6 alone.
+    if !isInet { _ = csys_accept_both_families(descriptor.number) }
   }
 
-  /// Connected to an address, and bound to `source`, if there is one.
+  /// A socket connected to an address, and bound to `source` if there is one.
   init(to address: SocketAddress, from source: SocketAddress?) throws(SystemError) {
     let socket = try UDPSocket(family: address.family)
     if let source { try socket.bind(to: source) }
@@ -21,19 +28,20 @@ struct UDPSocket: ~Copyable {
     self = socket
   }
 
-  /// One that was passed on to us. Throws EINVAL for what is none.
+  /// A socket that was passed to this process. Throws EINVAL if it is not a UDP socket.
   init(adopting number: Int32) throws(SystemError) {
     _ = try SystemError.check(csys_check_udp_socket(number))
     descriptor = Descriptor(owning: number)
   }
 
-  /// Another descriptor of the same socket.
+  /// Another descriptor for the same socket.
   init(duplicating other: borrowing UDPSocket) throws(SystemError) {
     descriptor = Descriptor(owning: try SystemError.check(csys_duplicate(other.number)))
   }
 
-  /// For poll(2).
+  /// The descriptor; negative for none.
   var number: Int32 { descriptor.number }
+  var isOpen: Bool { descriptor.isOpen }
 
   func bind(to address: SocketAddress) throws(SystemError) {
     _ = try SystemError.check(
@@ -61,20 +69,19 @@ struct UDPSocket: ~Copyable {
       unsafe datagram.withUnsafeBytes { unsafe csys_send(number, $0.baseAddress, $0.count) })
   }
 
-  /// Takes a datagram, without waiting. Returns its whole length (bytes), of which no more than fits is stored;
-  /// nil where none is there.
+  /// Receives a datagram without waiting.
+  ///
+  /// - Returns: its length in bytes, which may be more than the memory holds; nil if there is none.
   func receive(into memory: borrowing Storage<UInt8>) throws(SystemError) -> Int? {
-    let result = unsafe csys_receive(number, memory.baseAddress, memory.count)
-    return result == -EAGAIN ? nil : Int(try SystemError.check(result))
+    try SystemError.checkReady(unsafe csys_receive(number, memory.baseAddress, memory.count))
   }
 
-  /// Takes the datagrams that are waiting, as many as fit, without waiting.
+  /// Receives the datagrams that are there, as many as fit, without waiting.
   func receive(into batch: inout DatagramBatch) throws(SystemError) {
-    batch.count = 0
     let result = unsafe csys_receive_batch(
       number, batch.datagrams.baseAddress, MemoryLayout<DatagramBatch.Bytes>.stride,
       batch.lengths.baseAddress, batch.sources.baseAddress)
-    if result != -EAGAIN { batch.count = Int(try SystemError.check(result)) }
+    batch.count = try SystemError.checkReady(result) ?? 0
   }
 
   /// Has the kernel drop what has not the form of a knock before it wakes the program, for as long as
@@ -86,23 +93,23 @@ struct UDPSocket: ~Copyable {
         Command.open.rawValue, Command.close.rawValue, forever ? 1 : 0))
   }
 
-  /// How many datagrams the kernel has dropped, for their form or for want of room; nil where it does
+  /// How many datagrams the kernel has dropped because of their form or because the buffer was full; nil if it does
   /// not tell.
   var droppedCount: UInt64? {
     let count = csys_dropped_datagrams(number)
     return count < 0 ? nil : UInt64(count)
   }
 
-  /// Asks for a receive buffer of `size` bytes. Returns what the kernel gave, by its own count.
+  /// Asks for a receive buffer of `size` bytes. Returns the size that the kernel chose, as it counts.
   func setReceiveBuffer(_ size: Int32) throws(SystemError) -> Int32 {
     try SystemError.check(csys_set_receive_buffer(number, size))
   }
 }
 
-/// Datagrams that were received together.
+/// Datagrams received by one system call.
 struct DatagramBatch: ~Copyable {
   static let capacity = Int(CSYS_BATCH)
-  /// One byte more than any datagram of ours, so that a longer one is never taken for one.
+  /// One byte more than the longest knock, so that a longer datagram is recognized.
   typealias Bytes = InlineArray<62, UInt8>
 
   private static let sourceStride = MemoryLayout<sockaddr_in6>.stride
@@ -112,7 +119,7 @@ struct DatagramBatch: ~Copyable {
   fileprivate let sources: Storage<UInt8>
   fileprivate(set) var count = 0
 
-  /// Nil where the system has no memory.
+  /// Nil if out of memory.
   init?() {
     guard let datagrams = Storage<Bytes>.mapped(Self.capacity),
       let lengths = Storage<UInt32>.mapped(Self.capacity),
@@ -123,12 +130,12 @@ struct DatagramBatch: ~Copyable {
     self.sources = sources
   }
 
-  /// A datagram, and its length, which is that of all bytes where it is too long to be one of ours.
+  /// A datagram and its length, at most that of `Bytes`.
   func datagram(_ index: Int) -> (bytes: Bytes, length: Int) {
     (datagrams[index], min(Int(clamping: lengths[index]), Bytes.count))
   }
 
-  /// Where a datagram came from.
+  /// The source address of a datagram.
   func source(_ index: Int) -> SocketAddress {
     let start = index * Self.sourceStride
     return sources.withElements(start..<start + Self.sourceStride) { SocketAddress(bytes: $0) }

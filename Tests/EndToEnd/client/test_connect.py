@@ -90,7 +90,7 @@ def test_a_connection_that_breaks(words, service):
     popen.stdin.write(b"hello")
     popen.stdin.flush()
     assert popen.wait(TIMEOUT) == 6
-    assert popen.stderr.read() == b"pyknock client: connection: Connection reset by peer\n"
+    assert popen.stderr.read() == b"pyknock client: the connection broke: Connection reset by peer\n"
 
 
 def test_whoever_reads_the_output_may_go(words, service):
@@ -102,4 +102,4 @@ def test_whoever_reads_the_output_may_go(words, service):
     popen = begin(words("connect", "127.0.0.1", str(service.port)))
     popen.stdout.close()
     assert popen.wait(TIMEOUT) == 6
-    assert popen.stderr.read() == b"pyknock client: connection: Broken pipe\n"
+    assert popen.stderr.read() == b"pyknock client: the connection broke: Broken pipe\n"

@@ -5,7 +5,7 @@ from support.servers import client
 
 WARNING = (
     "pyknock client: warning: {} is a private address, {} a public one:"
-    " behind NAT, name the outside address with -S"
+    " behind NAT, name the public address with -S"
 )
 
 

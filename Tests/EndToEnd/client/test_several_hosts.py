@@ -89,7 +89,7 @@ def test_the_command_waits_for_the_port_of_each(receivers, port):
 def test_what_is_no_list(hosts, key_file):
     result = client("open", hosts, "-k", key_file, key=None)
     assert (result.code, result.lines[0]) == (
-        2, f"pyknock client: HOST: '{hosts}' is not one, or up to 16 with commas between them"
+        2, f"pyknock client: HOST: '{hosts}' is not one host, or up to 16 with commas between them"
     )  # fmt: skip
 
 
@@ -100,7 +100,7 @@ def test_as_many_as_may_be(receivers, port):
 
 def test_connect_takes_one(key_file):
     result = client("connect", "a,b", "22", "-k", key_file, key=None)
-    assert (result.code, result.lines[0]) == (2, "pyknock client: HOST: 'a,b' is not one, for connect")
+    assert (result.code, result.lines[0]) == (2, "pyknock client: HOST: 'a,b' is not one host, for connect")
 
 
 def test_two_names_of_one_server_run_the_command_once(server):

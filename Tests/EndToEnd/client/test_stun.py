@@ -175,7 +175,7 @@ def test_a_server_that_lies_is_refused(stun, key_file):
     for asking in clients:
         assert asking.exit_code() == 5
         *found, last = asking.log.wait_for_end()
-        assert last == "pyknock client: no STUN server told our outside IPv4 address"
+        assert last == "pyknock client: no STUN server told our public IPv4 address"
         lines += found
     assert 4.9 < time.monotonic() - start < 5 + TIMEOUT / 4
     assert lines == [
@@ -198,7 +198,7 @@ def test_without_an_answer_there_is_no_knock(stun):
         5,
         [
             f"pyknock client: STUN server '127.0.0.1' at {server.name}: no answer",
-            "pyknock client: no STUN server told our outside IPv4 address",
+            "pyknock client: no STUN server told our public IPv4 address",
         ],
     )
 

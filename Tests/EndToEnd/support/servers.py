@@ -127,8 +127,7 @@ class OriginalServer(KnockServer):
 
 # What the client advises when a port stays closed.
 CHECK = (
-    "; check that the clocks agree, the key, the server's port (-p), and behind NAT the outside "
-    "address (-S)"
+    "; check the clocks, the key, the server's port (-p), and behind NAT the public address (-S)"
 )
 
 

@@ -1,15 +1,17 @@
-/// What stands for hosts in a command line: one, or several with commas between.
-struct HostNames {
-  static let limit = 16
+import KnockBase
+
+/// The hosts that a command line names: one, or several with commas between them.
+struct HostList {
+  static let maximumCount = 16
 
   private var items = InlineArray<16, Argument?>(repeating: nil)
   private(set) var count = 0
 
   subscript(index: Int) -> Argument? { items[index] }
 
-  /// Cuts the text where the commas are. Nil, and nothing is changed, where there are too many, or nothing is
-  /// between them.
-  init?(cutting text: Argument, limit: Int) {
+  /// Divides the text at its commas, which become NUL. Returns nil, and changes nothing, if there are too many
+  /// names or one is empty.
+  init?(dividing text: Argument, maximumCount: Int) {
     let comma = UInt8(ascii: ",")
     let isGood = text.withBytes { text in
       var commas = 0
@@ -17,7 +19,7 @@ struct HostNames {
         commas += 1
         if index == 0 || index + 1 == text.count || text[index + 1] == comma { return false }
       }
-      return commas < limit
+      return commas < maximumCount
     }
     guard isGood else { return nil }
     var start = 0

@@ -1,0 +1,33 @@
+import KnockBase
+import KnockProtocol
+
+/// Why the client cannot do what it was asked for.
+enum ClientError: Error {
+  case misuse(Misuse)
+  case key(KeyError, KeySource)
+  /// It has been logged.
+  case configuration
+  case unresolved(host: Argument, Resolution.Failure)
+  case badSourceAddress(Argument)
+  case badSignedAddress(Argument)
+  case refusedSignedAddress(Refusal)
+  /// It has been logged.
+  case noPublicAddress
+  case portNotOpened(UInt16, host: Argument, seconds: Int64, SystemError)
+  case connectionBroke(SystemError)
+  case commandNotRun(Argument, SystemError)
+  case system(SystemError)
+
+  var exitCode: ExitCode {
+    switch self {
+    case .misuse: .misuse
+    case .key(_, .operand): .misuse
+    case .unresolved: .cannotResolve
+    case .badSourceAddress: .badSourceAddress
+    case .badSignedAddress, .refusedSignedAddress, .noPublicAddress: .badSignedAddress
+    case .connectionBroke: .connectionBroke
+    case .commandNotRun(_, let error): ExitCode(rawValue: error == .notFound ? 127 : 126)
+    case .key, .configuration, .portNotOpened, .system: .failure
+    }
+  }
+}

@@ -1,0 +1,75 @@
+import CSystem
+import KnockBase
+
+/// Copies the standard input to a connection, and what the connection brings to the standard output, until
+/// both have ended.
+struct Relay: ~Copyable {
+  /// The bytes that one direction has read and not yet written.
+  private struct Buffer: ~Copyable {
+    private static let size = 65_536
+
+    private let bytes: Storage<UInt8>
+    private var filled = 0..<0
+    private var sourceHasEnded = false
+
+    init() throws(SystemError) {
+      guard let bytes = Storage<UInt8>.mapped(Self.size) else { throw .outOfMemory }
+      self.bytes = bytes
+    }
+
+    var waitsForSource: Bool { filled.isEmpty && !sourceHasEnded }
+    var waitsForSink: Bool { !filled.isEmpty }
+    var hasEnded: Bool { filled.isEmpty && sourceHasEnded }
+
+    mutating func fill(from source: borrowing Descriptor) throws(SystemError) {
+      guard let count = try source.read(into: bytes) else { return }
+      filled = 0..<count
+      sourceHasEnded = count == 0
+    }
+
+    mutating func drain(into sink: borrowing Descriptor) throws(SystemError) {
+      guard let count = try sink.writeWithoutWaiting(bytes, in: filled) else { return }
+      filled = filled.lowerBound + count..<filled.upperBound
+    }
+  }
+
+  private let socket: Descriptor
+  private let input = Descriptor.standardInput
+  /// None once the connection has brought all.
+  private var output = Descriptor.standardOutput
+  private var sent: Buffer
+  private var received: Buffer
+
+  init(_ socket: consuming Descriptor) throws(SystemError) {
+    let sent = try Buffer()
+    let received = try Buffer()
+    self.socket = socket
+    self.sent = sent
+    self.received = received
+  }
+
+  /// - Throws: why the connection, or one of the standard streams, broke.
+  mutating func run() throws(SystemError) {
+    var isSending = true
+    while isSending || output.isOpen {
+      var entries: InlineArray<4, PollEntry> = [
+        .reading(sent.waitsForSource ? input.number : -1),
+        .writing(sent.waitsForSink ? socket.number : -1),
+        .reading(received.waitsForSource ? socket.number : -1),
+        .writing(received.waitsForSink ? output.number : -1),
+      ]
+      // Without a limit: keepalive ends a connection whose other side is gone.
+      try poll(&entries, until: .max)
+      if entries[0].isReady { try sent.fill(from: input) }
+      if entries[1].isReady { try sent.drain(into: socket) }
+      if entries[2].isReady { try received.fill(from: socket) }
+      if entries[3].isReady { try received.drain(into: output) }
+      // Each end is passed on at once.
+      if sent.hasEnded, isSending {
+        socket.endWriting()
+        isSending = false
+      }
+      if received.hasEnded { output = .none }
+    }
+  }
+}

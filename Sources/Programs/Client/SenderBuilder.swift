@@ -1,0 +1,117 @@
+import KnockBase
+import KnockProtocol
+
+/// Makes the senders of a command line, with what client.conf says about the hosts.
+struct SenderBuilder: ~Copyable {
+  private let given: ClientSettings
+  /// Whether there is a HOST besides `-c NAME`. NAME then only says which section of client.conf counts.
+  private let isBesideName: Bool
+  /// With a PSK nothing is read from client.conf, as with the original.
+  private let readsConfiguration: Bool
+  /// The key of all hosts, if the command line gives one. It can be read only once.
+  private let mac: KeyedMAC?
+
+  init(
+    _ given: ClientSettings, _ operands: Operands, _ key: KeySource?
+  ) throws(ClientError) {
+    self.given = given
+    isBesideName = given.config != nil && operands[1] != nil
+    if case .operand = key { readsConfiguration = false } else { readsConfiguration = true }
+    if let key { mac = try Self.mac(from: key) } else { mac = nil }
+  }
+
+  private static func mac(from source: KeySource) throws(ClientError) -> KeyedMAC {
+    do throws(KeyError) {
+      return try Key.load(source, report: Report(program: ClientApplet.program))
+    } catch { throw .key(error, source) }
+  }
+
+  /// - Parameter name: a host as the command line names it.
+  func sender(to name: Argument) throws(ClientError) -> Sender {
+    var settings = given
+    let section = isBesideName ? given.config ?? name : name
+    if readsConfiguration { try ClientConfiguration.apply(section, to: &settings) }
+    do throws(Misuse) {
+      try settings.validateStunServers()
+    } catch { throw .misuse(error) }
+    let host = isBesideName ? name : settings.hostName ?? name
+    let mac = try mac(settings, section)
+    var signed = try signedAddress(settings)
+    let source = try source(settings)
+    let addresses = try addresses(of: host, settings)
+    if case .publicAddress = signed { signed = try publicAddress(for: addresses, settings, source) }
+    return Sender(
+      host: host, addresses: addresses, signed: signed, source: source, mac: mac,
+      settings: settings)
+  }
+
+  private func mac(
+    _ settings: ClientSettings, _ section: Argument
+  ) throws(ClientError) -> KeyedMAC {
+    switch mac {
+    case .some(let mac):
+      guard let copy = KeyedMAC(copying: mac) else { throw .system(.outOfMemory) }
+      return copy
+    case nil:
+      guard let path = settings.keyFile else { throw .misuse(.noKey(host: section)) }
+      return try Self.mac(from: .file(path))
+    }
+  }
+
+  private func addresses(
+    of host: Argument, _ settings: ClientSettings
+  ) throws(ClientError) -> Resolution {
+    do throws(Resolution.Failure) {
+      return try Resolution(
+        of: host, port: settings.port, family: settings.family, numeric: false)
+    } catch { throw .unresolved(host: host, error) }
+  }
+
+  /// What `-S` says. For `auto`, the public addresses are still to be found.
+  private func signedAddress(_ settings: ClientSettings) throws(ClientError) -> SignedAddress {
+    guard let text = settings.signAddress else { return .source }
+    if text == "observed" { return .observed }
+    if text == "auto" { return .publicAddress(inet: nil, inet6: nil) }
+    guard let address = SocketAddress(numeric: text)?.parts?.address else {
+      throw .badSignedAddress(text)
+    }
+    if let refusal = address.refusal { throw .refusedSignedAddress(refusal) }
+    return .address(address)
+  }
+
+  /// What `-s` says.
+  private func source(_ settings: ClientSettings) throws(ClientError) -> SocketAddress? {
+    guard let text = settings.sourceAddress else { return nil }
+    guard let source = SocketAddress(numeric: text) else { throw .badSourceAddress(text) }
+    return source
+  }
+
+  /// Asks for our public address in each family that will be knocked in.
+  private func publicAddress(
+    for addresses: borrowing Resolution, _ settings: ClientSettings, _ source: SocketAddress?
+  ) throws(ClientError) -> SignedAddress {
+    var (needsInet, needsInet6) = (false, false)
+    var position = 0
+    while let address = addresses.address(at: position) {
+      position += 1
+      guard source == nil || source?.family == address.family else { continue }
+      if address.family == .inet { needsInet = true } else { needsInet6 = true }
+    }
+    let inet = needsInet ? try find(.inet, settings, source) : nil
+    let inet6 = needsInet6 ? try find(.inet6, settings, source) : nil
+    let isNeeded = needsInet || needsInet6
+    guard !isNeeded || inet != nil || inet6 != nil else { throw .noPublicAddress }
+    return .publicAddress(inet: inet, inet6: inet6)
+  }
+
+  private func find(
+    _ family: AddressFamily, _ settings: ClientSettings, _ source: SocketAddress?
+  ) throws(ClientError) -> Address? {
+    do throws(SystemError) {
+      var search = try PublicAddressSearch(family, settings.stunServers, from: source)
+      let address = try search.run()
+      if address == nil { search.logFailures() }
+      return address
+    } catch { throw .system(error) }
+  }
+}

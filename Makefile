@@ -157,7 +157,7 @@ check: $(venv)/linters
 	swift run --quiet completions .build/completions
 	diff -ru .build/completions completions || { echo 'run make completions' >&2; exit 1; }
 
-c_files = $(wildcard Sources/*/*.c Sources/*/*.h Sources/*/include/*.h cross/*.c Benchmarks/*.c Tests/*/*.c)
+c_files = $(shell git ls-files '*.c' '*.h')
 # All files that name their shell, after #! or for shellcheck.
 shell_files = $(shell git ls-files | xargs grep -lE '^\#(!.*sh( |$$)|.*shellcheck shell=)')
 

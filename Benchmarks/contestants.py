@@ -19,7 +19,6 @@ from support.programs import ORIGINAL, TIMEOUT  # noqa: E402
 from support.servers import KnockServer  # noqa: E402
 from support.waiting import until  # noqa: E402
 
-
 # The keys of its cipher and of its MAC.
 FWKNOP_KEYS = [base64.b64encode(bytes(range(size))).decode() for size in (16, 32)]
 

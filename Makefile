@@ -159,7 +159,7 @@ check: $(venv)/linters
 
 c_files = $(shell git ls-files '*.c' '*.h')
 # All files that name their shell, after #! or for shellcheck.
-shell_files = $(shell git ls-files | xargs grep -lE '^\#(!.*sh( |$$)|.*shellcheck shell=)')
+shell_files = $(shell git ls-files ':!*.swift' | xargs grep -lE '^.!/.*sh( |$$)|shellcheck shell=[a-z]')
 
 $(venv)/linters: $(venv)/original
 	$(venv)/bin/pip install --quiet clang-format==23.1.5 ruff==0.17.6

@@ -31,7 +31,8 @@
       """
     }
     return """
-      # Completion of pyknock for bash, written by `make completions`. shellcheck shell=bash
+      # shellcheck shell=bash
+      # Completion of pyknock for bash, written by `make completions`.
 
       # Offers those words of `compgen ...` that begin with what was typed.
       _pyknock_offer() { mapfile -t COMPREPLY < <(compgen "$@" -- "${COMP_WORDS[COMP_CWORD]}"); }

@@ -61,7 +61,7 @@ fuzz:
 
 # Sends the server datagrams of all kinds, as fast as it takes them, for SECONDS. Needs root.
 soak: SECONDS = 600
-soak: build
+soak: deps-build build
 	@scripts/dependencies python3-pytest util-linux
 	PYKNOCK=$${PYKNOCK:-$(program)} /usr/bin/python3 Tests/EndToEnd/soak.py $(SECONDS)
 

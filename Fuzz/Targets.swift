@@ -82,11 +82,12 @@ private func fuzzGate(_ input: Span<UInt8>, key: consuming NoKey) {
   withMemory(capacity * MemoryLayout<ReplayMemory.Record>.stride) { records in
     withMemory(PositionIndex.count(forRecords: capacity) * 4) { index in
       var gate = Gate(
-        key: NoKey(isRight: isRight), driftSeconds: 60, families: AddressFamilies { $0 == .inet },
+        key: NoKey(isRight: isRight), drift: 60 * Microseconds.perSecond,
+        families: AddressFamilies { $0 == .inet },
         allowsObservedSource: true,
         replays: ReplayMemory(records: storage(records), index: PositionIndex(storage(index))))
       var start = 0
-      var now = 1_700_000_000.0
+      var now = 1_700_000_000 * Microseconds.perSecond
       while start < input.count {
         let end = min(input.count, start + 1 + Int(input[start]))
         let datagram = input.extracting(start + 1..<end)
@@ -97,13 +98,15 @@ private func fuzzGate(_ input: Span<UInt8>, key: consuming NoKey) {
             .inet6(high: 0x2001_0DB8 << 32, low: 1)
           }
           let timeStamp = Packet.fields(of: datagram).timeStamp
-          precondition(isRight && (timeStamp - now).magnitude <= 60)
+          precondition(
+            isRight && timeStamp.map { abs($0 - now) <= 60 * Microseconds.perSecond } == true)
           text.append(knock.address)
-          now += 7
+          now += 7 * Microseconds.perSecond
         } catch {
           text.append(error.reason)
           if datagram.count == 49 || datagram.count == 61 {
-            text.append(signedSeconds: Packet.fields(of: datagram).timeStamp - now)
+            let timeStamp = Packet.fields(of: datagram).timeStamp
+            text.append(signedSeconds: timeStamp?.subtractingSaturated(now) ?? 0)
           }
         }
       }
@@ -154,14 +157,13 @@ private func fuzzNumbers(_ input: Span<UInt8>) {
   _ = Numbers.integer(input)
   if let seconds = Numbers.duration(input) { precondition(seconds > 0 && seconds <= 366 * 86_400) }
   var text = Bytes()
-  if let value = Numbers.decimal(input) {
-    // If Swift reads it too, the values may differ only in the last digits.
+  if let value = Numbers.microseconds(ofSeconds: input) {
+    precondition((1...Microseconds.longest).contains(value))
+    // If Swift reads it too, the values may differ only by rounding.
     let bytes = input.indices.map { input[$0] }
-    if let other = Double(String(decoding: bytes, as: UTF8.self)),
-      (1e-290...).contains(other.magnitude),
-      other.isFinite
-    {
-      precondition((value / other - 1).magnitude < 1e-14)
+    if let other = Double(String(decoding: bytes, as: UTF8.self)) {
+      let expected = min(other * 1e6, 1e18)
+      precondition((Double(value) - expected).magnitude <= 1 + expected * 1e-15)
     }
   }
   text.append(quoted: input)
@@ -197,17 +199,21 @@ private func fuzzState(_ input: Span<UInt8>) {
         file: ReplayFile(existing: storage(file, bytes: headerSize)))
       _ = memory.restore()
       var gate = Gate(
-        key: NoKey(isRight: true), driftSeconds: 60, families: AddressFamilies { _ in true },
+        key: NoKey(isRight: true), drift: 60 * Microseconds.perSecond,
+        families: AddressFamilies { _ in true },
         allowsObservedSource: false, replays: memory)
       for number in UInt8(0)..<12 {
         var datagram = [UInt8](repeating: number, count: 49)
         datagram.replaceSubrange(32..<41, with: [1, 0, 0, 0, 0, 0xF1, 0x53, 0xD9, 0x41])
         datagram.replaceSubrange(41..<45, with: [2, 0, 0, 0])
-        _ = try? gate.admit(datagram.span, now: 1_700_000_000 + Double(number), hasRoom: true) {
+        _ = try? gate.admit(
+          datagram.span, now: (1_700_000_000 + Int64(number)) * Microseconds.perSecond,
+          hasRoom: true
+        ) {
           nil
         }
       }
-      gate.noteTime(.nan)
+      gate.noteTime(.min)
     }
   }
 }
@@ -253,7 +259,7 @@ private func fuzzGrants(_ input: Span<UInt8>) {
             var grants = Grants(
               records: storage(records), states: storage(states), heap: storage(heap),
               index: PositionIndex(storage(index)))
-            let wallNow = input[0] & 2 == 0 ? 1_700_000_000.0 : .nan
+            let wallNow = input[0] & 2 == 0 ? 1_700_000_000 * Microseconds.perSecond : .max
             let found = grants.adopt(storage(old), wallNow: wallNow, now: 0)
             precondition(found.count >= grants.count && grants.count <= capacity)
             var now: Int64 = 0

@@ -4,10 +4,10 @@
 #include <string.h>
 #include <time.h>
 
-double csys_wall_clock(void) {
+int64_t csys_wall_microseconds(void) {
   struct timespec now;
   clock_gettime(CLOCK_REALTIME, &now);
-  return (double)now.tv_sec + (double)now.tv_nsec * 1e-9;
+  return (int64_t)now.tv_sec * 1000000 + now.tv_nsec / 1000;
 }
 
 void csys_utc(int64_t seconds, int32_t parts[6]) {

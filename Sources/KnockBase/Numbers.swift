@@ -22,17 +22,17 @@ public enum Numbers {
     return UInt16(exactly: number)
   }
 
-  /// A decimal number as Python's `float()` takes it. Nil where it is none, is a spelled infinity or NaN, or has
-  /// more than 63 characters without leading zeros. Exact to the nearest double for up to 15 digits and 22
-  /// places; beyond, to the fifteenth digit; 0 may stand for what is below 1e-290.
-  public static func decimal(_ text: Span<UInt8>) -> Double? {
+  /// A number of seconds over 0 as Python's `float()` takes it, in microseconds: rounded to nearest, at least 1
+  /// and at most `Microseconds.longest`. Nil if it is something else: no number, 0 or less, NaN, infinite (also
+  /// with an exponent of over 308), or longer than 63 characters without leading zeros.
+  public static func microseconds(ofSeconds text: Span<UInt8>) -> Int64? {
     var plain = TextBuffer<64>()
     guard normalize(text, allowing: true, into: &plain), plain.count < 64 else { return nil }
-    return plain.withBytes { value(ofDecimal: $0) }
+    return plain.withBytes { microseconds(ofPlain: $0) }
   }
 
   /// - Parameter text: as `normalize` writes it.
-  private static func value(ofDecimal text: Span<UInt8>) -> Double {
+  private static func microseconds(ofPlain text: Span<UInt8>) -> Int64? {
     var digits: UInt64 = 0
     // By how many places the point is to be moved to the right.
     var places: Int64 = 0
@@ -52,10 +52,19 @@ public enum Numbers {
       default: break
       }
     }
-    var power = 1.0
-    for _ in 0..<places.magnitude { power *= 10 }
-    let value = places < 0 ? Double(digits) / power : digits == 0 ? 0 : Double(digits) * power
-    return text[0] == UInt8(ascii: "-") ? -value : value
+    guard digits > 0, text[0] != UInt8(ascii: "-"), places <= 308 else { return nil }
+    let longest = Microseconds.longest.magnitude
+    places += 6
+    while places > 0, digits < longest {
+      digits *= 10
+      places -= 1
+    }
+    while places < -1 {
+      digits /= 10
+      places += 1
+    }
+    if places == -1 { digits = (digits + 5) / 10 }
+    return Int64(min(max(digits, 1), longest))
   }
 
   /// A time in seconds: a whole number over 0 and at most 366 days, with `s`, `m`, `h` or `d`

@@ -24,23 +24,21 @@ extension TextSink where Self: ~Copyable {
     append(digitsOf: UInt64(number.magnitude), base: 10)
   }
 
-  /// Seconds with a sign and one decimal, rounded to nearest: `+0.0`, `-3600.4`.
-  ///
-  /// Any double is safe: NaN is `nan`, and what exceeds 10^15 in magnitude is `>1e15`.
-  public mutating func append(signedSeconds seconds: Double) {
-    guard !seconds.isNaN else { return append("nan") }
-    append(byte: UInt8(ascii: seconds < 0 ? "-" : "+"))
-    guard seconds.magnitude <= 1e15 else { return append(">1e15") }
-    let tenths = UInt64(seconds.magnitude * 10 + 0.5)
+  /// Microseconds as seconds with a sign and one decimal, rounded to nearest: `+0.0`, `-3600.4`.
+  /// Over `Microseconds.longest`, `>1e12`.
+  public mutating func append(signedSeconds microseconds: Int64) {
+    append(byte: UInt8(ascii: microseconds < 0 ? "-" : "+"))
+    let magnitude = microseconds.magnitude
+    guard magnitude <= Microseconds.longest.magnitude else { return append(">1e12") }
+    let tenths = (magnitude + 50_000) / 100_000
     append(tenths / 10)
     append(byte: UInt8(ascii: "."))
     append(tenths % 10)
   }
 
-  /// Seconds over 0, with up to three decimals: `60`, `2.5`, `>1e15`.
-  public mutating func append(seconds: Double) {
-    guard seconds <= 1e15 else { return append(">1e15") }
-    let thousandths = UInt64(max(seconds, 0) * 1000 + 0.5)
+  /// Microseconds over 0 as seconds with up to three decimals: `60`, `2.5`.
+  public mutating func append(seconds microseconds: Int64) {
+    let thousandths = (microseconds.magnitude + 500) / 1000
     append(thousandths / 1000)
     var rest = thousandths % 1000
     guard rest > 0 else { return }

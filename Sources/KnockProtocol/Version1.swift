@@ -26,15 +26,15 @@ public enum Packet {
   /// Whether a datagram of this length (bytes) can be one of ours.
   public static func isSize(_ count: Int) -> Bool { count == inetSize || count == inet6Size }
 
-  /// The command, time stamp (seconds) and family of a datagram whose length has been checked.
-  /// They are for a log line only: nothing says that they are in range.
+  /// The command, time stamp and family of a datagram whose length has been checked. They may be out of range.
+  /// The time stamp is in microseconds since the Unix epoch, or nil if it is NaN or infinite.
   public static func fields(
     of datagram: Span<UInt8>
-  ) -> (command: UInt8, timeStamp: Double, family: Int32) {
+  ) -> (command: UInt8, timeStamp: Int64?, family: Int32) {
     let time = datagram.littleEndian(at: timeOffset, count: 8)
     let family = UInt32(truncatingIfNeeded: datagram.littleEndian(at: familyOffset, count: 4))
     return (
-      datagram[commandOffset], Double(bitPattern: time), Int32(bitPattern: family)
+      datagram[commandOffset], microseconds(fromDoubleBits: time), Int32(bitPattern: family)
     )
   }
 
@@ -87,7 +87,7 @@ public struct Knock: Equatable, BitwiseCopyable, Sendable {
     guard bytes.count == length, let address = Address(networkBytes: bytes) else {
       throw .familyLengthMismatch
     }
-    guard fields.timeStamp.isFinite else { throw .timeNotFinite }
+    guard fields.timeStamp != nil else { throw .timeNotFinite }
     self.init(command: command, address: address)
   }
 }
@@ -107,16 +107,16 @@ public struct Datagram: ~Copyable {
 
   /// Writes and signs what asks for `knock`.
   ///
-  /// - Parameter timeStamp: seconds since the Unix epoch.
+  /// - Parameter timeStamp: microseconds since the Unix epoch.
   public init(
-    _ knock: Knock, timeStamp: Double, signedWith key: borrowing some MAC & ~Copyable
+    _ knock: Knock, timeStamp: Int64, signedWith key: borrowing some MAC & ~Copyable
   ) {
     let family = knock.address.family
     let address = knock.address.networkBytes
     count = Packet.addressOffset + family.byteCount
     for index in 0..<family.byteCount { storage[Packet.addressOffset + index] = address[index] }
     storage[Packet.commandOffset] = knock.command.rawValue
-    let time = timeStamp.bitPattern
+    let time = Packet.doubleBits(fromMicroseconds: timeStamp)
     for index in 0..<8 {
       storage[Packet.timeOffset + index] = UInt8(truncatingIfNeeded: time >> (8 * index))
     }

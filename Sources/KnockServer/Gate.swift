@@ -16,8 +16,8 @@ import KnockProtocol
 /// 7. It was not accepted before, and there is room to remember it.
 public struct Gate<Key: MAC & ~Copyable>: ~Copyable {
   public let key: Key
-  /// The greatest difference between the sender's clock and ours: seconds, finite, over 0.
-  public let driftSeconds: Double
+  /// The greatest clock skew that is allowed: microseconds, 1 to `Microseconds.longest`.
+  public let drift: Int64
   private let families: AddressFamilies
   /// Whether a knock for the unspecified address is one for the address that it came from.
   private let allowsObservedSource: Bool
@@ -25,41 +25,41 @@ public struct Gate<Key: MAC & ~Copyable>: ~Copyable {
 
   /// - Parameter families: those that can be acted on.
   public init(
-    key: consuming Key, driftSeconds: Double, families: AddressFamilies,
+    key: consuming Key, drift: Int64, families: AddressFamilies,
     allowsObservedSource: Bool, replays: consuming ReplayMemory
   ) {
     self.key = key
-    self.driftSeconds = driftSeconds
+    self.drift = drift
     self.families = families
     self.allowsObservedSource = allowsObservedSource
     self.replays = replays
   }
 
   /// - Parameters:
-  ///   - now: our clock, in seconds since the Unix epoch.
+  ///   - now: our clock, in microseconds since the Unix epoch.
   ///   - hasRoom: whether the knock can be queued.
   ///   - source: the address that the datagram came from, asked for where it matters.
   /// - Throws: the first reason for which the datagram is not to be acted on.
   public mutating func admit(
-    _ datagram: Span<UInt8>, now: Double, hasRoom: Bool, source: () -> Address?
+    _ datagram: Span<UInt8>, now: Int64, hasRoom: Bool, source: () -> Address?
   ) throws(Refusal) -> Knock {
     guard Packet.isSize(datagram.count) else { throw .wrongLength }
     let tag = datagram.extracting(first: Packet.macSize)
     guard key.verify(tag, of: datagram.extracting(Packet.macSize...)) else { throw .badMAC }
     var knock = try Knock(parsing: datagram)
-    // False for a NaN as well, from whichever side it comes.
-    let timeStamp = Packet.fields(of: datagram).timeStamp
-    guard (timeStamp - now).magnitude <= driftSeconds else { throw .stale }
+    guard let timeStamp = Packet.fields(of: datagram).timeStamp,
+      timeStamp.subtractingSaturated(now).magnitude <= drift.magnitude
+    else { throw .stale }
     if allowsObservedSource, knock.address.refusal == .unspecifiedAddress, let source = source() {
       knock = Knock(command: knock.command, address: source)
     }
     if let refusal = knock.address.refusal { throw refusal }
     guard families.contains(knock.address.family) else { throw .noSetForFamily }
     guard hasRoom else { throw .queueFull }
-    try replays.remember(tag, timeStamp: timeStamp, now: now, driftSeconds: driftSeconds)
+    try replays.remember(tag, timeStamp: timeStamp, now: now, drift: drift)
     return knock
   }
 
-  /// To be called now and then with our clock, in seconds since the Unix epoch.
-  public mutating func noteTime(_ now: Double) { replays.noteTime(now) }
+  /// To be called now and then with our clock, in microseconds since the Unix epoch.
+  public mutating func noteTime(_ now: Int64) { replays.noteTime(now) }
 }

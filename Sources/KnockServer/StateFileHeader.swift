@@ -4,13 +4,14 @@ import KnockBase
 ///
 ///     offset  size    field
 ///     0       8       what kind of file it is
-///     8       8       version of the format: 1
+///     8       8       version of the format: 2
 ///     16      8       capacity: how many records there are
 ///     24      8       checksum of the three
 public enum FileHeader {
   /// Of the page that the header is on; the records begin behind it (bytes).
   public static let pageSize = 4096
-  private static let version: UInt64 = 1
+  /// Version 1, that of pyknock 1.0.0, had times as doubles.
+  private static let version: UInt64 = 2
 
   /// The kinds, as their first eight bytes.
   enum Kind: UInt64 {
@@ -21,6 +22,7 @@ public enum FileHeader {
   /// Why a file is of no use.
   public enum Failure: Error, Equatable, Sendable {
     case foreign
+    case older(version: UInt64)
     case newer(version: UInt64)
     case damagedHeader
   }
@@ -41,6 +43,7 @@ public enum FileHeader {
       for index in 0..<page.count where page[index] != 0 { throw .foreign }
       throw .damagedHeader
     }
+    guard page[1] >= version else { throw .older(version: page[1]) }
     guard page[1] <= version else { throw .newer(version: page[1]) }
     guard page[3] == checksum(of: page), let capacity = Int(exactly: page[2]),
       capacity >= 1, capacity <= 1 << 24

@@ -4,21 +4,24 @@ import TestSupport
 import Testing
 
 @Suite struct TextTests {
-  @Test(arguments: [
-    (0.0, "+0.0"), (-0.04, "-0.0"), (0.05, "+0.1"), (-3600.44, "-3600.4"), (59.96, "+60.0"),
-    (1e15, "+1000000000000000.0"), (1.1e15, "+>1e15"), (-.infinity, "->1e15"), (.nan, "nan"),
-    (-.greatestFiniteMagnitude, "->1e15"), (.leastNonzeroMagnitude, "+0.0"),
-  ])
-  func `clock skews have a sign and one decimal`(seconds: Double, expected: String) {
-    #expect(text { $0.append(signedSeconds: seconds) } == expected)
+  @Test(
+    arguments: [
+      (0, "+0.0"), (1, "+0.0"), (-1, "-0.0"), (-40_000, "-0.0"), (49_999, "+0.0"), (50_000, "+0.1"),
+      (-3_600_440_000, "-3600.4"), (59_960_000, "+60.0"), (-59_949_999, "-59.9"),
+      (1_000_000_000_000_000_000, "+1000000000000.0"), (1_000_000_000_000_000_001, "+>1e12"),
+      (.max, "+>1e12"), (.min, "->1e12"),
+    ] as [(Int64, String)])
+  func `clock skews have a sign and one decimal`(microseconds: Int64, expected: String) {
+    #expect(text { $0.append(signedSeconds: microseconds) } == expected)
   }
 
-  @Test(arguments: [
-    (60.0, "60"), (2.5, "2.5"), (0.001, "0.001"), (0.05, "0.05"), (0.0001, "0"), (1e300, ">1e15"),
-    (86_400.25, "86400.25"),
-  ])
-  func `drifts have the decimals that they need`(seconds: Double, expected: String) {
-    #expect(text { $0.append(seconds: seconds) } == expected)
+  @Test(
+    arguments: [
+      (60_000_000, "60"), (2_500_000, "2.5"), (1000, "0.001"), (50_000, "0.05"), (100, "0"),
+      (500, "0.001"), (86_400_250_000, "86400.25"), (.max, "9223372036854.776"),
+    ] as [(Int64, String)])
+  func `drifts have the decimals that they need`(microseconds: Int64, expected: String) {
+    #expect(text { $0.append(seconds: microseconds) } == expected)
   }
 
   @Test func `numbers have a sign where they need one`() {

@@ -7,6 +7,8 @@ import Testing
 
 private let now = 1_700_000_000.25
 
+private func microseconds(_ seconds: Double) -> Int64 { Int64((seconds * 1e6).rounded()) }
+
 /// Datagrams that the Python original made (its client, with `time.time` fixed to 1700000000.25).
 private enum Original {
   // pyknock-client open 127.0.0.1 'correct horse battery staple'
@@ -47,7 +49,7 @@ private func gate(
   _ key: [UInt8] = key, drift: Double = 60, capacity: Int = 16, allowsObservedSource: Bool = false
 ) -> Gate<TestKey> {
   Gate(
-    key: TestKey(key), driftSeconds: drift, families: AddressFamilies { _ in true },
+    key: TestKey(key), drift: microseconds(drift), families: AddressFamilies { _ in true },
     allowsObservedSource: allowsObservedSource,
     replays: ReplayMemory(
       records: storage(capacity, of: ReplayMemory.Record.self),
@@ -75,7 +77,8 @@ private func admit(
   _ gate: inout Gate<TestKey>
 ) -> Result<Knock, Refusal> {
   do throws(Refusal) {
-    return .success(try gate.admit(datagram.span, now: time, hasRoom: hasRoom) { source })
+    return .success(
+      try gate.admit(datagram.span, now: microseconds(time), hasRoom: hasRoom) { source })
   } catch { return .failure(error) }
 }
 
@@ -113,7 +116,7 @@ private let documentation = Address.inet(0xC000_0201)  // 192.0.2.1
 
   @Test func `our datagrams are those of the original`() {
     func bytes(_ knock: Knock, _ key: [UInt8]) -> [UInt8] {
-      Datagram(knock, timeStamp: now, signedWith: TestKey(key)).withBytes { span in
+      Datagram(knock, timeStamp: microseconds(now), signedWith: TestKey(key)).withBytes { span in
         span.indices.map { span[$0] }
       }
     }
@@ -206,9 +209,30 @@ private let documentation = Address.inet(0xC000_0201)  // 192.0.2.1
     #expect(admit(signed(time: time)) == .failure(.timeNotFinite))
   }
 
-  @Test func `a clock of ours that is no number admits nothing`() {
-    for time in [Double.nan, .infinity, -.infinity] {
-      #expect(admit(signed(), at: time) == .failure(.stale))
+  @Test func `no clock of ours is too wrong to be compared`() {
+    for time in [.min / 2, -1, 0, .max / 2] as [Int64] {
+      for stamp in [now, 1e300, -1e300, 8e12, -8e12] {
+        var gate = gate()
+        let datagram = signed(time: stamp)
+        do throws(Refusal) {
+          _ = try gate.admit(datagram.span, now: time, hasRoom: true) { nil }
+          Issue.record("\(stamp) at \(time)")
+        } catch { #expect(error == .stale) }
+      }
+    }
+  }
+
+  @Test func `the window is that of doubles to within a microsecond`() {
+    var generator = Generator(seed: 1)
+    for _ in 0..<2000 {
+      let drift = pow(10, Double.random(in: -5...3, using: &generator))
+      let edge = now + (Bool.random(using: &generator) ? drift : -drift)
+      let time = edge + Double.random(in: -4e-6...4e-6, using: &generator)
+      let excess = (time - now).magnitude - drift
+      guard excess.magnitude > 1e-6 else { continue }
+      var gate = gate(drift: drift)
+      let isFresh = (try? admit(signed(time: time), &gate).get()) != nil
+      #expect(isFresh == (excess < 0), "\(time) \(drift)")
     }
   }
 

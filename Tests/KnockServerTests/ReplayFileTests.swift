@@ -38,9 +38,9 @@ private func restore(_ memory: inout ReplayMemory) -> Bool { memory.restore() }
 private func mac(_ number: UInt8) -> [UInt8] { [UInt8](repeating: number, count: 32) }
 
 /// Whether a knock is accepted, by the reason why not.
-private func remember(_ memory: inout ReplayMemory, _ number: UInt8, at now: Double) -> Refusal? {
+private func remember(_ memory: inout ReplayMemory, _ number: UInt8, at now: Int64) -> Refusal? {
   do throws(Refusal) {
-    try memory.remember(mac(number).span, timeStamp: now, now: now, driftSeconds: 60)
+    try memory.remember(mac(number).span, timeStamp: now, now: now, drift: 60)
     return nil
   } catch { return error }
 }
@@ -117,7 +117,7 @@ private let order = [4096..<ReplayFile.size(forRecords: capacity), 0..<4096]
     let image = Image()
     var memory = image.memory(isNew: true)
     for number in 1...held {
-      let refusal = remember(&memory, UInt8(number), at: 100 + Double(61 * (number / 7)))
+      let refusal = remember(&memory, UInt8(number), at: 100 + 61 * Int64(number / 7))
       #expect(refusal == nil)
     }
     let good = Array(image.bytes)
@@ -134,7 +134,7 @@ private let order = [4096..<ReplayFile.size(forRecords: capacity), 0..<4096]
 @Test func theRingGoesOnWhereItWasAcrossRestarts() {
   let image = Image()
   _ = image.memory(isNew: true)
-  var now = 100.0
+  var now: Int64 = 100
   for number in 1...200 {
     var memory = image.memory()
     let isWhole = restore(&memory)
@@ -159,18 +159,20 @@ private let order = [4096..<ReplayFile.size(forRecords: capacity), 0..<4096]
   #expect(try ReplayFile.capacity(of: header) == 7)
   header[2] = 8
   #expect(throws: FileHeader.Failure.damagedHeader) { try ReplayFile.capacity(of: header) }
-  header[1] = 2
-  #expect(throws: FileHeader.Failure.newer(version: 2)) { try ReplayFile.capacity(of: header) }
+  header[1] = 1
+  #expect(throws: FileHeader.Failure.older(version: 1)) { try ReplayFile.capacity(of: header) }
+  header[1] = 3
+  #expect(throws: FileHeader.Failure.newer(version: 3)) { try ReplayFile.capacity(of: header) }
   header[0] = 0
   #expect(throws: FileHeader.Failure.foreign) { try ReplayFile.capacity(of: header) }
 }
 
 @Test func theFloorIsTheGreatestTimeStampThatWasForgotten() {
   func remember(
-    _ memory: inout ReplayMemory, _ number: UInt8, stamped timeStamp: Double, at now: Double
+    _ memory: inout ReplayMemory, _ number: UInt8, stamped timeStamp: Int64, at now: Int64
   ) -> Refusal? {
     do throws(Refusal) {
-      try memory.remember(mac(number).span, timeStamp: timeStamp, now: now, driftSeconds: 60)
+      try memory.remember(mac(number).span, timeStamp: timeStamp, now: now, drift: 60)
       return nil
     } catch { return error }
   }
@@ -180,12 +182,12 @@ private let order = [4096..<ReplayFile.size(forRecords: capacity), 0..<4096]
   let first = remember(&memory, 1, stamped: 150, at: 100)
   let second = remember(&memory, 2, stamped: 100, at: 100)
   #expect(first == nil && second == nil)
-  memory.forgetStale(now: 211, driftSeconds: 60)
+  memory.forgetStale(now: 211, drift: 60)
   #expect(memory.count == 0)
   // The clock has gone back.
   let old = remember(&memory, 3, stamped: 150, at: 100)
   #expect(old == .olderThanMemory)
-  let new = remember(&memory, 3, stamped: 150.5, at: 100)
+  let new = remember(&memory, 3, stamped: 151, at: 100)
   #expect(new == nil)
   // A later process reads it from the file.
   var later = image.memory()

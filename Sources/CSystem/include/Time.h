@@ -2,8 +2,8 @@
 #pragma once
 #include <stdint.h>
 
-/// Seconds since the Unix epoch by the system's clock.
-double csys_wall_clock(void);
+/// Microseconds since the Unix epoch by the system's clock.
+int64_t csys_wall_microseconds(void);
 
 /// Year, month, day, hour, minute and second of a time since the Unix epoch, in UTC.
 void csys_utc(int64_t seconds, int32_t parts[6]);

@@ -7,7 +7,7 @@ import KnockProtocol
 /// succeeded; so whatever ends the process, a later one can close what is left. What changes in a grant is
 /// written to a second record before the first is erased: there is always one that is whole.
 ///
-/// Times in the records are by the clock of the system (seconds since the Unix epoch), since they must
+/// Times in the records are by the clock of the system (microseconds since the Unix epoch), since they must
 /// mean something to a later process. A running one goes by deadlines in monotonic milliseconds.
 ///
 /// Bounded. A grant is found through a hash table; the next one to be closed is the first of a binary heap.
@@ -18,8 +18,10 @@ public struct Grants: ~Copyable {
   static let retries: UInt8 = 27
   static let quickInterval: Int64 = 60_000
   static let slowInterval: Int64 = 3_600_000
-  /// The longest that one may last, in seconds: the longest duration of an option, and some for rounding.
-  private static let longest = 366.0 * 86_400 + 1
+  /// The longest that one may last (microseconds): the longest duration of an option.
+  private static let longest = 366 * 86_400 * Microseconds.perSecond
+  /// The latest time by the wall clock that is believed (microseconds since the Unix epoch): the year 2286.
+  private static let latest = 10_000_000_000 * Microseconds.perSecond
 
   /// 64 bytes. All zero where there is none.
   public struct Record: BitwiseCopyable {
@@ -27,10 +29,10 @@ public struct Grants: ~Copyable {
     private var high: UInt64
     private var low: UInt64
     /// When access was opened, and when it was last asked for.
-    public let since: Double
-    let asked: Double
+    public let since: Int64
+    let asked: Int64
     /// When it is to be closed.
-    public let ends: Double
+    public let ends: Int64
     /// Counts from 1. Of two records for one address the later one is true.
     let sequence: UInt64
     private var checksum: UInt64
@@ -39,7 +41,7 @@ public struct Grants: ~Copyable {
       (family, high, low, since, asked, ends, sequence, checksum) = (0, 0, 0, 0, 0, 0, 0, 0)
     }
 
-    init(_ address: Address, since: Double, asked: Double, ends: Double, sequence: UInt64) {
+    init(_ address: Address, since: Int64, asked: Int64, ends: Int64, sequence: UInt64) {
       switch address {
       case .inet(let bits): (family, high, low) = (4, 0, UInt64(bits))
       case .inet6(let high, let low): (family, self.high, self.low) = (6, high, low)
@@ -57,22 +59,22 @@ public struct Grants: ~Copyable {
       sum.add(family)
       sum.add(high)
       sum.add(low)
-      sum.add(since.bitPattern)
-      sum.add(asked.bitPattern)
-      sum.add(ends.bitPattern)
+      sum.add(UInt64(bitPattern: since))
+      sum.add(UInt64(bitPattern: asked))
+      sum.add(UInt64(bitPattern: ends))
       sum.add(sequence)
       return sum.value
     }
 
     var isEmpty: Bool {
-      family | high | low | since.bitPattern | asked.bitPattern | ends.bitPattern | sequence
-        | checksum == 0
+      family | high | low | UInt64(bitPattern: since | asked | ends) | sequence | checksum == 0
     }
 
     /// Nil where the record was not written to its end, or means nothing.
     public var address: Address? {
       guard checksum == expectedChecksum, sequence > 0, sequence < 1 << 63,
-        since >= 0, since <= asked, asked <= ends, ends - asked <= Grants.longest, ends < 1e11
+        since >= 0, since <= asked, asked <= ends, asked <= Grants.latest,
+        ends - asked <= Grants.longest
       else { return nil }
       let address: Address
       switch family {
@@ -85,18 +87,17 @@ public struct Grants: ~Copyable {
       return address.refusal == nil ? address : nil
     }
 
-    /// How long it still lasts, in seconds. Where the clock has gone back since, nobody can tell: not at
-    /// all.
-    func rest(now: Double) -> Double { now < asked ? 0 : max(0, ends - now) }
+    /// How long it still lasts (microseconds). If the clock has gone back since, nobody can tell: not at all.
+    func rest(now: Int64) -> Int64 { now < asked ? 0 : max(0, ends - now) }
   }
 
   /// A grant as this process has it. The records are only written, and read by a later one.
   public struct State: BitwiseCopyable {
     let address: Address
     /// As in the record.
-    var since: Double
-    var asked: Double
-    var ends: Double
+    var since: Int64
+    var asked: Int64
+    var ends: Int64
     fileprivate var sequence: UInt64 = 0
     /// When it is to be closed; `.max` while it is being closed.
     var deadline: Int64
@@ -110,7 +111,7 @@ public struct Grants: ~Copyable {
     /// Whether it ends with what is being closed, whatever becomes of that.
     var isForgotten = false
 
-    init(_ address: Address, since: Double, asked: Double, ends: Double, deadline: Int64) {
+    init(_ address: Address, since: Int64, asked: Int64, ends: Int64, deadline: Int64) {
       self.address = address
       self.since = since
       self.asked = asked
@@ -188,10 +189,10 @@ public struct Grants: ~Copyable {
   /// Takes over what is in the records of another process, which may still be writing them.
   ///
   /// - Parameters:
-  ///   - wallNow: seconds since the Unix epoch.
+  ///   - wallNow: microseconds since the Unix epoch.
   ///   - now: monotonic milliseconds.
   public mutating func adopt(
-    _ others: borrowing Storage<Record>, wallNow: Double, now: Int64
+    _ others: borrowing Storage<Record>, wallNow: Int64, now: Int64
   ) -> Found {
     var found = Found()
     for position in 0..<others.count {
@@ -210,7 +211,7 @@ public struct Grants: ~Copyable {
         found.fits = false
         continue
       }
-      let rest = Int64(record.rest(now: wallNow) * 1000)
+      let rest = record.rest(now: wallNow) / 1000
       let position = write(
         State(
           address, since: record.since, asked: record.asked, ends: record.ends,
@@ -230,13 +231,13 @@ public struct Grants: ~Copyable {
   ///   - seconds: how long it lasts from now on.
   ///   - wallNow, now: as for `adopt`.
   public mutating func open(
-    _ address: Address, seconds: Int64, wallNow: Double, now: Int64
+    _ address: Address, seconds: Int64, wallNow: Int64, now: Int64
   ) -> Bool {
     let wallNow = Self.sane(wallNow)
     let old = position(of: address)
     guard old != nil || count < capacity else { return false }
     var state = State(
-      address, since: wallNow, asked: wallNow, ends: wallNow + Double(seconds),
+      address, since: wallNow, asked: wallNow, ends: wallNow + seconds * Microseconds.perSecond,
       deadline: now + seconds * 1000)
     if let old {
       state.closing = states[old].closing
@@ -248,7 +249,7 @@ public struct Grants: ~Copyable {
 
   /// Notes that access is about to be closed before its time. False where it is not open; its end must then
   /// not be noted.
-  public mutating func beginClose(_ address: Address, wallNow: Double) -> Bool {
+  public mutating func beginClose(_ address: Address, wallNow: Int64) -> Bool {
     guard let old = position(of: address) else { return false }
     var state = states[old]
     state.ends = min(state.ends, max(Self.sane(wallNow), state.asked))
@@ -260,7 +261,7 @@ public struct Grants: ~Copyable {
   }
 
   /// Takes a grant whose time is over, to be closed. Nil where there is none.
-  public mutating func takeDue(wallNow: Double, now: Int64) -> Address? {
+  public mutating func takeDue(wallNow: Int64, now: Int64) -> Address? {
     guard count > 0 else { return nil }
     let position = Int(heap[0])
     guard states[position].deadline <= now else { return nil }
@@ -341,7 +342,7 @@ public struct Grants: ~Copyable {
   }
 
   /// Records hold times that later processes can read, whatever the clock says.
-  private static func sane(_ wallNow: Double) -> Double { wallNow > 0 ? min(wallNow, 1e10) : 0 }
+  private static func sane(_ wallNow: Int64) -> Int64 { min(max(wallNow, 0), latest) }
 
   // Records
 

@@ -8,7 +8,7 @@ import KnockBase
 ///     64, 128 40      the mark, twice, written by turns: counter, time, sequence, floor, checksum
 ///     4096    56 each the records
 ///
-/// The time of the mark is the latest that is known to have been: seconds since the Unix epoch. A clock
+/// The time of the mark is the latest that is known to have been: microseconds since the Unix epoch. A clock
 /// that says less has gone back. Its sequence is that of the last record that was written to its end, and
 /// its floor the time stamp up to which everything is refused.
 public struct ReplayFile: ~Copyable {
@@ -17,11 +17,11 @@ public struct ReplayFile: ~Copyable {
   /// The header, as numbers.
   private let header: Storage<UInt64>
   private var counter: UInt64 = 0
-  /// Seconds since the Unix epoch; nil where none is in the file.
-  public private(set) var mark: Double?
+  /// Microseconds since the Unix epoch; nil if there is none in the file.
+  public private(set) var mark: Int64?
   /// Of the last record.
   private(set) var sequence: UInt64 = 0
-  private(set) var floor = -Double.infinity
+  private(set) var floor = Int64.min
 
   /// The size of a file for a number of records, in bytes.
   public static func size(forRecords count: Int) -> Int {
@@ -29,7 +29,7 @@ public struct ReplayFile: ~Copyable {
   }
 
   /// Begins a file that is all zero, at a time.
-  public init(new header: consuming Storage<UInt64>, capacity: Int, time: Double) {
+  public init(new header: consuming Storage<UInt64>, capacity: Int, time: Int64) {
     self.header = header
     FileHeader.write(.replay, capacity: capacity, to: self.header)
     raiseMark(to: time, sequence: 0, floor: floor)
@@ -51,15 +51,11 @@ public struct ReplayFile: ~Copyable {
 
   private mutating func readMark(at offset: Int) {
     let number = header[offset]
-    let time = Double(bitPattern: header[offset + 1])
-    let floor = Double(bitPattern: header[offset + 3])
-    guard number > counter, time.isFinite, !floor.isNaN,
-      header[offset + 4] == checksum(ofMarkAt: offset)
-    else { return }
+    guard number > counter, header[offset + 4] == checksum(ofMarkAt: offset) else { return }
     counter = number
-    mark = time
+    mark = Int64(bitPattern: header[offset + 1])
     sequence = header[offset + 2]
-    self.floor = floor
+    floor = Int64(bitPattern: header[offset + 3])
   }
 
   private func checksum(ofMarkAt offset: Int) -> UInt64 {
@@ -68,18 +64,18 @@ public struct ReplayFile: ~Copyable {
     return sum.value
   }
 
-  /// Raises the mark. None of its values ever goes down; a time that is not finite says nothing.
-  mutating func raiseMark(to time: Double, sequence: UInt64, floor: Double) {
-    let newTime = time.isFinite ? max(time, mark ?? time) : mark ?? 0
+  /// Raises the mark. None of its values ever goes down, and the time stays without a new one.
+  mutating func raiseMark(to time: Int64?, sequence: UInt64, floor: Int64) {
+    let newTime = max(time ?? mark ?? 0, mark ?? .min)
     counter &+= 1
     mark = newTime
     self.sequence = max(self.sequence, sequence)
     self.floor = max(self.floor, floor)
     let offset = counter % 2 == 0 ? Self.markOffsets.0 : Self.markOffsets.1
     header[offset] = counter
-    header[offset + 1] = newTime.bitPattern
+    header[offset + 1] = UInt64(bitPattern: newTime)
     header[offset + 2] = self.sequence
-    header[offset + 3] = self.floor.bitPattern
+    header[offset + 3] = UInt64(bitPattern: self.floor)
     header[offset + 4] = checksum(ofMarkAt: offset)
   }
 }

@@ -14,12 +14,12 @@ public struct ReplayMemory: ~Copyable {
   /// memory and in a file, so it carries what tells whether it was written to its end.
   public struct Record: BitwiseCopyable {
     var mac: (UInt64, UInt64, UInt64, UInt64)
-    var timeStamp: Double
+    var timeStamp: Int64
     /// Counts from 1, to less than 2^63.
     var sequence: UInt64
     private var checksum: UInt64
 
-    init(mac: (UInt64, UInt64, UInt64, UInt64), timeStamp: Double, sequence: UInt64) {
+    init(mac: (UInt64, UInt64, UInt64, UInt64), timeStamp: Int64, sequence: UInt64) {
       self.mac = mac
       self.timeStamp = timeStamp
       self.sequence = sequence
@@ -33,16 +33,16 @@ public struct ReplayMemory: ~Copyable {
       sum.add(mac.1)
       sum.add(mac.2)
       sum.add(mac.3)
-      sum.add(timeStamp.bitPattern)
+      sum.add(UInt64(bitPattern: timeStamp))
       sum.add(sequence)
       return sum.value
     }
 
     var isEmpty: Bool {
-      mac.0 | mac.1 | mac.2 | mac.3 | timeStamp.bitPattern | sequence | checksum == 0
+      mac.0 | mac.1 | mac.2 | mac.3 | UInt64(bitPattern: timeStamp) | sequence | checksum == 0
     }
     var isValid: Bool {
-      sequence > 0 && sequence < 1 << 63 && timeStamp.isFinite && checksum == expectedChecksum
+      sequence > 0 && sequence < 1 << 63 && checksum == expectedChecksum
     }
   }
 
@@ -58,7 +58,7 @@ public struct ReplayMemory: ~Copyable {
   private var nextSequence: UInt64 = 1
   /// The latest time stamp that was ever forgotten. In a clock that goes forward nothing as old is
   /// fresh. After one that went back it is refused, since it may be a replay.
-  private var forgotten = -Double.infinity
+  private var forgotten = Int64.min
 
   /// - Parameters:
   ///   - records: one for each datagram to remember; at least 1, at most 2^30.
@@ -80,10 +80,10 @@ public struct ReplayMemory: ~Copyable {
   /// - Parameters:
   ///   - mac: its MAC, 32 bytes, verified.
   ///   - timeStamp: its time stamp, within the drift of `now`.
-  ///   - now, driftSeconds: as the freshness check had them.
+  ///   - now, drift: as the freshness check had them.
   /// - Throws: `replayed`, `olderThanMemory`, `replayMemoryFull`.
   mutating func remember(
-    _ mac: Span<UInt8>, timeStamp: Double, now: Double, driftSeconds: Double
+    _ mac: Span<UInt8>, timeStamp: Int64, now: Int64, drift: Int64
   ) throws(Refusal) {
     let mac = (
       mac.littleEndian(at: 0, count: 8), mac.littleEndian(at: 8, count: 8),
@@ -92,8 +92,7 @@ public struct ReplayMemory: ~Copyable {
     guard index.first(hash: mac.0, where: { records[$0].mac == mac }) == nil else {
       throw .replayed
     }
-    // The same subtraction as in the freshness check, so that no rounding lies between the two.
-    forgetStale(now: now, driftSeconds: driftSeconds)
+    forgetStale(now: now, drift: drift)
     guard timeStamp > forgotten else { throw .olderThanMemory }
     guard count < records.count else { throw .replayMemoryFull }
     // Few knocks then touch few pages. In a file, the place of the next record must be known.
@@ -104,7 +103,7 @@ public struct ReplayMemory: ~Copyable {
   }
 
   /// Takes a record as the last one. There must be room.
-  private mutating func append(_ mac: (UInt64, UInt64, UInt64, UInt64), timeStamp: Double) {
+  private mutating func append(_ mac: (UInt64, UInt64, UInt64, UInt64), timeStamp: Int64) {
     let position = (first + count) % records.count
     records[position] = Record(mac: mac, timeStamp: timeStamp, sequence: nextSequence)
     nextSequence += 1
@@ -112,8 +111,9 @@ public struct ReplayMemory: ~Copyable {
     index.enter(position, hash: mac.0)
   }
 
-  /// Notes that a time has been, for a later process whose clock may say less.
-  mutating func noteTime(_ now: Double) {
+  /// Notes that a time has been, for a later process whose clock may say less. Without one, only what else the
+  /// mark has.
+  mutating func noteTime(_ now: Int64? = nil) {
     file?.raiseMark(to: now, sequence: nextSequence - 1, floor: forgotten)
   }
 
@@ -166,10 +166,10 @@ public struct ReplayMemory: ~Copyable {
       && file?.sequence ?? 0 < nextSequence
   }
 
-  /// From now on, refuses what is not stamped later than a time (seconds).
-  public mutating func refuse(upTo time: Double) {
+  /// From now on, refuses what is not stamped later than a time (microseconds since the Unix epoch).
+  public mutating func refuse(upTo time: Int64) {
     forgotten = max(forgotten, time)
-    noteTime(-.infinity)
+    noteTime()
   }
 
   /// Takes over what another memory remembers. False where it has not enough room.
@@ -180,13 +180,13 @@ public struct ReplayMemory: ~Copyable {
       let record = other.records[(other.first + offset) % other.records.count]
       append(record.mac, timeStamp: record.timeStamp)
     }
-    noteTime(-.infinity)
+    noteTime()
     return true
   }
 
   /// Forgets what could not be accepted any more.
-  public mutating func forgetStale(now: Double, driftSeconds: Double) {
-    while count > 0, now - records[first].timeStamp > driftSeconds { forgetFirst() }
+  public mutating func forgetStale(now: Int64, drift: Int64) {
+    while count > 0, now.subtractingSaturated(records[first].timeStamp) > drift { forgetFirst() }
   }
 
   private mutating func forgetFirst() {

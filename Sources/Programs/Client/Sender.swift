@@ -18,7 +18,7 @@ struct Sender: ~Copyable {
   private let onlyPrints: Bool
   /// With `-S ADDR`, all datagrams have one time stamp, and so one MAC. A server that receives two of them on two
   /// of its addresses then takes the second for a replay.
-  private var sharedTimeStamp: Double?
+  private var sharedTimeStamp: Int64?
   private var triedCount = 0
   private var sentCount = 0
   private var hasWarned = false
@@ -44,7 +44,7 @@ struct Sender: ~Copyable {
     (triedCount, sentCount) = (0, 0)
     sharedTimeStamp = nil
     if case .address(let address) = signed {
-      sharedTimeStamp = Clock.wallSeconds()
+      sharedTimeStamp = Clock.wallMicroseconds()
       send(command, in: address.family)
       if sentCount == 0 { send(command, in: address.family == .inet ? .inet6 : .inet) }
     } else {
@@ -91,7 +91,7 @@ struct Sender: ~Copyable {
       return true
     }
     let datagram = Datagram(
-      knock, timeStamp: sharedTimeStamp ?? Clock.wallSeconds(), signedWith: mac)
+      knock, timeStamp: sharedTimeStamp ?? Clock.wallMicroseconds(), signedWith: mac)
     try datagram.withBytes { bytes throws(SystemError) in try socket.send(bytes) }
     log.debug("sent \(knock) to \(address)")
     return true

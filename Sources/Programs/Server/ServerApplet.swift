@@ -146,7 +146,7 @@ enum ServerApplet: Applet {
       }
       let families = AddressFamilies { settings.firewall.covers($0) }
       let gate = Gate(
-        key: mac, driftSeconds: settings.driftSeconds, families: families,
+        key: mac, drift: settings.drift, families: families,
         allowsObservedSource: settings.allowsObservedSource, replays: state.replays)
       let start = try startLine(of: socket, settings, report)
       let tally = try Tally()
@@ -295,7 +295,7 @@ enum ServerApplet: Applet {
     line.append(", listening on ")
     line.append(try socket.localAddress())
     line.append(", drift ")
-    line.append(seconds: settings.driftSeconds)
+    line.append(seconds: settings.drift)
     line.append(" s, receive buffer ")
     line.append(bufferSize)
     line.append(" bytes")

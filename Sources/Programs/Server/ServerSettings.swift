@@ -125,8 +125,8 @@ struct ServerSettings: AppletSettings {
   /// Nil for all addresses.
   private(set) var bindAddress: Argument?
   private(set) var port: UInt16 = 60120
-  /// Finite and over 0.
-  private(set) var driftSeconds = 60.0
+  /// The allowed clock skew: microseconds, 1 to `Microseconds.longest`.
+  private(set) var drift = 60 * Microseconds.perSecond
   private(set) var keyFile: Argument?
   /// Whether the address may be left to us; see `Gate`.
   private(set) var allowsObservedSource = false
@@ -184,7 +184,7 @@ struct ServerSettings: AppletSettings {
     case .config: configuration = value
     case .bindAddress: bindAddress = value.nonempty
     case .port: port = try value.port(for: option.spec)
-    case .timeDrift: driftSeconds = try value.drift(for: option.spec)
+    case .timeDrift: drift = try value.drift(for: option.spec)
     case .keyFile: keyFile = value
     case .openCommand: openCommand = value
     case .closeCommand: closeCommand = value
@@ -385,14 +385,13 @@ extension Argument {
     return seconds
   }
 
-  /// A drift in seconds: finite and over 0. The original also takes infinity and NaN, with which
-  /// a datagram never becomes too old, and numbers with which none is ever accepted.
-  fileprivate func drift(for option: OptionSpec) throws(Misuse) -> Double {
-    guard let seconds = withBytes({ Numbers.decimal($0) }), seconds > 0, seconds.isFinite
-    else {
+  /// A drift (microseconds). The original also takes infinity and NaN, with which a datagram never becomes too
+  /// old, and numbers with which none is ever accepted.
+  fileprivate func drift(for option: OptionSpec) throws(Misuse) -> Int64 {
+    guard let drift = withBytes({ Numbers.microseconds(ofSeconds: $0) }) else {
       throw .badValue(option, self, accepted: "a number of seconds over 0, such as 60 or 2.5")
     }
-    return seconds
+    return drift
   }
 }
 

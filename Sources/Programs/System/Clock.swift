@@ -2,8 +2,8 @@ import CSystem
 import KnockBase
 
 enum Clock {
-  /// Seconds since the Unix epoch, by the system's clock. Source: clock_gettime(2).
-  static func wallSeconds() -> Double { csys_wall_clock() }
+  /// Microseconds since the Unix epoch, by the system's clock. Source: clock_gettime(2).
+  static func wallMicroseconds() -> Int64 { csys_wall_microseconds() }
 
   /// Milliseconds since some moment, by a clock that nobody sets and that goes on while the machine
   /// sleeps. Source: clock_gettime(2), CLOCK_BOOTTIME.
@@ -27,12 +27,12 @@ enum Clock {
 }
 
 extension TextSink where Self: ~Copyable {
-  /// `2026-11-24T12:00:00Z`. Source: gmtime(3).
-  mutating func append(utc seconds: Double) {
+  /// A time in microseconds since the Unix epoch as `2026-11-24T12:00:00Z`. Source: gmtime(3).
+  mutating func append(utc time: Int64) {
     var parts = InlineArray<6, Int32>(repeating: 0)
     var span = parts.mutableSpan
     unsafe span.withUnsafeMutableBufferPointer {
-      unsafe csys_utc(Int64(seconds), $0.baseAddress)
+      unsafe csys_utc(time / Microseconds.perSecond, $0.baseAddress)
     }
     for index in parts.indices {
       if index > 0 { append(index < 3 ? "-" : index == 3 ? "T" : ":") }

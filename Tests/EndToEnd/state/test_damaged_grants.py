@@ -10,7 +10,8 @@ BAD_RECORDS = {
     "noise": b"\x5a" * GRANT,
     "a multicast address": grant(0xE0000001, 1e9, 1e9, 1e9),
     "a family": grant(0xC0000201, 1e9, 1e9, 1e9, family=5),
-    "no number": grant(0xC0000201, 1e9, 1e9, float("nan")),
+    "a start before 1970": grant(0xC0000201, -1e-6, 1e9, 1e9),
+    "a time too far away": grant(0xC0000201, 1e9, 1e10 + 1, 1e10 + 1),
     "an end before its start": grant(0xC0000201, 1e9, 1e9, 1e9 - 1),
     "an end too far away": grant(0xC0000201, 1e9, 1e9, 1e9 + 367 * 86400),
 }

@@ -57,10 +57,14 @@ def test_a_place_that_is_no_directory(state):
 
 
 @pytest.mark.parametrize("name, magic", [("replay", b"pyknock"), ("grants", b"pyknockG")], ids=["replay", "grants"])
-@pytest.mark.parametrize("kind", ["foreign", "newer"])
+@pytest.mark.parametrize("kind", ["foreign", "older", "newer"])
 def test_a_file_that_is_not_ours_is_left_alone(state, name, magic, kind):
-    content = {"foreign": b"something else" * 1000, "newer": struct.pack("<8sQ", magic, 2).ljust(5000, b"\0")}[kind]
-    reason = {"foreign": "is not a file of pyknock", "newer": "has format 2, made by a newer pyknock"}[kind]
+    version, reason = {
+        "foreign": (None, "is not a file of pyknock"),
+        "older": (1, "has format 1, made by an older pyknock; remove it to start without what it holds"),
+        "newer": (3, "has format 3, made by a newer pyknock"),
+    }[kind]
+    content = struct.pack("<8sQ", magic, version).ljust(5000, b"\0") if version else b"something else" * 1000
     state.path.mkdir(mode=0o700)
     (state.path / name).write_bytes(content)
     line = f"pyknock server: --state: '{state.path}': '{name}' in it {reason}"

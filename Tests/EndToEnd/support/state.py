@@ -1,6 +1,5 @@
 """State directories: what the server keeps there, and servers that use one directory one after the other."""
 
-import math
 import struct
 
 from support.datagrams import KEY
@@ -22,7 +21,8 @@ def checksum(*numbers):
 
 def grant(address, since, asked, ends, sequence=1, family=4):
     """A record of the journal: an IPv4 address as a number, and seconds since 1970."""
-    body = struct.pack("<QQQdddQ", family, 0, address, since, asked, ends, sequence)
+    times = [round(seconds * 1e6) for seconds in (since, asked, ends)]
+    body = struct.pack("<QQQqqqQ", family, 0, address, *times, sequence)
     return body + struct.pack("<Q", checksum(*struct.unpack("<7Q", body)))
 
 
@@ -60,7 +60,7 @@ class Remembered:
         patch(self.replay, offset, data)
 
     def set_mark(self, mark):
-        fields = struct.pack("<QdQd", 1 << 40, mark, 0, -math.inf)
+        fields = struct.pack("<QqQq", 1 << 40, round(mark * 1e6), 0, -(2**63))
         self.patch(64, fields + struct.pack("<Q", checksum(*struct.unpack("<4Q", fields))))
 
 
@@ -101,6 +101,8 @@ class Journal:
         path.write_bytes(data)
 
     def records(self):
-        """Each record of the file: family, address (two numbers), since, asked, ends, sequence, checksum."""
+        """Each record of the file: family, address (two numbers), since, asked, ends, sequence, checksum.
+
+        Times are in microseconds since 1970."""
         data = (self.path / "grants").read_bytes()[HEADER:]
-        return list(struct.iter_unpack("<QQQdddQQ", data))
+        return list(struct.iter_unpack("<QQQqqqQQ", data))

@@ -398,7 +398,7 @@ struct Executor: ~Copyable {
     var checksum = Checksum()
     visitCounters { _, value in checksum.add(value) }
     let skew = tally.clockSkew
-    checksum.add(skew.bitPattern)
+    checksum.add(UInt64(bitPattern: skew))
     var updated = metrics.take()
     updated?.update(checksum.value, now: now, report) { text in
       var last: Counter?

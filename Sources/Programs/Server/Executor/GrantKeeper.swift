@@ -45,12 +45,12 @@ struct GrantKeeper: ~Copyable {
     switch knock.command {
     case .close:
       let closesGrant =
-        !isRepeated && grants.beginClose(knock.address, wallNow: Clock.wallSeconds())
+        !isRepeated && grants.beginClose(knock.address, wallNow: Clock.wallMicroseconds())
       return Order(knock, closesGrant: closesGrant, isRepeated: isRepeated)
     case .open:
       if let seconds {
         guard
-          grants.open(knock.address, seconds: seconds, wallNow: Clock.wallSeconds(), now: now)
+          grants.open(knock.address, seconds: seconds, wallNow: Clock.wallMicroseconds(), now: now)
         else {
           refuse(knock)
           return nil
@@ -77,7 +77,9 @@ struct GrantKeeper: ~Copyable {
 
   /// Takes an address whose time is over, to be closed.
   mutating func takeDue(now: Int64) -> Order? {
-    guard let address = grants.takeDue(wallNow: Clock.wallSeconds(), now: now) else { return nil }
+    guard let address = grants.takeDue(wallNow: Clock.wallMicroseconds(), now: now) else {
+      return nil
+    }
     recent.forget(address)
     return Order(Knock(command: .close, address: address), closesGrant: true)
   }

@@ -1,4 +1,5 @@
 import CSystem
+import KnockBase
 import KnockProtocol
 
 /// Numbers that both halves of the server see. The receiver counts what it has met, for the executor to
@@ -7,7 +8,6 @@ import KnockProtocol
 @safe struct Tally {
   private static let acceptedIndex = Refusal.Counters.count
   private static let skewIndex = acceptedIndex + 1
-  private static let greatestSkew = 1e15
   private static let counterCount = skewIndex + 1
 
   private let counters: UnsafeMutablePointer<UInt64>
@@ -30,16 +30,16 @@ import KnockProtocol
   /// By the receiver only.
   func countAccepted() { unsafe counters[Self.acceptedIndex] += 1 }
 
-  /// By the receiver only: how many seconds the clock of a sender with the key was ahead of ours.
-  func note(clockSkew: Double) {
-    guard clockSkew.magnitude <= Self.greatestSkew else { return }
-    unsafe counters[Self.skewIndex] = clockSkew.bitPattern
+  /// By the receiver only: how far the clock of a sender with the key was ahead of ours (microseconds).
+  func note(clockSkew: Int64) {
+    guard clockSkew.magnitude <= Microseconds.longest.magnitude else { return }
+    unsafe counters[Self.skewIndex] = UInt64(bitPattern: clockSkew)
   }
 
   /// By the last that is known of; 0 at first.
-  var clockSkew: Double {
-    let skew = unsafe Double(bitPattern: counters[Self.skewIndex])
-    return skew.magnitude <= Self.greatestSkew ? skew : 0
+  var clockSkew: Int64 {
+    let skew = unsafe Int64(bitPattern: counters[Self.skewIndex])
+    return skew.magnitude <= Microseconds.longest.magnitude ? skew : 0
   }
 
   var accepted: UInt64 { unsafe counters[Self.acceptedIndex] }

@@ -95,7 +95,7 @@ struct Receiver: ~Copyable {
       tally.beatCount &+= 1
       if let beatInterval { nextBeat = now + beatInterval }
       if nextNote <= now {
-        gate.noteTime(Clock.wallSeconds())
+        gate.noteTime(Clock.wallMicroseconds())
         nextNote = now + Self.noteInterval
       }
       statistics.report(kernelDropped: socket.droppedCount, to: report, now: now)
@@ -113,7 +113,7 @@ struct Receiver: ~Copyable {
   }
 
   private mutating func receive() throws(SystemError) {
-    let wallNow = Clock.wallSeconds()
+    let wallNow = Clock.wallMicroseconds()
     let now = Clock.monotonicMilliseconds()
     for _ in 0..<Self.batches {
       try receiveBatch()
@@ -132,7 +132,7 @@ struct Receiver: ~Copyable {
   }
 
   private mutating func handle(
-    _ index: Int, wallNow: Double, now: Int64
+    _ index: Int, wallNow: Int64, now: Int64
   ) throws(SystemError) {
     let (bytes, length) = batch.datagram(index)
     let datagram = bytes.span.extracting(first: length)
@@ -155,8 +155,9 @@ struct Receiver: ~Copyable {
     sentCount &+= 1
   }
 
-  private func noteSkew(of datagram: Span<UInt8>, now: Double) {
-    tally.note(clockSkew: Packet.fields(of: datagram).timeStamp - now)
+  private func noteSkew(of datagram: Span<UInt8>, now: Int64) {
+    guard let timeStamp = Packet.fields(of: datagram).timeStamp else { return }
+    tally.note(clockSkew: timeStamp.subtractingSaturated(now))
   }
 
   /// The connection to the executor holds fewer knocks than may wait; the rest waits here. Polling would say
@@ -188,7 +189,7 @@ struct Receiver: ~Copyable {
 
   /// Tells of a datagram that is authentic, and by how much its sender's clock differs from ours.
   private func write(
-    _ refusal: Refusal, of datagram: Span<UInt8>, from source: SocketAddress, now: Double
+    _ refusal: Refusal, of datagram: Span<UInt8>, from source: SocketAddress, now: Int64
   ) {
     var line = Line(.warning)
     line.append("refused ")
@@ -214,7 +215,11 @@ struct Receiver: ~Copyable {
     default: break
     }
     line.append(", clock skew ")
-    line.append(signedSeconds: fields.timeStamp - now)
+    if let timeStamp = fields.timeStamp {
+      line.append(signedSeconds: timeStamp.subtractingSaturated(now))
+    } else {
+      line.append("nan")
+    }
     line.append(" s")
     report.write(line)
   }

@@ -97,7 +97,7 @@ enum GrantState {
     if count > 0 {
       let mapped = try file.map(size: try file.size, reserving: false)
       found = grants.adopt(
-        mapped.storage(at: FileHeader.pageSize, count: count), wallNow: Clock.wallSeconds(),
+        mapped.storage(at: FileHeader.pageSize, count: count), wallNow: Clock.wallMicroseconds(),
         now: Clock.monotonicMilliseconds())
       mapped.unmap()
     }

@@ -12,15 +12,15 @@ enum ReplayState {
     var remembered = 0
     /// Whether something may have been lost.
     var isDamaged = false
-    /// How many seconds our clock is behind the time that has been.
-    var secondsBehind = 0.0
+    /// How far our clock is behind the time that has been (microseconds).
+    var timeBehind: Int64 = 0
 
-    fileprivate func write(_ driftSeconds: Double, to report: Report) {
+    fileprivate func write(_ drift: Int64, to report: Report) {
       if isDamaged || report.verbosity > .quiet {
         var line = Line(isDamaged ? .warning : .info)
         if isDamaged {
           line.append("the replay memory was damaged: what is stamped before now + ")
-          line.append(seconds: driftSeconds)
+          line.append(seconds: drift)
           line.append(" s is refused; ")
         }
         line.append(remembered)
@@ -28,10 +28,10 @@ enum ReplayState {
         report.write(line)
       }
       // A step of the clock that no drift explains.
-      guard secondsBehind > driftSeconds else { return }
+      guard timeBehind > drift else { return }
       var line = Line(.warning)
       line.append("warning: the clock went back: it is ")
-      line.append(seconds: secondsBehind)
+      line.append(seconds: timeBehind)
       line.append(
         " s behind the time when this server last ran, and all knocks are refused until it")
       line.append(" is set; if it is right, remove 'replay' from the state directory")
@@ -64,9 +64,9 @@ enum ReplayState {
   ) throws(StateFailure) -> ReplayMemory {
     var status = Status()
     let memory = try open(
-      in: directory, capacity: settings.replayCapacity, now: Clock.wallSeconds(),
-      driftSeconds: settings.driftSeconds, status: &status)
-    status.write(settings.driftSeconds, to: report)
+      in: directory, capacity: settings.replayCapacity, now: Clock.wallMicroseconds(),
+      drift: settings.drift, status: &status)
+    status.write(settings.drift, to: report)
     return memory
   }
 
@@ -74,15 +74,15 @@ enum ReplayState {
   /// left of it, and so that nothing is accepted which the rest may have held.
   ///
   /// - Parameters:
-  ///   - now: our clock, in seconds since the Unix epoch.
-  ///   - driftSeconds: as the gate has it.
+  ///   - now: our clock, in microseconds since the Unix epoch.
+  ///   - drift: as the gate has it.
   private static func open(
-    in directory: borrowing StateDirectory, capacity: Int, now: Double, driftSeconds: Double,
+    in directory: borrowing StateDirectory, capacity: Int, now: Int64, drift: Int64,
     status: inout Status
   ) throws(StateFailure) -> ReplayMemory {
     guard let file = try StateFile.existing(name, in: directory) else {
       return try renew(
-        nil, in: directory, capacity: capacity, time: now, driftSeconds: driftSeconds,
+        nil, in: directory, capacity: capacity, time: now, drift: drift,
         isDamaged: false)
     }
     let oldCapacity = try file.capacity(ReplayFile.capacity)
@@ -98,12 +98,12 @@ enum ReplayState {
       mapped.releasePages()
       if let mark {
         time = max(mark, now)
-        memory.refuse(upTo: mark - driftSeconds)
+        memory.refuse(upTo: mark.subtractingSaturated(drift))
       } else {
         status.isDamaged = true
       }
-      memory.forgetStale(now: now, driftSeconds: driftSeconds)
-      status.secondsBehind = time - now
+      memory.forgetStale(now: now, drift: drift)
+      status.timeBehind = time.subtractingSaturated(now)
       status.remembered = memory.count
       if !status.isDamaged, oldCapacity == capacity { return memory }
       old = consume memory
@@ -111,7 +111,7 @@ enum ReplayState {
       status.isDamaged = true
     }
     return try renew(
-      old, in: directory, capacity: capacity, time: time, driftSeconds: driftSeconds,
+      old, in: directory, capacity: capacity, time: time, drift: drift,
       isDamaged: status.isDamaged)
   }
 
@@ -119,7 +119,7 @@ enum ReplayState {
   /// gets its name.
   private static func renew(
     _ old: consuming ReplayMemory?, in directory: borrowing StateDirectory, capacity: Int,
-    time: Double, driftSeconds: Double, isDamaged: Bool
+    time: Int64, drift: Int64, isDamaged: Bool
   ) throws(StateFailure) -> ReplayMemory {
     let file = try StateFile(replacing: name, as: newName, in: directory)
     let mapped = try file.map(size: ReplayFile.size(forRecords: capacity), reserving: true)
@@ -131,7 +131,7 @@ enum ReplayState {
         throw .tooSmall(name: name, count: old.count, option: "replay-capacity")
       }
     }
-    if isDamaged { memory.refuse(upTo: time + driftSeconds) }
+    if isDamaged { memory.refuse(upTo: time.addingSaturated(drift)) }
     try file.replace(newName, in: directory)
     return memory
   }

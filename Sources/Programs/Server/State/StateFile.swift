@@ -131,6 +131,12 @@ extension TextSink where Self: ~Copyable {
       append("'")
       append(name)
       append("' in it is not a file of pyknock")
+    case .file(let name, .older(let version)):
+      append("'")
+      append(name)
+      append("' in it has format ")
+      append(version)
+      append(", made by an older pyknock; remove it to start without what it holds")
     case .file(let name, .newer(let version)):
       append("'")
       append(name)

@@ -1,0 +1,62 @@
+import KnockBase
+
+/// The time stamp of version 1 is an IEEE 754 double in seconds. Here, and nowhere else, it is read and
+/// written, with integer arithmetic: a router without a floating-point unit needs no library for it.
+extension Packet {
+  private static let fractionBits = 52
+  private static let hiddenBit: UInt64 = 1 << fractionBits
+  private static let exponentMask: UInt64 = 0x7FF
+  private static let signBit: UInt64 = 1 << 63
+  /// What the exponent of 1.0 reads.
+  private static let exponentBias = 1023
+
+  /// A double in seconds as microseconds, rounded to nearest, halves away from zero. Nil if it is NaN or
+  /// infinite. From 2^43 seconds on (the year 280,000) it is the greatest or least number but one.
+  ///
+  /// Between 1970 and 2242 this gives back what `doubleBits(fromMicroseconds:)` was given, since two
+  /// neighbouring doubles are less than a microsecond apart.
+  static func microseconds(fromDoubleBits bits: UInt64) -> Int64? {
+    let exponent = Int(truncatingIfNeeded: bits >> UInt64(fractionBits) & exponentMask)
+    guard exponent < Int(exponentMask) else { return nil }
+    let magnitude = microseconds(
+      exponent: max(exponent, 1),
+      significand: bits & (hiddenBit - 1) | (exponent > 0 ? hiddenBit : 0))
+    return bits & signBit == 0 ? magnitude : -magnitude
+  }
+
+  /// Of a number without its sign: `significand` times 2 to the power of `exponent` less the bias and the
+  /// bits of the fraction.
+  private static func microseconds(exponent: Int, significand: UInt64) -> Int64 {
+    guard exponent < exponentBias + 43 else { return .max }
+    // The product has up to 73 bits: `high` counts units of 2^32.
+    let low = (significand & 0xFFFF_FFFF) * UInt64(Microseconds.perSecond)
+    let high = (significand >> 32) * UInt64(Microseconds.perSecond) + low >> 32
+    // At least 10, and for the smallest numbers so many that nothing is left.
+    let shift = exponentBias + fractionBits - exponent
+    let half: UInt64 = 1
+    if shift > 32 { return Int64((high + half << (shift - 33)) >> (shift - 32)) }
+    let rest = (low & 0xFFFF_FFFF + half << (shift - 1)) >> shift
+    return Int64(high << (32 - shift) + rest)
+  }
+
+  /// Microseconds as the nearest double in seconds, of two equally near ones the even one: what a division by
+  /// a million gives.
+  static func doubleBits(fromMicroseconds microseconds: Int64) -> UInt64 {
+    guard microseconds != 0 else { return 0 }
+    let divisor = UInt64(Microseconds.perSecond)
+    var (significand, rest) = microseconds.magnitude.quotientAndRemainder(dividingBy: divisor)
+    // Long division, until there are all bits of the significand and one more for rounding.
+    var exponent = exponentBias + fractionBits + 1
+    while significand < hiddenBit << 1 {
+      rest <<= 1
+      significand = significand << 1 | (rest >= divisor ? 1 : 0)
+      if rest >= divisor { rest -= divisor }
+      exponent -= 1
+    }
+    let isOverHalf = significand & 1 == 1 && (rest > 0 || significand & 2 != 0)
+    significand = significand >> 1 + (isOverHalf ? 1 : 0)
+    // A carry out of the significand raises the exponent, as it must.
+    let bits = UInt64(exponent) << UInt64(fractionBits) + (significand - hiddenBit)
+    return microseconds < 0 ? bits | signBit : bits
+  }
+}

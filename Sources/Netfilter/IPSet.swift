@@ -1,13 +1,12 @@
 import KnockBase
 
-/// A set of ipset, by name. Source of all numbers here: linux/netfilter/ipset/ip_set.h.
+/// A set of ipset, by name. Source of the numbers in this file: linux/netfilter/ipset/ip_set.h.
 public struct IPSet: BitwiseCopyable, Sendable {
   public let name: SetName
-  /// What it is to hold.
+  /// The family of its elements.
   public let addresses: AddressFamily
 
-  /// How long an element can stay at most, in seconds. Source: IPSET_MAX_TIMEOUT,
-  /// linux/netfilter/ipset/ip_set.h of the kernel, and ipset(8).
+  /// The longest timeout in seconds. Source: IPSET_MAX_TIMEOUT in the kernel's own ip_set.h, and ipset(8).
   public static let maximumSeconds: Int64 = 2_147_483
 
   public init(name: SetName, addresses: AddressFamily) {
@@ -15,20 +14,20 @@ public struct IPSet: BitwiseCopyable, Sendable {
     self.addresses = addresses
   }
 
-  /// Errors beyond those of errno(3).
+  /// Error numbers that errno(3) does not have.
   public enum ErrorNumber {
     public static let timeout: Int32 = 4107
     public static let full: Int32 = 4352
   }
 }
 
-/// What a set of ipset is, as the kernel tells.
+/// What a set of ipset is, from the answer to `getHeader` or `getList`.
 public struct IPSetKind: Equatable, Sendable {
   public private(set) var isHashIP = false
   public private(set) var isHashNet = false
-  /// Only from the answer to `getList`.
+  /// From `getList` only.
   public private(set) var hasTimeouts = false
-  /// Whether it holds something else than the addresses that are added. As above.
+  /// Whether it masks addresses before it stores them. From `getList` only.
   public private(set) var hasMask = false
   /// NFPROTO_IPV4 or NFPROTO_IPV6.
   private var family: UInt64 = 0
@@ -61,17 +60,17 @@ public struct IPSetKind: Equatable, Sendable {
 }
 
 extension Request {
-  /// Asks for type and family of a set.
+  /// Asks for the type and the family of a set.
   public mutating func getHeader(_ set: IPSet) { command(12, Flags.acknowledge, set) }
 
-  /// Asks for all about a set but its elements.
+  /// Asks for everything about a set except its elements.
   public mutating func getList(_ set: IPSet) {
     command(7, Flags.dump, set) { $0.attribute(6, 1 << 2, size: 4) }
   }
 
-  /// Adds a prefix, or gives it another time.
+  /// Adds a prefix. If it is there, it gets the new timeout.
   ///
-  /// - Parameter seconds: how long it stays, 0 for ever; nil for a set without timeouts.
+  /// - Parameter seconds: how long it stays, 0 for no timeout. Nil if the set has no timeouts.
   public mutating func add(_ range: AddressRange, prefixLength: Int, to set: IPSet, seconds: Int64?)
   {
     command(9, Flags.acknowledge, set) { request in
@@ -82,7 +81,7 @@ extension Request {
     }
   }
 
-  /// Deletes a prefix; one that is not there is no error.
+  /// Deletes a prefix. It is no error if the set does not have it.
   public mutating func delete(_ range: AddressRange, prefixLength: Int, from set: IPSet) {
     command(10, Flags.acknowledge, set) { request in
       request.nested(7) { $0.prefix(range, prefixLength) }
@@ -94,7 +93,7 @@ extension Request {
       $0.attribute(
         (range.family == .inet ? 1 : 2) | 0x4000, address: range.first, of: range.family)
     }
-    // A set of single addresses takes none.
+    // A set of single addresses accepts no prefix length.
     if length < range.family.addressBits { attribute(3, UInt64(length), size: 1) }
   }
 

@@ -1,63 +1,28 @@
 import KnockBase
 
-/// Where an element of a set with intervals begins, or the address behind its last.
-public struct Boundary: Equatable, BitwiseCopyable, Sendable {
-  public let address: UInt128
-  public let isEnd: Bool
-  /// How long the element that begins here stays; `SetElement.forever` for no end.
-  public let milliseconds: UInt64
-
-  public init(address: UInt128, isEnd: Bool, milliseconds: UInt64) {
-    self.address = address
-    self.isEnd = isEnd
-    self.milliseconds = milliseconds
-  }
-
-  /// An element may begin where another has ended.
-  fileprivate func isBefore(_ other: Boundary) -> Bool {
-    address != other.address ? address < other.address : isEnd && !other.isEnd
-  }
-}
-
-/// What a knock changes for the addresses that it names.
-public enum SetChange: Sendable {
-  case open(milliseconds: UInt64)
-  /// What stays for ever may be somebody else's.
-  case close(sparingPermanent: Bool)
-
-  /// How long an address is to stay that has so long left: milliseconds, nil for not there.
-  public func time(after rest: UInt64?) -> UInt64? {
-    switch self {
-    case .open(let milliseconds): max(milliseconds, rest ?? 0)
-    case .close(let sparesPermanent): sparesPermanent && rest == SetElement.forever ? rest : nil
-    }
-  }
-}
-
-/// What must change in a set with intervals so that a range is open, or closed, and nothing else
-/// than before is true of any other address.
+/// What must change in a set with intervals to open or close a range, without a change for any other address.
 ///
-/// The kernel refuses elements that overlap. So those that overlap with the range are taken out, and
-/// in their place come elements for what they held beside the range, and for the range itself. This is
-/// what nft(8) does in sets with `auto-merge`.
+/// The kernel refuses elements that overlap. So those that overlap with the range are deleted. New elements replace
+/// them: for what they held outside the range, and for the range itself. nft(8) does the same in sets with
+/// `auto-merge`.
 public struct IntervalChange: ~Copyable {
   /// How many boundaries may lie inside the range.
   public static let capacity = 256
 
   private var range = AddressRange(.inet(0), prefixLength: 32)
-  /// Those inside, in ascending order.
+  /// The boundaries inside, in ascending order.
   private let inside: Storage<Boundary>
   private var count = 0
-  /// The nearest at the first address or before, and behind the last.
+  /// The nearest boundary at or before the first address, and the nearest after the last.
   private var before: Boundary?
   private var after: Boundary?
-  /// Whether there were more boundaries than the capacity; then the rest is of no use.
+  /// Whether there were more boundaries than the capacity. If so, nothing else here is valid.
   public private(set) var isTooFull = false
 
   /// - Parameter storage: at least `capacity` elements.
   public init(_ storage: consuming Storage<Boundary>) { inside = storage }
 
-  /// Starts anew, for a range.
+  /// Forgets everything, and begins with another range.
   public mutating func begin(_ range: AddressRange) {
     self.range = range
     count = 0
@@ -66,7 +31,7 @@ public struct IntervalChange: ~Copyable {
     isTooFull = false
   }
 
-  /// Takes the boundaries of the set, in any order.
+  /// Adds a boundary of the set. They may come in any order.
   public mutating func take(_ boundary: Boundary) {
     if boundary.address <= range.first {
       if before.map({ $0.isBefore(boundary) }) ?? true { before = boundary }
@@ -87,8 +52,8 @@ public struct IntervalChange: ~Copyable {
     }
   }
 
-  /// Whether the element that holds the first address, or its absence, tells all about the range, when
-  /// no other boundaries than those of that element were taken.
+  /// Whether the element that holds the first address, or its absence, decides about the whole range. Only its own
+  /// boundaries may have been added before.
   public var isDecidedByFirstElement: Bool {
     guard range.first < range.last else { return true }
     guard let before, !before.isEnd else { return false }
@@ -104,7 +69,7 @@ public struct IntervalChange: ~Copyable {
       start = boundary
     }
     guard let start else { return }
-    // Behind the last boundary of all, an element goes on to the last address that there is.
+    // An element without an end goes on to the greatest address.
     let end = after.map { $0.address - 1 } ?? AddressRange.greatest(of: range.family)
     emit(from: start, to: end, body)
   }
@@ -114,8 +79,7 @@ public struct IntervalChange: ~Copyable {
     body(SetElement(first: start.address, last: last, milliseconds: start.milliseconds))
   }
 
-  /// Calls `body` for each element that must be there instead of those that overlap, in ascending
-  /// order.
+  /// Calls `body` for each element that replaces those that overlap, in ascending order.
   public func visitReplacements(by change: SetChange, _ body: (SetElement) -> Void) {
     var pieces = Pieces(range: range, change: change)
     visitOverlaps { element in
@@ -132,12 +96,12 @@ public struct IntervalChange: ~Copyable {
     pieces.finish(body)
   }
 
-  /// Elements in the making. Those that touch and stay for the same time become one.
+  /// Joins neighbouring elements that stay equally long into one.
   private struct Pieces {
     private let range: AddressRange
     private let change: SetChange
     private var pending: SetElement?
-    /// The first address of the range that was not dealt with; nil if none is left.
+    /// The first address of the range that no piece covers yet; nil if none is left.
     private var next: UInt128?
 
     init(range: AddressRange, change: SetChange) {
@@ -146,14 +110,14 @@ public struct IntervalChange: ~Copyable {
       next = range.first
     }
 
-    /// Goes on with what an element held beside the range.
+    /// Adds what an element held outside the range.
     mutating func keep(
       _ first: UInt128, _ last: UInt128, of element: SetElement, _ body: (SetElement) -> Void
     ) {
       add(SetElement(first: first, last: last, milliseconds: element.milliseconds), body)
     }
 
-    /// Deals with the range up to an address, which an element may have held for `rest`.
+    /// Covers the range up to an address. `rest` is how long an element held that part; nil if none did.
     mutating func cover(to last: UInt128, from rest: UInt64?, _ body: (SetElement) -> Void) {
       if let milliseconds = change.time(after: rest), let next, next <= last {
         add(SetElement(first: next, last: last, milliseconds: milliseconds), body)
@@ -190,7 +154,7 @@ public struct IntervalChange: ~Copyable {
     return count
   }
 
-  /// Whether the set is already as it must be.
+  /// Whether the set already is as the change would make it.
   public func isAlreadyDone(_ change: SetChange) -> Bool {
     guard overlapCount <= 1, overlapCount == replacementCount(by: change) else { return false }
     var old: SetElement?

@@ -1,25 +1,25 @@
 import KnockBase
 
-/// The kernel's answer is not built as it must be.
+/// An answer of the kernel that is not well formed.
 public struct MalformedReply: Error, Equatable, Sendable {
   public init() {}
 }
 
 /// A message from the kernel. Source: linux/netlink.h.
 public enum Reply: Equatable, Sendable {
-  /// Something that was asked for; its attributes go with it.
+  /// What was asked for. Its attributes come with it.
   case data
-  /// All was sent, or not: with an error number, 0 for success.
+  /// The end of the answer, with an error number, 0 for success.
   case end(Int32)
-  /// Nothing of use.
+  /// Ignored.
   case other
 }
 
 extension Span<UInt8> {
   /// Calls `body` for each message in a datagram from the kernel.
   ///
-  /// - Parameter body: takes the message, its sequence number, whether the kernel says that what it
-  ///   lists has changed meanwhile (NLM_F_DUMP_INTR), and the attributes.
+  /// - Parameter body: gets the message, its sequence number, whether the listed elements have changed meanwhile
+  ///   (NLM_F_DUMP_INTR), and the attributes.
   public func visitMessages(
     _ body: (Reply, UInt32, Bool, Span<UInt8>) throws(MalformedReply) -> Void
   ) throws(MalformedReply) {
@@ -33,7 +33,7 @@ extension Span<UInt8> {
       let sequence = UInt32(truncatingIfNeeded: littleEndian(at: start + 8, count: 4))
       let payload = extracting(start + 16..<start + length)
       switch type {
-      case 2, 3:  // NLMSG_ERROR, which also acknowledges, and NLMSG_DONE of a list
+      case 2, 3:  // NLMSG_ERROR, which also means success, and NLMSG_DONE, the end of a list
         guard type == 3 || payload.count >= 4 else { throw MalformedReply() }
         let number = payload.count >= 4 ? payload.littleEndian(at: 0, count: 4) : 0
         let error = Int32(truncatingIfNeeded: number)
@@ -48,7 +48,7 @@ extension Span<UInt8> {
     }
   }
 
-  /// Calls `body` with type and value of each attribute.
+  /// Calls `body` with the type and the value of each attribute.
   func visitAttributes(
     _ body: (UInt64, Span<UInt8>) throws(MalformedReply) -> Void
   ) throws(MalformedReply) {
@@ -57,20 +57,20 @@ extension Span<UInt8> {
       guard count - start >= 4 else { throw MalformedReply() }
       let length = Int(littleEndian(at: start, count: 2))
       guard length >= 4, length <= count - start else { throw MalformedReply() }
-      // Two bits say whether there are others in it, and in which order its bytes are.
+      // The two upper bits are flags: it holds attributes, and its byte order.
       let type = littleEndian(at: start + 2, count: 2) & 0x3FFF
       try body(type, extracting(start + 4..<start + length))
       start += (length + 3) & ~3
     }
   }
 
-  /// The whole as a number in network order: `size` bytes, 1 to 8.
+  /// The value as a number in network order, of `size` bytes (1 to 8).
   func number(size: Int) throws(MalformedReply) -> UInt64 {
     guard count == size else { throw MalformedReply() }
     return bigEndian(at: 0, count: size)
   }
 
-  /// The whole as an address.
+  /// The value as an address.
   func address(of family: AddressFamily) throws(MalformedReply) -> UInt128 {
     guard count == family.addressBits / 8 else { throw MalformedReply() }
     guard family == .inet6 else { return UInt128(bigEndian(at: 0, count: 4)) }

@@ -1,13 +1,13 @@
 import KnockBase
 
-/// Requests to the netfilter part of the kernel, written one behind the other into a buffer of a
-/// fixed size.
+/// Messages to the netfilter part of the kernel, in one buffer of a fixed size.
 ///
-/// A message is a header (length, type, flags and sequence number, in the machine's order, which is
-/// little-endian wherever this runs), the address family, and attributes: length, type and a value in
-/// network order, padded to 4 bytes. Sources: linux/netlink.h, linux/netfilter/nfnetlink.h.
+/// A message has a header (length, type, flags, sequence number), the address family, and attributes. An attribute
+/// has a length, a type and a value, and is padded to 4 bytes. Values are in network order. Everything else is in
+/// the machine's order, which is little-endian on all machines that this runs on. Sources: linux/netlink.h,
+/// linux/netfilter/nfnetlink.h.
 public struct Request: ~Copyable {
-  /// Of a message.
+  /// Flags of a message.
   struct Flags {
     static let request: UInt16 = 0x001
     static let acknowledge: UInt16 = 0x004
@@ -24,18 +24,18 @@ public struct Request: ~Copyable {
 
   public init(_ bytes: consuming Storage<UInt8>) { text = StorageText(bytes) }
 
-  /// What is to be sent: the start, and a count of bytes. Nil where the buffer was too small.
+  /// The start and the number of the bytes to send. Nil if the buffer was too small.
   public var bytes: (start: UnsafeMutablePointer<UInt8>, count: Int)? {
     guard !isTooLong, text.count < text.bytes.count, let start = unsafe text.bytes.baseAddress
     else { return nil }
     return unsafe (start, text.count)
   }
 
-  /// Forgets all messages. Their sequence numbers are not used again soon.
+  /// Forgets all messages. Their sequence numbers are not used again for a long time.
   public mutating func removeAll() {
     text.removeAll()
     isTooLong = false
-    // Long before the number overflows, it starts anew.
+    // It starts again long before it would overflow.
     sequence = sequence < .max / 2 ? sequence + 1 : 1
     sequences = sequence...sequence
   }
@@ -44,8 +44,8 @@ public struct Request: ~Copyable {
   ///
   /// - Parameters:
   ///   - subsystem: NFNL_SUBSYS_ of the type.
-  ///   - flags: without any the kernel does not answer, but with an error.
-  ///   - resource: what the family is followed by.
+  ///   - flags: without any, the kernel answers only with an error.
+  ///   - resource: the number that follows the family, mostly 0.
   mutating func message(
     subsystem: UInt16, _ type: UInt16, _ flags: UInt16, family: UInt8, resource: UInt16 = 0,
     attributes: (inout Request) -> Void = { _ in }
@@ -65,7 +65,7 @@ public struct Request: ~Copyable {
     setLength(at: start, size: 4)
   }
 
-  /// Writes an attribute that holds others.
+  /// Writes an attribute that holds other attributes.
   mutating func nested(_ type: UInt16, attributes: (inout Request) -> Void) {
     attribute(type | 0x8000, value: attributes)
   }
@@ -77,7 +77,7 @@ public struct Request: ~Copyable {
     }
   }
 
-  /// Writes a number of `size` bytes, 1 to 8, in network order.
+  /// Writes a number in network order, of `size` bytes (1 to 8).
   mutating func attribute(_ type: UInt16, _ number: UInt64, size: Int) {
     attribute(type) { $0.append(big: number, size: size) }
   }

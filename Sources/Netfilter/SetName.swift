@@ -1,17 +1,16 @@
 import KnockBase
 
-/// The name of a table or set: 1 to 255 bytes of those that need no quotes anywhere.
+/// The name of a table or a set: 1 to 255 bytes that no shell or program needs quotes for.
 public struct SetName: BitwiseCopyable, Sendable {
-  /// With its NUL, in bytes. Source: NFT_NAME_MAXLEN, linux/netfilter/nf_tables.h.
+  /// The most bytes with the NUL. Source: NFT_NAME_MAXLEN, linux/netfilter/nf_tables.h.
   public static let nftLimit = 256
-  /// With its NUL, in bytes. Source: IPSET_MAXNAMELEN, linux/netfilter/ipset/ip_set.h.
+  /// The most bytes with the NUL. Source: IPSET_MAXNAMELEN, linux/netfilter/ipset/ip_set.h.
   public static let ipsetLimit = 32
 
   private var bytes = InlineArray<256, UInt8>(repeating: 0)
   private let count: Int
 
-  /// Nil for a text that is empty, has `limit` bytes or more, or one that is not a letter, a digit
-  /// or among `_ . - : /`.
+  /// Nil if the text is empty, has `limit` bytes or more, or has a byte other than letters, digits and `_.-:/`.
   public init?(_ text: Span<UInt8>, limit: Int) {
     guard text.count > 0, text.count < min(limit, bytes.count) else { return nil }
     for index in text.indices {

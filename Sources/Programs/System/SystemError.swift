@@ -5,11 +5,6 @@ import KnockBase
 struct SystemError: Error, Equatable {
   let number: Int32
 
-  static var outOfMemory: SystemError { SystemError(number: ENOMEM) }
-  static var notFound: SystemError { SystemError(number: ENOENT) }
-  static var timedOut: SystemError { SystemError(number: ETIMEDOUT) }
-  static var familyNotSupported: SystemError { SystemError(number: EAFNOSUPPORT) }
-
   /// The result of a `csys_` function, or the error that it stands for if it is negative.
   @discardableResult
   static func check(_ result: Int32) throws(SystemError) -> Int32 {
@@ -19,19 +14,19 @@ struct SystemError: Error, Equatable {
 
   /// The result of a `csys_` function that does not wait; nil if it would have to.
   static func checkReady(_ result: Int32) throws(SystemError) -> Int? {
-    result == -EAGAIN ? nil : Int(try check(result))
+    result == -CSYS_EAGAIN ? nil : Int(try check(result))
   }
 }
 
 extension SystemError: MessageConvertible {
   /// The system's words for it. Source: strerror(3).
-  var message: Message { unsafe "\(cString: strerror(number))" }
+  var message: Message { unsafe "\(cString: csys_error_text(number))" }
 }
 
 extension TextSink where Self: ~Copyable {
   /// The system's words for an error. Source: strerror(3).
   mutating func append(_ error: SystemError) {
-    unsafe append(cString: strerror(error.number))
+    unsafe append(cString: csys_error_text(error.number))
   }
 
   mutating func append(cString text: UnsafePointer<CChar>?) {

@@ -30,6 +30,11 @@ protocol MessageConvertible {
   var message: Message { get }
 }
 
+/// A message can be a part of another one.
+extension Message: MessageConvertible {
+  var message: Message { self }
+}
+
 extension Message.Parts {
   mutating func appendInterpolation(_ text: StaticString) { Message.append(text) }
 

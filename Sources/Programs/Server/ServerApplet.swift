@@ -61,7 +61,11 @@ enum ServerApplet: Applet {
     guard let key else { return .misuse }
     var report = Report(program: program)
     report.verbosity = settings.verbosity
-    if settings.logsAsJSON { report.setJSON() }
+    log.verbosity = settings.verbosity
+    if settings.logsAsJSON {
+      report.setJSON()
+      log.useJSON()
+    }
 
     guard KeyedMAC.passesSelfTest(report) else { return .failure }
     let mac: KeyedMAC
@@ -96,6 +100,7 @@ enum ServerApplet: Applet {
     if settings.logsToSystem, !settings.onlyChecks {
       do throws(SystemError) {
         try report.useSystemLog()
+        try log.useSystemLog()
       } catch {
         report.write("--syslog: /dev/log", error)
         return .failure
@@ -110,7 +115,7 @@ enum ServerApplet: Applet {
       let signals = try Signals()
       var firewall: Firewall?
       if settings.firewall.sets != nil {
-        firewall = Firewall.open(settings.firewall, report: report, mayName: mayQuote)
+        firewall = open(settings.firewall)
         guard firewall != nil else { return .failure }
       }
       guard let socket = bind(settings, report) else { return .failure }
@@ -181,6 +186,29 @@ enum ServerApplet: Applet {
     } catch {
       report.write("fatal", error)
       return .failure
+    }
+  }
+
+  /// Connects to the kernel and checks the sets. Nil, with a line in the log for each set that cannot be used.
+  private static func open(_ settings: FirewallSettings) -> Firewall? {
+    do throws(SystemError) {
+      var firewall = try Firewall(settings)
+      let inetIsUsable = check(.inet, of: &firewall)
+      let inet6IsUsable = check(.inet6, of: &firewall)
+      return inetIsUsable && inet6IsUsable ? consume firewall : nil
+    } catch {
+      log.error("\(settings.optionName): \(NetfilterSocket.Failure.system(error))")
+      return nil
+    }
+  }
+
+  private static func check(_ family: AddressFamily, of firewall: inout Firewall) -> Bool {
+    do throws(FirewallError) {
+      try firewall.check(family)
+      return true
+    } catch {
+      log.error("\(firewall.settings.optionName): \(error)")
+      return false
     }
   }
 
@@ -287,8 +315,10 @@ enum ServerApplet: Applet {
   ) throws(SystemError) -> Line? {
     let bufferSize = try socket.setReceiveBuffer(receiveBufferSize)
     guard report.verbosity > .quiet else { return nil }
-    settings.firewall.writeGrant(.inet, to: report)
-    settings.firewall.writeGrant(.inet6, to: report)
+    if settings.firewall.sets != nil {
+      log.info(settings.firewall.grant(of: .inet))
+      log.info(settings.firewall.grant(of: .inet6))
+    }
     var line = Line()
     line.append("version ")
     line.append(version)

@@ -16,7 +16,7 @@ def test_an_element_without_time_is_somebody_elses(firewall, start):
     ours = start("--ttl=1h", "-v")
     for address in ("192.0.2.1", "192.0.2.2"):
         ours.knock(address)
-        ours.log.wait_for(f"set as it must be: open {address}")
+        ours.log.wait_for(f"set already up to date: open {address}")
     elements = firewall.elements()
     assert elements["192.0.2.1"] is None
     assert DAY - 60 < elements["192.0.2.2"] <= DAY
@@ -25,7 +25,7 @@ def test_an_element_without_time_is_somebody_elses(firewall, start):
     ours.log.wait_for("set changed: close 192.0.2.2")
     ours.log.wait_for(
         "^pyknock server: set not changed: close 192.0.2.1: set knock4 of table inet pyknock holds it"
-        " for ever, which is not from a knock with --ttl$"
+        " without a timeout, so it is not from a knock with --ttl$"
     )
     assert firewall.elements() == {"192.0.2.1": None}
 
@@ -93,7 +93,7 @@ def test_a_full_set(firewall, start):
     assert line == f"set not changed: open 192.0.2.2: {what} is full"
     # A full set still takes a knock for an address that is in it.
     ours.knock("192.0.2.1")
-    ours.log.wait_for("set (changed|as it must be): open 192.0.2.1", 2)
+    ours.log.wait_for("set (changed|already up to date): open 192.0.2.1", 2)
     assert list(firewall.elements()) == ["192.0.2.1"]
 
 

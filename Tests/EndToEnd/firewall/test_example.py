@@ -76,7 +76,7 @@ def test_the_service_can_be_reached_from_a_knock_to_a_close(firewall, outside, s
     assert not connects(outside, family)
     # To close a closed address is no error.
     knock(outside, ours, "close", family)
-    done = "changed" if firewall.kind == "ipset" else "as it must be"
+    done = "changed" if firewall.kind == "ipset" else "already up to date"
     ours.log.wait_for(f"^pyknock server: set {done}: close {CLIENT[family]}$")
 
 

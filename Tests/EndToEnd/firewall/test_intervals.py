@@ -89,13 +89,13 @@ def test_elements_that_overlap_keep_what_they_are(firewall, start, before, opene
             assert rest is None or rest - 5 <= found[element] <= rest, element
 
     ours.knock("192.0.2.77")
-    ours.log.wait_for("set (changed|as it must be): open")
+    ours.log.wait_for("set (changed|already up to date): open")
     assert_set(opened)
     ours.knock("192.0.2.78")
-    ours.log.wait_for("set (changed|as it must be): open", 2)
+    ours.log.wait_for("set (changed|already up to date): open", 2)
     assert_set(opened)
     ours.knock("192.0.2.79", CLOSE)
-    ours.log.wait_for("(set changed|for ever).*|close")
+    ours.log.wait_for("(set changed|without a timeout).*|close")
     ours.wait_for_counters(accepted=3)
     assert_set(closed)
 
@@ -162,7 +162,7 @@ def test_the_first_and_the_last_prefix_of_all(firewall, start, address):
     for count in (1, 2):
         ours.knock(address)
         # In the same tick of the kernel's clock, the second knock changes nothing.
-        ours.log.wait_for("set (changed|as it must be): open", count)
+        ours.log.wait_for("set (changed|already up to date): open", count)
         assert set(firewall.elements()) == set(expected)
     ours.knock(address, CLOSE)
     firewall.expect([])

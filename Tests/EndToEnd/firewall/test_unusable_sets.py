@@ -131,7 +131,7 @@ REMAKE_IPSET = (
         (
             "hash:ip netmask 24 timeout 0",
             ["--ttl=1h"],
-            "ipset knock4 has a mask, so that it would hold other addresses than those that knock;"
+            "ipset knock4 has a mask, so it would hold more addresses than those that knock;"
             f" {REMAKE_IPSET}",
         ),
         (

@@ -214,24 +214,17 @@ struct Executor: ~Copyable {
 
   /// Does what it can: where the set cannot be changed, the command still runs. False where it could not.
   private mutating func changeSet(for knock: Knock) -> Bool {
-    var failure: Firewall.Failure?
-    var isChanged = false
-    do throws(Firewall.Failure) {
-      guard let result = try firewall?.apply(knock) else { return true }
-      isChanged = result
-    } catch { failure = error }
-    if failure == nil { setsChanged += 1 } else { setsNotChanged += 1 }
-    guard failure != nil || report.verbosity >= .verbose else { return true }
-    var line = Line(failure != nil ? .error : .debug)
-    line.append(
-      failure != nil ? "set not changed: " : isChanged ? "set changed: " : "set as it must be: ")
-    line.append(knock)
-    if let failure {
-      line.append(": ")
-      firewall?.settings.describe(failure, knock.address.family, to: &line, mayName: true)
+    do throws(FirewallError) {
+      guard let isChanged = try firewall?.apply(knock) else { return true }
+      setsChanged += 1
+      log.debug(
+        isChanged ? "set changed: \(knock)" : "set already up to date: \(knock)")
+      return true
+    } catch {
+      setsNotChanged += 1
+      log.error("set not changed: \(knock): \(error)")
+      return false
     }
-    report.write(line)
-    return failure == nil
   }
 
   /// Reaps every child that has ended, also those that a command left behind and that are ours since

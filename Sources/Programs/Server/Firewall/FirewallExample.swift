@@ -1,7 +1,7 @@
 import KnockBase
 
-/// Rules that hide SSH from everybody who has not knocked, to begin with: text for nft(8), or a
-/// script for ipset(8) and iptables-restore(8).
+/// Rules that hide SSH from everyone who has not knocked: text for nft(8), or a script for ipset(8) and
+/// iptables-restore(8).
 enum FirewallExample {
   case nft, ipset
 
@@ -29,14 +29,17 @@ enum FirewallExample {
       #!/usr/sbin/nft -f
       # For: pyknock server -k FILE --nft inet/pyknock/knock4,knock6 --ttl 1h
       #
-      # Of what is sent to this machine, all that is not accepted below is dropped without an answer,
-      # and SSH is accepted only from addresses that have knocked. What it forwards (published ports of
-      # containers, for example) is not touched. Load it with a second way in: nft -f FILE. Loaded
-      # again, it keeps who has knocked. To undo it: nft delete table inet pyknock
+      # Packets to this machine are dropped without an answer, except those that are accepted below. SSH
+      # is accepted only from addresses that have knocked. Forwarded packets, such as those to published
+      # ports of containers, are not changed.
+      #
+      # Before you load it, have a second way into the machine. To load it: nft -f FILE
+      # To load it again does the same, and keeps the addresses that have knocked.
+      # To undo it: nft delete table inet pyknock
 
       table inet pyknock {
-      \t# Who has knocked: the server adds them, and the kernel deletes them when their time is over.
-      \t# For --grant-prefix4 and --grant-prefix6 write "flags timeout, interval" here.
+      \t# Addresses that have knocked. The server adds them, and the kernel deletes them when they expire.
+      \t# For --grant-prefix4 and --grant-prefix6, write "flags timeout, interval" here.
       \tset knock4 {
       \t\ttype ipv4_addr
       \t\tflags timeout
@@ -62,7 +65,7 @@ enum FirewallExample {
 
       table inet pyknock {
       \tchain prerouting {
-      \t\t# Whoever sends to the knock port must not fill the table of connections.
+      \t\t# Datagrams to the knock port must not fill the table of connections.
       \t\tfib daddr type local udp dport
       """)
     sink.append(" ")
@@ -74,19 +77,18 @@ enum FirewallExample {
       \tchain input {
       \t\tiif lo accept
 
-      \t\t# Answers to what this machine asked for, and connections that were let in: they go on when
-      \t\t# the time of their address is over.
+      \t\t# Answers to this machine, and established connections. A connection continues after the grant
+      \t\t# of its address has expired.
       \t\tct state established,related accept
       \t\tct state invalid drop
 
-      \t\t# IPv6 does not work without these, which only neighbours can send, nor do leases without
-      \t\t# the answers of a DHCP server.
+      \t\t# IPv6 needs these, and only neighbours can send them. Leases need the answers of a DHCP server.
       \t\ticmpv6 type { nd-neighbor-solicit, nd-neighbor-advert, nd-router-advert } ip6 hoplimit 255 accept
       \t\tip6 saddr fe80::/10 icmpv6 type mld-listener-query accept
       \t\tip6 saddr fe80::/10 udp sport 547 udp dport 546 accept
       \t\tudp sport 67 udp dport 68 accept
 
-      \t\t# Knocks. The limit is far above what people need, and what a small machine can check.
+      \t\t# Knocks. The limit is far above what people need. A small machine can check as many.
       \t\tudp dport
       """)
     sink.append(" ")
@@ -95,16 +97,16 @@ enum FirewallExample {
       """
        limit rate 1000/second burst 1000 packets accept
 
-      \t\t# What is hidden.
+      \t\t# What is hidden:
       \t\ttcp dport 22 ip saddr @knock4 accept
       \t\ttcp dport 22 ip6 saddr @knock6 accept
 
-      \t\t# What everybody may reach, for example:
+      \t\t# What everyone may reach, for example:
       \t\t# tcp dport { 80, 443 } accept
       \t}
       \tchain output {
-      \t\t# While the server does not run, the kernel would answer a knock, and so show the port. This
-      \t\t# also stops such answers of rules that reject what is forwarded.
+      \t\t# While the server is down, the kernel would answer a knock, and so show that the port is used.
+      \t\t# This also drops the same answer from rules that reject forwarded packets.
       \t\toif != lo icmp type destination-unreachable icmp code port-unreachable drop
       \t\toif != lo icmpv6 type destination-unreachable icmpv6 code port-unreachable drop
       \t}
@@ -119,17 +121,19 @@ enum FirewallExample {
       #!/bin/sh
       # For: pyknock server -k FILE --ipset knock4,knock6 --ttl 1h
       #
-      # Of what is sent to this machine, all that is not accepted below is dropped without an answer,
-      # and SSH is accepted only from addresses that have knocked. What it forwards is not touched.
-      # This takes the place of all rules in INPUT and OUTPUT, and in PREROUTING of the table raw.
-      # Run it with a second way in: sh FILE. Run again, it keeps who has knocked. To undo it:
+      # Packets to this machine are dropped without an answer, except those that are accepted below. SSH
+      # is accepted only from addresses that have knocked. Forwarded packets are not changed. This
+      # replaces all rules in INPUT and OUTPUT, and in PREROUTING of the table raw.
+      #
+      # Before you run it, have a second way into the machine. To run it: sh FILE
+      # To run it again does the same, and keeps the addresses that have knocked. To undo it:
       # for t in iptables ip6tables; do
       #   $t -P INPUT ACCEPT; $t -F INPUT; $t -F OUTPUT; $t -t raw -F PREROUTING
       # done
       set -e
 
-      # Who has knocked: the server adds them, and the kernel deletes them when their time is over.
-      # For --grant-prefix4 and --grant-prefix6 write "hash:net" here.
+      # Addresses that have knocked. The server adds them, and the kernel deletes them when they expire.
+      # For --grant-prefix4 and --grant-prefix6, write "hash:net" here.
       ipset -exist create knock4 hash:ip family inet timeout 0
       ipset -exist create knock6 hash:ip family inet6 timeout 0
 
@@ -144,9 +148,8 @@ enum FirewallExample {
     writeStartOfIptables(port: port, to: &sink)
     sink.append(
       """
-      # IPv6 does not work without these, which only neighbours can send: solicitation and
-      # advertisement of neighbours, advertisement of routers, query of multicast listeners. Then the
-      # answers of a DHCP server.
+      # IPv6 needs these, and only neighbours can send them: neighbour solicitation, neighbour
+      # advertisement, router advertisement, multicast listener query. Then the answers of a DHCP server.
       -A INPUT -p ipv6-icmp --icmpv6-type 135 -m hl --hl-eq 255 -j ACCEPT
       -A INPUT -p ipv6-icmp --icmpv6-type 136 -m hl --hl-eq 255 -j ACCEPT
       -A INPUT -p ipv6-icmp --icmpv6-type 134 -m hl --hl-eq 255 -j ACCEPT
@@ -164,7 +167,7 @@ enum FirewallExample {
       """
       *raw
       -F PREROUTING
-      # Whoever sends to the knock port must not fill the table of connections.
+      # Datagrams to the knock port must not fill the table of connections.
       -A PREROUTING -m addrtype --dst-type LOCAL -p udp --dport
       """)
     sink.append(" ")
@@ -179,8 +182,8 @@ enum FirewallExample {
       -F INPUT
       -F OUTPUT
       -A INPUT -i lo -j ACCEPT
-      # Answers to what this machine asked for, and connections that were let in: they go on when the
-      # time of their address is over.
+      # Answers to this machine, and established connections. A connection continues after the grant of
+      # its address has expired.
       -A INPUT -m conntrack --ctstate ESTABLISHED,RELATED -j ACCEPT
       -A INPUT -m conntrack --ctstate INVALID -j DROP
 
@@ -191,19 +194,19 @@ enum FirewallExample {
     port: UInt16, set: StaticString, icmp: StaticString, to sink: inout some TextSink & ~Copyable
   ) {
     sink.append(
-      "# Knocks. The limit is far above what people need, and what a small machine can check.\n")
+      "# Knocks. The limit is far above what people need. A small machine can check as many.\n")
     sink.append("-A INPUT -p udp --dport ")
     sink.append(port)
-    sink.append(" -m limit --limit 1000/second --limit-burst 1000 -j ACCEPT\n# What is hidden.\n")
+    sink.append(" -m limit --limit 1000/second --limit-burst 1000 -j ACCEPT\n# What is hidden:\n")
     sink.append("-A INPUT -p tcp --dport 22 -m set --match-set ")
     sink.append(set)
     sink.append(
       """
        src -j ACCEPT
-      # What everybody may reach, for example:
+      # What everyone may reach, for example:
       # -A INPUT -p tcp --dport 443 -j ACCEPT
-      # While the server does not run, the kernel would answer a knock, and so show the port. This
-      # also stops such answers of rules that reject what is forwarded.
+      # While the server is down, the kernel would answer a knock, and so show that the port is used. This
+      # also drops the same answer from rules that reject forwarded packets.
       -A OUTPUT ! -o lo -p
       """)
     sink.append(" ")

@@ -11,16 +11,38 @@ struct FirewallSettings {
   private(set) var sets: Sets?
   private var inetName: SetName?
   private var inet6Name: SetName?
-  /// How long a grant stays; nil until it is closed.
+  /// How long a grant lasts; nil until it is closed.
   var seconds: Int64?
   private(set) var inetPrefixLength = AddressFamily.inet.addressBits
   private(set) var inet6PrefixLength = AddressFamily.inet6.addressBits
 
-  /// Whether a knock for an address of this family can be acted on.
-  func covers(_ family: AddressFamily) -> Bool { sets == nil || name(for: family) != nil }
+  var optionName: StaticString {
+    if case .ipset = sets { "--ipset" } else { "--nft" }
+  }
 
-  func name(for family: AddressFamily) -> SetName? {
-    family == .inet ? inetName : inet6Name
+  /// Whether a knock for an address of this family can be acted on.
+  func covers(_ family: AddressFamily) -> Bool { sets == nil || set(for: family) != nil }
+
+  /// The set that knocks of a family change, if there is one.
+  func set(for family: AddressFamily) -> FirewallSet? {
+    guard let name = family == .inet ? inetName : inet6Name else { return nil }
+    return switch sets {
+    case .nft(let table): .nft(NftSet(table: table, name: name, addresses: family))
+    case .ipset: .ipset(IPSet(name: name, addresses: family))
+    case nil: nil
+    }
+  }
+
+  /// What a knock of a family does: `grants a /32 in set knock4 of table inet filter for 60 s`.
+  func grant(of family: AddressFamily) -> Message {
+    guard let set = set(for: family) else {
+      return "no set for \(family.name), its knocks are refused"
+    }
+    return "grants a /\(prefixLength(for: family)) in \(set)\(duration)"
+  }
+
+  private var duration: Message {
+    if let seconds { " for \(seconds) s" } else { " until it is closed" }
   }
 
   func prefixLength(for family: AddressFamily) -> Int {
@@ -32,7 +54,7 @@ struct FirewallSettings {
     prefixLength(for: family) < family.addressBits
   }
 
-  /// Takes `FAMILY/TABLE/SET4[,SET6]`. False if it is none.
+  /// Takes `FAMILY/TABLE/SET4[,SET6]`. Returns false if the text has another form.
   mutating func setNft(_ text: Span<UInt8>) -> Bool {
     guard let familyEnd = text.index(of: UInt8(ascii: "/"), from: 0),
       let tableEnd = text.index(of: UInt8(ascii: "/"), from: familyEnd + 1),
@@ -45,7 +67,7 @@ struct FirewallSettings {
     return true
   }
 
-  /// Takes `SET4[,SET6]`. False if it is none.
+  /// Takes `SET4[,SET6]`. Returns false if the text has another form.
   mutating func setIPSet(_ text: Span<UInt8>) -> Bool {
     guard setNames(text, limit: SetName.ipsetLimit) else { return false }
     sets = .ipset
@@ -63,7 +85,7 @@ struct FirewallSettings {
     return isComplete && (inetName != nil || inet6Name != nil)
   }
 
-  /// Takes the length of a prefix, in bits. False if it is out of range.
+  /// Takes the length of a prefix, in bits. Returns false if it is out of range.
   mutating func setPrefixLength(_ text: Span<UInt8>, for family: AddressFamily) -> Bool {
     guard let number = Numbers.integer(text) else { return false }
     switch family {

@@ -1,0 +1,130 @@
+import KnockBase
+import Netfilter
+
+/// What the kernel tells about sets of nftables.
+extension Firewall {
+  /// What a set is, and the number of the last transaction before that was read.
+  mutating func inspect(
+    _ set: NftSet
+  ) throws(FirewallError.Reason) -> (kind: NftSetKind, generation: UInt32) {
+    var generation: UInt32?
+    var kind: NftSetKind?
+    do throws(NetfilterSocket.Failure) {
+      try socket.exchange {
+        $0.getGeneration()
+      } visit: { attributes throws(MalformedReply) in
+        generation = try attributes.generation()
+      }
+      try socket.exchange {
+        $0.getSet(set)
+      } visit: { attributes throws(MalformedReply) in
+        kind = try NftSetKind(attributes: attributes)
+      }
+    } catch {
+      guard error == .system(.notFound) else { throw .netfilter(error) }
+      _ = try isOwned(set.table)
+      throw .noSet
+    }
+    guard let kind, let generation else { throw .netfilter(.malformedAnswer) }
+    guard !kind.isMap else { throw .map }
+    guard kind.holds(set.addresses) else { throw .otherType }
+    guard !kind.isConstant else { throw .constant }
+    guard kind.hasTimeouts || settings.seconds == nil else { throw .noTimeouts }
+    guard kind.hasIntervals || !settings.grantsPrefixes(for: set.addresses) else {
+      throw .noIntervals
+    }
+    // Before Linux 6.2, the end of an interval also gets this timeout. When it expires, the interval has no end.
+    guard !kind.hasIntervals || !kind.hasDefaultTimeout else { throw .defaultTimeout }
+    return (kind, generation)
+  }
+
+  /// Whether a table belongs to another program. Throws `noTable` if there is none.
+  mutating func isOwned(_ table: NftTable) throws(FirewallError.Reason) -> Bool {
+    var isOwned = false
+    do throws(NetfilterSocket.Failure) {
+      try socket.exchange {
+        $0.getTable(table)
+      } visit: { attributes throws(MalformedReply) in
+        isOwned = try attributes.isOwnedTable()
+      }
+    } catch {
+      throw error == .system(.notFound) ? .noTable : .netfilter(error)
+    }
+    return isOwned
+  }
+
+  /// Reads the boundaries of the elements that overlap with a range into `intervals`.
+  ///
+  /// It takes long to read all elements of a large set. Mostly the element that holds the first address suffices.
+  ///
+  /// - Parameter readsAll: reads all of them in any case. After a failed attempt, only that is certain.
+  /// - Returns: false if too many overlap, or if the set has too many to read in time.
+  mutating func readOverlaps(
+    with range: AddressRange, of set: NftSet, readsAll: Bool
+  ) throws(FirewallError.Reason) -> Bool {
+    if !readsAll {
+      intervals.begin(range)
+      if try readElement(at: range.first, of: set), intervals.isDecidedByFirstElement {
+        return true
+      }
+    }
+    intervals.begin(range)
+    do throws(NetfilterSocket.Failure) {
+      try Self.readAll(of: set, from: &socket, into: &intervals)
+    } catch {
+      guard error == .noAnswer, range.first < range.last else { throw .netfilter(error) }
+      return false
+    }
+    return !intervals.isTooFull
+  }
+
+  /// Reads where the element that holds an address begins and ends, if there is one.
+  ///
+  /// - Returns: false if the answers of the kernel contradict each other.
+  private mutating func readElement(at address: UInt128, of set: NftSet) throws(FirewallError
+    .Reason) -> Bool
+  {
+    guard let start = try boundary(of: set, { $0.getElement(address, of: set) }) else {
+      return true
+    }
+    intervals.take(start)
+    guard address < AddressRange.greatest(of: set.addresses) else { return true }
+    let next = try boundary(of: set) { $0.getElement(address + 1, of: set) }
+    if next?.address == address + 1 {
+      // The next element begins here, so this one ends. The kernel might answer with the end of the next one.
+      intervals.take(Boundary(address: address + 1, isEnd: true, milliseconds: 0))
+      return true
+    }
+    guard let end = try boundary(of: set, { $0.getEnd(from: address + 1, of: set) }),
+      end.isEnd, end.address > address
+    else { return false }
+    intervals.take(end)
+    let last = try boundary(of: set) { $0.getElement(end.address - 1, of: set) }
+    return last?.address == start.address
+  }
+
+  /// The boundary that a request asks for, if there is one.
+  mutating func boundary(
+    of set: NftSet, _ build: (inout Request) -> Void
+  ) throws(FirewallError.Reason) -> Boundary? {
+    var boundary: Boundary?
+    do throws(NetfilterSocket.Failure) {
+      try socket.exchange(build) { attributes throws(MalformedReply) in
+        try attributes.visitBoundaries(of: set.addresses) { boundary = $0 }
+      }
+    } catch {
+      guard error == .system(.notFound) else { throw .netfilter(error) }
+    }
+    return boundary
+  }
+
+  private static func readAll(
+    of set: NftSet, from socket: inout NetfilterSocket, into intervals: inout IntervalChange
+  ) throws(NetfilterSocket.Failure) {
+    try socket.exchange {
+      $0.getElements(set)
+    } visit: { attributes throws(MalformedReply) in
+      try attributes.visitBoundaries(of: set.addresses) { intervals.take($0) }
+    }
+  }
+}

@@ -1,6 +1,6 @@
 # On a fresh Debian 12 with the Swift toolchain, `make demo` and `make test` do all the set-up.
 .DEFAULT_GOAL := build
-.PHONY: build deps deps-build demo test bench instructions fuzz soak static test-static install
+.PHONY: build deps deps-build demo test test-quick bench instructions fuzz soak static test-static install
 .PHONY: install-program deb rpm openwrt test-packages release completions check clean
 # `deps` comes before what needs the packages. What is slow runs in parallel by itself.
 .NOTPARALLEL:
@@ -33,11 +33,16 @@ demo: deps-build build
 	scripts/demo $(program)
 
 # The end-to-end tests run PYKNOCK. The default is the program that `build` makes.
-test: export PYKNOCK ?= $(CURDIR)/$(program)
-test: export PYKNOCK_ORIGINAL = $(CURDIR)/$(venv)/bin
+test test-quick: export PYKNOCK ?= $(CURDIR)/$(program)
+test test-quick: export PYKNOCK_ORIGINAL = $(CURDIR)/$(venv)/bin
 test: deps build $(venv)/original
 	swift test
 	/usr/bin/python3 -m pytest --quiet -p no:cacheprovider Tests/EndToEnd
+
+# The tests that do not wait for time to pass. Once all is built, they take about a minute.
+test-quick: build $(venv)/original
+	swift test
+	/usr/bin/python3 -m pytest --quiet -p no:cacheprovider -m 'not slow' Tests/EndToEnd
 
 # Compares the static file with other programs, and writes doc/benchmarks.md. Needs root.
 bench: $(venv)/original

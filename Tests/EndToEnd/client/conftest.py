@@ -25,7 +25,9 @@ def service():
 
         def serve(self, body):
             def take():
-                connection, _ = self.socket.accept()
+                # If nobody is accepted in time, the end of the listener ends the client, too.
+                with self.socket:
+                    connection, _ = self.socket.accept()
                 with connection:
                     body(connection)
 

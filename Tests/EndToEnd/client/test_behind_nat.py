@@ -52,6 +52,7 @@ def coturn(firewall):
         yield
 
 
+@pytest.mark.slow
 @only_nft
 @pytest.mark.parametrize("how", ["auto", "observed"])
 def test_behind_nat_it_opens_for_the_translated_address(start, firewall, home, coturn, key_file, how):

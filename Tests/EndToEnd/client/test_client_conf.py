@@ -146,6 +146,7 @@ def test_who_gives_a_psk_reads_no_file(home):
     assert home.run("open", "127.0.0.1", KEY, "-n").code == 0
 
 
+@pytest.mark.slow
 def test_the_port_to_wait_for(home, key_file):
     with contextlib.closing(socket.create_server(("127.0.0.1", 0))) as service:
         port = service.getsockname()[1]

@@ -85,6 +85,7 @@ def test_an_interrupt_from_the_terminal_reaches_both(knocks):
     assert knocks(2) == [OPEN, CLOSE]
 
 
+@pytest.mark.slow
 def test_the_command_waits_for_the_port(knocks, service, closed_port):
     open_port = ["open", "127.0.0.1", f"--wait-port={service.port}"]
     assert run(knocks.words(*open_port, "--", "echo", "there")).stdout == "there\n"

@@ -71,6 +71,7 @@ def test_one_that_cannot_be_knocked_on_keeps_the_others_from_nothing(receivers, 
     assert not (tmp_path / "ran").exists()
 
 
+@pytest.mark.slow
 def test_the_command_waits_for_the_port_of_each(receivers, port):
     with socket.create_server(("127.0.0.1", 0)) as first, socket.socket() as second:
         service = first.getsockname()[1]

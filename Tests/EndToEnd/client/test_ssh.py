@@ -1,4 +1,4 @@
-"""ssh and scp with `pyknock client connect` as their ProxyCommand."""
+"""ssh and scp with `pyknock client connect` as their ProxyCommand. sshd becomes another user."""
 
 import contextlib
 import os
@@ -29,6 +29,12 @@ def ssh(firewall, outside, start, tmp_path, key_file):
         "StrictModes no\nUsePAM no\nPermitRootLogin yes\nPidFile none\n"
         "Subsystem sftp internal-sftp\n"
     )
+    # sshd refuses root if its account is locked, and complains about a home that it may not enter.
+    users = [f"root:x:0:0:root:{tmp_path}:/bin/sh", "sshd:x:102:65534::/run/sshd:/usr/sbin/nologin"]
+    (tmp_path / "passwd").write_text("\n".join(users) + "\n")
+    (tmp_path / "shadow").write_text("root:*:20000::::::\n")
+    for name in ("passwd", "shadow"):
+        firewall.run(f"mount --bind {tmp_path / name} /etc/{name}")
     firewall.run("mount -t tmpfs -o mode=755 none /run")
     firewall.run("mkdir /run/sshd")
 
@@ -50,7 +56,9 @@ def ssh(firewall, outside, start, tmp_path, key_file):
         yield SSH()
 
 
+@pytest.mark.slow
 @only_nft
+@pytest.mark.other_users
 def test_ssh_logs_in_with_the_proxy_command_and_not_without(ssh):
     without = ssh.words(proxy="none")
     without[-2] = "-oConnectTimeout=1"
@@ -59,7 +67,9 @@ def test_ssh_logs_in_with_the_proxy_command_and_not_without(ssh):
     assert (result.code, result.stdout, result.stderr) == (9, "in\n", "")
 
 
+@pytest.mark.slow
 @only_nft
+@pytest.mark.other_users
 def test_scp_of_200_mb_arrives_whole(ssh, tmp_path):
     piece = os.urandom(1 << 20)
     there, back = tmp_path / "there", tmp_path / "back"
@@ -70,6 +80,7 @@ def test_scp_of_200_mb_arrives_whole(ssh, tmp_path):
     assert back.read_bytes() == piece * 200
 
 
+@pytest.mark.slow
 @only_nft
 def test_a_dead_server_is_told_of_within_the_time(ssh):
     ssh.server.stop()
@@ -85,7 +96,9 @@ def test_a_dead_server_is_told_of_within_the_time(ssh):
     )
 
 
+@pytest.mark.slow
 @only_nft
+@pytest.mark.other_users
 def test_a_lost_knock_is_made_good(ssh, firewall):
     firewall.nft(
         "table inet loss { chain in { type filter hook prerouting priority 0;"

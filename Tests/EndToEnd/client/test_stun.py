@@ -131,6 +131,7 @@ def test_each_family_has_its_own(stun):
     assert result.stdout == f"open {ADDRESS6} to [::1]:60120\n{OPENED}"
 
 
+@pytest.mark.slow
 def test_it_asks_again_and_takes_the_answer(stun):
     server = stun(lambda request, count: [good(request)] if count == 3 else [])
     start = time.monotonic()
@@ -161,6 +162,7 @@ def test_lies_before_the_truth_do_not_matter(stun):
     assert (result.code, result.stdout, result.stderr) == (0, OPENED, "")
 
 
+@pytest.mark.slow
 def test_a_server_that_lies_is_refused(stun, key_file):
     """The clients run at the same time, each with as many servers as it takes, because each needs five seconds."""
     lies = list(LIES.values())
@@ -186,6 +188,7 @@ def test_a_server_that_lies_is_refused(stun, key_file):
     assert [len(server.requests) for server in servers] == [4] * len(servers)
 
 
+@pytest.mark.slow
 def test_without_an_answer_there_is_no_knock(stun):
     server = stun(lambda request, count: [])
     with listener() as receiver:

@@ -15,6 +15,7 @@ def test_a_port_that_is_open(words, service):
     assert (result.code, result.stderr) == (0, "")
 
 
+@pytest.mark.slow
 def test_a_port_that_opens_late(words, closed, closed_port):
     """The server or the firewall may be slow."""
     with listener() as receiver:
@@ -29,6 +30,7 @@ def test_a_port_that_opens_late(words, closed, closed_port):
         assert waiting.wait(TIMEOUT) == 0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("what", ["wait-port", "connect"])
 def test_a_port_that_never_opens(words, closed_port, what):
     start = time.monotonic()
@@ -44,6 +46,7 @@ def test_a_port_that_never_opens(words, closed_port, what):
     )
 
 
+@pytest.mark.slow
 def test_it_knocks_again_and_each_knock_is_a_new_one(key_file, closed_port):
     with listener() as receiver:
         port = receiver.getsockname()[1]

@@ -253,6 +253,7 @@ def check_meaning(ours, expected):
     )
 
 
+@pytest.mark.slow
 @lines_of(SERVER_LINES)
 def test_server_takes_what_the_original_takes_and_refuses_what_it_refuses(server, namespace, line):
     expected = understood_by_original("pyknock-server", SERVER_LINES)[line]

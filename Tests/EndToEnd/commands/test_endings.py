@@ -23,6 +23,7 @@ def is_alive(process):
     return Path(f"/proc/{process}").exists()
 
 
+@pytest.mark.slow
 def test_a_command_that_takes_too_long_gets_term(server):
     ours = server("--command-timeout", "1", on_open="sleep 600", on_close="echo next")
     start = time.monotonic()
@@ -35,6 +36,7 @@ def test_a_command_that_takes_too_long_gets_term(server):
     ours.wait_for_counters(timed_out=1, succeeded=1, failed=0)
 
 
+@pytest.mark.slow
 def test_a_command_that_ignores_term_gets_kill(server):
     # The child gets TERM too, and obeys it.
     child = "(trap 'echo child got TERM; exit' TERM; echo ready; sleep 600 & wait)"
@@ -48,6 +50,7 @@ def test_a_command_that_ignores_term_gets_kill(server):
     assert ours.counters()["timed-out"] == 1
 
 
+@pytest.mark.slow
 def test_what_a_command_started_ends_with_it(server):
     # The shell and the first child end on TERM. The second child ignores it.
     command = "sleep 600 & echo $!; (trap '' TERM; sleep 600; sleep 600) & echo $!; wait"

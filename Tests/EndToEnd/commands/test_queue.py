@@ -33,6 +33,7 @@ def gates(tmp_path):
         os.close(fifo)
 
 
+@pytest.mark.slow
 def test_knocks_that_come_while_a_command_sleeps_are_all_run_and_none_is_stale(server):
     command = "echo start $ip; case $ip in *.1) sleep 2;; esac; echo end $ip"
     ours = server("-t", "1.5", on_open=command)
@@ -108,6 +109,7 @@ def test_jobs_are_no_more_than_asked_for(server, gates):
     ours.output.wait_for("end", 4)
 
 
+@pytest.mark.slow
 def test_a_full_queue_refuses_the_newest_and_says_so(server, gates):
     first, last = gates.make(2)
     ours = server("-q", on_open=gates.command, on_close="echo $ip", wait=False)
@@ -128,6 +130,7 @@ def test_a_full_queue_refuses_the_newest_and_says_so(server, gates):
     assert ours.output.lines[2:] == addresses
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("jobs", [1, 4])
 def test_500_knocks_at_once_are_all_run(server, jobs):
     ours = server(f"--jobs={jobs}")

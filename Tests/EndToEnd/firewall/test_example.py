@@ -47,6 +47,7 @@ def knock(outside, ours, command, family):
     assert result.code == 0, result
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("family", FAMILIES)
 @pytest.mark.usefixtures("service")
 def test_the_service_can_be_reached_from_a_knock_to_its_time(firewall, outside, start, family):
@@ -62,6 +63,7 @@ def test_the_service_can_be_reached_from_a_knock_to_its_time(firewall, outside, 
     assert not connects(outside, family)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("family", FAMILIES)
 @pytest.mark.usefixtures("service")
 def test_the_service_can_be_reached_from_a_knock_to_a_close(firewall, outside, start, family):
@@ -105,6 +107,7 @@ class Sniffer:
             return data[23], data[34:]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("is_running", [True, False], ids=["server-up", "server-down"])
 @pytest.mark.usefixtures("service")
 def test_a_scan_sees_nothing(firewall, outside, start, is_running):

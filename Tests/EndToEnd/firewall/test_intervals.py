@@ -100,6 +100,7 @@ def test_elements_that_overlap_keep_what_they_are(firewall, start, before, opene
     assert_set(closed)
 
 
+@pytest.mark.slow
 @only_nft
 @pytest.mark.parametrize("bits", [32, 31, 28])
 @pytest.mark.parametrize("seed", range(3))
@@ -168,6 +169,7 @@ def test_the_first_and_the_last_prefix_of_all(firewall, start, address):
     firewall.expect([])
 
 
+@pytest.mark.slow
 @only_nft
 def test_where_too_many_elements_overlap_the_address_alone_is_granted(firewall, start):
     # These addresses are neighbours, so that their elements touch.

@@ -15,6 +15,7 @@ from support.networks import CLIENT, SERVER
 from support.waiting import until
 
 
+@pytest.mark.slow
 def test_a_second_knock_begins_the_time_anew(firewall, start):
     firewall.load_example()
     ours = start("--ttl=8", "-v")
@@ -72,6 +73,7 @@ def test_there_is_no_moment_without_an_element(firewall, outside, start):
     assert dropped() == before
 
 
+@pytest.mark.slow
 def test_a_grant_ends_in_time_although_the_server_was_killed(firewall, start):
     firewall.load_example()
     ours = start("--ttl=4", "-v")
@@ -106,6 +108,7 @@ def test_without_a_ttl_a_grant_stays_until_it_is_closed(firewall, start):
         firewall.expect([], name=name)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kills", [False, True], ids=["running", "killed"])
 def test_a_set_without_timeouts_is_closed_by_the_server(firewall, start, tmp_path, kills):
     if firewall.kind == "nft":

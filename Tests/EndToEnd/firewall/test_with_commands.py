@@ -4,6 +4,7 @@ import pytest
 from support.datagrams import CLOSE
 
 
+@pytest.mark.slow
 def test_the_set_changes_before_the_command_runs(firewall, server, key_file):
     firewall.load_example()
     shown = "nft list set inet pyknock knock4" if firewall.kind == "nft" else "ipset list knock4"

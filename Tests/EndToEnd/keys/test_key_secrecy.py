@@ -86,6 +86,7 @@ def test_no_message_has_the_key_in_it(line):
     assert result.code in (0, 1, 2, 4, 5), result
 
 
+@pytest.mark.slow
 def test_no_message_has_the_key_in_it_when_the_port_is_taken(server):
     taken = server()
     result = run([*program("server"), f"-p{taken.port}", MARKER, "o", "c"])

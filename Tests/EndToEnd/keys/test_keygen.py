@@ -10,6 +10,7 @@ import pytest
 from support.programs import program, run
 
 
+@pytest.mark.slow
 def test_keygen_prints_43_characters_of_base64url():
     keys = [run(program("keygen")).stdout for _ in range(300)]
     for key in keys:

@@ -3,6 +3,7 @@
 import os
 import signal
 
+import pytest
 from support.datagrams import packet
 from support.processes import status_of
 from support.waiting import until
@@ -22,6 +23,7 @@ def test_when_the_receiver_ends_the_server_ends_and_commands_may_finish(server):
     ]
 
 
+@pytest.mark.slow
 def test_while_the_executor_is_busy_the_receiver_waits_and_loses_nothing(server):
     """There are more knocks than the connection between the processes holds."""
     ours = server("--no-shell", on_open="true")

@@ -12,6 +12,7 @@ from support.programs import program, run
 from support.servers import client
 
 
+@pytest.mark.slow
 def test_a_port_in_use_is_one_line_and_exit_1(server, key_file):
     taken = server()
     result = run([*program("server"), "-k", key_file, f"-p{taken.port}", "o", "c"])

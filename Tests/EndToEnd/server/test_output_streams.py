@@ -53,6 +53,7 @@ def test_a_server_whose_standard_error_nobody_reads_works(server, tmp_path, read
         os.close(ours_end)
 
 
+@pytest.mark.slow
 def test_a_terminal_that_nobody_reads_stops_neither_the_server_nor_its_end(server, tmp_path):
     ours_end, theirs = os.openpty()
     log = tmp_path / "log"

@@ -109,6 +109,7 @@ def test_a_bad_key_keeps_the_old_one(server, key_file, key, complaint):
     ours.output.wait_for(r"^192\.0\.2\.1$")
 
 
+@pytest.mark.slow
 def test_a_pipe_does_not_hold_a_reload_up(server, key_file):
     ours = server("-k", str(key_file), words=["echo $ip", ""])
     key_file.unlink()

@@ -136,6 +136,7 @@ def test_a_manager_that_is_gone_does_no_harm(server, manager):
     ours.log.wait_for(r"NOTIFY_SOCKET 'x{128}\.\.\.': File ?name too long$")
 
 
+@pytest.mark.slow
 def test_the_watchdog_hears_of_both_processes(server, manager):
     manager.bind()
     ours = server(env={**manager.environment, "WATCHDOG_USEC": "400000"})

@@ -57,6 +57,7 @@ def test_a_running_command_may_finish_and_what_waits_is_logged(server, gate, num
     ]
 
 
+@pytest.mark.slow
 def test_a_running_command_is_ended_after_five_seconds(server):
     ours = server(on_open="echo start; sleep 600")
     ours.knock()

@@ -3,6 +3,7 @@
 import os
 import signal
 
+import pytest
 from support.datagrams import CLOSE
 
 
@@ -23,6 +24,7 @@ def test_a_close_that_did_not_run_before_the_stop_runs_at_the_next_start(journal
     journal.wait_for("open 192.0.2.1", "close 192.0.2.1")
 
 
+@pytest.mark.slow
 def test_close_on_exit_closes_all_first(journal):
     ours = journal.start("--close-on-exit", seconds=600)
     for number in range(100):

@@ -4,6 +4,7 @@ import os
 import re
 from concurrent.futures import ThreadPoolExecutor
 
+import pytest
 from support.datagrams import CLOSE, packet
 from support.state import Journal
 from support.waiting import until
@@ -66,6 +67,7 @@ def life(number, make, intruder, folder):
     return was_killed
 
 
+@pytest.mark.slow
 def test_whenever_it_is_killed_no_replay_and_no_grant_without_an_end(server, intruder, tmp_path):
     with ThreadPoolExecutor(12) as pool:
         count = 1

@@ -24,6 +24,7 @@ DAMAGES = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("damage", DAMAGES.values(), ids=DAMAGES.keys())
 def test_after_a_damage_nothing_is_accepted_that_may_have_been_before(state, damage):
     old = state.remember_ten("-t4")
@@ -65,6 +66,7 @@ def test_a_record_that_was_not_written_to_its_end_is_no_damage(state):
     ours.wait_for_counters(replayed=10, accepted=0)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", range(4))
 def test_no_damage_ends_the_server_or_lets_a_replay_in(state, seed):
     generator = random.Random(seed)

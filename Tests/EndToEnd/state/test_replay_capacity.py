@@ -1,9 +1,11 @@
 """--replay-capacity."""
 
+import pytest
 from support.state import HEADER, KNOCK
 from support.waiting import until
 
 
+@pytest.mark.slow
 def test_what_was_remembered_longer_ago_than_the_drift_makes_room(state):
     ours = state.start("--replay-capacity=16", "-t4")
     for host in range(16):
@@ -40,6 +42,7 @@ def test_the_capacity_can_be_changed_but_nothing_is_forgotten(state):
     assert sorted(file.name for file in state.path.iterdir()) == ["replay"]
 
 
+@pytest.mark.slow
 def test_the_capacity_can_be_lowered_once_what_was_remembered_is_stale(state):
     state.remember_ten("-t1", "--replay-capacity=100")
 

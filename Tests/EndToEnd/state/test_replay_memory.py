@@ -27,6 +27,7 @@ def test_what_was_accepted_is_not_accepted_after_a_restart(state, number):
     ours.output.wait_for("open 192.0.2.11")
 
 
+@pytest.mark.slow
 def test_a_larger_drift_brings_nothing_back_that_was_forgotten(state):
     ours = state.start("-t2", "--replay-capacity=16")
     old = [ours.knock(f"192.0.2.{host}") for host in range(16)]

@@ -11,6 +11,7 @@ from support.programs import program, run
 from support.state import Remembered
 
 
+@pytest.mark.slow
 def test_a_second_server_cannot_have_the_directory(state):
     ours = state.start()
     assert state.fails() == f"pyknock server: --state: '{state.path}': another server has it"

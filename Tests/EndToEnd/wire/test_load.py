@@ -42,6 +42,7 @@ MALFORMED = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("not_emulated")
 @pytest.mark.parametrize("makers", MALFORMED.values(), ids=MALFORMED.keys())
 def test_10000_malformed_datagrams_cost_no_memory_and_no_flood_of_lines(server, makers):

@@ -32,6 +32,7 @@ def our_client(*arguments, key):
     assert (result.code, result.lines) == (0, []), result
 
 
+@pytest.mark.slow
 @both_families
 @all_keys
 def test_original_client_opens_and_closes_on_our_server(server, key, host, family):

@@ -131,7 +131,8 @@ enum ClientApplet: Applet {
       throw .misuse(
         .badOperand(
           "HOST", text,
-          accepted: isConnect ? "one host, for connect" : "one host, or up to 16 with commas between them"))
+          accepted: isConnect
+            ? "one host, for connect" : "one host, or up to 16 with commas between them"))
     }
     return hosts
   }

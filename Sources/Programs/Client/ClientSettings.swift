@@ -122,7 +122,9 @@ struct ClientSettings: AppletSettings {
     case .keyFile: keyFile = keyFile ?? value
     case .sign: signAddress = signAddress ?? value
     case .stun:
-      if !givesStunServers, let server = StunServer(value, isConfigured: true) { _ = stunServers.append(server) }
+      if !givesStunServers, let server = StunServer(value, isConfigured: true) {
+        _ = stunServers.append(server)
+      }
     case .family:
       if !choosesFamily { (family, choosesFamily) = (FamilyChoice(value)?.family, true) }
     case .waitPort: waitPort = waitPort ?? value.portNumber

@@ -43,10 +43,10 @@ extension Sender {
       }
     }
     while Clock.monotonicMilliseconds() < end {
-      var entries = InlineArray<8, PollEntry>(repeating: .writing(-1))
-      for index in entries.indices { entries[index] = .writing(sockets[index].number) }
-      do throws(SystemError) { try poll(&entries, until: end) } catch { break }
-      for index in entries.indices where entries[index].isReady {
+      var set = PollSet()
+      for index in sockets.indices { set.addWriter(sockets[index].number) }
+      do throws(SystemError) { try set.wait(until: end) } catch { break }
+      for index in sockets.indices where set.isReady(index) {
         var socket = Descriptor.none
         swap(&socket, &sockets[index])
         do throws(SystemError) {

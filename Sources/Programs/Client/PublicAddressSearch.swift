@@ -74,13 +74,13 @@ struct PublicAddressSearch: ~Copyable {
   /// Returns false if no answer can come any more.
   private mutating func wait(until moment: Int64) throws(SystemError) -> Bool {
     var canCome = false
-    var entries = InlineArray<8, PollEntry>(repeating: .reading(-1))
+    var set = PollSet()
     for index in 0..<count {
       guard let descriptor = queries[index]?.descriptor, descriptor >= 0 else { continue }
-      entries[index] = .reading(descriptor)
+      set.addReader(descriptor)
       canCome = true
     }
-    if canCome { try poll(&entries, until: moment) }
+    if canCome { try set.wait(until: moment) }
     return canCome
   }
 

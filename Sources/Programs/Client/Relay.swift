@@ -1,4 +1,3 @@
-import CSystem
 import KnockBase
 
 /// Copies the standard input to a connection, and what the connection brings to the standard output, until
@@ -52,18 +51,17 @@ struct Relay: ~Copyable {
   mutating func run() throws(SystemError) {
     var isSending = true
     while isSending || output.isOpen {
-      var entries: InlineArray<4, PollEntry> = [
-        .reading(sent.waitsForSource ? input.number : -1),
-        .writing(sent.waitsForSink ? socket.number : -1),
-        .reading(received.waitsForSource ? socket.number : -1),
-        .writing(received.waitsForSink ? output.number : -1),
-      ]
+      var set = PollSet()
+      set.addReader(sent.waitsForSource ? input.number : -1)
+      set.addWriter(sent.waitsForSink ? socket.number : -1)
+      set.addReader(received.waitsForSource ? socket.number : -1)
+      set.addWriter(received.waitsForSink ? output.number : -1)
       // Without a limit: keepalive ends a connection whose other side is gone.
-      try poll(&entries, until: .max)
-      if entries[0].isReady { try sent.fill(from: input) }
-      if entries[1].isReady { try sent.drain(into: socket) }
-      if entries[2].isReady { try received.fill(from: socket) }
-      if entries[3].isReady { try received.drain(into: output) }
+      try set.wait(until: .max)
+      if set.isReady(0) { try sent.fill(from: input) }
+      if set.isReady(1) { try sent.drain(into: socket) }
+      if set.isReady(2) { try received.fill(from: socket) }
+      if set.isReady(3) { try received.drain(into: output) }
       // Each end is passed on at once.
       if sent.hasEnded, isSending {
         socket.endWriting()

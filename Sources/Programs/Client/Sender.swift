@@ -114,6 +114,7 @@ struct Sender: ~Copyable {
     else { return }
     hasWarned = true
     log.warning(
-      "warning: \(signed) is a private address, \(server) a public one: behind NAT, name the public address with -S")
+      "warning: \(signed) is a private address, \(server) a public one: behind NAT, name the public address with -S"
+    )
   }
 }

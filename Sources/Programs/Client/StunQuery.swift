@@ -47,7 +47,8 @@ struct StunQuery: ~Copyable {
   }
 
   /// The address in a good answer, if one has come.
-  mutating func receive(into memory: borrowing Storage<UInt8>, _ family: AddressFamily) -> Address? {
+  mutating func receive(into memory: borrowing Storage<UInt8>, _ family: AddressFamily) -> Address?
+  {
     guard socket.isOpen else { return nil }
     do throws(SystemError) {
       guard let length = try socket.receive(into: memory) else { return nil }
@@ -77,6 +78,7 @@ struct StunQuery: ~Copyable {
     socket = .none
   }
 
+  @inline(never)
   func logFailure() {
     if let address {
       log.error("\(server) at \(address): \(failure)")
@@ -87,6 +89,7 @@ struct StunQuery: ~Copyable {
 }
 
 extension StunQuery.Failure: MessageConvertible {
+  @inline(never)
   fileprivate var message: Message {
     switch self {
     case .silence: "no answer"

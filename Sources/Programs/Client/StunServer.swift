@@ -26,6 +26,7 @@ struct StunServer {
 }
 
 extension StunServer: MessageConvertible {
+  @inline(never)
   var message: Message {
     isConfigured || log.showsArguments ? "STUN server \(quoted: host)" : "STUN server"
   }

@@ -10,7 +10,7 @@ enum Subprocess {
   /// - Throws: why it cannot be run.
   static func run(_ words: ArgumentList) throws(SystemError) -> ExitCode {
     // The terminal sends QUIT and INT to the command, too.
-    csys_ignore(SIGQUIT)
+    csys_ignore(CSYS_SIGQUIT)
     let signals = try Signals()
     let process = try unsafe ChildProcess(
       starting: words.pointers, environment: csys_environment(), signalMask: signals.oldMask,
@@ -20,15 +20,21 @@ enum Subprocess {
       while let event = try signals.next() {
         switch event {
         case .childEnded:
-          guard try ChildProcess.ended() == process else { break }
-          switch process.reap() {
-          case .exited(let status): return ExitCode(rawValue: status)
-          case .killed(let signal): return ExitCode(rawValue: 128 + signal)
+          while let ended = try ChildProcess.ended() {
+            let ending = ended.reap()
+            if ended == process { return exitCode(for: ending) }
           }
-        case .stop(let number) where number != SIGINT: process.send(number)
+        case .stop(let number) where number != CSYS_SIGINT: process.send(number)
         case .stop, .printCounters: break
         }
       }
+    }
+  }
+
+  private static func exitCode(for ending: ChildProcess.Ending) -> ExitCode {
+    switch ending {
+    case .exited(let status): ExitCode(rawValue: status)
+    case .killed(let signal): ExitCode(rawValue: 128 + signal)
     }
   }
 }

@@ -7,7 +7,7 @@ import KnockBase
 @safe struct Argument: @unchecked Sendable {
   /// For a system call.
   let pointer: UnsafeMutablePointer<CChar>
-  /// Without the NUL, in bytes.
+  /// The length in bytes, without the NUL.
   let count: Int
 
   init(_ pointer: UnsafeMutablePointer<CChar>) {
@@ -17,7 +17,7 @@ import KnockBase
     self.count = count
   }
 
-  /// Not to be written to.
+  /// A text that must not be written to.
   init(_ text: StaticString) {
     unsafe self.init(UnsafeMutablePointer(mutating: text.cString))
   }
@@ -38,7 +38,7 @@ import KnockBase
   }
 }
 
-/// Several of them: the arguments, or the environment.
+/// The arguments, or the environment.
 @safe struct ArgumentList {
   let pointers: UnsafeMutablePointer<UnsafeMutablePointer<CChar>?>?
   private(set) var count: Int
@@ -73,7 +73,7 @@ import KnockBase
 }
 
 extension StaticString {
-  /// With its NUL.
+  /// The text, which ends with a NUL.
   var cString: UnsafePointer<CChar> {
     unsafe UnsafeRawPointer(utf8Start).assumingMemoryBound(to: CChar.self)
   }

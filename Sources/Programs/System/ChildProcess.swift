@@ -21,9 +21,10 @@ import CSystem
     environment: UnsafeMutablePointer<UnsafeMutablePointer<CChar>?>?,
     signalMask: sigset_t, inOwnGroup: Bool
   ) throws(SystemError) {
-    var mask = signalMask
-    number = try SystemError.check(
-      unsafe csys_spawn(words, environment, &mask, inOwnGroup ? 1 : 0))
+    let result = unsafe withUnsafePointer(to: signalMask) {
+      unsafe csys_spawn(words, environment, $0, inOwnGroup ? 1 : 0)
+    }
+    number = try SystemError.check(result)
   }
 
   private init(number: Int32) { self.number = number }
@@ -41,8 +42,8 @@ import CSystem
   }
 
   /// Sends a signal to it.
-  func send(_ signal: Int32) { kill(number, signal) }
+  func send(_ signal: Int32) { _ = csys_kill(number, signal) }
 
   /// Sends a signal to all of its process group.
-  func sendToGroup(_ signal: Int32) { kill(-number, signal) }
+  func sendToGroup(_ signal: Int32) { _ = csys_kill(-number, signal) }
 }

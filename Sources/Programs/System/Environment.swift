@@ -3,18 +3,18 @@ import KnockBase
 
 /// The environment of the process.
 enum Environment {
-  /// A variable that is not empty.
+  /// The value of a variable; nil if it is empty.
   static func variable(_ name: StaticString) -> Argument? {
-    guard let value = unsafe getenv(name.cString) else { return nil }
+    guard let value = unsafe csys_variable(name.cString) else { return nil }
     return unsafe Argument(value).nonempty
   }
 
-  /// One that is a number.
+  /// The value of a variable that is a number.
   static func number(_ name: StaticString) -> Int64? {
     variable(name)?.withBytes { Numbers.integer($0) }
   }
 
-  /// Whether the standard error is the journal: JOURNAL_STREAM names its device and inode. Source: systemd.exec(5).
+  /// Whether standard error goes to the journal: JOURNAL_STREAM has its device and inode. Source: systemd.exec(5).
   static var writesToJournal: Bool {
     guard let stream = variable("JOURNAL_STREAM") else { return false }
     var (device, inode): (UInt64, UInt64) = (0, 0)

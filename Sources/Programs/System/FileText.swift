@@ -30,7 +30,7 @@ struct FileText: TextSink, ~Copyable {
         while written < bytes.count {
           let result = unsafe csys_write(
             descriptor, bytes.baseAddress.map { unsafe $0 + written }, bytes.count - written)
-          guard result > 0 else { return SystemError(number: result == 0 ? EIO : -result) }
+          guard result > 0 else { return SystemError(number: result == 0 ? CSYS_EIO : -result) }
           written += Int(result)
         }
         return nil

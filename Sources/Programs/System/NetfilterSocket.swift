@@ -2,17 +2,15 @@ import CSystem
 import KnockBase
 import Netfilter
 
-/// A connection to the netfilter part of the kernel: requests go out, and its answers come in.
+/// A connection to the netfilter part of the kernel, which takes requests and sends answers.
 ///
-/// The kernel has answered by the time that a request is sent; only a long list it makes while that is
-/// read. A limit of time is there for all, and an answer that comes later is not taken for that to
-/// another request.
+/// The kernel answers while it takes the request. It makes only a long list while the list is read. Each exchange
+/// has a time limit. An answer that comes later is never taken for the answer to another request.
 struct NetfilterSocket: ~Copyable {
   private static let timeoutMilliseconds: Int64 = 2000
-  /// The most that the kernel puts into one datagram of a list (bytes).
+  /// The longest datagram in which the kernel sends a part of a list (bytes).
   private static let answerSize = 32_768
-  /// Enough for a change with twice `IntervalChange.capacity` elements, by measure of the longest
-  /// names (bytes).
+  /// Enough for a change of twice `IntervalChange.capacity` elements with the longest names (bytes).
   private static let requestSize = 65_536
 
   enum Failure: Error, Equatable {
@@ -20,7 +18,7 @@ struct NetfilterSocket: ~Copyable {
     case noAnswer
     case malformedAnswer
     case requestTooLong
-    /// What was listed changed meanwhile.
+    /// The set changed while it was listed.
     case changed
   }
 
@@ -31,16 +29,16 @@ struct NetfilterSocket: ~Copyable {
   init() throws(SystemError) {
     guard let answer = Storage<UInt8>.mapped(Self.answerSize),
       let request = Storage<UInt8>.mapped(Self.requestSize)
-    else { throw SystemError(number: ENOMEM) }
+    else { throw .outOfMemory }
     descriptor = Descriptor(owning: try SystemError.check(csys_netfilter_socket()))
     self.answer = answer
     self.request = Request(request)
   }
 
-  /// Sends what `build` writes, and waits for the answers.
+  /// Sends the request that `build` writes, and waits for the answers.
   ///
-  /// - Parameter visit: called with the attributes of each message that is no error.
-  /// - Throws: the first error that the kernel tells of, among others.
+  /// - Parameter visit: gets the attributes of each message, except those of errors.
+  /// - Throws: the first error in an answer, or what goes wrong in the exchange.
   mutating func exchange(
     _ build: (inout Request) -> Void,
     visit: (Span<UInt8>) throws(MalformedReply) -> Void = { _ throws(MalformedReply) in }
@@ -55,7 +53,7 @@ struct NetfilterSocket: ~Copyable {
     var exchange = Exchange(sequences: request.sequences)
     while !exchange.isOver {
       guard let length = try receive(until: deadline) else {
-        // What is still to come must not stand before the next answer.
+        // A late answer must not come before the next one, so the socket is replaced.
         let result = csys_netfilter_socket()
         if result >= 0 { descriptor = Descriptor(owning: result) }
         throw .noAnswer
@@ -66,19 +64,19 @@ struct NetfilterSocket: ~Copyable {
           try exchange.take(bytes, visit)
         }
       } catch {
-        // The rest is read all the same, so that it does not stand before the next answer.
+        // The rest is still read, so that it does not come before the next answer.
         exchange.failure = exchange.failure ?? .malformedAnswer
       }
     }
     if let failure = exchange.failure { throw failure }
   }
 
-  /// The length of the next datagram (bytes); nil when the time is over.
+  /// The length of the next datagram (bytes); nil if none comes in time.
   private func receive(until deadline: Int64) throws(Failure) -> Int? {
     do throws(SystemError) {
       while Clock.monotonicMilliseconds() < deadline {
         let result = unsafe csys_receive(descriptor.number, answer.baseAddress, answer.count)
-        if result != -EAGAIN { return Int(try SystemError.check(result)) }
+        if let length = try SystemError.checkReady(result) { return length }
         _ = try waitUntilReadable(descriptor.number, until: deadline)
       }
       return nil
@@ -87,7 +85,7 @@ struct NetfilterSocket: ~Copyable {
     }
   }
 
-  /// What has been answered so far.
+  /// The answers so far.
   private struct Exchange {
     let sequences: ClosedRange<UInt32>
     var failure: Failure?
@@ -107,7 +105,7 @@ struct NetfilterSocket: ~Copyable {
         case .other: break
         case .end(let error):
           if error != 0 { failure = failure ?? .system(SystemError(number: error)) }
-          // An error of the first is one of all, where it begins a transaction.
+          // If the first message begins a transaction, its error is that of all.
           isOver =
             isOver || sequence == sequences.upperBound
             || error != 0 && sequence == sequences.lowerBound

@@ -1,52 +1,55 @@
 import CSystem
 import KnockBase
 
-/// A descriptor to wait for, and whether it is ready. Source: poll(2).
-struct PollEntry {
-  private var entry: pollfd
+/// Up to 8 descriptors to wait for, and which of them are ready. Source: poll(2).
+struct PollSet {
+  private var descriptors = InlineArray<8, Int32>(repeating: -1)
+  private var count = 0
+  private var writers: UInt32 = 0
+  private var ready: UInt32 = 0
 
-  /// Waits until there is something to read, or the end. A negative descriptor is not waited for.
-  static func reading(_ descriptor: Int32) -> PollEntry { PollEntry(descriptor, POLLIN) }
-
-  /// Waits until there is room to write, or a connection has been made or has failed.
-  static func writing(_ descriptor: Int32) -> PollEntry { PollEntry(descriptor, POLLOUT) }
-
-  private init(_ descriptor: Int32, _ event: Int32) {
-    entry = pollfd(fd: descriptor, events: Int16(event), revents: 0)
+  /// Adds a descriptor that is ready if there is something to read, at its end or at an error. A negative one is
+  /// never ready.
+  mutating func addReader(_ descriptor: Int32) {
+    guard count < descriptors.count else { return }
+    descriptors[count] = descriptor
+    count += 1
   }
 
-  /// Negative for none.
-  var descriptor: Int32 { entry.fd }
-  /// Whether the event has come, or an error.
-  var isReady: Bool { entry.revents != 0 }
+  /// Adds a descriptor that is ready if there is room to write, once a connection is made, or at an error.
+  mutating func addWriter(_ descriptor: Int32) {
+    writers |= 1 << UInt32(count)
+    addReader(descriptor)
+  }
+
+  /// Waits until a descriptor is ready, a signal comes, or a moment in monotonic milliseconds (`.max` for ever).
+  @inline(never)
+  mutating func wait(until deadline: Int64) throws(SystemError) {
+    var timeout: Int32 = -1
+    if deadline < .max {
+      let now = Clock.monotonicMilliseconds()
+      timeout = deadline <= now ? 0 : Int32(clamping: deadline - now)
+    }
+    let result = unsafe descriptors.span.withUnsafeBufferPointer {
+      unsafe csys_wait($0.baseAddress, count, writers, timeout)
+    }
+    ready = result == -CSYS_EINTR ? 0 : UInt32(try SystemError.check(result))
+  }
+
+  /// - Parameter position: counts from 0 in the order in which the descriptors were added.
+  func isReady(_ position: Int) -> Bool { ready >> UInt32(position) & 1 != 0 }
 }
 
-/// Waits until an entry is ready, a signal comes, or a moment in monotonic milliseconds (`.max` for ever).
-func poll<let count: Int>(
-  _ entries: inout InlineArray<count, PollEntry>, until deadline: Int64
-) throws(SystemError) {
-  var timeout: Int32 = -1
-  if deadline < .max {
-    let now = Clock.monotonicMilliseconds()
-    timeout = deadline <= now ? 0 : Int32(clamping: deadline - now)
-  }
-  var span = entries.mutableSpan
-  let result = unsafe span.withUnsafeMutableBytes { bytes in
-    unsafe csys_poll(
-      bytes.baseAddress?.assumingMemoryBound(to: pollfd.self), count, timeout)
-  }
-  guard result != -EINTR else { return }
-  try SystemError.check(result)
-}
-
-/// Waits until one of two descriptors is ready to be read, a signal comes, or the moment. Returns which of them is
-/// ready. A negative descriptor is not waited for.
+/// Waits until one of two descriptors is ready to be read, a signal comes, or a moment in monotonic milliseconds
+/// (`.max` for ever). Returns which of them are ready. A negative descriptor never is.
 func poll(
   _ first: Int32, _ second: Int32, until deadline: Int64
 ) throws(SystemError) -> (Bool, Bool) {
-  var entries: InlineArray<2, PollEntry> = [.reading(first), .reading(second)]
-  try poll(&entries, until: deadline)
-  return (entries[0].isReady, entries[1].isReady)
+  var set = PollSet()
+  set.addReader(first)
+  set.addReader(second)
+  try set.wait(until: deadline)
+  return (set.isReady(0), set.isReady(1))
 }
 
 /// Waits until a descriptor is ready to be read. Returns false if the moment (monotonic milliseconds) comes first.

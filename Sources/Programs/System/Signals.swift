@@ -1,12 +1,12 @@
 import CSystem
 
-/// The signals that the server takes, read from a descriptor, so that none interrupts the program.
+/// The signals that the program handles. They are read from a descriptor, so they never interrupt it.
 ///
-/// While a value exists TERM, INT, USR1 and CHLD wait to be read here. They arrive even as process
-/// 1 of a container. Source: signalfd(2).
+/// From the first value on, TERM, INT, HUP, USR1 and CHLD wait to be read here, even in process 1 of a container.
+/// If HUP is ignored, as under nohup(1), it stays ignored. Source: signalfd(2).
 @safe struct Signals: ~Copyable {
   private let descriptor: Descriptor
-  /// The mask that the process had before, for its children.
+  /// The signals that were blocked before. Children start with this mask.
   private(set) var oldMask = sigset_t()
 
   enum Event {
@@ -18,15 +18,15 @@ import CSystem
     descriptor = Descriptor(owning: try SystemError.check(unsafe csys_open_signals(&oldMask)))
   }
 
-  /// For poll(2).
+  /// The descriptor to wait for.
   var number: Int32 { descriptor.number }
 
-  /// The next signal, or nil where none is waiting.
+  /// The next signal; nil if none is waiting.
   func next() throws(SystemError) -> Event? {
     switch try SystemError.check(csys_next_signal(number)) {
     case 0: nil
-    case SIGUSR1: .printCounters
-    case SIGCHLD: .childEnded
+    case CSYS_SIGUSR1: .printCounters
+    case CSYS_SIGCHLD: .childEnded
     case let number: .stop(number: number)
     }
   }

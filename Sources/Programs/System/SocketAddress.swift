@@ -3,8 +3,60 @@ import KnockBase
 
 /// An IPv4 or IPv6 address with a port, as system calls take it.
 @safe struct SocketAddress {
-  var storage = sockaddr_storage()
-  var size: socklen_t = 0
+  // CSYS_ADDRESS_SIZE bytes.
+  private var storage = InlineArray<16, UInt64>(repeating: 0)
+  private var size: UInt32 = 0
+
+  /// An address that the system stores in the memory that `store` gets.
+  ///
+  /// - Parameter store: returns the size of the address; 0 if there is none.
+  init?(port: UInt16, _ store: (UnsafeMutableRawPointer) -> UInt32) {
+    size = unsafe withUnsafeMutablePointer(to: &storage) { unsafe store($0) }
+    guard size > 0 else { return nil }
+    unsafe csys_set_port(&storage, port)
+  }
+
+  /// A copy of what the system stored: a sockaddr_in6 or sockaddr_in.
+  init(bytes: Span<UInt8>) {
+    unsafe withUnsafeMutableBytes(of: &storage) { storage in
+      unsafe bytes.withUnsafeBytes { unsafe storage.copyMemory(from: $0) }
+    }
+    size = UInt32(bytes.count)
+  }
+
+  /// The address that a socket is bound to.
+  init(localAddressOf socket: Int32) throws(SystemError) {
+    size = UInt32(CSYS_ADDRESS_SIZE)
+    try SystemError.check(unsafe csys_local_address(socket, &storage))
+  }
+
+  /// Nil if the text is no IPv4 or IPv6 address.
+  init?(numeric text: Argument, port: UInt16 = 0) {
+    do throws(Resolution.Failure) {
+      let found = try Resolution(of: text, port: port, family: nil, numeric: true)
+      guard let first = found.address(at: 0) else { return nil }
+      self = first
+    } catch { return nil }
+  }
+
+  /// The wildcard address: all local addresses of a family.
+  static func any(family: AddressFamily, port: UInt16) -> SocketAddress {
+    var address = SocketAddress(bytes: Span())
+    address.size = unsafe csys_any_address(family.number, port, &address.storage)
+    return address
+  }
+
+  /// Calls `body` with the address for a system call, and its size in bytes.
+  func withSystemAddress<Result>(_ body: (UnsafeRawPointer, UInt32) -> Result) -> Result {
+    unsafe withUnsafePointer(to: storage) { unsafe body($0, size) }
+  }
+
+  /// The family of the socket, which is IPv6 for an IPv4-mapped address. UDP and TCP have no other families.
+  var family: AddressFamily {
+    unsafe withSystemAddress { address, _ in
+      unsafe csys_address_family(address) == AddressFamily.inet.number ? .inet : .inet6
+    }
+  }
 
   /// The address and the port, in host order; nil for another family.
   var parts: (address: Address, port: UInt16)? {
@@ -12,8 +64,8 @@ import KnockBase
     var port: UInt16 = 0
     var mutableBytes = bytes.mutableSpan
     let count = unsafe mutableBytes.withUnsafeMutableBufferPointer { buffer in
-      unsafe withUnsafePointer(to: storage) { storage in
-        unsafe csys_address_bytes(storage, buffer.baseAddress, &port)
+      unsafe withSystemAddress { address, _ in
+        unsafe csys_address_bytes(address, buffer.baseAddress, &port)
       }
     }
     guard let address = Address(networkBytes: bytes.span.extracting(first: Int(count))) else {
@@ -22,45 +74,17 @@ import KnockBase
     return (address, port)
   }
 
-  /// The family of the socket, which is IPv6 for an IPv4-mapped address. UDP and TCP have no other families.
-  var family: AddressFamily { Int32(storage.ss_family) == AF_INET ? .inet : .inet6 }
-
-  /// The wildcard address: all local addresses of a family.
-  static func any(family: AddressFamily, port: UInt16) -> SocketAddress {
-    var address = SocketAddress()
-    address.size = unsafe csys_any_address(
-      family == .inet ? AF_INET : AF_INET6, port, &address.storage)
-    return address
-  }
-
-  /// A copy of what getaddrinfo(3) found; nil if it is too long for a socket address.
-  init?(_ found: UnsafeMutablePointer<addrinfo>) {
-    let size = unsafe found.pointee.ai_addrlen
-    guard let source = unsafe found.pointee.ai_addr,
-      size <= socklen_t(MemoryLayout<sockaddr_storage>.size)
-    else { return nil }
-    unsafe withUnsafeMutableBytes(of: &storage) { bytes in
-      unsafe bytes.copyMemory(from: UnsafeRawBufferPointer(start: source, count: Int(size)))
-    }
-    self.size = size
-  }
-
-  /// A copy of what the system stored: a sockaddr_in6 or sockaddr_in.
-  init(bytes: Span<UInt8>) {
-    unsafe withUnsafeMutableBytes(of: &storage) { storage in
-      unsafe bytes.withUnsafeBytes { unsafe storage.copyMemory(from: $0) }
-    }
-    size = socklen_t(bytes.count)
-  }
-
-  init() {}
-
   /// The same host, another port.
   func with(port: UInt16) -> SocketAddress {
     var address = self
     unsafe csys_set_port(&address.storage, port)
     return address
   }
+}
+
+extension AddressFamily {
+  /// The number that CSystem has for the family.
+  var number: Int32 { self == .inet ? CSYS_INET : CSYS_INET6 }
 }
 
 extension TextSink where Self: ~Copyable {
@@ -76,17 +100,6 @@ extension TextSink where Self: ~Copyable {
     }
     append(byte: UInt8(ascii: ":"))
     append(port)
-  }
-}
-
-extension SocketAddress {
-  /// Nil if the text is no IPv4 or IPv6 address.
-  init?(numeric text: Argument, port: UInt16 = 0) {
-    do throws(Resolution.Failure) {
-      let found = try Resolution(of: text, port: port, family: nil, numeric: true)
-      guard let first = found.first else { return nil }
-      self = first
-    } catch { return nil }
   }
 }
 

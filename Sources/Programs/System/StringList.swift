@@ -1,13 +1,13 @@
 import CSystem
 import KnockBase
 
-/// Pointers to NUL-terminated strings, and NULL behind the last: what execve(2) takes as arguments
-/// and environment. The strings must outlive their use.
+/// Pointers to NUL-terminated strings, and NULL after the last: the form in which execve(2) takes arguments and
+/// environment. The strings must live as long as the list is used.
 @safe struct StringList: ~Copyable {
   private let items: Storage<UnsafeMutablePointer<CChar>?>
   private(set) var count = 0
 
-  /// Nil where the system has no memory.
+  /// Nil if out of memory.
   init?(capacity: Int) {
     guard let items = unsafe Storage<UnsafeMutablePointer<CChar>?>.mapped(capacity + 1) else {
       return nil
@@ -15,10 +15,10 @@ import KnockBase
     unsafe self.items = unsafe items
   }
 
-  /// Valid as long as the value, with what it holds at the time of use.
+  /// Valid as long as the list is.
   var pointer: UnsafeMutablePointer<UnsafeMutablePointer<CChar>?>? { unsafe items.baseAddress }
 
-  /// What exceeds the capacity is dropped.
+  /// Drops a string that exceeds the capacity.
   mutating func append(_ string: UnsafeMutablePointer<CChar>?) {
     guard unsafe count + 1 < items.count else { return }
     unsafe items[count] = unsafe string
@@ -26,7 +26,7 @@ import KnockBase
     unsafe items[count] = nil
   }
 
-  /// Keeps the first `start` strings only.
+  /// Removes all strings except the first `start`.
   mutating func removeAll(from start: Int) {
     count = min(start, count)
     unsafe items[count] = nil
@@ -34,15 +34,14 @@ import KnockBase
 }
 
 extension StorageText {
-  /// Where its first byte stands. The memory is zeroed at first, so the text is a string as long as there is
-  /// room for another byte.
+  /// The first byte. The memory is zeroed at first, so the text is a string if it leaves room for one more byte.
   var start: UnsafeMutablePointer<CChar>? {
     unsafe bytes.baseAddress.map { start in
       unsafe UnsafeMutableRawPointer(start).assumingMemoryBound(to: CChar.self)
     }
   }
 
-  /// Where the next byte will stand.
+  /// The place of the next byte.
   var end: UnsafeMutablePointer<CChar>? {
     guard let start = unsafe bytes.baseAddress else { return nil }
     return unsafe UnsafeMutableRawPointer(start + count).assumingMemoryBound(to: CChar.self)

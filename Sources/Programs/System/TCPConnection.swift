@@ -6,10 +6,10 @@ extension Descriptor {
   ///
   /// - Parameter source: the local address to connect from, if it matters.
   init(connectingTo address: SocketAddress, from source: SocketAddress?) throws(SystemError) {
-    let result = unsafe withUnsafePointer(to: address.storage) { target in
-      guard let source else { return unsafe csys_begin_connection(nil, target, address.size) }
-      return unsafe withUnsafePointer(to: source.storage) {
-        unsafe csys_begin_connection($0, target, address.size)
+    let result = unsafe address.withSystemAddress { address, size in
+      guard let source else { return unsafe csys_begin_connection(nil, address, size) }
+      return unsafe source.withSystemAddress { source, _ in
+        unsafe csys_begin_connection(source, address, size)
       }
     }
     self.init(owning: try SystemError.check(result))

@@ -1,23 +1,23 @@
 import CSystem
 import KnockBase
 
-/// A file of text in memory as a whole.
+/// The whole text of a file, in memory.
 struct TextFile: ~Copyable {
   let bytes: Storage<UInt8>
-  /// Of the text, in bytes. Behind it there is at least one more that is zero.
+  /// The length of the text in bytes. At least one zero byte follows it.
   let count: Int
 
-  /// One that only we and root can have written.
+  /// Reads a file that only we or root can write to.
   ///
-  /// - Throws: what open(2) and read(2) do, EACCES where others may write to it, EFBIG where it has more than 64 KiB.
+  /// - Throws: `accessDenied` if others can, `fileTooLarge` for more than 64 KiB, and what open(2) and read(2) say.
   init(ours path: Argument) throws(SystemError) {
     try self.init(
       owning: try SystemError.check(unsafe csys_open_configuration(path.pointer)), limit: 65_536)
   }
 
-  /// One of the system.
+  /// Reads a file of the system.
   ///
-  /// - Throws: what open(2) and read(2) do, EFBIG where it has more than 4 MiB.
+  /// - Throws: `fileTooLarge` for more than 4 MiB, and what open(2) and read(2) say.
   init(systems path: Argument) throws(SystemError) {
     try self.init(
       owning: try SystemError.check(unsafe csys_open_to_read(path.pointer)), limit: 4 << 20)
@@ -25,23 +25,20 @@ struct TextFile: ~Copyable {
 
   private init(owning number: Int32, limit: Int) throws(SystemError) {
     let file = Descriptor(owning: number)
-    guard let bytes = Storage<UInt8>.mapped(limit + 1), let base = unsafe bytes.baseAddress
-    else { throw SystemError(number: ENOMEM) }
+    guard let bytes = Storage<UInt8>.mapped(limit + 1) else { throw .outOfMemory }
     var count = 0
     while count < bytes.count {
-      let piece = Int(
-        try SystemError.check(unsafe csys_read(file.number, base + count, bytes.count - count)))
-      if piece == 0 { break }
+      guard let piece = try file.read(into: bytes, from: count), piece > 0 else { break }
       count += piece
     }
-    guard count <= limit else { throw SystemError(number: EFBIG) }
+    guard count <= limit else { throw .fileTooLarge }
     self.bytes = bytes
     self.count = count
   }
 
-  /// Calls `body` with the place of each line, without its end, until it returns false.
+  /// Calls `body` with the position of each line, without its end, until it returns false.
   ///
-  /// - Returns: whether it never did.
+  /// - Returns: false if it did.
   func visitLines(_ body: (Range<Int>) -> Bool) -> Bool {
     var start = 0
     for index in 0...count where index == count || bytes[index] == UInt8(ascii: "\n") {
@@ -51,7 +48,7 @@ struct TextFile: ~Copyable {
     return true
   }
 
-  /// Makes a string of a part of it, whose end is overwritten.
+  /// Makes a string of a part of the text. A NUL replaces the byte after it.
   func string(_ range: Range<Int>) -> Argument {
     bytes[range.upperBound] = 0
     guard let base = unsafe bytes.baseAddress else { return .empty }

@@ -13,11 +13,9 @@ struct UDPSocket: ~Copyable {
 
   /// An IPv6 socket also takes IPv4. Throws `familyNotSupported` if the kernel lacks the family.
   init(family: AddressFamily) throws(SystemError) {
-    let isInet = family == .inet
-    descriptor = Descriptor(
-      owning: try SystemError.check(csys_udp_socket(isInet ? AF_INET : AF_INET6)))
+    descriptor = Descriptor(owning: try SystemError.check(csys_udp_socket(family.number)))
     // A system that refuses has IPv6 alone.
-    if !isInet { _ = csys_accept_both_families(descriptor.number) }
+    if family == .inet6 { _ = csys_accept_both_families(descriptor.number) }
   }
 
   /// A socket connected to an address, and bound to `source` if there is one.
@@ -30,7 +28,7 @@ struct UDPSocket: ~Copyable {
 
   /// A socket that was passed to this process. Throws EINVAL if it is not a UDP socket.
   init(adopting number: Int32) throws(SystemError) {
-    _ = try SystemError.check(csys_check_udp_socket(number))
+    try SystemError.check(csys_check_udp_socket(number))
     descriptor = Descriptor(owning: number)
   }
 
@@ -44,28 +42,20 @@ struct UDPSocket: ~Copyable {
   var isOpen: Bool { descriptor.isOpen }
 
   func bind(to address: SocketAddress) throws(SystemError) {
-    _ = try SystemError.check(
-      unsafe withUnsafePointer(to: address.storage) {
-        unsafe csys_bind(number, $0, address.size)
-      })
+    try SystemError.check(unsafe address.withSystemAddress { unsafe csys_bind(number, $0, $1) })
   }
 
   func connect(to address: SocketAddress) throws(SystemError) {
-    _ = try SystemError.check(
-      unsafe withUnsafePointer(to: address.storage) {
-        unsafe csys_connect(number, $0, address.size)
-      })
+    try SystemError.check(unsafe address.withSystemAddress { unsafe csys_connect(number, $0, $1) })
   }
 
   func localAddress() throws(SystemError) -> SocketAddress {
-    var address = SocketAddress()
-    _ = try SystemError.check(unsafe csys_local_address(number, &address.storage))
-    return address
+    try SocketAddress(localAddressOf: number)
   }
 
   /// Sends to the connected address.
   func send(_ datagram: Span<UInt8>) throws(SystemError) {
-    _ = try SystemError.check(
+    try SystemError.check(
       unsafe datagram.withUnsafeBytes { unsafe csys_send(number, $0.baseAddress, $0.count) })
   }
 
@@ -87,7 +77,7 @@ struct UDPSocket: ~Copyable {
   /// Has the kernel drop what has not the form of a knock before it wakes the program, for as long as
   /// it exists if that is `forever`.
   func dropOthers(forever: Bool) throws(SystemError) {
-    _ = try SystemError.check(
+    try SystemError.check(
       csys_drop_others(
         number, UInt32(Packet.inetSize), UInt32(Packet.inet6Size), UInt32(Packet.commandOffset),
         Command.open.rawValue, Command.close.rawValue, forever ? 1 : 0))
@@ -112,7 +102,7 @@ struct DatagramBatch: ~Copyable {
   /// One byte more than the longest knock, so that a longer datagram is recognized.
   typealias Bytes = InlineArray<62, UInt8>
 
-  private static let sourceStride = MemoryLayout<sockaddr_in6>.stride
+  private static let sourceStride = Int(CSYS_SOURCE_SIZE)
 
   fileprivate let datagrams: Storage<Bytes>
   fileprivate let lengths: Storage<UInt32>

@@ -83,8 +83,8 @@ private func fuzzGate(_ input: Span<UInt8>, key: consuming NoKey) {
     withMemory(PositionIndex.count(forRecords: capacity) * 4) { index in
       var gate = Gate(
         key: NoKey(isRight: isRight), drift: 60 * Microseconds.perSecond,
-        families: AddressFamilies { $0 == .inet },
-        allowsObservedSource: true,
+        policies: Policies(
+          Policy(families: AddressFamilies { $0 == .inet }, allowsObservedSource: true)),
         replays: ReplayMemory(records: storage(records), index: PositionIndex(storage(index))))
       var start = 0
       var now = 1_700_000_000 * Microseconds.perSecond
@@ -93,21 +93,23 @@ private func fuzzGate(_ input: Span<UInt8>, key: consuming NoKey) {
         let datagram = input.extracting(start + 1..<end)
         start = end
         var text = Bytes()
-        do throws(Refusal) {
-          let knock = try gate.admit(datagram, now: now, hasRoom: true) {
-            .inet6(high: 0x2001_0DB8 << 32, low: 1)
-          }
+        let verdict = gate.admit(datagram, now: now, hasRoom: true) {
+          .inet6(high: 0x2001_0DB8 << 32, low: 1)
+        }
+        switch verdict {
+        case .accepted(let knock, _, let clockSkew):
           let timeStamp = Packet.fields(of: datagram).timeStamp
-          precondition(
-            isRight && timeStamp.map { abs($0 - now) <= 60 * Microseconds.perSecond } == true)
+          precondition(isRight && timeStamp == now + clockSkew)
+          precondition(abs(clockSkew) <= 60 * Microseconds.perSecond)
           text.append(knock.address)
           now += 7 * Microseconds.perSecond
-        } catch {
-          text.append(error.reason)
-          if datagram.count == 49 || datagram.count == 61 {
-            let timeStamp = Packet.fields(of: datagram).timeStamp
-            text.append(signedSeconds: timeStamp?.subtractingSaturated(now) ?? 0)
-          }
+        case .refused(let refusal, let header):
+          precondition(isRight && header.length == datagram.count)
+          text.append(refusal.reason)
+          text.append(signedSeconds: header.clockSkew ?? 0)
+        case .unauthentic(let refusal):
+          precondition(!isRight || !Packet.isSize(datagram.count))
+          text.append(refusal.reason)
         }
       }
     }
@@ -200,20 +202,21 @@ private func fuzzState(_ input: Span<UInt8>) {
       _ = memory.restore()
       var gate = Gate(
         key: NoKey(isRight: true), drift: 60 * Microseconds.perSecond,
-        families: AddressFamilies { _ in true },
-        allowsObservedSource: false, replays: memory)
+        policies: Policies(
+          Policy(families: AddressFamilies { _ in true }, allowsObservedSource: false)),
+        replays: memory)
       for number in UInt8(0)..<12 {
         var datagram = [UInt8](repeating: number, count: 49)
         datagram.replaceSubrange(32..<41, with: [1, 0, 0, 0, 0, 0xF1, 0x53, 0xD9, 0x41])
         datagram.replaceSubrange(41..<45, with: [2, 0, 0, 0])
-        _ = try? gate.admit(
+        _ = gate.admit(
           datagram.span, now: (1_700_000_000 + Int64(number)) * Microseconds.perSecond,
           hasRoom: true
         ) {
           nil
         }
       }
-      gate.noteTime(.min)
+      gate.recordTime(.min)
     }
   }
 }
@@ -289,12 +292,14 @@ private func fuzzGrants(_ input: Span<UInt8>) {
 
 /// A message of a receiver that an attacker controls.
 private func fuzzMessages(_ input: Span<UInt8>) {
-  guard let knock = Knock(message: input, families: AddressFamilies { _ in true }) else { return }
-  precondition(knock.address.refusal == nil)
-  let isSame = KnockMessage(knock).withBytes { message in
-    message.indices.allSatisfy { message[$0] == input[$0] }
+  let keySize = 208
+  guard let message = PrivsepMessage(input, keySize: keySize) else { return }
+  if case .knock(let knock, _) = message { precondition(knock.address.refusal == nil) }
+  let isSame = message.withBytes { bytes in
+    precondition(input.count == bytes.count + (message == .key ? keySize : 0))
+    return bytes.indices.allSatisfy { bytes[$0] == input[$0] }
   }
-  precondition(isSame && input.count == KnockMessage.size)
+  precondition(isSame)
 }
 
 /// A file of configuration, line by line.

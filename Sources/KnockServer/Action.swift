@@ -1,53 +1,53 @@
 import KnockBase
 import KnockProtocol
 
-/// A knock to act on.
-public struct Order: Equatable, BitwiseCopyable, Sendable {
+/// A knock that the executor acts on.
+public struct Action: Equatable, BitwiseCopyable, Sendable {
   public let knock: Knock
-  /// Whether it closes a grant, whose keeper must hear how it has ended.
+  /// Whether it closes a grant. The journal of grants then needs to know how it ended.
   public let closesGrant: Bool
-  /// Whether its command has just run, or is about to: it need not run again.
-  public let isRepeated: Bool
+  /// Whether the knock is a repeat. Its command has just run or soon will, and need not run again.
+  public let isRepeat: Bool
 
-  public init(_ knock: Knock, closesGrant: Bool, isRepeated: Bool = false) {
+  public init(_ knock: Knock, closesGrant: Bool, isRepeat: Bool = false) {
     self.knock = knock
     self.closesGrant = closesGrant
-    self.isRepeated = isRepeated
+    self.isRepeat = isRepeat
   }
 }
 
-/// Orders that wait for their command, in the order in which they came. Bounded.
-public struct OrderQueue: ~Copyable {
-  private let orders: Storage<Order>
+/// Actions whose command has not started yet, oldest first. Bounded.
+public struct ActionQueue: ~Copyable {
+  private let actions: Storage<Action>
   private var first = 0
   public private(set) var count = 0
 
-  public init(_ orders: consuming Storage<Order>) {
-    precondition(orders.count >= 1)
-    self.orders = orders
+  public init(_ actions: consuming Storage<Action>) {
+    precondition(actions.count >= 1)
+    self.actions = actions
   }
 
-  public subscript(index: Int) -> Order { orders[(first + index) % orders.count] }
+  public subscript(index: Int) -> Action { actions[(first + index) % actions.count] }
 
-  /// False if the queue is full; the order is then not in it.
-  public mutating func append(_ order: Order) -> Bool {
-    guard count < orders.count else { return false }
+  /// Returns false and changes nothing if the queue is full.
+  public mutating func append(_ action: Action) -> Bool {
+    guard count < actions.count else { return false }
     if count == 0 { first = 0 }  // A short queue then touches few pages.
-    orders[(first + count) % orders.count] = order
+    actions[(first + count) % actions.count] = action
     count += 1
     return true
   }
 
-  /// Takes out the first order that `isReady`, and keeps the order of the rest.
-  public mutating func removeFirst(where isReady: (Order) -> Bool) -> Order? {
+  /// Removes the first action for which `isReady` is true. The order of the others stays.
+  public mutating func removeFirst(where isReady: (Action) -> Bool) -> Action? {
     for index in 0..<count where isReady(self[index]) {
-      let order = self[index]
+      let action = self[index]
       for later in (0..<index).reversed() {
-        orders[(first + later + 1) % orders.count] = self[later]
+        actions[(first + later + 1) % actions.count] = self[later]
       }
-      first = (first + 1) % orders.count
+      first = (first + 1) % actions.count
       count -= 1
-      return order
+      return action
     }
     return nil
   }

@@ -46,11 +46,12 @@ private let latin1Key: [UInt8] = [
 private let key = Array("correct horse battery staple".utf8)
 
 private func gate(
-  _ key: [UInt8] = key, drift: Double = 60, capacity: Int = 16, allowsObservedSource: Bool = false
+  _ key: [UInt8] = key, drift: Double = 60, capacity: Int = 16, allowsObservedSource: Bool = false,
+  families: AddressFamilies = AddressFamilies { _ in true }
 ) -> Gate<TestKey> {
   Gate(
-    key: TestKey(key), drift: microseconds(drift), families: AddressFamilies { _ in true },
-    allowsObservedSource: allowsObservedSource,
+    key: TestKey(key), drift: microseconds(drift),
+    policies: Policies(Policy(families: families, allowsObservedSource: allowsObservedSource)),
     replays: ReplayMemory(
       records: storage(capacity, of: ReplayMemory.Record.self),
       index: PositionIndex(storage(PositionIndex.count(forRecords: capacity), of: UInt32.self))))
@@ -76,10 +77,19 @@ private func admit(
   _ datagram: [UInt8], at time: Double = now, hasRoom: Bool = true, from source: Address? = nil,
   _ gate: inout Gate<TestKey>
 ) -> Result<Knock, Refusal> {
-  do throws(Refusal) {
-    return .success(
-      try gate.admit(datagram.span, now: microseconds(time), hasRoom: hasRoom) { source })
-  } catch { return .failure(error) }
+  switch gate.admit(
+    datagram.span, now: microseconds(time), hasRoom: hasRoom, source: { source })
+  {
+  case .accepted(let knock, let user, _):
+    #expect(user == Policies.onlyUser)
+    return .success(knock)
+  case .refused(let refusal, _):
+    #expect(refusal != .wrongLength && refusal != .badMAC)
+    return .failure(refusal)
+  case .unauthentic(let refusal):
+    #expect(refusal == .wrongLength || refusal == .badMAC)
+    return .failure(refusal)
+  }
 }
 
 private func admit(_ datagram: [UInt8], at time: Double = now) -> Result<Knock, Refusal> {
@@ -166,6 +176,49 @@ private let documentation = Address.inet(0xC000_0201)  // 192.0.2.1
     }
   }
 
+  @Test func `a verdict says how far the clock of the sender is ahead`() {
+    var gate = gate()
+    for skew in [-1.5, 0, 59.25] {
+      let verdict = gate.admit(signed(time: now + skew).span, now: microseconds(now), hasRoom: true) { nil }
+      let knock = Knock(command: .open, address: documentation)
+      #expect(verdict == .accepted(knock, user: 0, clockSkew: microseconds(skew)))
+    }
+  }
+
+  @Test func `a refusal says what the datagram said`() {
+    var gate = gate(allowsObservedSource: true)
+    func refusal(_ datagram: [UInt8]) -> (Refusal, Verdict.Header)? {
+      let verdict = gate.admit(datagram.span, now: microseconds(now), hasRoom: true) { .inet(0) }
+      guard case .refused(let refusal, let header) = verdict else { return nil }
+      return (refusal, header)
+    }
+    let late = refusal(signed(command: 2, time: now - 61))
+    #expect(late?.0 == .stale)
+    #expect(late?.1.knock == Knock(command: .close, address: documentation))
+    #expect(late?.1.clockSkew == microseconds(-61))
+    let unknown = refusal(signed(command: 9, time: now + 1, family: 77))
+    #expect(unknown?.0 == .unknownCommand)
+    #expect(unknown?.1.knock == nil)
+    #expect(unknown?.1.command == 9)
+    #expect(unknown?.1.family == 77)
+    #expect(unknown?.1.length == 49)
+    #expect(unknown?.1.clockSkew == microseconds(1))
+    let timeless = refusal(signed(time: .nan))
+    #expect(timeless?.0 == .timeNotFinite)
+    #expect(timeless?.1.clockSkew == nil)
+    // The knock is what the sender wrote, whatever would have replaced its address.
+    let unspecified = refusal(signed(address: [0, 0, 0, 0]))
+    #expect(unspecified?.0 == .unspecifiedAddress)
+    #expect(unspecified?.1.knock == Knock(command: .open, address: .inet(0)))
+  }
+
+  @Test func `the policy of the user says which families are allowed`() {
+    var gate = gate(families: AddressFamilies { $0 == .inet6 })
+    #expect(admit(signed(), &gate) == .failure(.noSetForFamily))
+    let inet6 = [0x20, 0x01, 0x0D, 0xB8] + [UInt8](repeating: 0, count: 11) + [1]
+    #expect((try? admit(signed(family: 10, address: inet6), &gate).get()) != nil)
+  }
+
   @Test func `another key is refused`() {
     var gate = gate(Array("correct horse battery stapl".utf8))
     #expect(admit(Original.openInet, &gate) == .failure(.badMAC))
@@ -214,10 +267,11 @@ private let documentation = Address.inet(0xC000_0201)  // 192.0.2.1
       for stamp in [now, 1e300, -1e300, 8e12, -8e12] {
         var gate = gate()
         let datagram = signed(time: stamp)
-        do throws(Refusal) {
-          _ = try gate.admit(datagram.span, now: time, hasRoom: true) { nil }
+        let verdict = gate.admit(datagram.span, now: time, hasRoom: true) { nil }
+        guard case .refused(.stale, _) = verdict else {
           Issue.record("\(stamp) at \(time)")
-        } catch { #expect(error == .stale) }
+          continue
+        }
       }
     }
   }

@@ -1,61 +1,98 @@
 import KnockBase
 import KnockProtocol
+import KnockServer
 import Testing
 
-@testable import KnockServer
+private let keySize = 208
+private let inet = Address.inet(0xC000_0201)  // 192.0.2.1
+private let inet6 = Address.inet6(high: 0x2001_0DB8_0000_0000, low: 0x0001_0002)
 
-private let all = AddressFamilies { _ in true }
-
-private func bytes(_ knock: Knock) -> [UInt8] {
-  KnockMessage(knock).withBytes { span in span.indices.map { span[$0] } }
+private func bytes(_ message: PrivsepMessage) -> [UInt8] {
+  message.withBytes { span in span.indices.map { span[$0] } }
 }
 
-@Test func aKnockArrivesAsItWasSent() {
-  let addresses: [Address] = [
-    .inet(0xC000_0201), .inet6(high: 0x2001_0DB8_0000_0000, low: 0x0001_0002),
-  ]
-  for address in addresses {
-    for command in [Command.open, .close] {
-      let knock = Knock(command: command, address: address)
-      let message = bytes(knock)
-      #expect(message.count == KnockMessage.size)
-      #expect(Knock(message: message.span, families: all) == knock)
-    }
-  }
-  #expect(
-    bytes(Knock(command: .close, address: .inet(0xC000_0201)))
-      == [2, 4, 192, 0, 2, 1] + [UInt8](repeating: 0, count: 12))
+private func read(_ bytes: [UInt8]) -> PrivsepMessage? {
+  PrivsepMessage(bytes.span, keySize: keySize)
 }
 
-@Test func whatNoSoundReceiverSendsIsNotTaken() {
-  let good = bytes(Knock(command: .open, address: .inet(0xC000_0201)))
-  for length in 0...40 where length != KnockMessage.size {
-    let message = Array((good + good + good).prefix(length))
-    #expect(Knock(message: message.span, families: all) == nil)
-  }
-  for (offset, values) in [(0, 0...255), (1, 0...255), (6, 1...255), (17, 1...255)] {
-    for value in values where good[offset] != UInt8(value) {
-      var message = good
-      message[offset] = UInt8(value)
-      let knock = Knock(message: message.span, families: all)
-      // The other command, and an IPv6 address that begins with the bytes of the IPv4 one.
-      let isSound = offset == 0 && value == 2 || offset == 1 && value == 16
-      #expect((knock != nil) == isSound, "\(offset) \(value)")
-    }
-  }
-  let onlyInet = AddressFamilies { $0 == .inet }
-  let inet6 = bytes(Knock(command: .open, address: .inet6(high: 1, low: 1)))
-  #expect(Knock(message: inet6.span, families: onlyInet) == nil)
-}
-
-@Test(arguments: [
-  [0, 0, 0, 0], [255, 255, 255, 255], [224, 0, 0, 1], [UInt8](repeating: 0, count: 16),
-  [255] + [UInt8](repeating: 1, count: 15),
-  // An IPv4 address in an IPv6 one.
-  [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 255, 255, 192, 0, 2, 1],
-])
-func anAddressThatNoHostHasIsNotTaken(address: [UInt8]) {
+/// The message of a knock with any address at all.
+private func knock(_ address: [UInt8]) -> [UInt8] {
   let rest = [UInt8](repeating: 0, count: 16 - address.count)
-  let message = [1, UInt8(address.count)] + address + rest
-  #expect(Knock(message: message.span, families: all) == nil)
+  return [2, 0, 0, 1, UInt8(address.count)] + address + rest
+}
+
+@Suite struct PrivsepMessageTests {
+  @Test func `a knock arrives as it was sent`() {
+    for address in [inet, inet6] {
+      for command in [Command.open, .close] {
+        for user in [0, 1, 0x0102, 0xFFFF] as [UserNumber] {
+          let message = PrivsepMessage.knock(
+            Knock(command: command, address: address), user: user)
+          #expect(bytes(message).count == PrivsepMessage.knockSize)
+          #expect(read(bytes(message)) == message)
+        }
+      }
+    }
+    #expect(
+      bytes(.knock(Knock(command: .close, address: inet), user: 0x0102))
+        == [2, 2, 1, 2, 4, 192, 0, 2, 1] + [UInt8](repeating: 0, count: 12))
+  }
+
+  @Test func `the other messages arrive as they were sent`() {
+    #expect(bytes(.ready) == [1])
+    #expect(read([1]) == .ready)
+    #expect(bytes(.key) == [3])
+    #expect(read([3] + [UInt8](repeating: 7, count: keySize)) == .key)
+  }
+
+  @Test func `each message has exactly its size`() {
+    let messages: [[UInt8]] = [
+      [1], bytes(.knock(Knock(command: .open, address: inet), user: 0)),
+      [3] + [UInt8](repeating: 0, count: keySize),
+    ]
+    #expect(read([]) == nil)
+    for message in messages {
+      #expect(read(message) != nil)
+      for length in 1...300 where length != message.count {
+        let zeros = [UInt8](repeating: 0, count: 300)
+        #expect(read(Array((message + zeros)[..<length])) == nil)
+      }
+    }
+  }
+
+  @Test func `there are three kinds of message`() {
+    for kind in UInt8.min...UInt8.max {
+      for size in [1, PrivsepMessage.knockSize, 1 + keySize] {
+        var message = [UInt8](repeating: 0, count: size)
+        message.replaceSubrange(0..<1, with: [kind])
+        if size == PrivsepMessage.knockSize { message = [kind] + knock([192, 0, 2, 1])[1...] }
+        let isMessage =
+          (kind, size) == (1, 1) || (kind, size) == (2, 21) || (kind, size) == (3, 209)
+        #expect((read(message) != nil) == isMessage, "\(kind) \(size)")
+      }
+    }
+  }
+
+  @Test func `what no receiver sends is no message`() {
+    let good = knock([192, 0, 2, 1])
+    for (offset, values) in [(3, 0...255), (4, 0...255), (9, 1...255), (20, 1...255)] {
+      for value in values where good[offset] != UInt8(value) {
+        var message = good
+        message[offset] = UInt8(value)
+        // The other command, and an IPv6 address that begins with the bytes of the IPv4 one.
+        let isSound = offset == 3 && value == 2 || offset == 4 && value == 16
+        #expect((read(message) != nil) == isSound, "\(offset) \(value)")
+      }
+    }
+  }
+
+  @Test(arguments: [
+    [0, 0, 0, 0], [255, 255, 255, 255], [224, 0, 0, 1], [UInt8](repeating: 0, count: 16),
+    [255] + [UInt8](repeating: 1, count: 15),
+    // An IPv4 address in an IPv6 one.
+    [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 255, 255, 192, 0, 2, 1],
+  ])
+  func `an address that no host has is no message`(address: [UInt8]) {
+    #expect(read(knock(address)) == nil)
+  }
 }

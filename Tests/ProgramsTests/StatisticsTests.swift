@@ -23,35 +23,34 @@ import Testing
     for _ in 0..<1000 { #expect(!countUnwanted(&statistics)) }
     let isLogged = statistics.count(.queueFull, isWanted: true, now: 5)
     #expect(isLogged)
-    #expect(statistics.reportTime == nil)
+    #expect(statistics.nextDeadline == .max)
   }
 
   private func countUnwanted(_ statistics: inout Statistics) -> Bool {
     statistics.count(.replayed, isWanted: false, now: 5)
   }
 
-  @Test func `what is not authentic never gets a line but is due for a report`() throws {
-    var statistics = Statistics(try Tally())
-    #expect(statistics.reportTime == nil)
+  @Test func `what is not authentic is due for a report`() throws {
     for refusal in [Refusal.wrongLength, .badMAC] {
-      let isLogged = statistics.count(refusal, isWanted: true, now: 5)
-      #expect(!isLogged)
+      var statistics = Statistics(try Tally())
+      #expect(statistics.nextDeadline == .max)
+      statistics.count(unauthentic: refusal)
+      #expect(statistics.nextDeadline < .max)
     }
-    #expect(statistics.reportTime != nil)
   }
 
   @Test func `reports are a minute apart`() throws {
     var statistics = Statistics(try Tally())
-    var report = Report(program: "test")
-    report.verbosity = .quiet
-    _ = statistics.count(.badMAC, isWanted: true, now: 5)
-    statistics.report(kernelDropped: nil, to: report, now: 5)
-    #expect(statistics.reportTime == nil)
-    _ = statistics.count(.badMAC, isWanted: true, now: 6)
-    #expect(statistics.reportTime == 60_005)
-    statistics.report(kernelDropped: nil, to: report, now: 60_004)
-    #expect(statistics.reportTime == 60_005)
-    statistics.report(kernelDropped: nil, to: report, now: 60_005)
-    #expect(statistics.reportTime == nil)
+    log.verbosity = .quiet
+    defer { log.verbosity = .normal }
+    statistics.count(unauthentic: .badMAC)
+    statistics.logReport(kernelDropped: nil, now: 5)
+    #expect(statistics.nextDeadline == .max)
+    statistics.count(unauthentic: .badMAC)
+    #expect(statistics.nextDeadline == 60_005)
+    statistics.logReport(kernelDropped: nil, now: 60_004)
+    #expect(statistics.nextDeadline == 60_005)
+    statistics.logReport(kernelDropped: nil, now: 60_005)
+    #expect(statistics.nextDeadline == .max)
   }
 }

@@ -6,6 +6,9 @@ import KnockProtocol
 /// copied for each message; the key itself is not kept. Its memory is not swapped or dumped where
 /// the system allows that, and wiped when the value ends.
 @safe struct KeyedMAC: ~Copyable, MAC {
+  /// The size of an expanded key in bytes.
+  static let size = MemoryLayout<crypto_auth_hmacsha256_state>.size
+
   private let state: UnsafeMutablePointer<crypto_auth_hmacsha256_state>
 
   /// - Parameter key: at least one byte; RFC 2104 hashes what is over 64 bytes.
@@ -25,20 +28,18 @@ import KnockProtocol
 
   /// Nil where the system has no memory.
   private init?() {
-    let size = MemoryLayout<crypto_auth_hmacsha256_state>.size
-    guard let memory = unsafe csys_allocate_key(size) else { return nil }
+    guard let memory = unsafe csys_allocate_key(Self.size) else { return nil }
     unsafe state = unsafe memory.bindMemory(to: crypto_auth_hmacsha256_state.self, capacity: 1)
   }
 
   deinit {
-    unsafe sodium_memzero(state, MemoryLayout<crypto_auth_hmacsha256_state>.size)
+    unsafe sodium_memzero(state, Self.size)
     unsafe csys_release_key(state)
   }
 
   /// The expanded key, for another process of ours.
   var bytes: UnsafeMutableRawBufferPointer {
-    unsafe UnsafeMutableRawBufferPointer(
-      start: state, count: MemoryLayout<crypto_auth_hmacsha256_state>.size)
+    unsafe UnsafeMutableRawBufferPointer(start: state, count: Self.size)
   }
 
   func tag(of message: Span<UInt8>) -> InlineArray<32, UInt8> {

@@ -106,9 +106,18 @@ enum ServerApplet: Applet {
         return .failure
       }
     }
-    guard commands.canRun(report, mayQuote: mayQuote),
-      settings.sandbox.passesCheck(report, mayQuote: mayQuote)
-    else { return .failure }
+    do throws(Commands.Failure) {
+      try commands.check()
+    } catch {
+      log.error("\(error)")
+      return .failure
+    }
+    do throws(Sandbox.Failure) {
+      try settings.sandbox.check()
+    } catch {
+      log.error("\(error)")
+      return .failure
+    }
 
     do throws(SystemError) {
       // Before the socket, so that whoever sees its port may send a signal.
@@ -136,7 +145,7 @@ enum ServerApplet: Applet {
       }
       guard
         let runner = CommandRunner(
-          commands, settings: settings, signalMask: signals.oldMask, report: report),
+          commands, settings: settings, signalMask: signals.oldMask),
         let batch = DatagramBatch(),
         let recent = Storage<RecentKnocks.Entry>.mapped(recentKnocks)
       else { throw SystemError(number: ENOMEM) }
@@ -149,40 +158,47 @@ enum ServerApplet: Applet {
         report.write(line)
         return .failure
       }
-      let families = AddressFamilies { settings.firewall.covers($0) }
+      let policies = Policies(
+        Policy(
+          families: AddressFamilies { settings.firewall.covers($0) },
+          allowsObservedSource: settings.allowsObservedSource))
       let gate = Gate(
-        key: mac, drift: settings.drift, families: families,
-        allowsObservedSource: settings.allowsObservedSource, replays: state.replays)
-      let start = try startLine(of: socket, settings, report)
+        key: mac, drift: settings.drift, policies: policies, replays: state.replays)
+      let start = Receiver.Start(
+        address: try socket.localAddress(), drift: settings.drift,
+        bufferSize: try socket.setReceiveBuffer(receiveBufferSize))
+      if settings.firewall.sets != nil {
+        log.info(settings.firewall.grant(of: .inet))
+        log.info(settings.firewall.grant(of: .inet6))
+      }
       let tally = try Tally()
-      let manager = ServiceManager(report)
+      let manager = ServiceManager(connectToServiceManager())
       var metrics: Metrics?
       if let path = settings.metrics {
-        do throws(SystemError) {
+        do throws(Metrics.Failure) {
           metrics = try Metrics(path)
         } catch {
-          report.write("--metrics", path) { $0.append(error) }
+          log.error("\(error)")
           return .failure
         }
       }
       let sameSocket = try UDPSocket(duplicating: socket)
       let channel = try Channel.Pair()
       let receiver = Receiver(
-        report: report, socket: socket, batch: batch, gate: gate,
-        notesTime: settings.stateDirectory != nil,
-        executor: channel.first, tally: tally, tellsReady: manager.listens,
+        socket: socket, batch: batch, gate: gate,
+        recordsTime: settings.stateDirectory != nil,
+        executor: channel.first, tally: tally, start: start, tellsReady: manager.listens,
         beatInterval: manager.watchdogMilliseconds.map { $0 / 4 })
       let executor = Executor(
-        report: report, state: state.directory, signals: signals, receiver: channel.second,
-        families: families, tally: tally, socket: sameSocket, firewall: firewall, runner: runner,
-        grants: GrantKeeper(
-          state.grants, recent: RecentKnocks(recent), settings, report: report),
-        settings: settings, manager: manager, metrics: metrics,
+        report: report, state: state.directory, signals: signals,
+        receiver: ReceiverProcess(channel.second, tally: tally), policies: policies, tally: tally,
+        socket: sameSocket, firewall: firewall, runner: runner,
+        grants: GrantKeeper(state.grants, recent: RecentKnocks(recent), settings),
+        shutdown: Shutdown(closesGrants: settings.closesOnExit), manager: manager, metrics: metrics,
         reloader: try Reloader.make(settings, operands))
       if !settings.sandbox.isOn { report.write("warning: no sandbox", as: .warning) }
       return try Server.run(
-        receiver: receiver, executor: executor, sandbox: settings.sandbox, start: start,
-        report: report)
+        receiver: receiver, executor: executor, sandbox: settings.sandbox)
     } catch {
       report.write("fatal", error)
       return .failure
@@ -310,25 +326,14 @@ enum ServerApplet: Applet {
     }
   }
 
-  private static func startLine(
-    of socket: borrowing UDPSocket, _ settings: ServerSettings, _ report: Report
-  ) throws(SystemError) -> Line? {
-    let bufferSize = try socket.setReceiveBuffer(receiveBufferSize)
-    guard report.verbosity > .quiet else { return nil }
-    if settings.firewall.sets != nil {
-      log.info(settings.firewall.grant(of: .inet))
-      log.info(settings.firewall.grant(of: .inet6))
+  /// `Descriptor.none` if there is no service manager that wants to hear anything.
+  private static func connectToServiceManager() -> Descriptor {
+    guard let name = Environment.variable("NOTIFY_SOCKET") else { return .none }
+    do throws(SystemError) {
+      return try ServiceManager.connect(name)
+    } catch {
+      log.error("NOTIFY_SOCKET \(quoted: name): \(error)")
+      return .none
     }
-    var line = Line()
-    line.append("version ")
-    line.append(version)
-    line.append(", listening on ")
-    line.append(try socket.localAddress())
-    line.append(", drift ")
-    line.append(seconds: settings.drift)
-    line.append(" s, receive buffer ")
-    line.append(bufferSize)
-    line.append(" bytes")
-    return line
   }
 }

@@ -45,7 +45,7 @@ def test_a_command_that_ignores_term_gets_kill(server):
     )
     ours.knock()
     ours.output.wait_for("child got TERM")
-    ours.log.wait_for(r"^pyknock server: command goes on after TERM, sent KILL: open 192\.0\.2\.1$")
+    ours.log.wait_for(r"^pyknock server: command still running after TERM, sent KILL: open 192\.0\.2\.1$")
     ours.log.wait_for(r"^pyknock server: command ended: open 192\.0\.2\.1: signal 9$")
     assert ours.counters()["timed-out"] == 1
 

@@ -32,7 +32,7 @@ def test_the_capability_alone_is_enough(firewall, start):
 def test_the_executor_keeps_one_capability_and_may_be_another_user(firewall, start, tmp_path):
     firewall.load_example()
     ours = start(f"--user={NOBODY}", f"--chroot={tmp_path}", "--ttl=1h", "-v")
-    ours.log.wait_for("^pyknock server: the executor has no capability but CAP_NET_ADMIN$")
+    ours.log.wait_for("^pyknock server: the executor has no capability except CAP_NET_ADMIN$")
     net_admin = 1 << 12
     assert capabilities_of(ours.pid) == [0, net_admin, net_admin, net_admin, 0]
     shown = status_of(ours.pid)

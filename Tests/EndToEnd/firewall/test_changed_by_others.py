@@ -145,4 +145,4 @@ def test_a_hundred_thousand_addresses(firewall, start, holds):
     ours.log.wait_for("set changed: close")
     expected = {*addresses, *(f"10.0.0.{number}" for number in range(3, 21, 2))}
     # While the kernel resizes a large set, a listing lacks some elements.
-    until(lambda: set(firewall.elements()) == expected, "the set is as it must be")
+    until(lambda: set(firewall.elements()) == expected, "the set is right")

@@ -76,7 +76,7 @@ def test_what_no_sound_receiver_sends_ends_the_server(taken_over, lie):
     ours = taken_over(f"lie: {lie}")
     assert ours.exit_code() == 1
     lines = ours.log.wait_for_end()
-    assert "pyknock server: the receiver sent what it must not: ending it" in lines
+    assert "pyknock server: invalid message from the receiver: killing it" in lines
     assert lines[-2:] == ["pyknock server: the receiver ended: signal 9", "pyknock server: stopped"]
     assert ours.output.wait_for_end() == []
 

@@ -171,7 +171,7 @@ def test_sets_alone_take_a_new_key_but_no_commands(start, firewall, conf, key_fi
     conf.write(f"{name} {value}\n{COMMANDS}")
     ours.signal(signal.SIGHUP)
     ours.log.wait_for(
-        "^pyknock server: commands need another start: the server has given up the rights that they may need$"
+        "^pyknock server: commands need a restart: the server has dropped the privileges that they may need$"
     )
     ours.log.wait_for("not reloaded")
 

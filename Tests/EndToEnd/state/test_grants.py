@@ -18,7 +18,7 @@ def test_what_was_opened_is_closed_after_its_time(journal):
     ours.knock("2001:db8::1")
     journal.wait_for("open 192.0.2.1", "open 2001:db8::1", "close 192.0.2.1", "close 2001:db8::1")
     assert time.monotonic() - start > 0.99
-    ours.log.wait_for("^pyknock server: time is over: close 2001:db8::1$")
+    ours.log.wait_for("^pyknock server: expired: close 2001:db8::1$")
     ours.wait_for_counters(open=0, succeeded=4)
     assert journal.open() == []
 
@@ -45,7 +45,7 @@ def test_a_close_cancels(journal):
     ours.knock("192.0.2.2")
     lines = ["open 192.0.2.1", "close 192.0.2.1", "open 192.0.2.2", "close 192.0.2.2"]
     journal.wait_for(*lines)
-    assert not ours.log.matching("time is over: close 192.0.2.1")
+    assert not ours.log.matching("expired: close 192.0.2.1")
 
 
 def test_it_is_in_the_journal_before_the_command_runs(journal):
@@ -73,7 +73,7 @@ def test_a_later_server_closes_what_is_overdue_and_then_the_rest(journal, number
     ours.signal(number)
     ours.exit_code()
     [ends] = [record[5] for record in journal.records() if record[6]]
-    until(lambda: time.time() * 1e6 > ends, "its time is over")
+    until(lambda: time.time() * 1e6 > ends, "the grant expires")
     ours = journal.start(seconds=3)
     ours.log.wait_for("^pyknock server: 1 grant is open, 1 of them overdue$")
     journal.wait_for("open 192.0.2.1", "open 192.0.2.2", "close 192.0.2.1", "close 192.0.2.2")
@@ -100,8 +100,8 @@ def test_many_grants_end_in_their_order(journal):
     for address in addresses:
         ours.knock(address)
     ours.wait_for_counters(accepted=1000)
-    ours.log.wait_for("time is over", 1000)
-    closed = [match[1] for match in ours.log.matching(r"time is over: close (\S+)")]
+    ours.log.wait_for("expired", 1000)
+    closed = [match[1] for match in ours.log.matching(r"expired: close (\S+)")]
     assert closed == addresses
     ours.wait_for_counters(open=0, running=0, succeeded=2000)
 

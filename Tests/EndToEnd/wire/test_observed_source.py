@@ -29,7 +29,7 @@ def test_it_is_refused_unless_the_server_allows_it(server):
     assert client("open", "127.0.0.1", f"-p{ours.port}", "-S", "observed").code == 0
     ours.log.wait_for(
         r"refused open 0\.0\.0\.0 from 127\.0\.0\.1:\d+: unspecified address "
-        r"\(only --allow-observed-source takes the sender's address in its place\)"
+        r"\(only --allow-observed-source replaces it by the sender's address\)"
     )
     ours.wait_for_counters(accepted=0, unspecified_address=1)
 

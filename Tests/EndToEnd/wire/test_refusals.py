@@ -18,7 +18,7 @@ def knock_of(address, command="open"):
 def unusable(address, reason, shown=None):
     hint = ""
     if reason == "unspecified":
-        hint = r" \(only --allow-observed-source takes the sender's address in its place\)"
+        hint = r" \(only --allow-observed-source replaces it by the sender's address\)"
     return (
         f"{reason}-address",
         lambda: packet(address),

@@ -2,15 +2,15 @@ import CSystem
 import KnockBase
 import KnockProtocol
 
-/// The environment of the commands: our own, with PYKNOCK_IP, PYKNOCK_AF and PYKNOCK_CMD.
+/// The environment of the commands: that of the server, and PYKNOCK_IP, PYKNOCK_AF and PYKNOCK_CMD.
 struct CommandEnvironment: ~Copyable {
-  /// Our variables, each followed by a NUL byte.
+  /// The three variables, each followed by a NUL byte.
   private var text: StorageText
-  /// What we inherited but for our variables, and then these.
+  /// The inherited variables, then the three.
   private(set) var variables: StringList
   private let inheritedCount: Int
 
-  /// Nil where the system has no memory.
+  /// Nil if out of memory.
   init?() {
     let inherited = ArgumentList.environment()
     guard let text = Storage<UInt8>.mapped(128),

@@ -3,26 +3,25 @@ import KnockBase
 import KnockProtocol
 import KnockServer
 
-/// Runs the command of each accepted knock in a child process of its own, without ever waiting.
+/// Runs the command for each action in a child process of its own, and never waits for one.
 ///
-/// Knocks queue up and are served in order; those for one address never overtake each other, and
-/// never run at the same time. A child gets a process group of its own, /dev/null as its standard
-/// input, no descriptor but the standard ones, and a limited time: then TERM goes to its group, and
-/// KILL when that does not help.
+/// Actions queue up and run in order. Two for the same address never overtake each other and never run at
+/// the same time. A child gets its own process group, /dev/null as standard input, only the standard
+/// descriptors, and a time limit. When the limit is over, its group gets TERM, and KILL if that does not help.
 @safe struct CommandRunner: ~Copyable {
-  /// How many knocks may wait. No more ever come: the receiver refuses the rest, and only so many grants
-  /// are closed at a time, and only what has just run is run once more.
+  /// How many actions can wait. There are never more: the receiver refuses the rest, the number of closes at
+  /// a time is limited, and only a command that was running is added again.
   private static let queueCapacity =
-    Int(Receiver.queueCapacity) + Executor.closesAtOnce + ServerSettings.maximumJobs
-  /// Between TERM and KILL, and between KILL and no longer waiting.
+    Int(Receiver.queueCapacity) + GrantKeeper.closesAtOnce + ServerSettings.maximumJobs
+  /// From TERM to KILL, and from KILL until the runner gives the command up.
   private static let graceMilliseconds: Int64 = 2000
-  /// What a running command may still take once the server stops.
+  /// How long a running command may still take once the server stops.
   private static let stopMilliseconds: Int64 = 5000
 
   private struct Job {
     enum Phase { case running, terminated, killed }
     let process: Int32
-    let order: Order
+    let action: Action
     /// When the next phase begins, in monotonic milliseconds.
     var deadline: Int64
     var phase = Phase.running
@@ -36,23 +35,35 @@ import KnockServer
     var notStarted: UInt64 = 0
   }
 
+  /// What happened to the command for an action.
+  enum Event {
+    case started(Action, process: Int32)
+    case notStarted(Action, SystemError)
+    /// There is nothing to run.
+    case empty(Action)
+    /// It has run too long and was sent TERM.
+    case terminated(Action)
+    /// It did not end after TERM and was sent KILL.
+    case killed(Action)
+    /// It did not even end after KILL. The runner no longer waits for it.
+    case givenUp(Action)
+    /// The result is that of `csys_reap`.
+    case ended(Action, result: Int32)
+  }
+
   private var commands: Commands
   private let timeoutSeconds: Int64
   private var signalMask: sigset_t
-  private let report: Report
   private var environment: CommandEnvironment
-  /// As many as may run at the same time.
+  /// One for each command that may run at the same time.
   private let jobs: Storage<Job?>
   private(set) var runningCount = 0
-  private var isStopping = false
-  private var queue: OrderQueue
+  private var queue: ActionQueue
   private(set) var counters = Counters()
 
-  /// Nil where the system has no memory.
-  init?(
-    _ commands: consuming Commands, settings: ServerSettings, signalMask: sigset_t, report: Report
-  ) {
-    guard let orders = Storage<Order>.mapped(Self.queueCapacity),
+  /// Nil if out of memory.
+  init?(_ commands: consuming Commands, settings: ServerSettings, signalMask: sigset_t) {
+    guard let actions = Storage<Action>.mapped(Self.queueCapacity),
       let jobs = Storage<Job?>.mapped(settings.jobs),
       let environment = CommandEnvironment()
     else { return nil }
@@ -61,44 +72,84 @@ import KnockServer
     for slot in 0..<jobs.count { jobs[slot] = nil }
     self.jobs = jobs
     self.signalMask = signalMask
-    self.report = report
     self.environment = environment
-    self.queue = OrderQueue(orders)
+    self.queue = ActionQueue(actions)
   }
 
   var queuedCount: Int { queue.count }
 
-  /// When `checkDeadlines` has something to do, in monotonic milliseconds.
-  var nextDeadline: Int64? {
-    guard runningCount > 0 else { return nil }
-    var next: Int64?
+  /// Whether another action may wait.
+  var hasRoom: Bool { queue.count < Self.queueCapacity }
+
+  var hasCommands: Bool { !commands.isEmpty }
+
+  /// Runs other commands from now on.
+  mutating func replace(_ new: consuming Commands) { commands = new }
+
+  mutating func enqueue(_ action: Action) { _ = queue.append(action) }
+
+  /// Removes the first action that waits, or the first that opens.
+  mutating func dequeue(onlyOpens: Bool) -> Action? {
+    queue.removeFirst { !onlyOpens || $0.knock.command == .open }
+  }
+
+  /// When the next command reaches its limit, in monotonic milliseconds.
+  var nextDeadline: Int64 {
+    var next = Int64.max
+    guard runningCount > 0 else { return next }
     for index in 0..<jobs.count {
-      if let job = jobs[index] { next = min(next ?? job.deadline, job.deadline) }
+      if let job = jobs[index] { next = min(next, job.deadline) }
     }
     return next
   }
 
-  var hasCommands: Bool { commands.areAny }
+  /// Does the first thing that is due, if any, and returns it: acts on a command that has reached its limit, or
+  /// starts the next one.
+  mutating func advance(now: Int64) -> Event? { checkLimit(now: now) ?? startNext(now: now) }
 
-  /// Runs other commands from here on.
-  mutating func replace(_ new: consuming Commands) { commands = new }
-
-  /// Whether another knock may wait.
-  var hasRoom: Bool { queue.count < Self.queueCapacity }
-
-  /// Takes a knock, where there is any command.
-  mutating func enqueue(_ order: Order) {
-    guard hasCommands else { return }
-    _ = queue.append(order)
+  private mutating func checkLimit(now: Int64) -> Event? {
+    guard runningCount > 0 else { return nil }
+    for index in 0..<jobs.count {
+      guard let job = jobs[index], job.deadline <= now else { continue }
+      jobs[index]?.deadline = now + Self.graceMilliseconds
+      switch job.phase {
+      case .running:
+        kill(-job.process, SIGTERM)
+        jobs[index]?.phase = .terminated
+        return .terminated(job.action)
+      case .terminated:
+        kill(-job.process, SIGKILL)
+        jobs[index]?.phase = .killed
+        return .killed(job.action)
+      case .killed:
+        // It is stuck in the kernel. Should it end later, `reap` takes it for an unknown process.
+        counters.timedOut += 1
+        jobs[index] = nil
+        runningCount -= 1
+        return .givenUp(job.action)
+      }
+    }
+    return nil
   }
 
-  /// Starts what may start.
-  ///
-  /// - Parameter grants: hears how commands that close have ended. Here and below.
-  mutating func startReady(_ grants: inout GrantKeeper, now: Int64) {
-    while let slot = freeSlot, let order = nextReady() {
-      start(order, in: slot, &grants, now: now)
+  private mutating func startNext(now: Int64) -> Event? {
+    guard queue.count > 0, let slot = freeSlot,
+      let action = Self.removeFirst(of: &queue, notIn: jobs)
+    else { return nil }
+    environment.set(action.knock)
+    let process = commands.expand(for: action.knock) { words in
+      words.count == 0
+        ? nil
+        : unsafe csys_spawn(words.pointer, environment.variables.pointer, &signalMask, 1)
     }
+    guard let process else { return .empty(action) }
+    guard process > 0 else {
+      counters.notStarted += 1
+      return .notStarted(action, SystemError(number: -process))
+    }
+    jobs[slot] = Job(process: process, action: action, deadline: now + timeoutSeconds * 1000)
+    runningCount += 1
+    return .started(action, process: process)
   }
 
   private var freeSlot: Int? {
@@ -106,157 +157,46 @@ import KnockServer
     return nil
   }
 
-  /// Takes the first knock whose address has no command running.
-  private mutating func nextReady() -> Order? {
-    guard queue.count > 0 else { return nil }
-    return Self.removeFirst(of: &queue, notIn: jobs)
-  }
-
+  /// Removes the first action whose address has no command running.
   private static func removeFirst(
-    of queue: inout OrderQueue, notIn jobs: borrowing Storage<Job?>
-  ) -> Order? {
-    queue.removeFirst { order in
-      let address = order.knock.address
-      for index in 0..<jobs.count where jobs[index]?.order.knock.address == address { return false }
+    of queue: inout ActionQueue, notIn jobs: borrowing Storage<Job?>
+  ) -> Action? {
+    queue.removeFirst { action in
+      let address = action.knock.address
+      for index in 0..<jobs.count where jobs[index]?.action.knock.address == address {
+        return false
+      }
       return true
     }
   }
 
-  private mutating func start(
-    _ order: Order, in slot: Int, _ grants: inout GrantKeeper, now: Int64
-  ) {
-    let knock = order.knock
-    environment.set(knock)
-    let process = commands.expand(for: knock) { words in
-      words.count == 0
-        ? nil
-        : unsafe csys_spawn(words.pointer, environment.variables.pointer, &signalMask, 1)
-    }
-    guard let process else {
-      if report.verbosity >= .verbose {
-        report.write(line("the command is empty", of: knock, as: .debug))
-      }
-      grants.ended(order, succeeded: true, now: now)
-      return
-    }
-    guard process > 0 else {
-      counters.notStarted += 1
-      var line = line("command not started", of: knock)
-      line.append(": ")
-      line.append(SystemError(number: -process))
-      report.write(line)
-      return fail(order, &grants, now: now)
-    }
-    jobs[slot] = Job(process: process, order: order, deadline: now + timeoutSeconds * 1000)
-    runningCount += 1
-    if report.verbosity >= .debug {
-      var line = line("command started", of: knock, as: .debug)
-      line.append(": process ")
-      line.append(process)
-      report.write(line)
-    }
-  }
-
-  /// Reaps a child that has ended. It may be one that a command has left behind.
-  mutating func reap(_ process: Int32, _ grants: inout GrantKeeper) {
+  /// Reaps a child that has ended. Returns nil if no command ran in it: commands may leave children behind.
+  mutating func reap(_ process: Int32) -> Event? {
     var ended: Job?
     for index in 0..<jobs.count where jobs[index]?.process == process {
       ended = jobs[index]
       jobs[index] = nil
       runningCount -= 1
     }
-    // Before it is reaped, its number cannot belong to another group.
+    // Until it is reaped, no other group can have its number.
     if let ended, ended.phase != .running { kill(-process, SIGKILL) }
     let result = csys_reap(process)
-    guard let ended else { return }
-    finish(ended, result: result)
-    let now = Clock.monotonicMilliseconds()
-    guard result == 0 else { return fail(ended.order, &grants, now: now) }
-    grants.ended(ended.order, succeeded: true, now: now)
-  }
-
-  /// Tells that a command has failed. It runs once more where that was asked for meanwhile.
-  @inline(never)
-  private mutating func fail(_ order: Order, _ grants: inout GrantKeeper, now: Int64) {
-    if grants.ended(order, succeeded: false, now: now), !isStopping { _ = queue.append(order) }
-  }
-
-  private mutating func finish(_ job: Job, result: Int32) {
-    if job.phase != .running {
+    guard let ended else { return nil }
+    if ended.phase != .running {
       counters.timedOut += 1
     } else if result == 0 {
       counters.succeeded += 1
     } else {
       counters.failed += 1
     }
-    guard result != 0 || report.verbosity >= .verbose else { return }
-    var line = line(
-      "command ended", of: job.order.knock, as: result == 0 ? .debug : .warning)
-    line.append(": ")
-    line.append(endedWith: result)
-    report.write(line)
+    return .ended(ended.action, result: result)
   }
 
-  /// Ends commands whose time is over.
-  mutating func checkDeadlines(_ grants: inout GrantKeeper, now: Int64) {
-    for index in 0..<jobs.count {
-      guard let job = jobs[index], job.deadline <= now else { continue }
-      switch job.phase {
-      case .running:
-        kill(-job.process, SIGTERM)
-        report.write(line("command timed out, sent TERM", of: job.order.knock))
-        jobs[index]?.phase = .terminated
-        jobs[index]?.deadline = now + Self.graceMilliseconds
-      case .terminated:
-        kill(-job.process, SIGKILL)
-        report.write(line("command goes on after TERM, sent KILL", of: job.order.knock))
-        jobs[index]?.phase = .killed
-        jobs[index]?.deadline = now + Self.graceMilliseconds
-      case .killed:
-        // Stuck in the kernel. Its end, if it comes, is that of a process which we do not know.
-        report.write(
-          line("command goes on after KILL, no longer waiting for it", of: job.order.knock))
-        counters.timedOut += 1
-        jobs[index] = nil
-        runningCount -= 1
-        fail(job.order, &grants, now: now)
-      }
-    }
-  }
-
-  /// Forgets the knocks that wait, or only those that open.
-  mutating func dismiss(onlyOpens: Bool) {
-    while let order = queue.removeFirst(where: { !onlyOpens || $0.knock.command == .open }) {
-      report.write(line("command not run, the server stops", of: order.knock))
-    }
-  }
-
-  /// Gives the running commands a last limit.
+  /// Shortens the limits of the running commands, because the server stops.
   mutating func hurry(now: Int64) {
-    isStopping = true
     for index in 0..<jobs.count {
       guard let job = jobs[index], job.phase == .running else { continue }
       jobs[index]?.deadline = min(job.deadline, now + Self.stopMilliseconds)
     }
-  }
-
-  /// `what: open 192.0.2.1`.
-  @inline(never)
-  private func line(
-    _ what: StaticString, of knock: Knock, as severity: Severity = .warning
-  ) -> Line {
-    var line = Line(severity)
-    line.append(what)
-    line.append(": ")
-    line.append(knock)
-    return line
-  }
-}
-
-extension TextSink where Self: ~Copyable {
-  /// How a process ended, by what `csys_reap` says: `exit status 1`, `signal 9`.
-  mutating func append(endedWith result: Int32) {
-    append(result >= 0 ? "exit status " : "signal ")
-    append(result.magnitude)
   }
 }

@@ -3,9 +3,9 @@ import KnockBase
 import KnockProtocol
 import KnockServer
 
-/// A command to run for a knock: words with placeholders in them.
+/// A command to run for a knock: words with placeholders.
 struct CommandTemplate: ~Copyable {
-  /// The kernel's limit for a word with its NUL, in bytes. Source: MAX_ARG_STRLEN, execve(2).
+  /// The kernel's limit for a word with its NUL (bytes). Source: MAX_ARG_STRLEN, execve(2).
   static let wordLimit = 131_072
 
   /// The words, each followed by a NUL byte.
@@ -19,8 +19,8 @@ struct CommandTemplate: ~Copyable {
     case noMemory
   }
 
-  /// - Parameter shell: whether `/bin/sh -c` is to run the text; otherwise it is split into words
-  ///   here. A text without words is a command that does nothing.
+  /// - Parameter shell: whether `/bin/sh -c` runs the text. Otherwise it is split into words here. A text without
+  ///   words is a command that does nothing.
   init(_ text: Argument, shell: Bool) throws(Failure) {
     let shellWords: StaticString = "/bin/sh\0-c\0"
     guard let memory = Storage<UInt8>.mapped(text.count + shellWords.utf8CodeUnitCount + 1) else {
@@ -49,20 +49,20 @@ struct CommandTemplate: ~Copyable {
     usesShell = shell
   }
 
-  /// The most bytes that the expanded words need with their NULs.
+  /// The greatest size of the expanded words with their NULs (bytes).
   var longestExpansion: Int {
     words.bytes.withElements(0..<words.count) { Template.longestExpansion($0) }
   }
 
-  /// Calls `body` with the program, if it is the same whatever the knock.
-  func withFixedProgram<Result>(_ body: (Argument) -> Result) -> Result? {
+  /// The program, if it is the same for each knock. It is valid as long as the command.
+  var fixedProgram: Argument? {
     guard let word = Self.word(at: 0, in: words), let start = unsafe words.bytes.baseAddress else {
       return nil
     }
     for index in word where words.bytes[index] == UInt8(ascii: "$") { return nil }
     return unsafe UnsafeMutableRawPointer(start).withMemoryRebound(
       to: CChar.self, capacity: word.count + 1
-    ) { unsafe body(Argument($0)) }
+    ) { unsafe Argument($0) }
   }
 
   /// Writes the words for a knock into `text`, each followed by a NUL byte, and lists them in
@@ -79,7 +79,7 @@ struct CommandTemplate: ~Copyable {
     }
   }
 
-  /// Where the word that begins at `start` stands, without its NUL; nil behind the last.
+  /// The range of the word that begins at `start`, without its NUL; nil after the last.
   private static func word(
     at start: Int, in words: borrowing StorageText
   ) -> Range<Int>? {
@@ -88,6 +88,22 @@ struct CommandTemplate: ~Copyable {
     while words.bytes[end] != 0 { end += 1 }
     return start..<end
   }
+}
+
+extension CommandTemplate.Failure: MessageConvertible {
+  var message: Message {
+    switch self {
+    case .words(.trailingBackslash): "ends with a backslash that quotes nothing"
+    case .words(.unclosedQuote(let quote)): "the quote \(byte: quote) is not closed"
+    case .wordTooLong:
+      "a word may become longer than \(CommandTemplate.wordLimit - 1) bytes, the limit of the kernel"
+    case .noMemory: SystemError(number: ENOMEM).message
+    }
+  }
+}
+
+extension Message.Parts {
+  fileprivate mutating func appendInterpolation(byte: UInt8) { append(byte: byte) }
 }
 
 extension TextSink where Self: ~Copyable {

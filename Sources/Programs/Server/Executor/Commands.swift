@@ -31,37 +31,37 @@ struct Commands: ~Copyable {
     } catch { throw .command(name: name, error) }
   }
 
-  /// Whether there is any.
-  var areAny: Bool { open.wordCount + close.wordCount > 0 }
+  /// Whether neither command has anything to run.
+  var isEmpty: Bool { open.wordCount + close.wordCount == 0 }
 
-  /// Whether there is one that closes.
   var canClose: Bool { close.wordCount > 0 }
 
-  /// Checks, before the first knock does, that their programs can be run. False, with a report, where one cannot.
-  func canRun(_ report: Report, mayQuote: Bool) -> Bool {
-    Self.canRun(open, "OPEN_CMD", report, mayQuote: mayQuote)
-      && Self.canRun(close, "CLOSE_CMD", report, mayQuote: mayQuote)
+  /// Why a command cannot run.
+  struct Failure: Error {
+    let name: StaticString
+    let program: Argument
+    let usesShell: Bool
+    let error: SystemError
   }
 
-  private static func canRun(
-    _ command: borrowing CommandTemplate, _ name: StaticString, _ report: Report, mayQuote: Bool
-  ) -> Bool {
-    let error = command.withFixedProgram { unsafe csys_check_program($0.pointer) }
-    guard let error, error < 0 else { return true }
-    var line = Line(.error)
-    line.append(name)
-    line.append(": cannot run ")
-    _ = command.withFixedProgram {
-      line.append(quoted: $0, if: mayQuote || command.usesShell)
-    }
-    line.append(": ")
-    line.append(SystemError(number: -error))
-    if command.usesShell { line.append("; --no-shell runs the commands without it") }
-    report.write(line)
-    return false
+  /// Checks that the programs of both commands can be run, as far as they are known before a knock.
+  func check() throws(Failure) {
+    try Self.check(open, "OPEN_CMD")
+    try Self.check(close, "CLOSE_CMD")
   }
 
-  /// Calls `body` with the words of the command for a knock, as execve(2) takes them; with none where it is empty.
+  private static func check(
+    _ command: borrowing CommandTemplate, _ name: StaticString
+  ) throws(Failure) {
+    guard let program = command.fixedProgram else { return }
+    let result = unsafe csys_check_program(program.pointer)
+    guard result < 0 else { return }
+    throw Failure(
+      name: name, program: program, usesShell: command.usesShell,
+      error: SystemError(number: -result))
+  }
+
+  /// Calls `body` with the words of the command for a knock, as execve(2) takes them. An empty command has none.
   mutating func expand<Result>(
     for knock: Knock, _ body: (borrowing StringList) -> Result
   ) -> Result {
@@ -70,5 +70,13 @@ struct Commands: ~Copyable {
     case .close: close.expand(for: knock, into: &text, &arguments)
     }
     return body(arguments)
+  }
+}
+
+extension Commands.Failure: MessageConvertible {
+  var message: Message {
+    usesShell
+      ? "\(name): cannot run \(quoted: program): \(error); --no-shell runs the commands without it"
+      : "\(name): cannot run \(argument: program): \(error)"
   }
 }

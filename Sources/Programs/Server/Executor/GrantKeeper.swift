@@ -3,119 +3,114 @@ import KnockBase
 import KnockProtocol
 import KnockServer
 
-/// Keeps the journal of grants while the server runs, and knows what was asked for last.
+/// Keeps the journal of grants and the recent knocks while the server runs.
 struct GrantKeeper: ~Copyable {
-  private let report: Report
+  /// How many expired grants may be closing at the same time.
+  static let closesAtOnce = 64
+
   private var grants: Grants
-  /// How long what is opened stays open; nil for until it is closed.
+  /// How long a grant lasts; nil for until it is closed.
   private let seconds: Int64?
   private var recent: RecentKnocks
-  /// Knocks whose command did not have to run again.
-  private(set) var repeatedCount: UInt64 = 0
-  /// Opens that there was no room for.
+  /// Repeats, whose command did not run again.
+  private(set) var repeatCount: UInt64 = 0
+  /// Opens that the journal had no room for.
   private(set) var refusedCount: UInt64 = 0
 
-  init(
-    _ grants: consuming Grants, recent: consuming RecentKnocks, _ settings: ServerSettings,
-    report: Report
-  ) {
-    self.report = report
+  /// The journal is full, so what would be opened could not be closed again.
+  struct JournalFull: Error {
+    let count: Int
+  }
+
+  init(_ grants: consuming Grants, recent: consuming RecentKnocks, _ settings: ServerSettings) {
     self.grants = grants
     self.recent = recent
     seconds = settings.closeAfterSeconds
   }
 
-  /// How many addresses are open, as far as they are to be closed again.
+  /// How many addresses are open and will be closed again.
   var count: Int { grants.count }
 
-  /// Whether there must be something to close with.
+  /// Whether the server needs something to close with.
   var mustClose: Bool { seconds != nil || count > 0 }
 
-  /// How many of them are being closed.
-  var closingCount: Int { grants.closingCount }
+  /// Whether grants are being closed, or have expired and wait for it.
+  func isClosing(now: Int64) -> Bool { grants.closingCount > 0 || nextDeadline <= now }
 
-  /// When `takeDue` has something to give, in monotonic milliseconds.
-  var nextDeadline: Int64? { grants.nextDeadline }
+  /// When `nextExpired` has a grant to close, in monotonic milliseconds.
+  var nextDeadline: Int64 {
+    guard grants.closingCount < Self.closesAtOnce else { return .max }
+    return grants.nextDeadline ?? .max
+  }
 
-  /// Notes what is about to be done. Nil, with a report, where it must not be done: what cannot be closed
-  /// again is not opened.
-  mutating func order(_ knock: Knock, now: Int64) -> Order? {
-    let isRepeated = recent.note(knock, now: now)
-    if isRepeated { repeatedCount += 1 }
+  /// Records a knock before it is acted on.
+  mutating func record(_ knock: Knock, now: Int64) throws(JournalFull) -> Action {
+    let isRepeat = recent.note(knock, now: now)
+    if isRepeat { repeatCount += 1 }
     switch knock.command {
     case .close:
       let closesGrant =
-        !isRepeated && grants.beginClose(knock.address, wallNow: Clock.wallMicroseconds())
-      return Order(knock, closesGrant: closesGrant, isRepeated: isRepeated)
+        !isRepeat && grants.beginClose(knock.address, wallNow: Clock.wallMicroseconds())
+      return Action(knock, closesGrant: closesGrant, isRepeat: isRepeat)
     case .open:
       if let seconds {
         guard
           grants.open(knock.address, seconds: seconds, wallNow: Clock.wallMicroseconds(), now: now)
         else {
-          refuse(knock)
-          return nil
+          recent.forget(knock.address)
+          refusedCount += 1
+          throw JournalFull(count: count)
         }
       } else {
-        // Of a server with another command line.
+        // An earlier server with --close-after may have left a grant, which must not end any more.
         grants.forget(knock.address)
       }
-      return Order(knock, closesGrant: false, isRepeated: isRepeated)
+      return Action(knock, closesGrant: false, isRepeat: isRepeat)
     }
   }
 
-  private mutating func refuse(_ knock: Knock) {
-    recent.forget(knock.address)
-    refusedCount += 1
-    var line = Line(.warning)
-    line.append("not opened: ")
-    line.append(knock)
-    line.append(": ")
-    line.append(count)
-    line.append(" addresses are open, all that --grant-capacity allows")
-    report.write(line)
-  }
-
-  /// Takes an address whose time is over, to be closed.
-  mutating func takeDue(now: Int64) -> Order? {
-    guard let address = grants.takeDue(wallNow: Clock.wallMicroseconds(), now: now) else {
-      return nil
-    }
+  /// Begins to close the grant that expired first. Nil if none has expired.
+  mutating func nextExpired(now: Int64) -> Action? {
+    guard nextDeadline <= now,
+      let address = grants.takeDue(wallNow: Clock.wallMicroseconds(), now: now)
+    else { return nil }
     recent.forget(address)
-    return Order(Knock(command: .close, address: address), closesGrant: true)
+    return Action(Knock(command: .close, address: address), closesGrant: true)
   }
 
-  /// Hears that a set could not be changed, before a command runs.
-  mutating func noteFailure(_ order: Order) {
-    if order.closesGrant { grants.noteFailure(order.knock.address) }
+  /// Records that the set could not be changed for an action whose command still runs.
+  mutating func recordFailure(_ action: Action) {
+    if action.closesGrant { grants.noteFailure(action.knock.address) }
   }
 
-  /// Hears that an order is carried out, or could not be.
-  ///
-  /// - Returns: whether it is to be tried once more at once, since it was asked for again meanwhile.
-  @discardableResult
+  /// What follows an action that has ended.
+  enum Outcome {
+    case done
+    /// A repeat has relied on the command that failed, so it runs once more.
+    case runAgain
+    case closeInAMinute, closeInAnHour, closeGivenUp
+  }
+
+  /// Records how an action has ended.
   @inline(never)
-  mutating func ended(_ order: Order, succeeded: Bool, now: Int64) -> Bool {
-    let isWantedAgain = !succeeded && recent.noteFailure(order.knock)
-    guard order.closesGrant else { return isWantedAgain }
-    // It is the journal that tries again.
-    if isWantedAgain { recent.forget(order.knock.address) }
-    switch grants.endClose(order.knock.address, succeeded: succeeded, now: now) {
-    case .done: break
-    case .retriedSoon: write(order, ", trying again in a minute")
-    case .retriedLater: write(order, ", trying again in an hour")
-    case .givenUp: write(order, ", giving up: it may stay open")
+  mutating func finish(_ action: Action, succeeded: Bool, now: Int64) -> Outcome {
+    let address = action.knock.address
+    let isWantedAgain = !succeeded && recent.noteFailure(action.knock)
+    guard action.closesGrant else { return isWantedAgain ? .runAgain : .done }
+    // The journal tries again by itself.
+    if isWantedAgain { recent.forget(address) }
+    switch grants.endClose(address, succeeded: succeeded, now: now) {
+    case .done: return .done
+    case .retriedSoon: return .closeInAMinute
+    case .retriedLater: return .closeInAnHour
+    case .givenUp: return .closeGivenUp
     }
-    return false
   }
 
-  private func write(_ order: Order, _ what: StaticString) {
-    var line = Line(.warning)
-    line.append("not closed: ")
-    line.append(order.knock)
-    line.append(what)
-    report.write(line)
-  }
+  /// Lets all grants expire now.
+  mutating func expireAll(now: Int64) { grants.endAll(now: now) }
+}
 
-  /// Has all that is open end now.
-  mutating func endAll(now: Int64) { grants.endAll(now: now) }
+extension GrantKeeper.JournalFull: MessageConvertible {
+  var message: Message { "\(count) addresses are open, all that --grant-capacity allows" }
 }

@@ -1,10 +1,11 @@
+import CSodium
 import CSystem
 import KnockBase
 import KnockProtocol
 import KnockServer
 
-/// One end of a connection between two processes of ours, on which each message arrives whole or not
-/// at all, and in order. Source: unix(7), SOCK_SEQPACKET.
+/// One end of the connection between the two processes of the server. Each `PrivsepMessage` arrives whole
+/// or not at all, and in order. Source: unix(7), SOCK_SEQPACKET.
 struct Channel: ~Copyable {
   private let descriptor: Descriptor
 
@@ -28,11 +29,10 @@ struct Channel: ~Copyable {
   /// For poll(2). It hangs up when no other process has the other end any more.
   var number: Int32 { descriptor.number }
 
-  /// Sends a knock. False where there is no room for it.
+  /// Sends a message, except a key. Returns false if there is no room for it.
   ///
-  /// - Throws: EPIPE where the other end is gone.
-  func send(_ knock: Knock) throws(SystemError) -> Bool {
-    let message = KnockMessage(knock)
+  /// - Throws: EPIPE if the other end is closed.
+  func send(_ message: PrivsepMessage) throws(SystemError) -> Bool {
     let result = message.withBytes { bytes in
       unsafe bytes.withUnsafeBytes { unsafe csys_send(number, $0.baseAddress, $0.count) }
     }
@@ -41,51 +41,67 @@ struct Channel: ~Copyable {
     return true
   }
 
-  /// Sends a byte, which says that the receiver is ready.
-  func sendReady() throws(SystemError) {
-    var byte: UInt8 = 1
-    _ = try SystemError.check(unsafe csys_send(number, &byte, 1))
-  }
-
   /// Sends a key.
   ///
-  /// - Throws: EAGAIN where there is no room for it.
+  /// - Throws: EAGAIN if there is no room for it.
   func send(_ key: borrowing KeyedMAC) throws(SystemError) {
-    let bytes = unsafe key.bytes
-    _ = try SystemError.check(unsafe csys_send(number, bytes.baseAddress, bytes.count))
-  }
-
-  /// Takes a key, without waiting. False at the end of the connection.
-  func receive(into key: borrowing KeyedMAC) throws(SystemError) -> Bool {
-    let bytes = unsafe key.bytes
-    let result = unsafe csys_receive(number, bytes.baseAddress, bytes.count)
-    guard result != -EAGAIN else { return true }
-    return try SystemError.check(result) > 0
+    let key = unsafe key.bytes
+    var buffer = Buffer(repeating: 0)
+    var bytes = buffer.mutableSpan
+    PrivsepMessage.key.withBytes { bytes[0] = $0[0] }
+    for index in 0..<key.count { bytes[PrivsepMessage.keyOffset + index] = unsafe key[index] }
+    let result = unsafe bytes.withUnsafeMutableBufferPointer { bytes in
+      defer { unsafe sodium_memzero(bytes.baseAddress, bytes.count) }
+      return unsafe csys_send(number, bytes.baseAddress, PrivsepMessage.keyOffset + key.count)
+    }
+    _ = try SystemError.check(result)
   }
 
   enum Received {
-    case knock(Knock)
-    case ready, malformed, nothing, end
+    case message(PrivsepMessage)
+    /// Not one message of the right size and content.
+    case invalid
+    /// No message is waiting.
+    case nothing
+    /// The other end is closed.
+    case end
   }
 
   /// The next message, without waiting.
-  ///
-  /// - Parameter families: those that can be acted on.
-  func receive(_ families: AddressFamilies) throws(SystemError) -> Received {
-    var bytes = InlineArray<18, UInt8>(repeating: 0)
-    var span = bytes.mutableSpan
-    let result = unsafe span.withUnsafeMutableBufferPointer {
+  func receive() throws(SystemError) -> Received { try receive { _ in } }
+
+  /// The next message, without waiting. If it is a key, the key is then in `key`.
+  func receive(into key: borrowing KeyedMAC) throws(SystemError) -> Received {
+    try receive { bytes in
+      for index in bytes.indices { unsafe key.bytes[index] = bytes[index] }
+    }
+  }
+
+  /// Room for the longest message, which is a key.
+  private typealias Buffer = InlineArray<256, UInt8>
+
+  private func receive(_ takeKey: (Span<UInt8>) -> Void) throws(SystemError) -> Received {
+    var buffer = Buffer(repeating: 0)
+    var bytes = buffer.mutableSpan
+    let result = unsafe bytes.withUnsafeMutableBufferPointer {
       unsafe csys_receive(number, $0.baseAddress, $0.count)
     }
     if result == -EAGAIN { return .nothing }
     let count = Int(try SystemError.check(result))
     guard count > 0 else { return .end }
-    if count == 1 { return .ready }
-    guard count == KnockMessage.size, let knock = Knock(message: bytes.span, families: families)
-    else { return .malformed }
-    return .knock(knock)
+    guard count <= bytes.count,
+      let message = PrivsepMessage(buffer.span.extracting(first: count), keySize: KeyedMAC.size)
+    else { return .invalid }
+    if message == .key {
+      takeKey(buffer.span.extracting(PrivsepMessage.keyOffset..<count))
+      var bytes = buffer.mutableSpan
+      unsafe bytes.withUnsafeMutableBufferPointer {
+        unsafe sodium_memzero($0.baseAddress, $0.count)
+      }
+    }
+    return .message(message)
   }
 
-  /// Tells the other end that nothing will be sent any more.
+  /// Tells the other end that nothing more will be sent.
   func hangUp() { csys_hang_up(number) }
 }

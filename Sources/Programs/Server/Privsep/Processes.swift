@@ -1,34 +1,30 @@
 import CSystem
 
-/// The server as it runs: two processes, so that who takes over the one that reads from the network has
-/// neither files nor programs nor the firewall. If either ends, so does the other.
+/// The running server: two processes. An attacker who takes over the one that reads from the network cannot
+/// reach files, programs or the firewall. If one process ends, so does the other.
 enum Server {
-  /// Returns, in the executor, when both have ended.
+  /// Runs both processes. Returns in the executor when both have ended.
   ///
-  /// - Parameter start: the line to write once all is in place.
-  /// - Throws: what fork(2) does, and `Executor.run`.
+  /// - Throws: what fork(2) and `Executor.run` throw.
   static func run(
-    receiver: consuming Receiver, executor: consuming Executor, sandbox: Sandbox,
-    start: consuming Line?, report: Report
+    receiver: consuming Receiver, executor: consuming Executor, sandbox: Sandbox
   ) throws(SystemError) -> ExitCode {
-    // Before there is another root directory or user.
-    _ = csys_log_descriptor()
+    _ = csys_log_descriptor()  // Opens it. With another root directory or user that could fail.
     var receiver = receiver
     var sandbox = sandbox
     do throws(Sandbox.Failure) {
       try executor.confine(by: &sandbox)
     } catch {
-      error.write(to: report)
+      log.error("\(error)")
       return .failure
     }
     let executorProcess = getpid()
     let process = try SystemError.check(csys_fork())
     if process == 0 {
-      receiver.runToEnd(in: sandbox, parent: executorProcess, start: start)
-      return .failure  // It has ended the process.
+      receiver.runToEnd(in: sandbox, parent: executorProcess)
+      return .failure  // Not reached.
     }
-    // Its socket is closed and the key wiped here.
-    _ = consume receiver
-    return try executor.run(receiverProcess: process)
+    _ = consume receiver  // Closes the socket and wipes the key in this process.
+    return try executor.run(receiver: process)
   }
 }

@@ -1,14 +1,15 @@
 import CSystem
 import KnockBase
 
-/// What the two halves of the server give up, for good, before they begin. What a kernel does not have is
-/// left out; `-v` tells what is in force.
+/// The privileges that each process drops before it starts work. Mechanisms that the kernel lacks are skipped.
+/// With `-v` the log shows what is in force.
 struct Sandbox {
   struct User {
     let number: uid_t
     let group: gid_t
 
-    /// A name in /etc/passwd, UID or UID:GID; with UID alone the group has the same number. Nil for what is neither.
+    /// A name in /etc/passwd, UID, or UID:GID. With UID alone the group has the same number. Nil if the text is none
+    /// of these.
     init?(_ text: Argument) {
       guard
         let user = text.withBytes({ text in
@@ -28,7 +29,7 @@ struct Sandbox {
       self.group = group
     }
 
-    /// Source: passwd(5). To ask getpwnam(3) would make the program 6 KiB larger.
+    /// Source: passwd(5). getpwnam(3) would make the program 6 KiB larger.
     private static func named(_ name: Span<UInt8>) -> User? {
       guard !name.isEmpty else { return nil }
       var found: User?
@@ -47,7 +48,7 @@ struct Sandbox {
       return found
     }
 
-    /// Where a field, counted from 0, stands; colons part them.
+    /// The range of a field between colons, counted from 0.
     private static func field(_ index: Int, of text: Span<UInt8>) -> Range<Int>? {
       var left = index
       var start = 0
@@ -59,7 +60,7 @@ struct Sandbox {
       return nil
     }
 
-    /// The greatest one means "none" to the system.
+    /// The greatest number means "none" to the system.
     private static func number(in index: Int, of text: Span<UInt8>) -> UInt32? {
       guard let place = field(index, of: text),
         let number = Numbers.integer(text.extracting(place)), number < UInt32.max
@@ -68,98 +69,99 @@ struct Sandbox {
     }
   }
 
-  /// Nil to stay who we are.
+  /// The user that the server becomes; nil to keep the present one.
   var user: User?
   /// Nil to keep the root directory.
   var root: Argument?
-  /// False leaves out all but these two.
+  /// False to change only user and root directory.
   var isOn = true
 
-  /// What cannot be given up, though it must.
-  struct Failure: Error {
-    let what: StaticString
-    let error: SystemError
-
-    func write(to report: Report) { report.write(what, error) }
+  /// Why privileges cannot be dropped.
+  enum Failure: Error {
+    case step(StaticString, SystemError)
+    /// The root directory cannot be used.
+    case root(Argument, SystemError)
   }
 
-  /// Checks what can be checked beforehand. False, with a report, where the root directory is of no use.
-  func passesCheck(_ report: Report, mayQuote: Bool) -> Bool {
-    let mayChange = csys_check_privilege(user == nil ? 0 : 1, root == nil ? 0 : 1)
-    guard mayChange >= 0 else {
-      report.write(user == nil ? "--chroot" : "--user", SystemError(number: -mayChange))
-      return false
-    }
-    guard let root else { return true }
+  /// Checks as far as possible at start whether the steps will succeed.
+  func check() throws(Failure) {
+    try Self.check(
+      user == nil ? "--chroot" : "--user",
+      csys_check_privilege(user == nil ? 0 : 1, root == nil ? 0 : 1))
+    guard let root else { return }
     let result = unsafe csys_check_root(root.pointer)
-    guard result < 0 else { return true }
-    var line = Line(.error)
-    line.append("--chroot: ")
-    line.append(quoted: root, if: mayQuote)
-    line.append(": ")
-    line.append(SystemError(number: -result))
-    if result == -EACCES { line.append(" (it must belong to root, and only root may write in it)") }
-    report.write(line)
-    return false
+    if result < 0 { throw .root(root, SystemError(number: -result)) }
   }
 
-  /// For the receiver: it keeps its socket, its channel and the log, and no right at all.
+  /// Confines the receiver. It keeps its socket, its channel and the log, and no privileges.
   ///
   /// - Parameter parent: the executor. This process ends with it.
-  func confineReceiver(
-    socket: Int32, channel: Int32, parent: pid_t, report: Report
-  ) throws(Failure) {
-    let log = csys_log_descriptor()
-    csys_close_others(socket, channel, log)
+  func confineReceiver(socket: Int32, channel: Int32, parent: pid_t) throws(Failure) {
+    let logDescriptor = csys_log_descriptor()
+    csys_close_others(socket, channel, logDescriptor)
     try changeRootAndUser(keeping: 0)
     guard isOn else { return }
     let files = csys_forbid_files()
-    try Self.must("limits", csys_limit(parent))
-    let calls = csys_filter_calls(socket, channel, log)
-    guard report.verbosity >= .verbose else { return }
-    var line = Line(.debug)
-    line.append("the receiver has no capabilities, ")
-    line.append(files < 0 ? "no Landlock (" : "no files (Landlock")
-    if files < 0 { line.append(SystemError(number: -files)) }
-    line.append(calls < 0 ? "), no seccomp (" : "), few system calls (seccomp")
-    if calls < 0 { line.append(SystemError(number: -calls)) }
-    line.append(")")
-    report.write(line)
+    try Self.check("limits", csys_limit(parent))
+    let calls = csys_filter_calls(socket, channel, logDescriptor)
+    log.debug(
+      """
+      the receiver has no capabilities, \(files < 0 ? "no Landlock (" : "no files (Landlock")\
+      \(reason: files)\(calls < 0 ? "), no seccomp (" : "), few system calls (seccomp")\
+      \(reason: calls))
+      """)
   }
 
-  /// For the executor, before there is a receiver. With commands it stays as it was started, since nobody
-  /// knows what they need; to change sets of the kernel takes one capability.
-  mutating func confineExecutor(
-    changesSets: Bool, runsCommands: Bool, report: Report
-  ) throws(Failure) {
+  /// Confines the executor, before the fork. With commands it keeps all privileges, because nobody knows which ones
+  /// they need. Changing sets takes one capability.
+  mutating func confineExecutor(changesSets: Bool, runsCommands: Bool) throws(Failure) {
     if !runsCommands {
       try changeRootAndUser(keeping: changesSets ? CSYS_NET_ADMIN : 0)
-      // The receiver comes from it.
-      (root, user) = (nil, nil)
+      (root, user) = (nil, nil)  // The receiver inherits them.
     }
-    guard isOn, report.verbosity >= .verbose else { return }
-    report.write(
-      runsCommands
-        ? "the executor stays as it was started, for the commands"
-        : changesSets
-          ? "the executor has no capability but CAP_NET_ADMIN" : "the executor has no capability",
-      as: .debug)
+    guard isOn else { return }
+    if runsCommands {
+      log.debug("the executor keeps its privileges, for the commands")
+    } else if changesSets {
+      log.debug("the executor has no capability except CAP_NET_ADMIN")
+    } else {
+      log.debug("the executor has no capability")
+    }
   }
 
   private func changeRootAndUser(keeping capabilities: UInt64) throws(Failure) {
     let keepsAll = !isOn && user == nil
     if !keepsAll { csys_bound_capabilities(capabilities) }
-    if let root { try Self.must("--chroot", unsafe csys_change_root(root.pointer)) }
-    if let user { try Self.must("--user", csys_change_user(user.number, user.group)) }
-    // Those of another user are not ours in any case.
+    if let root { try Self.check("--chroot", unsafe csys_change_root(root.pointer)) }
+    if let user { try Self.check("--user", csys_change_user(user.number, user.group)) }
+    // With another user, they are dropped even without a sandbox.
     guard !keepsAll else { return }
-    try Self.must("capabilities", csys_keep_capabilities(capabilities))
-    try Self.must("no new privileges", csys_forbid_new_privileges())
+    try Self.check("capabilities", csys_keep_capabilities(capabilities))
+    try Self.check("no new privileges", csys_forbid_new_privileges())
   }
 
-  private static func must(_ what: StaticString, _ result: Int32) throws(Failure) {
-    guard result >= 0 else {
-      throw Failure(what: what, error: SystemError(number: -result))
+  private static func check(_ step: StaticString, _ result: Int32) throws(Failure) {
+    if result < 0 { throw .step(step, SystemError(number: -result)) }
+  }
+}
+
+extension Sandbox.Failure: MessageConvertible {
+  var message: Message {
+    switch self {
+    case .step(let step, let error): "\(step): \(error)"
+    case .root(let root, let error):
+      error.number == EACCES
+        ? """
+        --chroot: \(argument: root): \(error) (it must belong to root, and only root may write in it)
+        """
+        : "--chroot: \(argument: root): \(error)"
     }
+  }
+}
+
+extension Message.Parts {
+  /// The error in a negative result; nothing for another one.
+  fileprivate mutating func appendInterpolation(reason result: Int32) {
+    if result < 0 { append(SystemError(number: -result)) }
   }
 }

@@ -2,9 +2,9 @@ import CSystem
 import KnockBase
 import KnockProtocol
 
-/// Numbers that both halves of the server see. The receiver counts what it has met, for the executor to
-/// print; the executor tells how many knocks it has taken care of, for the receiver to know whether
-/// another one may come. Neither decides anything else by a number of the other.
+/// Numbers in memory that both processes share. The receiver counts what it has met, and the executor shows it. The
+/// executor counts the knocks that it is done with, so that the receiver knows whether there is room for another.
+/// Neither uses a number of the other for anything else.
 @safe struct Tally {
   private static let acceptedIndex = Refusal.Counters.count
   private static let skewIndex = acceptedIndex + 1
@@ -30,13 +30,13 @@ import KnockProtocol
   /// By the receiver only.
   func countAccepted() { unsafe counters[Self.acceptedIndex] += 1 }
 
-  /// By the receiver only: how far the clock of a sender with the key was ahead of ours (microseconds).
-  func note(clockSkew: Int64) {
+  /// Records how far the clock of a sender with the key is ahead of ours (microseconds). By the receiver only.
+  func record(clockSkew: Int64) {
     guard clockSkew.magnitude <= Microseconds.longest.magnitude else { return }
     unsafe counters[Self.skewIndex] = UInt64(bitPattern: clockSkew)
   }
 
-  /// By the last that is known of; 0 at first.
+  /// The last clock skew (microseconds); 0 before the first.
   var clockSkew: Int64 {
     let skew = unsafe Int64(bitPattern: counters[Self.skewIndex])
     return skew.magnitude <= Microseconds.longest.magnitude ? skew : 0
@@ -45,13 +45,13 @@ import KnockProtocol
   var accepted: UInt64 { unsafe counters[Self.acceptedIndex] }
   func refused(_ refusal: Refusal) -> UInt64 { unsafe counters[Int(refusal.rawValue)] }
 
-  /// Counts the rounds of the receiver, modulo 2^32. Set by the receiver only.
+  /// The rounds of the receiver's loop, modulo 2^32. Set by the receiver only.
   var beatCount: UInt32 {
     get { unsafe csys_load(beats) }
     nonmutating set { unsafe csys_store(beats, newValue) }
   }
 
-  /// How many knocks are in no queue any more, modulo 2^32. Set by the executor only.
+  /// How many knocks have left the executor's queue, modulo 2^32. Set by the executor only.
   var handledCount: UInt32 {
     get { unsafe csys_load(handled) }
     nonmutating set { unsafe csys_store(handled, newValue) }

@@ -3,81 +3,78 @@ import KnockBase
 import KnockProtocol
 import KnockServer
 
-/// The half of the server that reads what anybody may send: it holds the socket, the key and the replay
-/// memory, and hands each knock that the gate admits to the executor. It can do nothing else.
+/// The process of the server that reads what anyone may send. It holds the socket, the key and the replay
+/// memory, and passes each knock that the gate accepts to the executor. It can do nothing else.
 ///
-/// One loop waits for three things: a datagram, a new key from the executor or its end, a moment (the next report).
+/// One loop waits for three things: a datagram, a message from the executor or its end, and the next deadline.
 /// No datagram ends it.
 struct Receiver: ~Copyable {
-  /// How many knocks may wait for the executor, on the way or in its queue. The rest is refused.
+  /// How many knocks may be on their way to the executor or in its queue. Further ones are refused.
   static let queueCapacity: UInt32 = 1024
-  /// How often a full batch is taken before the rest has its turn.
+  /// How many full batches the loop takes before it does the rest.
   private static let batches = 8
-  /// How often the time is noted in the state directory: seldom, to spare flash memory.
-  private static let noteInterval: Int64 = 60_000
-  /// How long the executor may be busy with one knock: longer than any exchange with the kernel
-  /// (milliseconds).
+  /// How often the time is recorded in the state directory (milliseconds). Seldom, to spare flash memory.
+  private static let recordInterval: Int64 = 60_000
+  /// How long the executor may take for one knock (milliseconds). Longer than any exchange with the kernel.
   private static let patience: Int64 = 30_000
-  /// How often it is looked whether there is room (milliseconds).
+  /// The time between two attempts to send a knock (milliseconds).
   private static let pause: Int32 = 5
 
-  private let report: Report
   private let socket: UDPSocket
   private var batch: DatagramBatch
   private var gate: Gate<KeyedMAC>
   private let executor: Channel
   private let tally: Tally
-  /// Whether the executor wants to know when it is ready.
+  /// The line to log when everything is in place.
+  private let start: Start
+  /// Whether the executor waits to hear that the receiver is ready.
   private let tellsReady: Bool
-  /// How often a round must be made, that the executor sees it; nil for never (milliseconds).
+  /// The longest time between two rounds of the loop, whose count shows that it runs; nil for any (milliseconds).
   private let beatInterval: Int64?
   private var statistics: Statistics
-  /// Knocks that were sent to the executor, modulo 2^32.
+  /// The number of knocks sent to the executor, modulo 2^32.
   private var sentCount: UInt32 = 0
-  /// When the time is noted next, in monotonic milliseconds; never without a state directory.
-  private var nextNote: Int64
+  /// When the time is recorded next, in monotonic milliseconds; never without a state directory.
+  private var nextRecord: Int64
   private var nextBeat = Int64.max
 
   init(
-    report: Report, socket: consuming UDPSocket, batch: consuming DatagramBatch,
-    gate: consuming Gate<KeyedMAC>, notesTime: Bool, executor: consuming Channel, tally: Tally,
-    tellsReady: Bool, beatInterval: Int64?
+    socket: consuming UDPSocket, batch: consuming DatagramBatch, gate: consuming Gate<KeyedMAC>,
+    recordsTime: Bool, executor: consuming Channel, tally: Tally, start: Start, tellsReady: Bool,
+    beatInterval: Int64?
   ) {
-    self.report = report
     self.socket = socket
     self.batch = batch
     self.gate = gate
     self.executor = executor
     self.tally = tally
+    self.start = start
     self.tellsReady = tellsReady
     self.beatInterval = beatInterval
     if beatInterval != nil { nextBeat = .min }
     statistics = Statistics(tally)
-    nextNote = notesTime ? .min : .max
+    nextRecord = recordsTime ? .min : .max
   }
 
-  /// Gives up what it does not need, says so, runs until the executor has hung up or ended, and ends the
-  /// process.
+  /// Drops its privileges, runs until the executor has hung up or ended, and ends the process.
   ///
-  /// - Parameters:
-  ///   - parent: the executor.
-  ///   - start: the line to write once all is in place.
-  mutating func runToEnd(in sandbox: Sandbox, parent: pid_t, start: consuming Line?) {
+  /// - Parameter parent: the executor.
+  mutating func runToEnd(in sandbox: Sandbox, parent: pid_t) {
     var exitCode = ExitCode.success
     do throws(Sandbox.Failure) {
       csys_lock_keys()
       try sandbox.confineReceiver(
-        socket: socket.number, channel: executor.number, parent: parent, report: report)
-      if let start { report.write(start) }
+        socket: socket.number, channel: executor.number, parent: parent)
+      log.info("\(start)")
       do throws(SystemError) {
-        if tellsReady { try executor.sendReady() }
+        if tellsReady { _ = try executor.send(.ready) }
         try run()
       } catch {
-        report.write("fatal", error)
+        log.error("fatal: \(error)")
         exitCode = .failure
       }
     } catch {
-      error.write(to: report)
+      log.error("\(error)")
       exitCode = .failure
     }
     csys_end_process(exitCode.rawValue)
@@ -85,25 +82,31 @@ struct Receiver: ~Copyable {
 
   /// Returns when the executor has hung up or ended.
   ///
-  /// - Throws: what poll(2), recvmmsg(2) and send(2) do when the system is at its end.
+  /// - Throws: what poll(2), recvmmsg(2) and send(2) do if the system is out of resources.
   private mutating func run() throws(SystemError) {
     while true {
-      let (hasDatagram, hasKey) = try waitForEvent()
-      if hasKey, try !executor.receive(into: gate.key) { return }
+      let (hasDatagram, hasMessage) = try waitForEvent()
+      if hasMessage {
+        switch try executor.receive(into: gate.key) {
+        case .message(.key), .nothing: break
+        case .message, .invalid: throw SystemError(number: EBADMSG)
+        case .end: return
+        }
+      }
       if hasDatagram { try receive() }
       let now = Clock.monotonicMilliseconds()
       tally.beatCount &+= 1
       if let beatInterval { nextBeat = now + beatInterval }
-      if nextNote <= now {
-        gate.noteTime(Clock.wallMicroseconds())
-        nextNote = now + Self.noteInterval
+      if nextRecord <= now {
+        gate.recordTime(Clock.wallMicroseconds())
+        nextRecord = now + Self.recordInterval
       }
-      statistics.report(kernelDropped: socket.droppedCount, to: report, now: now)
+      statistics.logReport(kernelDropped: socket.droppedCount, now: now)
     }
   }
 
-  private func waitForEvent() throws(SystemError) -> (datagram: Bool, key: Bool) {
-    let next = min(min(nextNote, nextBeat), statistics.reportTime ?? .max)
+  private func waitForEvent() throws(SystemError) -> (datagram: Bool, message: Bool) {
+    let next = min(min(nextRecord, nextBeat), statistics.nextDeadline)
     return try poll(socket.number, executor.number, until: next)
   }
 
@@ -122,7 +125,7 @@ struct Receiver: ~Copyable {
     }
   }
 
-  /// A lack of memory passes; it must not end the server, and with it the replay memory.
+  /// Out of memory is no reason to end the server, and with it the replay memory: it passes.
   private mutating func receiveBatch() throws(SystemError) {
     do throws(SystemError) {
       try socket.receive(into: &batch)
@@ -135,38 +138,34 @@ struct Receiver: ~Copyable {
     _ index: Int, wallNow: Int64, now: Int64
   ) throws(SystemError) {
     let (bytes, length) = batch.datagram(index)
-    let datagram = bytes.span.extracting(first: length)
-    let knock: Knock
-    do throws(Refusal) {
-      knock = try gate.admit(datagram, now: wallNow, hasRoom: hasRoom) {
-        batch.source(index).parts?.address
+    let verdict = gate.admit(
+      bytes.span.extracting(first: length), now: wallNow, hasRoom: hasRoom
+    ) { batch.source(index).parts?.address }
+    switch verdict {
+    case .accepted(let knock, let user, let clockSkew):
+      tally.record(clockSkew: clockSkew)
+      statistics.countAccepted()
+      log.info("accepted \(knock) from \(source: batch.source(index))")
+      try send(.knock(knock, user: user))
+      sentCount &+= 1
+    case .refused(let refusal, let header):
+      if refusal.isOfSender, let clockSkew = header.clockSkew { tally.record(clockSkew: clockSkew) }
+      let isWanted = log.shows(.normal) || refusal.isFailure
+      if statistics.count(refusal, isWanted: isWanted, now: now) {
+        log.warning(
+          "refused \(header) from \(source: batch.source(index)): \(refusal, header)")
       }
-    } catch {
-      if error.isOfSender { noteSkew(of: datagram, now: wallNow) }
-      let isWanted = report.verbosity > .quiet || error.isFailure
-      if statistics.count(error, isWanted: isWanted, now: now) {
-        write(error, of: datagram, from: batch.source(index), now: wallNow)
-      }
-      return
+    case .unauthentic(let refusal): statistics.count(unauthentic: refusal)
     }
-    noteSkew(of: datagram, now: wallNow)
-    accept(knock, from: batch.source(index))
-    try send(knock)
-    sentCount &+= 1
   }
 
-  private func noteSkew(of datagram: Span<UInt8>, now: Int64) {
-    guard let timeStamp = Packet.fields(of: datagram).timeStamp else { return }
-    tally.note(clockSkew: timeStamp.subtractingSaturated(now))
-  }
-
-  /// The connection to the executor holds fewer knocks than may wait; the rest waits here. Polling would say
-  /// that there is room only once most of it is free.
-  private func send(_ knock: Knock) throws(SystemError) {
-    if try executor.send(knock) { return }
+  /// The channel has room for fewer knocks than may wait, so the rest waits here. poll(2) would not help: it
+  /// reports room only when most of the channel is free.
+  private func send(_ message: PrivsepMessage) throws(SystemError) {
+    if try executor.send(message) { return }
     var handledCount = tally.handledCount
     var deadline = Clock.monotonicMilliseconds() + Self.patience
-    while try !executor.send(knock) {
+    while try !executor.send(message) {
       Clock.pause(milliseconds: Self.pause)
       let now = Clock.monotonicMilliseconds()
       if tally.handledCount != handledCount {
@@ -176,51 +175,29 @@ struct Receiver: ~Copyable {
       guard now < deadline else { throw SystemError(number: ETIMEDOUT) }
     }
   }
+}
 
-  private func accept(_ knock: Knock, from source: SocketAddress) {
-    statistics.countAccepted()
-    guard report.verbosity > .quiet else { return }
-    var line = Line()
-    line.append("accepted ")
-    line.append(knock)
-    line.append(from: source)
-    report.write(line)
+extension Receiver {
+  /// What the server logs when it listens.
+  struct Start: MessageConvertible {
+    let address: SocketAddress
+    /// In microseconds.
+    let drift: Int64
+    /// In bytes, by the kernel's count.
+    let bufferSize: Int32
+
+    var message: Message {
+      """
+      version \(version), listening on \(address), drift \(seconds: drift) s, \
+      receive buffer \(bufferSize) bytes
+      """
+    }
   }
+}
 
-  /// Tells of a datagram that is authentic, and by how much its sender's clock differs from ours.
-  private func write(
-    _ refusal: Refusal, of datagram: Span<UInt8>, from source: SocketAddress, now: Int64
-  ) {
-    var line = Line(.warning)
-    line.append("refused ")
-    do throws(Refusal) {
-      line.append(try Knock(parsing: datagram))
-    } catch { line.append("a datagram") }
-    line.append(from: source)
-    line.append(": ")
-    line.append(refusal.reason)
-    let fields = Packet.fields(of: datagram)
-    switch refusal {
-    case .unknownCommand:
-      line.append(" ")
-      line.append(fields.command)
-    case .unknownFamily, .familyLengthMismatch:
-      line.append(" (family ")
-      line.append(fields.family)
-      line.append(", ")
-      line.append(datagram.count)
-      line.append(" bytes)")
-    case .unspecifiedAddress:
-      line.append(" (only --allow-observed-source takes the sender's address in its place)")
-    default: break
-    }
-    line.append(", clock skew ")
-    if let timeStamp = fields.timeStamp {
-      line.append(signedSeconds: timeStamp.subtractingSaturated(now))
-    } else {
-      line.append("nan")
-    }
-    line.append(" s")
-    report.write(line)
+extension Message.Parts {
+  /// `2.5`, from microseconds.
+  fileprivate mutating func appendInterpolation(seconds microseconds: Int64) {
+    append(seconds: microseconds)
   }
 }

@@ -1,14 +1,16 @@
 import KnockBase
 import KnockProtocol
 
-/// What the receiver has met, and which lines about it may be written.
+/// Counts what the receiver has met, and limits the log lines about it.
 ///
-/// Whoever can send a datagram could otherwise fill the log: one without the key by anything, one
-/// who has recorded a knock by replaying it. So what is not authentic is only counted, and what is
-/// refused gets a line of its own within a budget.
+/// Otherwise anyone who can send a datagram could fill the log: without the key with any bytes, with a
+/// recorded knock by replaying it. So unauthentic datagrams are only counted, and refused ones get a line
+/// each within a budget.
 struct Statistics {
   private static let reportInterval: Int64 = 60_000
+  /// The greatest number of lines at once.
   private static let budgetLimit: Int64 = 60
+  /// How long one more line takes to earn (milliseconds).
   private static let budgetInterval: Int64 = 1000
 
   private let tally: Tally
@@ -17,75 +19,75 @@ struct Statistics {
   private var unreportedMACs: UInt64 = 0
   private var unreportedRefusals: UInt64 = 0
   private var reportedKernelDropped: UInt64 = 0
-  /// Before this moment (monotonic milliseconds) there is no other report.
+  /// No report comes before this moment, in monotonic milliseconds.
   private var nextReport = Int64.min
   private var budget = budgetLimit
-  /// When the budget was last filled up.
+  /// When the budget last grew.
   private var budgetTime = Int64.min
 
   init(_ tally: Tally) { self.tally = tally }
 
   func countAccepted() { tally.countAccepted() }
 
-  /// - Parameter isWanted: whether the user wants a line for it, if it is authentic.
-  /// - Returns: whether the refusal gets a line of its own.
+  mutating func count(unauthentic refusal: Refusal) {
+    tally.count(refusal)
+    if refusal == .wrongLength { unreportedLengths += 1 } else { unreportedMACs += 1 }
+  }
+
+  /// Counts an authentic datagram that was refused.
+  ///
+  /// - Parameter isWanted: whether the log shows a line about it.
+  /// - Returns: whether there is still budget for the line.
   mutating func count(_ refusal: Refusal, isWanted: Bool, now: Int64) -> Bool {
     tally.count(refusal)
-    switch refusal {
-    case .wrongLength: unreportedLengths += 1
-    case .badMAC: unreportedMACs += 1
-    default:
-      guard isWanted else { return false }
-      if budgetTime == .min { budgetTime = now }
-      let earned = (now - budgetTime) / Self.budgetInterval
-      budget = min(budget + earned, Self.budgetLimit)
-      budgetTime += earned * Self.budgetInterval
-      guard budget > 0 else {
-        unreportedRefusals += 1
-        return false
-      }
-      budget -= 1
-      return true
+    guard isWanted else { return false }
+    if budgetTime == .min { budgetTime = now }
+    let earned = (now - budgetTime) / Self.budgetInterval
+    budget = min(budget + earned, Self.budgetLimit)
+    budgetTime += earned * Self.budgetInterval
+    guard budget > 0 else {
+      unreportedRefusals += 1
+      return false
     }
-    return false
+    budget -= 1
+    return true
   }
 
-  /// When `report` has something to say; nil for never.
-  var reportTime: Int64? {
-    unreportedLengths + unreportedMACs + unreportedRefusals > 0 ? nextReport : nil
+  /// When `logReport` has something to log, in monotonic milliseconds.
+  var nextDeadline: Int64 {
+    unreportedLengths + unreportedMACs + unreportedRefusals > 0 ? nextReport : .max
   }
 
-  /// Writes what was only counted since the last time, at most once a minute.
+  /// Logs what was only counted since the last report, at most once a minute.
   ///
-  /// - Parameter kernelDropped: how many datagrams the kernel has dropped since the start. They alone
-  ///   are no reason to wake up.
-  mutating func report(kernelDropped: @autoclosure () -> UInt64?, to report: Report, now: Int64) {
-    guard let reportTime, reportTime <= now else { return }
-    if report.verbosity > .quiet, unreportedLengths + unreportedMACs > 0 {
-      var line = Line()
-      line.append("unauthenticated datagrams: ")
-      line.append(unreportedMACs)
-      line.append(" with a bad MAC, ")
-      line.append(unreportedLengths)
-      line.append(" of wrong length")
-      if let dropped = kernelDropped() {
-        line.append("; the kernel dropped ")
-        // It is a number of 32 bits.
-        line.append(UInt32(truncatingIfNeeded: dropped &- reportedKernelDropped))
-        line.append(" (of another form, or for want of room)")
-        reportedKernelDropped = dropped
-      }
-      report.write(line)
+  /// - Parameter kernelDropped: how many datagrams the kernel has dropped since the start. They alone are no
+  ///   reason for a report.
+  mutating func logReport(kernelDropped: @autoclosure () -> UInt64?, now: Int64) {
+    guard nextDeadline <= now else { return }
+    if log.shows(.normal), unreportedLengths + unreportedMACs > 0 {
+      let kernelDropped = kernelDropped()
+      // The kernel counts modulo 2^32.
+      let dropped = kernelDropped.map { UInt32(truncatingIfNeeded: $0 &- reportedKernelDropped) }
+      log.info(
+        """
+        unauthenticated datagrams: \(unreportedMACs) with a bad MAC, \
+        \(unreportedLengths) of wrong length\(kernelDropped: dropped)
+        """)
+      reportedKernelDropped = kernelDropped ?? reportedKernelDropped
     }
-    if unreportedRefusals > 0 {
-      var line = Line(.warning)
-      line.append("refusals not logged: ")
-      line.append(unreportedRefusals)
-      report.write(line)
-    }
+    if unreportedRefusals > 0 { log.warning("refusals not logged: \(unreportedRefusals)") }
     unreportedLengths = 0
     unreportedMACs = 0
     unreportedRefusals = 0
     nextReport = now + Self.reportInterval
+  }
+}
+
+extension Message.Parts {
+  fileprivate mutating func appendInterpolation(kernelDropped count: UInt32?) {
+    guard let count else { return }
+    append("; the kernel dropped ")
+    append(count)
+    append(" (of another form, or for want of room)")
   }
 }

@@ -1,13 +1,13 @@
 import KnockBase
 
-/// A number that the server tells, in the log and in the file of `--metrics`.
+/// The name and meaning of a number that the server shows in the log and in the file of `--metrics`.
 struct Counter {
   enum Kind {
-    /// What only grows since the start.
+    /// It only grows.
     case total
-    /// What is now.
+    /// It is the present value of something.
     case gauge
-    /// Some that only grow, with one name for all and a label for each.
+    /// It only grows, and shares its metric's name with others that have other labels.
     case refused, command
   }
 
@@ -21,17 +21,10 @@ struct Counter {
     self.help = help
   }
 
-  /// ` accepted=2`.
-  func write(_ value: UInt64, to line: inout Line) {
-    line.append(" ")
-    line.append(name)
-    line.append("=")
-    line.append(value)
-  }
-
-  /// Writes a line of the text format of Prometheus, version 0.0.4, after those that say what it is.
+  /// Writes a line in the text format of Prometheus, version 0.0.4. The lines that explain a metric come before the
+  /// first line with its name.
   ///
-  /// - Parameter last: the one before.
+  /// - Parameter last: the counter of the line before.
   func write(_ value: UInt64, to text: inout FileText, after last: Counter?) {
     if last?.kind != kind || kind == .total || kind == .gauge {
       text.append("# HELP ")

@@ -1,26 +1,35 @@
 import CSystem
 import KnockBase
 
-/// The file of `--metrics`, in the text format of Prometheus, for who collects such files (the textfile collector of
-/// node_exporter, for one).
+/// The file of `--metrics`, in the text format of Prometheus. Programs such as the textfile collector of node_exporter
+/// read it.
 struct Metrics: ~Copyable {
   /// The least time between two writings (milliseconds).
   private static let interval: Int64 = 15_000
 
   private let path: Argument
-  /// The directory that it is in.
+  /// The directory of the file.
   private let directory: Descriptor
   private let temporaryName: StorageText
-  /// When it is looked at next whether there is something to write, in monotonic milliseconds.
-  private(set) var deadline = Int64.min
+  /// When `update` may write the file next, in monotonic milliseconds.
+  private(set) var nextDeadline = Int64.min
+  /// The checksum of what was written last.
   private var written: UInt64?
   private var hasFailed = false
 
+  /// Why the file was not written.
+  struct Failure: Error {
+    let path: Argument
+    let error: SystemError
+  }
+
   /// - Throws: what open(2) says of the directory.
-  init(_ path: Argument) throws(SystemError) {
-    let directory = Descriptor(owning: try SystemError.check(unsafe csys_open_parent(path.pointer)))
+  init(_ path: Argument) throws(Failure) {
+    let result = unsafe csys_open_parent(path.pointer)
+    guard result >= 0 else { throw Failure(path: path, error: SystemError(number: -result)) }
+    let directory = Descriptor(owning: result)
     guard let memory = Storage<UInt8>.mapped(path.count + 5) else {
-      throw SystemError(number: ENOMEM)
+      throw Failure(path: path, error: SystemError(number: ENOMEM))
     }
     var name = StorageText(memory)
     path.withBytes { path in
@@ -38,37 +47,37 @@ struct Metrics: ~Copyable {
     return start
   }
 
-  /// Writes the file, if it is time for it and something has changed.
+  /// Writes the file if any number has changed.
   ///
-  /// - Parameters:
-  ///   - checksum: tells whether something has.
-  ///   - body: writes the text.
-  mutating func update(
-    _ checksum: UInt64, now: Int64, _ report: Report, _ body: (inout FileText) -> Void
-  ) {
-    guard deadline <= now else { return }
-    deadline = now + Self.interval
+  /// - Throws: a failure, but not again until the file could be written.
+  mutating func update(_ counters: Counters, now: Int64) throws(Failure) {
+    nextDeadline = now + Self.interval
+    let checksum = counters.checksum
     guard written != checksum else { return }
     do throws(SystemError) {
-      try write(body)
+      try write(counters)
       written = checksum
       hasFailed = false
     } catch {
-      // Once, until it works again.
-      if !hasFailed { report.write("--metrics", path) { $0.append(error) } }
+      let isKnown = hasFailed
       hasFailed = true
+      if !isKnown { throw Failure(path: path, error: error) }
     }
   }
 
-  private func write(_ body: (inout FileText) -> Void) throws(SystemError) {
+  private func write(_ counters: Counters) throws(SystemError) {
     guard let temporary = unsafe temporaryName.start else { return }
     let file = Descriptor(
       owning: try SystemError.check(unsafe csys_create_for_all(directory.number, temporary)))
     var text = FileText(descriptor: file.number)
-    body(&text)
+    counters.write(to: &text)
     try text.finish()
     let start = path.withBytes { Self.nameStart($0) }
     _ = try SystemError.check(
       unsafe csys_rename(directory.number, temporary, path.pointer + start))
   }
+}
+
+extension Metrics.Failure: MessageConvertible {
+  var message: Message { "--metrics \(quoted: path): \(error)" }
 }

@@ -1,32 +1,24 @@
 import CSystem
 import KnockBase
 
-/// What systemd, or whoever does as it does, tells a service by its environment, and is told by it. Source:
-/// sd_notify(3), sd_watchdog_enabled(3), sd_listen_fds(3).
+/// What systemd and similar service managers tell a service in its environment, and what the service tells them.
+/// Source: sd_notify(3), sd_watchdog_enabled(3), sd_listen_fds(3).
 struct ServiceManager: ~Copyable {
   private static let firstDescriptor: Int32 = 3
-  /// Between attempts to tell it something (milliseconds).
+  /// The time between two attempts to tell it something (milliseconds).
   static let retryInterval: Int64 = 100
-  /// No watchdog is less patient (milliseconds).
+  /// The shortest time of a watchdog that is honoured (milliseconds).
   private static let leastPatience: Int64 = 40
 
-  /// Nil where nobody wants to be told.
-  private let socket: Descriptor?
-  /// Within so much time it wants to hear that we live; nil where it does not (milliseconds).
+  /// `Descriptor.none` if it wants to hear nothing.
+  private let socket: Descriptor
+  /// How often it wants to hear that the service is alive; nil for never (milliseconds).
   let watchdogMilliseconds: Int64?
-  /// When to call `tellReady` again, in monotonic milliseconds.
-  private(set) var readyTime = Int64.max
+  /// When `advance` has something to do, in monotonic milliseconds.
+  private(set) var nextDeadline = Int64.max
 
-  init(_ report: Report) {
-    var socket: Descriptor?
-    if let name = Environment.variable("NOTIFY_SOCKET") {
-      let result = unsafe csys_unix_socket(name.pointer)
-      if result < 0 {
-        report.write("NOTIFY_SOCKET", name) { $0.append(SystemError(number: -result)) }
-      } else {
-        socket = Descriptor(owning: result)
-      }
-    }
+  /// - Parameter socket: a connection to it, from `connect`.
+  init(_ socket: consuming Descriptor) {
     self.socket = socket
     let isOurs = Environment.number("WATCHDOG_PID").map { $0 == Int64(getpid()) } ?? true
     let microseconds = isOurs ? Environment.number("WATCHDOG_USEC") : nil
@@ -35,53 +27,49 @@ struct ServiceManager: ~Copyable {
     }
   }
 
-  /// Whether it wants to be told anything.
-  var listens: Bool {
-    switch socket {
-    case .some: true
-    case nil: false
-    }
+  /// A connection to the socket with this name, which begins with `@` if it is abstract.
+  static func connect(_ name: Argument) throws(SystemError) -> Descriptor {
+    Descriptor(owning: try SystemError.check(unsafe csys_unix_socket(name.pointer)))
   }
 
-  /// Tells it `STOPPING=1`, for one. False where its queue is full.
+  /// Whether it wants to hear anything.
+  var listens: Bool { socket.isOpen }
+
+  /// Sends it a state such as `STOPPING=1`. Returns false if its queue is full.
   @discardableResult
   func tell(_ state: StaticString) -> Bool {
-    switch socket {
-    case .some(let socket):
-      unsafe csys_send(socket.number, state.utf8Start, state.utf8CodeUnitCount) != -EAGAIN
-    case nil: true
-    }
+    guard listens else { return true }
+    return unsafe csys_send(socket.number, state.utf8Start, state.utf8CodeUnitCount) != -EAGAIN
   }
 
-  /// Tells it that all is in place, now or as soon as it can be told: it waits for that.
+  /// Tells it that the service is ready. It waits for that, so if its queue is full, `advance` tries again.
   mutating func tellReady(now: Int64) {
-    readyTime = tell("READY=1") ? .max : now + Self.retryInterval
+    nextDeadline = tell("READY=1") ? .max : now + Self.retryInterval
   }
 
-  /// Tells it that something is being read anew, and when that began.
+  mutating func advance(now: Int64) {
+    if nextDeadline <= now { tellReady(now: now) }
+  }
+
+  /// Tells it that the service is reading its configuration again, and since when.
   func tellReloading() {
-    switch socket {
-    case .some(let socket):
-      var message = Line()
-      message.append("RELOADING=1\nMONOTONIC_USEC=")
-      message.append(csys_uptime_microseconds())
-      message.withBytes { bytes in
-        _ = unsafe bytes.withUnsafeBytes {
-          unsafe csys_send(socket.number, $0.baseAddress, $0.count)
-        }
-      }
-    case nil: break
+    guard listens else { return }
+    var text = TextBuffer<64>()
+    text.append("RELOADING=1\nMONOTONIC_USEC=")
+    text.append(csys_uptime_microseconds())
+    text.withBytes { bytes in
+      _ = unsafe bytes.withUnsafeBytes { unsafe csys_send(socket.number, $0.baseAddress, $0.count) }
     }
   }
 
   enum Passed: ~Copyable {
     case none
     case socket(UDPSocket)
-    /// Not one UDP socket, but something else.
+    /// Anything else than one UDP socket.
     case other
   }
 
-  /// The socket that was passed on to us, to be asked for once.
+  /// The socket that the service manager passed on. To be called once.
   static func passedSocket() -> Passed {
     guard let count = Environment.number("LISTEN_FDS"),
       Environment.number("LISTEN_PID") == Int64(getpid())
@@ -92,7 +80,7 @@ struct ServiceManager: ~Copyable {
     } catch { return .other }
   }
 
-  /// Whether a variable is for us alone.
+  /// Whether a variable of the environment is for this process only.
   static func owns(_ variable: Span<UInt8>) -> Bool {
     variable.hasPrefix("NOTIFY_SOCKET=") || variable.hasPrefix("WATCHDOG_")
       || variable.hasPrefix("LISTEN_")

@@ -1,0 +1,84 @@
+import CSystem
+import KnockBase
+import KnockProtocol
+import KnockServer
+
+/// The receiver as the executor sees it: a child process, and the channel that its messages come through.
+struct ReceiverProcess: ~Copyable {
+  /// How long the receiver may take to end after it was told to (milliseconds).
+  private static let stopMilliseconds: Int64 = 5000
+
+  private let channel: Channel
+  private let tally: Tally
+  /// Nil before the fork, and once the process has ended.
+  private var process: Int32?
+  /// False once no more messages are wanted or can come.
+  private(set) var hasMessages = true
+  /// The number of knocks received, modulo 2^32.
+  private var receivedCount: UInt32 = 0
+  /// When the process must have ended, in monotonic milliseconds.
+  private(set) var nextDeadline = Int64.max
+
+  init(_ channel: consuming Channel, tally: Tally) {
+    self.channel = channel
+    self.tally = tally
+  }
+
+  /// - Parameter process: a child of this process.
+  mutating func begin(as process: Int32) { self.process = process }
+
+  var isRunning: Bool { process != nil }
+
+  func isProcess(_ number: Int32) -> Bool { process == number }
+
+  /// For poll(2).
+  var descriptor: Int32 { hasMessages ? channel.number : -1 }
+
+  /// How many accepted knocks are on their way.
+  var unreceivedCount: UInt32 { UInt32(truncatingIfNeeded: tally.accepted) &- receivedCount }
+
+  /// The next message, without waiting.
+  mutating func receive() throws(SystemError) -> Channel.Received {
+    let received = try channel.receive()
+    if case .message(.knock) = received { receivedCount &+= 1 }
+    return received
+  }
+
+  /// Tells the receiver how many knocks are done, so that it knows how many may follow.
+  ///
+  /// - Parameter queued: how many still wait.
+  func reportProgress(queued: Int) { tally.handledCount = receivedCount &- UInt32(queued) }
+
+  func send(_ key: borrowing KeyedMAC) throws(SystemError) { try channel.send(key) }
+
+  /// Tells the receiver to end when it has handed over all that it has accepted.
+  mutating func stop(now: Int64) {
+    nextDeadline = now + Self.stopMilliseconds
+    channel.hangUp()
+  }
+
+  /// Takes no more messages: the receiver has closed its end.
+  mutating func close() { hasMessages = false }
+
+  /// Kills the process if its deadline has passed. Returns as `killProcess` does.
+  mutating func advance(now: Int64) -> Int32? { nextDeadline <= now ? killProcess() : nil }
+
+  /// Kills the process and takes no more messages. It is then reaped like any other child.
+  ///
+  /// - Returns: how it counts as ended, if this process may not kill it. It then ends with this process.
+  mutating func killProcess() -> Int32? {
+    hasMessages = false
+    nextDeadline = .max
+    guard let process, kill(process, SIGKILL) < 0 else { return nil }
+    self.process = nil
+    return -SIGKILL
+  }
+
+  /// Reaps the process. Returns the result of `csys_reap`.
+  mutating func reap() -> Int32 {
+    guard let process else { return 0 }
+    self.process = nil
+    nextDeadline = .max
+    return csys_reap(process)
+  }
+}

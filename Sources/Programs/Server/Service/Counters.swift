@@ -1,0 +1,82 @@
+import KnockBase
+import KnockProtocol
+
+/// All that the server counts, at one moment.
+struct Counters {
+  let tally: Tally
+  let kernelDropped: UInt64
+  let setsChanged: UInt64
+  let setsNotChanged: UInt64
+  let repeats: UInt64
+  let commands: CommandRunner.Counters
+  let running: Int
+  let queued: Int
+  let open: Int
+  let notOpened: UInt64
+
+  /// Calls `body` with each counter and its value.
+  func visit(_ body: (Counter, UInt64) -> Void) {
+    body(Counter("accepted", .total, "Knocks that were accepted."), tally.accepted)
+    var number: UInt8 = 0
+    while let refusal = Refusal(rawValue: number) {
+      let counter = Counter(
+        refusal.name, .refused, "Datagrams that were refused, by the first reason for it.")
+      body(counter, tally.refused(refusal))
+      number += 1
+    }
+    body(
+      Counter(
+        "kernel-dropped", .total, "Datagrams that the kernel dropped, for form or want of room."),
+      kernelDropped)
+    body(Counter("set-changed", .total, "Knocks for which the set is up to date."), setsChanged)
+    body(
+      Counter("set-not-changed", .total, "Knocks for which the set could not be changed."),
+      setsNotChanged)
+    body(Counter("repeated", .total, "Repeats, whose command did not run again."), repeats)
+    let commandHelp: StaticString = "Commands, by how they ended."
+    body(Counter("succeeded", .command, commandHelp), commands.succeeded)
+    body(Counter("failed", .command, commandHelp), commands.failed)
+    body(Counter("timed-out", .command, commandHelp), commands.timedOut)
+    body(Counter("not-started", .command, commandHelp), commands.notStarted)
+    body(Counter("running", .gauge, "Commands that run."), UInt64(running))
+    body(Counter("queued", .gauge, "Knocks that wait for their command."), UInt64(queued))
+    body(
+      Counter("open", .gauge, "Addresses that are open and will be closed again."), UInt64(open))
+    body(
+      Counter("not-opened", .total, "Knocks that there was no room for in the journal of grants."),
+      notOpened)
+  }
+
+  /// Changes if any of the numbers does.
+  var checksum: UInt64 {
+    var checksum = Checksum()
+    visit { _, value in checksum.add(value) }
+    checksum.add(UInt64(bitPattern: tally.clockSkew))
+    return checksum.value
+  }
+
+  /// Writes all in the text format of Prometheus.
+  func write(to text: inout FileText) {
+    var last: Counter?
+    visit { counter, value in
+      counter.write(value, to: &text, after: last)
+      last = counter
+    }
+    text.append("# HELP pyknock_clock_skew_seconds How far the last sender's clock was ahead.\n")
+    text.append("# TYPE pyknock_clock_skew_seconds gauge\npyknock_clock_skew_seconds ")
+    text.append(signedSeconds: tally.clockSkew)
+    text.append("\n")
+  }
+}
+
+extension Message.Parts {
+  /// ` accepted=2 bad-mac=0`, and so on.
+  mutating func appendInterpolation(_ counters: Counters) {
+    counters.visit { counter, value in
+      append(" ")
+      append(counter.name)
+      append("=")
+      append(value)
+    }
+  }
+}

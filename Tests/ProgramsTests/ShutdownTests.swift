@@ -1,0 +1,47 @@
+import Testing
+
+@testable import Programs
+
+@Suite struct ShutdownTests {
+  @Test func `a server that nobody stops has no next phase`() {
+    var shutdown = Shutdown(closesGrants: true)
+    let step = shutdown.advance(isDrained: true, isClosing: false, now: 5)
+    #expect(step == nil)
+    #expect(!shutdown.hasBegun && !shutdown.isEnding)
+    #expect(shutdown.nextDeadline == .max)
+  }
+
+  @Test func `grants stay open unless they are to be closed`() {
+    var shutdown = Shutdown(closesGrants: false)
+    shutdown.begin()
+    #expect(shutdown.hasBegun)
+    #expect(shutdown.advance(isDrained: false, isClosing: true, now: 5) == nil)
+    #expect(shutdown.advance(isDrained: true, isClosing: true, now: 5) == .endCommands)
+    #expect(shutdown.isEnding)
+    #expect(shutdown.advance(isDrained: true, isClosing: true, now: 5) == nil)
+  }
+
+  @Test func `closing ends when nothing is left to close`() {
+    var shutdown = Shutdown(closesGrants: true)
+    shutdown.begin()
+    #expect(shutdown.advance(isDrained: true, isClosing: false, now: 5) == .closeGrants)
+    #expect(!shutdown.isEnding)
+    #expect(shutdown.nextDeadline == 60_005)
+    #expect(shutdown.advance(isDrained: true, isClosing: true, now: 60_004) == nil)
+    #expect(shutdown.advance(isDrained: true, isClosing: false, now: 60_004) == .endCommands)
+  }
+
+  @Test func `closing ends after a minute or when asked again`() {
+    for asksAgain in [false, true] {
+      var shutdown = Shutdown(closesGrants: true)
+      shutdown.begin()
+      #expect(shutdown.advance(isDrained: true, isClosing: true, now: 5) == .closeGrants)
+      if asksAgain { shutdown.begin() }
+      let now: Int64 = asksAgain ? 6 : 60_005
+      #expect(shutdown.nextDeadline <= now)
+      #expect(shutdown.advance(isDrained: true, isClosing: true, now: now) == .endCommands)
+      shutdown.begin()
+      #expect(shutdown.isEnding)
+    }
+  }
+}

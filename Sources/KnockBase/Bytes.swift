@@ -1,3 +1,41 @@
+/// The order in which this machine stores the bytes of a number. The standard library's `littleEndian` and
+/// `bigEndian` are not used: on some machines that library was compiled for the other order.
+public enum ByteOrder {
+  public static var isBigEndian: Bool {
+    #if _endian(big)
+      true
+    #else
+      false
+    #endif
+  }
+
+  /// Turns a number of this machine into a little-endian one, or back.
+  fileprivate static func littleEndian<Number: FixedWidthInteger>(_ number: Number) -> Number {
+    isBigEndian ? number.byteSwapped : number
+  }
+}
+
+/// A field of a file: little-endian, whatever the machine.
+@propertyWrapper
+public struct LittleEndian<Number: FixedWidthInteger & BitwiseCopyable>: BitwiseCopyable {
+  private var stored: Number
+
+  public init(wrappedValue: Number) { stored = ByteOrder.littleEndian(wrappedValue) }
+
+  public var wrappedValue: Number {
+    get { ByteOrder.littleEndian(stored) }
+    set { stored = ByteOrder.littleEndian(newValue) }
+  }
+}
+
+extension Storage<UInt64> {
+  /// A number that is little-endian in memory, whatever the machine.
+  public subscript(littleEndian index: Int) -> UInt64 {
+    get { ByteOrder.littleEndian(self[index]) }
+    nonmutating set { self[index] = ByteOrder.littleEndian(newValue) }
+  }
+}
+
 extension Span<UInt8> {
   /// Up to 8 bytes as one number, the first the most significant.
   public func bigEndian(at start: Int, count: Int) -> UInt64 {
@@ -11,6 +49,12 @@ extension Span<UInt8> {
     var number: UInt64 = 0
     for index in (start..<start + count).reversed() { number = number << 8 | UInt64(self[index]) }
     return number
+  }
+
+  /// Up to 8 bytes as one number, in the order of this machine.
+  public func native(at start: Int, count: Int) -> UInt64 {
+    ByteOrder.isBigEndian
+      ? bigEndian(at: start, count: count) : littleEndian(at: start, count: count)
   }
 
   public func equals(_ text: StaticString) -> Bool {

@@ -28,24 +28,25 @@ public enum FileHeader {
   }
 
   static func write(_ kind: Kind, capacity: Int, to page: borrowing Storage<UInt64>) {
-    page[0] = kind.rawValue
-    page[1] = version
-    page[2] = UInt64(capacity)
-    page[3] = checksum(of: page)
+    page[littleEndian: 0] = kind.rawValue
+    page[littleEndian: 1] = version
+    page[littleEndian: 2] = UInt64(capacity)
+    page[littleEndian: 3] = checksum(of: page)
   }
 
   /// How many records there are in an existing file of a kind.
   static func capacity(
     of page: borrowing Storage<UInt64>, _ kind: Kind
   ) throws(Failure) -> Int {
-    guard page[0] == kind.rawValue else {
+    guard page[littleEndian: 0] == kind.rawValue else {
       // The machine may have ended before what was written came to the disk.
       for index in 0..<page.count where page[index] != 0 { throw .foreign }
       throw .damagedHeader
     }
-    guard page[1] >= version else { throw .older(version: page[1]) }
-    guard page[1] <= version else { throw .newer(version: page[1]) }
-    guard page[3] == checksum(of: page), let capacity = Int(exactly: page[2]),
+    guard page[littleEndian: 1] >= version else { throw .older(version: page[littleEndian: 1]) }
+    guard page[littleEndian: 1] <= version else { throw .newer(version: page[littleEndian: 1]) }
+    guard page[littleEndian: 3] == checksum(of: page),
+      let capacity = Int(exactly: page[littleEndian: 2]),
       capacity >= 1, capacity <= 1 << 24
     else { throw .damagedHeader }
     return capacity
@@ -53,7 +54,7 @@ public enum FileHeader {
 
   private static func checksum(of page: borrowing Storage<UInt64>) -> UInt64 {
     var sum = Checksum()
-    for index in 0..<3 { sum.add(page[index]) }
+    for index in 0..<3 { sum.add(page[littleEndian: index]) }
     return sum.value
   }
 }

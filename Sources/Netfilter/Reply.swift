@@ -26,16 +26,16 @@ extension Span<UInt8> {
     var start = 0
     while start < count {
       guard count - start >= 16 else { throw MalformedReply() }
-      let length = Int(clamping: littleEndian(at: start, count: 4))
+      let length = Int(clamping: native(at: start, count: 4))
       guard length >= 16, length <= count - start else { throw MalformedReply() }
-      let type = littleEndian(at: start + 4, count: 2)
-      let isInterrupted = littleEndian(at: start + 6, count: 2) & 0x10 != 0
-      let sequence = UInt32(truncatingIfNeeded: littleEndian(at: start + 8, count: 4))
+      let type = native(at: start + 4, count: 2)
+      let isInterrupted = native(at: start + 6, count: 2) & 0x10 != 0
+      let sequence = UInt32(truncatingIfNeeded: native(at: start + 8, count: 4))
       let payload = extracting(start + 16..<start + length)
       switch type {
       case 2, 3:  // NLMSG_ERROR, which also means success, and NLMSG_DONE, the end of a list
         guard type == 3 || payload.count >= 4 else { throw MalformedReply() }
-        let number = payload.count >= 4 ? payload.littleEndian(at: 0, count: 4) : 0
+        let number = payload.count >= 4 ? payload.native(at: 0, count: 4) : 0
         let error = Int32(truncatingIfNeeded: number)
         guard error <= 0, error > .min else { throw MalformedReply() }
         try body(.end(-error), sequence, isInterrupted, payload.extracting(first: 0))
@@ -55,10 +55,10 @@ extension Span<UInt8> {
     var start = 0
     while start < count {
       guard count - start >= 4 else { throw MalformedReply() }
-      let length = Int(littleEndian(at: start, count: 2))
+      let length = Int(native(at: start, count: 2))
       guard length >= 4, length <= count - start else { throw MalformedReply() }
       // The two upper bits are flags: it holds attributes, and its byte order.
-      let type = littleEndian(at: start + 2, count: 2) & 0x3FFF
+      let type = native(at: start + 2, count: 2) & 0x3FFF
       try body(type, extracting(start + 4..<start + length))
       start += (length + 3) & ~3
     }

@@ -4,8 +4,7 @@ import KnockBase
 ///
 /// A message has a header (length, type, flags, sequence number), the address family, and attributes. An attribute
 /// has a length, a type and a value, and is padded to 4 bytes. Values are in network order. Everything else is in
-/// the machine's order, which is little-endian on all machines that this runs on. Sources: linux/netlink.h,
-/// linux/netfilter/nfnetlink.h.
+/// the machine's order. Sources: linux/netlink.h, linux/netfilter/nfnetlink.h.
 public struct Request: ~Copyable {
   /// Flags of a message.
   struct Flags {
@@ -53,11 +52,11 @@ public struct Request: ~Copyable {
     let start = text.count
     if start > 0 { sequence += 1 }
     if flags != 0 { sequences = sequences.lowerBound...sequence }
-    append(little: 0, size: 4)
-    append(little: UInt64(subsystem << 8 | type), size: 2)
-    append(little: UInt64(flags | Flags.request), size: 2)
-    append(little: UInt64(sequence), size: 4)
-    append(little: 0, size: 4)
+    append(native: 0, size: 4)
+    append(native: UInt64(subsystem << 8 | type), size: 2)
+    append(native: UInt64(flags | Flags.request), size: 2)
+    append(native: UInt64(sequence), size: 4)
+    append(native: 0, size: 4)
     append(big: UInt64(family), size: 1)
     append(big: 0, size: 1)
     append(big: UInt64(resource), size: 2)
@@ -97,8 +96,8 @@ public struct Request: ~Copyable {
 
   private mutating func attribute(_ type: UInt16, value: (inout Request) -> Void) {
     let start = text.count
-    append(little: 0, size: 2)
-    append(little: UInt64(type), size: 2)
+    append(native: 0, size: 2)
+    append(native: UInt64(type), size: 2)
     value(&self)
     setLength(at: start, size: 2)
     while text.count % 4 != 0, text.count < text.bytes.count { text.append(byte: 0) }
@@ -109,12 +108,17 @@ public struct Request: ~Copyable {
     if length >> (8 * size) != 0 || start + size > text.count { isTooLong = true }
     guard !isTooLong else { return }
     for index in 0..<size {
-      text.bytes[start + index] = UInt8(truncatingIfNeeded: length >> (8 * index))
+      text.bytes[start + index] = nativeByte(index, of: UInt64(length), size: size)
     }
   }
 
-  private mutating func append(little number: UInt64, size: Int) {
-    for index in 0..<size { text.append(byte: UInt8(truncatingIfNeeded: number >> (8 * index))) }
+  private mutating func append(native number: UInt64, size: Int) {
+    for index in 0..<size { text.append(byte: nativeByte(index, of: number, size: size)) }
+  }
+
+  /// A byte of a number of `size` bytes, as the machine stores it.
+  private func nativeByte(_ index: Int, of number: UInt64, size: Int) -> UInt8 {
+    UInt8(truncatingIfNeeded: number >> (8 * (ByteOrder.isBigEndian ? size - 1 - index : index)))
   }
 
   private mutating func append(big number: UInt64, size: Int) {

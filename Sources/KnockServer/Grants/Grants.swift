@@ -25,17 +25,17 @@ public struct Grants: ~Copyable {
 
   /// 64 bytes. All zero where there is none.
   public struct Record: BitwiseCopyable {
-    private var family: UInt64
-    private var high: UInt64
-    private var low: UInt64
+    @LittleEndian private var family: UInt64
+    @LittleEndian private var high: UInt64
+    @LittleEndian private var low: UInt64
     /// When access was opened, and when it was last asked for.
-    public let since: Int64
-    let asked: Int64
+    @LittleEndian public private(set) var since: Int64
+    @LittleEndian private(set) var asked: Int64
     /// When it is to be closed.
-    public let ends: Int64
+    @LittleEndian public private(set) var ends: Int64
     /// Counts from 1. Of two records for one address the later one is true.
-    let sequence: UInt64
-    private var checksum: UInt64
+    @LittleEndian private(set) var sequence: UInt64
+    @LittleEndian private var checksum: UInt64
 
     fileprivate init() {
       (family, high, low, since, asked, ends, sequence, checksum) = (0, 0, 0, 0, 0, 0, 0, 0)

@@ -50,17 +50,19 @@ public struct ReplayFile: ~Copyable {
   }
 
   private mutating func readMark(at offset: Int) {
-    let number = header[offset]
-    guard number > counter, header[offset + 4] == checksum(ofMarkAt: offset) else { return }
+    let number = header[littleEndian: offset]
+    guard number > counter, header[littleEndian: offset + 4] == checksum(ofMarkAt: offset) else {
+      return
+    }
     counter = number
-    mark = Int64(bitPattern: header[offset + 1])
-    sequence = header[offset + 2]
-    floor = Int64(bitPattern: header[offset + 3])
+    mark = Int64(bitPattern: header[littleEndian: offset + 1])
+    sequence = header[littleEndian: offset + 2]
+    floor = Int64(bitPattern: header[littleEndian: offset + 3])
   }
 
   private func checksum(ofMarkAt offset: Int) -> UInt64 {
     var sum = Checksum()
-    for index in offset..<offset + 4 { sum.add(header[index]) }
+    for index in offset..<offset + 4 { sum.add(header[littleEndian: index]) }
     return sum.value
   }
 
@@ -72,10 +74,10 @@ public struct ReplayFile: ~Copyable {
     self.sequence = max(self.sequence, sequence)
     self.floor = max(self.floor, floor)
     let offset = counter % 2 == 0 ? Self.markOffsets.0 : Self.markOffsets.1
-    header[offset] = counter
-    header[offset + 1] = UInt64(bitPattern: newTime)
-    header[offset + 2] = self.sequence
-    header[offset + 3] = UInt64(bitPattern: self.floor)
-    header[offset + 4] = checksum(ofMarkAt: offset)
+    header[littleEndian: offset] = counter
+    header[littleEndian: offset + 1] = UInt64(bitPattern: newTime)
+    header[littleEndian: offset + 2] = self.sequence
+    header[littleEndian: offset + 3] = UInt64(bitPattern: self.floor)
+    header[littleEndian: offset + 4] = checksum(ofMarkAt: offset)
   }
 }

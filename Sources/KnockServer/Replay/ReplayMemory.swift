@@ -13,14 +13,19 @@ public struct ReplayMemory: ~Copyable {
   /// A remembered datagram: 56 bytes. All zero where there never was one. It has the same form in
   /// memory and in a file, so it carries what tells whether it was written to its end.
   public struct Record: BitwiseCopyable {
-    var mac: (UInt64, UInt64, UInt64, UInt64)
-    var timeStamp: Int64
+    @LittleEndian private var mac0: UInt64
+    @LittleEndian private var mac1: UInt64
+    @LittleEndian private var mac2: UInt64
+    @LittleEndian private var mac3: UInt64
+    @LittleEndian private(set) var timeStamp: Int64
     /// Counts from 1, to less than 2^63.
-    var sequence: UInt64
-    private var checksum: UInt64
+    @LittleEndian private(set) var sequence: UInt64
+    @LittleEndian private var checksum: UInt64
+
+    var mac: (UInt64, UInt64, UInt64, UInt64) { (mac0, mac1, mac2, mac3) }
 
     init(mac: (UInt64, UInt64, UInt64, UInt64), timeStamp: Int64, sequence: UInt64) {
-      self.mac = mac
+      (mac0, mac1, mac2, mac3) = mac
       self.timeStamp = timeStamp
       self.sequence = sequence
       checksum = 0
@@ -29,17 +34,17 @@ public struct ReplayMemory: ~Copyable {
 
     private var expectedChecksum: UInt64 {
       var sum = Checksum()
-      sum.add(mac.0)
-      sum.add(mac.1)
-      sum.add(mac.2)
-      sum.add(mac.3)
+      sum.add(mac0)
+      sum.add(mac1)
+      sum.add(mac2)
+      sum.add(mac3)
       sum.add(UInt64(bitPattern: timeStamp))
       sum.add(sequence)
       return sum.value
     }
 
     var isEmpty: Bool {
-      mac.0 | mac.1 | mac.2 | mac.3 | UInt64(bitPattern: timeStamp) | sequence | checksum == 0
+      mac0 | mac1 | mac2 | mac3 | UInt64(bitPattern: timeStamp) | sequence | checksum == 0
     }
     var isValid: Bool {
       sequence > 0 && sequence < 1 << 63 && checksum == expectedChecksum

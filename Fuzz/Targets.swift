@@ -44,7 +44,7 @@ public func testOneInput(_ start: UnsafePointer<UInt8>?, _ count: Int) -> Int32 
 }
 
 /// Stands in for HMAC-SHA256, which a fuzzer cannot guess. All MACs are right, or none is.
-private struct NoKey: MAC, ~Copyable {
+private struct NoKey: MACKey, ~Copyable {
   let isRight: Bool
 
   func verify(_ tag: Span<UInt8>, of message: Span<UInt8>) -> Bool { isRight }
@@ -98,7 +98,7 @@ private func fuzzGate(_ input: Span<UInt8>, key: consuming NoKey) {
         }
         switch verdict {
         case .accepted(let knock, _, let clockSkew):
-          let timeStamp = Packet.fields(of: datagram).timeStamp
+          let timeStamp = Version1.fields(of: datagram).timeStamp
           precondition(isRight && timeStamp == now + clockSkew)
           precondition(abs(clockSkew) <= 60 * Microseconds.perSecond)
           text.append(knock.address)
@@ -108,7 +108,7 @@ private func fuzzGate(_ input: Span<UInt8>, key: consuming NoKey) {
           text.append(refusal.reason)
           text.append(signedSeconds: header.clockSkew ?? 0)
         case .unauthentic(let refusal):
-          precondition(!isRight || !Packet.isSize(datagram.count))
+          precondition(!isRight || !Version1.isSize(datagram.count))
           text.append(refusal.reason)
         }
       }
@@ -173,7 +173,7 @@ private func fuzzNumbers(_ input: Span<UInt8>) {
 
 private func fuzzKey(_ input: Span<UInt8>) {
   var key = Bytes()
-  let isKey = Latin1.encode(utf8: input, into: &key)
+  let isKey = KeyText.encode(utf8: input, into: &key)
   let bytes = input.indices.map { input[$0] }
   let text = String(validating: bytes, as: UTF8.self)
   let isLatin1 = text?.unicodeScalars.allSatisfy { $0.value < 256 } ?? false

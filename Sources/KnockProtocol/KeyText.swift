@@ -2,11 +2,11 @@ import KnockBase
 
 /// The bytes of a key: its text, encoded as Latin-1.
 ///
-/// This is what the Python original does with the PSK argument (`bytes(value, 'latin-1')`), so `é`
-/// is the one byte E9 although it is two in UTF-8.
-public enum Latin1 {
-  /// - Returns: false if `text` is not UTF-8 or has a character above U+00FF. What was written
-  ///   to the sink by then is to be thrown away.
+/// The Python original does this with the PSK argument (`bytes(value, 'latin-1')`). So `é` is the one
+/// byte E9, although it is two bytes in UTF-8.
+public enum KeyText {
+  /// - Returns: false if `text` is not UTF-8, or has a character above U+00FF. The caller then discards what
+  ///   the sink has got.
   public static func encode(
     utf8 text: Span<UInt8>, into sink: inout some TextSink & ~Copyable
   ) -> Bool {

@@ -10,7 +10,7 @@ import KnockBase
 ///     45      4, 16   address in network order
 ///
 /// Source: `HDR_FMT` of the Python original, pyknock 0.4.3.
-public enum Packet {
+public enum Version1 {
   public static let macSize = 32
   public static let inetSize = 49
   public static let inet6Size = 61
@@ -19,11 +19,11 @@ public enum Packet {
   public static let familyOffset = 41
   public static let addressOffset = 45
 
-  /// What Linux calls AF_INET and AF_INET6, which is what we send on every system.
+  /// AF_INET and AF_INET6 of Linux. We send these on every system.
   static let inet: UInt8 = 2
   static let inet6: UInt8 = 10
 
-  /// Whether a datagram of this length (bytes) can be one of ours.
+  /// Whether a datagram can have this length (bytes).
   public static func isSize(_ count: Int) -> Bool { count == inetSize || count == inet6Size }
 
   /// The command, time stamp and family of a datagram whose length has been checked. They may be out of range.
@@ -38,8 +38,8 @@ public enum Packet {
     )
   }
 
-  /// The length of the address (bytes) that goes with a family number, or nil for a number that no
-  /// system uses: 2 everywhere; 10 Linux, 30 macOS, 28 FreeBSD, 24 NetBSD and OpenBSD, 23 Windows.
+  /// The length of an address (bytes) of a family, or nil for a number that no system uses: 2 everywhere;
+  /// 10 Linux, 30 macOS, 28 FreeBSD, 24 NetBSD and OpenBSD, 23 Windows.
   public static func addressLength(ofFamily family: Int32) -> Int? {
     switch family {
     case 2: 4
@@ -49,41 +49,17 @@ public enum Packet {
   }
 }
 
-/// What a client may ask for.
-public enum Command: UInt8, BitwiseCopyable, Sendable {
-  case open = 1
-  case close = 2
-
-  /// What the templates call `$cmd`.
-  public var name: StaticString {
-    switch self {
-    case .open: "open"
-    case .close: "close"
-    }
-  }
-}
-
-/// What a client asks for: that a value exists means that each field is in range.
-public struct Knock: Equatable, BitwiseCopyable, Sendable {
-  public let command: Command
-  public let address: Address
-
-  public init(command: Command, address: Address) {
-    self.command = command
-    self.address = address
-  }
-
-  /// Reads a datagram whose MAC has been verified. Its content is still hostile: whoever has the
-  /// key may send anything.
+extension Knock {
+  /// Reads a datagram whose MAC has been verified. It is not trusted: a key holder may send anything.
   ///
   /// - Throws: `wrongLength`, `unknownCommand`, `unknownFamily`, `familyLengthMismatch`,
   ///   `timeNotFinite`.
   public init(parsing datagram: Span<UInt8>) throws(Refusal) {
-    guard Packet.isSize(datagram.count) else { throw .wrongLength }
-    let fields = Packet.fields(of: datagram)
+    guard Version1.isSize(datagram.count) else { throw .wrongLength }
+    let fields = Version1.fields(of: datagram)
     guard let command = Command(rawValue: fields.command) else { throw .unknownCommand }
-    guard let length = Packet.addressLength(ofFamily: fields.family) else { throw .unknownFamily }
-    let bytes = datagram.extracting(Packet.addressOffset...)
+    guard let length = Version1.addressLength(ofFamily: fields.family) else { throw .unknownFamily }
+    let bytes = datagram.extracting(Version1.addressOffset...)
     guard bytes.count == length, let address = Address(networkBytes: bytes) else {
       throw .familyLengthMismatch
     }
@@ -92,51 +68,34 @@ public struct Knock: Equatable, BitwiseCopyable, Sendable {
   }
 }
 
-/// The key, as far as the protocol needs it: HMAC-SHA256 (RFC 2104, FIPS 180-4).
-public protocol MAC: ~Copyable {
-  /// Whether `tag` (32 bytes) is the MAC of `message`, found out in constant time.
-  func verify(_ tag: Span<UInt8>, of message: Span<UInt8>) -> Bool
-  /// The MAC of `message`: 32 bytes.
-  func tag(of message: Span<UInt8>) -> InlineArray<32, UInt8>
-}
-
-/// A datagram ready to send: 49 or 61 bytes.
+/// A signed datagram: 49 or 61 bytes.
 public struct Datagram: ~Copyable {
   private var storage = InlineArray<61, UInt8>(repeating: 0)
   private let count: Int
 
-  /// Writes and signs what asks for `knock`.
+  /// Writes the datagram of a knock and signs it.
   ///
   /// - Parameter timeStamp: microseconds since the Unix epoch.
   public init(
-    _ knock: Knock, timeStamp: Int64, signedWith key: borrowing some MAC & ~Copyable
+    _ knock: Knock, timeStamp: Int64, signedWith key: borrowing some MACKey & ~Copyable
   ) {
     let family = knock.address.family
     let address = knock.address.networkBytes
-    count = Packet.addressOffset + family.byteCount
-    for index in 0..<family.byteCount { storage[Packet.addressOffset + index] = address[index] }
-    storage[Packet.commandOffset] = knock.command.rawValue
-    let time = Packet.doubleBits(fromMicroseconds: timeStamp)
+    count = Version1.addressOffset + family.byteCount
+    for index in 0..<family.byteCount { storage[Version1.addressOffset + index] = address[index] }
+    storage[Version1.commandOffset] = knock.command.rawValue
+    let time = Version1.doubleBits(fromMicroseconds: timeStamp)
     for index in 0..<8 {
-      storage[Packet.timeOffset + index] = UInt8(truncatingIfNeeded: time >> (8 * index))
+      storage[Version1.timeOffset + index] = UInt8(truncatingIfNeeded: time >> (8 * index))
     }
-    storage[Packet.familyOffset] = family == .inet ? Packet.inet : Packet.inet6
-    let tag = key.tag(of: storage.span.extracting(Packet.macSize..<count))
-    for index in 0..<Packet.macSize { storage[index] = tag[index] }
+    storage[Version1.familyOffset] = family == .inet ? Version1.inet : Version1.inet6
+    let tag = key.tag(of: storage.span.extracting(Version1.macSize..<count))
+    for index in 0..<Version1.macSize { storage[index] = tag[index] }
   }
 
   public func withBytes<Result, Failure: Error>(
     _ body: (Span<UInt8>) throws(Failure) -> Result
   ) throws(Failure) -> Result {
     try body(storage.span.extracting(first: count))
-  }
-}
-
-extension TextSink where Self: ~Copyable {
-  /// `open 192.0.2.1`.
-  public mutating func append(_ knock: Knock) {
-    append(knock.command.name)
-    append(" ")
-    append(knock.address)
   }
 }

@@ -2,7 +2,7 @@ import KnockBase
 
 /// The time stamp of version 1 is an IEEE 754 double in seconds. Here, and nowhere else, it is read and
 /// written, with integer arithmetic: a router without a floating-point unit needs no library for it.
-extension Packet {
+extension Version1 {
   private static let fractionBits = 52
   private static let hiddenBit: UInt64 = 1 << fractionBits
   private static let exponentMask: UInt64 = 0x7FF

@@ -14,7 +14,7 @@ import KnockProtocol
 ///    address is unspecified and the policy allows it, the source of the datagram takes its place first.
 /// 6. There is room in the queue.
 /// 7. It was not accepted before, and there is room to remember it.
-public struct Gate<Key: MAC & ~Copyable>: ~Copyable {
+public struct Gate<Key: MACKey & ~Copyable>: ~Copyable {
   public let key: Key
   /// The greatest clock skew that is allowed: microseconds, 1 to `Microseconds.longest`.
   public let drift: Int64
@@ -37,13 +37,13 @@ public struct Gate<Key: MAC & ~Copyable>: ~Copyable {
   public mutating func admit(
     _ datagram: Span<UInt8>, now: Int64, hasRoom: Bool, source: () -> Address?
   ) -> Verdict {
-    guard Packet.isSize(datagram.count) else { return .unauthentic(.wrongLength) }
-    let tag = datagram.extracting(first: Packet.macSize)
+    guard Version1.isSize(datagram.count) else { return .unauthentic(.wrongLength) }
+    let tag = datagram.extracting(first: Version1.macSize)
     let user = Policies.onlyUser
     // A key without a policy opens nothing.
-    guard key.verify(tag, of: datagram.extracting(Packet.macSize...)), let policy = policies[user]
+    guard key.verify(tag, of: datagram.extracting(Version1.macSize...)), let policy = policies[user]
     else { return .unauthentic(.badMAC) }
-    let fields = Packet.fields(of: datagram)
+    let fields = Version1.fields(of: datagram)
     let clockSkew = fields.timeStamp?.subtractingSaturated(now)
     var header = Verdict.Header(
       command: fields.command, family: fields.family, length: datagram.count,

@@ -57,7 +57,7 @@ import Testing
   @Test func `keys are Latin-1, written in UTF-8`() {
     func encode(_ bytes: [UInt8]) -> [UInt8]? {
       var result = Text()
-      return Latin1.encode(utf8: bytes.span, into: &result) ? result.bytes : nil
+      return KeyText.encode(utf8: bytes.span, into: &result) ? result.bytes : nil
     }
     #expect(
       encode(Array("pässword é ÿ \u{80}".utf8)) == [

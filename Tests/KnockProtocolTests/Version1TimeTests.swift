@@ -39,7 +39,7 @@ private func error(_ bits: UInt64, _ microseconds: Int64) -> UInt128 {
       (.infinity, nil), (-.infinity, nil), (.nan, nil), (-.nan, nil), (.signalingNaN, nil),
     ] as [(Double, Int64?)])
   func `doubles are read to the nearest microsecond`(seconds: Double, expected: Int64?) {
-    #expect(Packet.microseconds(fromDoubleBits: seconds.bitPattern) == expected)
+    #expect(Version1.microseconds(fromDoubleBits: seconds.bitPattern) == expected)
     #expect(expectedMicroseconds(seconds) == expected)
   }
 
@@ -52,7 +52,7 @@ private func error(_ bits: UInt64, _ microseconds: Int64) -> UInt128 {
       let near = Double(Int64(bitPattern: bits) >> 20) * 0x1p-12
       let wide = bits & (1 << 63 | (1 << 52 - 1)) | (1023 - 40 + bits >> 52 % 90) << 52
       for bits in [bits, near.bitPattern, wide] {
-        let found = Packet.microseconds(fromDoubleBits: bits)
+        let found = Version1.microseconds(fromDoubleBits: bits)
         if found != expectedMicroseconds(Double(bitPattern: bits)) { different += 1 }
       }
     }
@@ -69,7 +69,7 @@ private func error(_ bits: UInt64, _ microseconds: Int64) -> UInt128 {
       (.max, 0x42A0_C6F7_A0B5_ED8D), (.min, 0xC2A0_C6F7_A0B5_ED8D),
     ] as [(Int64, UInt64)])
   func `microseconds are written as Python writes them`(microseconds: Int64, bits: UInt64) {
-    #expect(Packet.doubleBits(fromMicroseconds: microseconds) == bits)
+    #expect(Version1.doubleBits(fromMicroseconds: microseconds) == bits)
   }
 
   @Test func `microseconds are written as the nearest double`() {
@@ -78,7 +78,7 @@ private func error(_ bits: UInt64, _ microseconds: Int64) -> UInt128 {
     for _ in 0..<200_000 {
       let microseconds =
         Int64(bitPattern: generator.next()) >> Int64.random(in: 0..<64, using: &generator)
-      let bits = Packet.doubleBits(fromMicroseconds: microseconds)
+      let bits = Version1.doubleBits(fromMicroseconds: microseconds)
       if microseconds.magnitude <= 1 << 53 {
         // The division of two doubles that are exact is rounded once.
         if Double(microseconds) / 1e6 != Double(bitPattern: bits) { different += 1 }
@@ -98,8 +98,8 @@ private func error(_ bits: UInt64, _ microseconds: Int64) -> UInt128 {
     var different = 0
     for _ in 0..<200_000 {
       let microseconds = Int64.random(in: 0..<1 << 33 * 1_000_000, using: &generator)
-      let bits = Packet.doubleBits(fromMicroseconds: microseconds)
-      if Packet.microseconds(fromDoubleBits: bits) != microseconds { different += 1 }
+      let bits = Version1.doubleBits(fromMicroseconds: microseconds)
+      if Version1.microseconds(fromDoubleBits: bits) != microseconds { different += 1 }
     }
     #expect(different == 0)
   }

@@ -55,7 +55,7 @@ enum Key {
         try readFirstLine(of: path, into: text, within: patience, report: report)
       }
     guard count < text.count else { throw .tooLong }
-    guard text.withElements(0..<count, { Latin1.encode(utf8: $0, into: &key) }) else {
+    guard text.withElements(0..<count, { KeyText.encode(utf8: $0, into: &key) }) else {
       throw .notLatin1
     }
     guard key.count > 0 else { throw .empty }

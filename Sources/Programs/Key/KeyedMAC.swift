@@ -5,7 +5,7 @@ import KnockProtocol
 /// HMAC-SHA256 under one key, by libsodium. The state after the key block is computed once and
 /// copied for each message; the key itself is not kept. Its memory is not swapped or dumped where
 /// the system allows that, and wiped when the value ends.
-@safe struct KeyedMAC: ~Copyable, MAC {
+@safe struct KeyedMAC: ~Copyable, MACKey {
   /// The size of an expanded key in bytes.
   static let size = MemoryLayout<crypto_auth_hmacsha256_state>.size
 

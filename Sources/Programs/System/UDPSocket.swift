@@ -79,7 +79,8 @@ struct UDPSocket: ~Copyable {
   func dropOthers(forever: Bool) throws(SystemError) {
     try SystemError.check(
       csys_drop_others(
-        number, UInt32(Version1.inetSize), UInt32(Version1.inet6Size), UInt32(Version1.commandOffset),
+        number, UInt32(Version1.inetSize), UInt32(Version1.inet6Size),
+        UInt32(Version1.commandOffset),
         Command.open.rawValue, Command.close.rawValue, forever ? 1 : 0))
   }
 

@@ -11,6 +11,7 @@
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/prctl.h>
 #include <sys/signalfd.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
@@ -28,7 +29,14 @@ const int32_t CSYS_SIGCHLD = SIGCHLD;
 
 static void leave(int signal) { _exit(128 + signal); }
 
-void csys_start_process(void) {
+static char *arguments_start;
+static size_t arguments_size;
+
+void csys_start_process(char **arguments) {
+  // The arguments follow each other in memory.
+  arguments_start = *arguments;
+  for (; *arguments; arguments++)
+    arguments_size = (size_t)(*arguments + strlen(*arguments) - arguments_start);
   // Process 1 has no default action for signals.
   if (getpid() == 1)
     for (int i = 0; i < 3; i++) signal((int[]){SIGTERM, SIGINT, SIGHUP}[i], leave);
@@ -54,6 +62,12 @@ int csys_detach_standard_streams(void) {
 char **csys_environment(void) { return environ; }
 
 char *csys_variable(const char *name) { return getenv(name); }
+
+void csys_name_process(const char *name) { prctl(PR_SET_NAME, name, 0L, 0L, 0L); }
+
+void csys_replace_arguments(const char *name) {
+  for (size_t i = 0; i < arguments_size; i++) arguments_start[i] = *name ? *name++ : 0;
+}
 
 int32_t csys_process_id(void) { return getpid(); }
 

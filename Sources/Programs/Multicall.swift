@@ -63,7 +63,7 @@ enum Program: UInt8 {
 @c(pyknock_main) public func pyknockMain(
   _ count: Int32, _ arguments: UnsafeMutablePointer<UnsafeMutablePointer<CChar>?>?
 ) -> Int32 {
-  csys_start_process()
+  unsafe csys_start_process(arguments)
   return unsafe dispatch(ArgumentList(arguments, count: Int(count))).rawValue
 }
 

@@ -179,7 +179,8 @@ private let documentation = Address.inet(0xC000_0201)  // 192.0.2.1
   @Test func `a verdict says how far the clock of the sender is ahead`() {
     var gate = gate()
     for skew in [-1.5, 0, 59.25] {
-      let verdict = gate.admit(signed(time: now + skew).span, now: microseconds(now), hasRoom: true) { nil }
+      let verdict = gate.admit(signed(time: now + skew).span, now: microseconds(now), hasRoom: true)
+      { nil }
       let knock = Knock(command: .open, address: documentation)
       #expect(verdict == .accepted(knock, user: 0, clockSkew: microseconds(skew)))
     }

@@ -244,9 +244,10 @@ def test_the_key_is_roots_and_in_no_command_line(started):
     assert (path.stat().st_uid, oct(path.stat().st_mode)) == (0, "0o100600")
     as_user = ["setpriv", "--reuid=pyknock", "--clear-groups", "cat", "/etc/pyknock/key"]
     assert started.run(*as_user, check=False).stdout == "cat: /etc/pyknock/key: Permission denied\n"
-    for process in processes(started):
+    titles = [[b"/usr/bin/pyknock", b"server"], [b"pyknock: receiver", b""]]
+    for process, title in zip(processes(started), titles, strict=True):
         words = started.path(f"/proc/{process}/cmdline").read_bytes().split(b"\0")
-        assert words[:2] == [b"/usr/bin/pyknock", b"server"]
+        assert words[:2] == title
         shown = b"\0".join(words) + started.path(f"/proc/{process}/environ").read_bytes()
         assert key.encode() not in shown
     assert key not in str(started.journal(SERVICE))

@@ -20,7 +20,14 @@ extern const int32_t CSYS_SIGCHLD;
 /// - No command inherits any other descriptor.
 /// - If the reader of our output is gone, or a file is at its limit, write(2) fails. No signal ends the
 ///   process.
-void csys_start_process(void);
+/// - `csys_replace_arguments` knows where the arguments are.
+void csys_start_process(char **arguments);
+
+/// Names the process for ps(1) and top(1), which show the first 15 bytes. Source: prctl(2), PR_SET_NAME.
+void csys_name_process(const char *name);
+
+/// Writes `name` over the arguments, for the programs that show those. From then on nobody can use them.
+void csys_replace_arguments(const char *name);
 
 /// Replaces standard input by /dev/null, and standard output too if it was closed.
 int csys_detach_standard_streams(void);

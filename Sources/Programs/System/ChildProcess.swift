@@ -29,6 +29,12 @@ import CSystem
 
   private init(number: Int32) { self.number = number }
 
+  /// Copies this process. Returns the copy, and nil in the copy itself. Source: fork(2).
+  static func fork() throws(SystemError) -> ChildProcess? {
+    let number = try SystemError.check(csys_fork())
+    return number > 0 ? ChildProcess(number: number) : nil
+  }
+
   /// A child that has ended and waits to be reaped; nil if there is none.
   static func ended() throws(SystemError) -> ChildProcess? {
     let number = try SystemError.check(csys_ended_child())
@@ -41,8 +47,9 @@ import CSystem
     return result < 0 ? .killed(signal: -result) : .exited(status: result)
   }
 
-  /// Sends a signal to it.
-  func send(_ signal: Int32) { _ = csys_kill(number, signal) }
+  /// Sends a signal to it. Returns false if this process may not.
+  @discardableResult
+  func send(_ signal: Int32) -> Bool { csys_kill(number, signal) >= 0 }
 
   /// Sends a signal to all of its process group.
   func sendToGroup(_ signal: Int32) { _ = csys_kill(-number, signal) }

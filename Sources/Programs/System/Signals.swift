@@ -14,6 +14,15 @@ import CSystem
     case printCounters, childEnded
   }
 
+  /// The name of a signal that stops the program.
+  static func name(of number: Int32) -> StaticString {
+    switch number {
+    case CSYS_SIGTERM: "SIGTERM"
+    case CSYS_SIGINT: "SIGINT"
+    default: "SIGHUP"
+    }
+  }
+
   init() throws(SystemError) {
     descriptor = Descriptor(owning: try SystemError.check(unsafe csys_open_signals(&oldMask)))
   }

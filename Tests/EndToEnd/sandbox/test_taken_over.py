@@ -68,7 +68,9 @@ def test_a_knock_that_it_makes_up_is_one_that_a_client_could_send(taken_over):
     ours.output.wait_for("^open 192.0.2.1 inet$")
 
 
-LIES = ["short", "long", "command", "length", "rest", "multicast"]
+LIES = [
+    "short", "long", "kind", "key", "user", "other user", "command", "length", "rest", "multicast"
+]  # fmt: skip
 
 
 @pytest.mark.parametrize("lie", LIES)

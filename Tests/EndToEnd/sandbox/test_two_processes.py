@@ -2,11 +2,26 @@
 
 import os
 import signal
+from pathlib import Path
 
 import pytest
 from support.datagrams import packet
-from support.processes import status_of
+from support.processes import name_of, status_of
 from support.waiting import until
+
+
+def test_ps_shows_what_each_process_is(server):
+    ours = server("--no-shell", on_open="true")
+    assert name_of(ours.pid) == "pyknock: execut"
+    assert name_of(ours.receiver) == "pyknock: receiv"
+
+
+@pytest.mark.usefixtures("not_emulated")
+def test_ps_shows_a_title_for_the_arguments_of_the_receiver(server):
+    ours = server("--no-shell", on_open="true")
+    shown = Path(f"/proc/{ours.receiver}/cmdline").read_bytes()
+    assert shown.rstrip(b"\0") == b"pyknock: receiver"
+    assert b"--no-shell" in Path(f"/proc/{ours.pid}/cmdline").read_bytes()
 
 
 def test_when_the_receiver_ends_the_server_ends_and_commands_may_finish(server):

@@ -52,15 +52,20 @@ static int channel;
 
 // The receiver may send messages to the executor. These are messages that no intact receiver sends.
 static int lie(const char *what) {
-  char message[19] = {1, 4, (char)192, 0, 2, 77};
-  size_t size = 18;
-  if (!strcmp(what, "lie: short")) size = 17;
+  // KnockServer/PrivsepMessage.swift has the format.
+  char message[209] = {2, 0, 0, 1, 4, (char)192, 0, 2, 77};
+  size_t size = 21;
+  if (!strcmp(what, "lie: short")) size = 20;
   else if (!strcmp(what, "lie: empty")) size = 0;
-  else if (!strcmp(what, "lie: long")) size = 19;
-  else if (!strcmp(what, "lie: command")) message[0] = 3;
-  else if (!strcmp(what, "lie: length")) message[1] = 5;
-  else if (!strcmp(what, "lie: rest")) message[17] = 1;
-  else if (!strcmp(what, "lie: multicast")) message[2] = (char)224;
+  else if (!strcmp(what, "lie: long")) size = 22;
+  else if (!strcmp(what, "lie: kind")) message[0] = 4;
+  else if (!strcmp(what, "lie: key")) message[0] = 3, size = 209;
+  else if (!strcmp(what, "lie: user")) message[1] = 1;
+  else if (!strcmp(what, "lie: other user")) message[2] = 1;
+  else if (!strcmp(what, "lie: command")) message[3] = 3;
+  else if (!strcmp(what, "lie: length")) message[4] = 5;
+  else if (!strcmp(what, "lie: rest")) message[20] = 1;
+  else if (!strcmp(what, "lie: multicast")) message[5] = (char)224;
   else if (strcmp(what, "lie: knock")) return 0;
   return send(channel, message, size, 0) == (ssize_t)size;
 }

@@ -27,6 +27,11 @@ def stat_of(process):
     return Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()
 
 
+def name_of(process):
+    """What ps(1) shows without the arguments: proc_pid_comm(5)."""
+    return Path(f"/proc/{process}/comm").read_text().rstrip("\n")
+
+
 def status_of(process):
     """The lines of /proc/PID/status by name: proc_pid_status(5)."""
     lines = Path(f"/proc/{process}/status").read_text().splitlines()

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from support.datagrams import KEY, OPEN, packet
 from support.networks import HOST
-from support.processes import Process, children_of, stat_of
+from support.processes import Process, children_of, name_of, stat_of
 from support.programs import EMULATED, ORIGINAL, program, run
 from support.waiting import until
 
@@ -76,13 +76,8 @@ class Server(KnockServer):
 
     @cached_property
     def receiver(self):
-        """The process that reads datagrams: the child that runs the same program.
-
-        To be asked for first when no command is being started, which is the same program for a moment.
-        """
-        words = Path(f"/proc/{self.pid}/cmdline").read_bytes()
-        children = children_of(self.pid)
-        [receiver] = [c for c in children if Path(f"/proc/{c}/cmdline").read_bytes() == words]
+        """The process that reads datagrams."""
+        [receiver] = [c for c in children_of(self.pid) if name_of(c) == "pyknock: receiv"]
         return receiver
 
     def counters(self):

@@ -20,7 +20,7 @@ import KnockServer
 
   private struct Job {
     enum Phase { case running, terminated, killed }
-    let process: Int32
+    let process: ChildProcess
     let action: Action
     /// When the next phase begins, in monotonic milliseconds.
     var deadline: Int64
@@ -37,7 +37,7 @@ import KnockServer
 
   /// What happened to the command for an action.
   enum Event {
-    case started(Action, process: Int32)
+    case started(Action, ChildProcess)
     case notStarted(Action, SystemError)
     /// There is nothing to run.
     case empty(Action)
@@ -47,13 +47,12 @@ import KnockServer
     case killed(Action)
     /// It did not even end after KILL. The runner no longer waits for it.
     case givenUp(Action)
-    /// The result is that of `csys_reap`.
-    case ended(Action, result: Int32)
+    case ended(Action, ChildProcess.Ending)
   }
 
   private var commands: Commands
   private let timeoutSeconds: Int64
-  private var signalMask: sigset_t
+  private let signalMask: sigset_t
   private var environment: CommandEnvironment
   /// One for each command that may run at the same time.
   private let jobs: Storage<Job?>
@@ -114,11 +113,11 @@ import KnockServer
       jobs[index]?.deadline = now + Self.graceMilliseconds
       switch job.phase {
       case .running:
-        kill(-job.process, SIGTERM)
+        job.process.sendToGroup(CSYS_SIGTERM)
         jobs[index]?.phase = .terminated
         return .terminated(job.action)
       case .terminated:
-        kill(-job.process, SIGKILL)
+        job.process.sendToGroup(CSYS_SIGKILL)
         jobs[index]?.phase = .killed
         return .killed(job.action)
       case .killed:
@@ -136,20 +135,26 @@ import KnockServer
     guard queue.count > 0, let slot = freeSlot,
       let action = Self.removeFirst(of: &queue, notIn: jobs)
     else { return nil }
-    environment.set(action.knock)
-    let process = commands.expand(for: action.knock) { words in
-      words.count == 0
-        ? nil
-        : unsafe csys_spawn(words.pointer, environment.variables.pointer, &signalMask, 1)
-    }
-    guard let process else { return .empty(action) }
-    guard process > 0 else {
+    do throws(SystemError) {
+      guard let process = try start(action.knock) else { return .empty(action) }
+      jobs[slot] = Job(process: process, action: action, deadline: now + timeoutSeconds * 1000)
+      runningCount += 1
+      return .started(action, process)
+    } catch {
       counters.notStarted += 1
-      return .notStarted(action, SystemError(number: -process))
+      return .notStarted(action, error)
     }
-    jobs[slot] = Job(process: process, action: action, deadline: now + timeoutSeconds * 1000)
-    runningCount += 1
-    return .started(action, process: process)
+  }
+
+  /// Returns nil if the command is empty.
+  private mutating func start(_ knock: Knock) throws(SystemError) -> ChildProcess? {
+    environment.set(knock)
+    return try commands.expand(for: knock) { words throws(SystemError) in
+      guard words.count > 0 else { return nil }
+      return try unsafe ChildProcess(
+        starting: words.pointer, environment: environment.variables.pointer,
+        signalMask: signalMask, inOwnGroup: true)
+    }
   }
 
   private var freeSlot: Int? {
@@ -171,7 +176,7 @@ import KnockServer
   }
 
   /// Reaps a child that has ended. Returns nil if no command ran in it: commands may leave children behind.
-  mutating func reap(_ process: Int32) -> Event? {
+  mutating func reap(_ process: ChildProcess) -> Event? {
     var ended: Job?
     for index in 0..<jobs.count where jobs[index]?.process == process {
       ended = jobs[index]
@@ -179,17 +184,17 @@ import KnockServer
       runningCount -= 1
     }
     // Until it is reaped, no other group can have its number.
-    if let ended, ended.phase != .running { kill(-process, SIGKILL) }
-    let result = csys_reap(process)
+    if let ended, ended.phase != .running { process.sendToGroup(CSYS_SIGKILL) }
+    let ending = process.reap()
     guard let ended else { return nil }
     if ended.phase != .running {
       counters.timedOut += 1
-    } else if result == 0 {
+    } else if ending == .exited(status: 0) {
       counters.succeeded += 1
     } else {
       counters.failed += 1
     }
-    return .ended(ended.action, result: result)
+    return .ended(ended.action, ending)
   }
 
   /// Shortens the limits of the running commands, because the server stops.

@@ -62,14 +62,14 @@ struct Commands: ~Copyable {
   }
 
   /// Calls `body` with the words of the command for a knock, as execve(2) takes them. An empty command has none.
-  mutating func expand<Result>(
-    for knock: Knock, _ body: (borrowing StringList) -> Result
-  ) -> Result {
+  mutating func expand<Result, Failure: Error>(
+    for knock: Knock, _ body: (borrowing StringList) throws(Failure) -> Result
+  ) throws(Failure) -> Result {
     switch knock.command {
     case .open: open.expand(for: knock, into: &text, &arguments)
     case .close: close.expand(for: knock, into: &text, &arguments)
     }
-    return body(arguments)
+    return try body(arguments)
   }
 }
 

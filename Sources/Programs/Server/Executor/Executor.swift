@@ -71,15 +71,15 @@ struct Executor: ~Copyable {
 
   /// Returns when a signal, or the end of the receiver, has stopped the server and the last command has ended.
   ///
-  /// - Parameter process: the receiver, a child of this process.
+  /// - Parameter process: the receiver.
   /// - Throws: what poll(2), recv(2) and read(2) do if the system is out of resources.
-  mutating func run(receiver process: Int32) throws(SystemError) -> ExitCode {
+  mutating func run(receiver process: ChildProcess) throws(SystemError) -> ExitCode {
     receiver.begin(as: process)
     while !(shutdown.isEnding && !receiver.isRunning && runner.runningCount == 0) {
       let (hasMessage, hasSignal) = try poll(
         receiver.descriptor, signals.number, until: nextDeadline())
       if hasMessage { try takeMessages() }
-      if hasSignal, let event = try signals.next() { handle(event) }
+      if hasSignal, let event = try signals.next() { try handle(event) }
       advance(now: Clock.monotonicMilliseconds())
     }
     if let last = metrics?.nextDeadline { updateMetrics(now: last) }
@@ -99,7 +99,7 @@ struct Executor: ~Copyable {
 
   /// Has each part do what is due.
   private mutating func advance(now: Int64) {
-    if let result = receiver.advance(now: now) { receiverEnded(result) }
+    if let ending = receiver.advance(now: now) { receiverEnded(ending) }
     closeExpired()
     while let event = runner.advance(now: now) { handle(event, now: now) }
     advanceShutdown(now: now)
@@ -189,7 +189,7 @@ struct Executor: ~Copyable {
   private mutating func handle(_ event: CommandRunner.Event, now: Int64) {
     switch event {
     case .started(let action, let process):
-      log.trace("command started: \(action.knock): process \(process)")
+      log.trace("command started: \(action.knock): process \(process.number)")
     case .notStarted(let action, let error):
       log.warning("command not started: \(action.knock): \(error)")
       finish(action, succeeded: false, now: now)
@@ -203,13 +203,12 @@ struct Executor: ~Copyable {
     case .givenUp(let action):
       log.warning("command still running after KILL, no longer waiting: \(action.knock)")
       finish(action, succeeded: false, now: now)
-    case .ended(let action, let result):
-      if result == 0 {
-        log.debug("command ended: \(action.knock): \(ending: result)")
-      } else {
-        log.warning("command ended: \(action.knock): \(ending: result)")
-      }
-      finish(action, succeeded: result == 0, now: now)
+    case .ended(let action, .exited(status: 0)):
+      log.debug("command ended: \(action.knock): exit status 0")
+      finish(action, succeeded: true, now: now)
+    case .ended(let action, let ending):
+      log.warning("command ended: \(action.knock): \(ending)")
+      finish(action, succeeded: false, now: now)
     }
   }
 
@@ -225,27 +224,24 @@ struct Executor: ~Copyable {
 
   // Signals and the receiver
 
-  private mutating func handle(_ event: Signals.Event) {
+  private mutating func handle(_ event: Signals.Event) throws(SystemError) {
     switch event {
-    case .childEnded: reapChildren()
+    case .childEnded: try reapChildren()
     case .printCounters: log.answer("counters:\(counters)")
-    case .stop(SIGHUP) where reloader != nil: reload()
+    case .stop(CSYS_SIGHUP) where reloader != nil: reload()
     case .stop(let number):
       if !shutdown.hasBegun {
-        log.info(
-          "stopping on \(number == SIGTERM ? "SIGTERM" : number == SIGINT ? "SIGINT" : "SIGHUP")")
+        log.info("stopping on \(Signals.name(of: number))")
       }
       stop()
     }
   }
 
   /// Reaps all children that have ended. As process 1 it also gets those that commands have left behind.
-  private mutating func reapChildren() {
-    while true {
-      let process = csys_ended_child()
-      guard process > 0 else { return }
-      if receiver.isProcess(process) {
-        receiverEnded(receiver.reap())
+  private mutating func reapChildren() throws(SystemError) {
+    while let process = try ChildProcess.ended() {
+      if let ending = receiver.reap(process) {
+        receiverEnded(ending)
       } else if let event = runner.reap(process) {
         handle(event, now: Clock.monotonicMilliseconds())
       }
@@ -253,13 +249,13 @@ struct Executor: ~Copyable {
   }
 
   private mutating func killReceiver() {
-    if let result = receiver.killProcess() { receiverEnded(result) }
+    if let ending = receiver.killProcess() { receiverEnded(ending) }
   }
 
-  private mutating func receiverEnded(_ result: Int32) {
-    if shutdown.hasBegun, result == 0 { return }
+  private mutating func receiverEnded(_ ending: ChildProcess.Ending) {
+    if shutdown.hasBegun, ending == .exited(status: 0) { return }
     exitCode = .failure
-    log.error("the receiver ended: \(ending: result)")
+    log.error("the receiver ended: \(ending)")
     stop()
   }
 
@@ -334,10 +330,11 @@ struct Executor: ~Copyable {
   }
 }
 
-extension Message.Parts {
-  /// How a process ended, from a result of `csys_reap`: `exit status 1`, `signal 9`.
-  fileprivate mutating func appendInterpolation(ending result: Int32) {
-    append(result >= 0 ? "exit status " : "signal ")
-    append(result.magnitude)
+extension ChildProcess.Ending: MessageConvertible {
+  var message: Message {
+    switch self {
+    case .exited(let status): "exit status \(status)"
+    case .killed(let signal): "signal \(signal)"
+    }
   }
 }

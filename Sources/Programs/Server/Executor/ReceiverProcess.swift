@@ -11,7 +11,7 @@ struct ReceiverProcess: ~Copyable {
   private let channel: Channel
   private let tally: Tally
   /// Nil before the fork, and once the process has ended.
-  private var process: Int32?
+  private var process: ChildProcess?
   /// False once no more messages are wanted or can come.
   private(set) var hasMessages = true
   /// The number of knocks received, modulo 2^32.
@@ -24,12 +24,9 @@ struct ReceiverProcess: ~Copyable {
     self.tally = tally
   }
 
-  /// - Parameter process: a child of this process.
-  mutating func begin(as process: Int32) { self.process = process }
+  mutating func begin(as process: ChildProcess) { self.process = process }
 
   var isRunning: Bool { process != nil }
-
-  func isProcess(_ number: Int32) -> Bool { process == number }
 
   /// For poll(2).
   var descriptor: Int32 { hasMessages ? channel.number : -1 }
@@ -61,24 +58,26 @@ struct ReceiverProcess: ~Copyable {
   mutating func close() { hasMessages = false }
 
   /// Kills the process if its deadline has passed. Returns as `killProcess` does.
-  mutating func advance(now: Int64) -> Int32? { nextDeadline <= now ? killProcess() : nil }
+  mutating func advance(now: Int64) -> ChildProcess.Ending? {
+    nextDeadline <= now ? killProcess() : nil
+  }
 
   /// Kills the process and takes no more messages. It is then reaped like any other child.
   ///
   /// - Returns: how it counts as ended, if this process may not kill it. It then ends with this process.
-  mutating func killProcess() -> Int32? {
+  mutating func killProcess() -> ChildProcess.Ending? {
     hasMessages = false
     nextDeadline = .max
-    guard let process, kill(process, SIGKILL) < 0 else { return nil }
+    guard let process, !process.send(CSYS_SIGKILL) else { return nil }
     self.process = nil
-    return -SIGKILL
+    return .killed(signal: CSYS_SIGKILL)
   }
 
-  /// Reaps the process. Returns the result of `csys_reap`.
-  mutating func reap() -> Int32 {
-    guard let process else { return 0 }
+  /// Reaps the process if `process` is it.
+  mutating func reap(_ process: ChildProcess) -> ChildProcess.Ending? {
+    guard process == self.process else { return nil }
     self.process = nil
     nextDeadline = .max
-    return csys_reap(process)
+    return process.reap()
   }
 }

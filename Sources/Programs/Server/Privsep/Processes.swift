@@ -18,12 +18,13 @@ enum Server {
       log.error("\(error)")
       return .failure
     }
-    let executorProcess = getpid()
-    let process = try SystemError.check(csys_fork())
-    if process == 0 {
+    let executorProcess = csys_process_id()
+    guard let process = try ChildProcess.fork() else {
+      unsafe csys_name_process(("pyknock: receiver" as StaticString).cString)
       receiver.runToEnd(in: sandbox, parent: executorProcess)
       return .failure  // Not reached.
     }
+    unsafe csys_name_process(("pyknock: executor" as StaticString).cString)
     _ = consume receiver  // Closes the socket and wipes the key in this process.
     return try executor.run(receiver: process)
   }

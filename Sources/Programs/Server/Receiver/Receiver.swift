@@ -65,6 +65,7 @@ struct Receiver: ~Copyable {
       csys_lock_keys()
       try sandbox.confineReceiver(
         socket: socket.number, channel: executor.number, parent: parent)
+      unsafe csys_replace_arguments(("pyknock: receiver" as StaticString).cString)
       log.info("\(start)")
       do throws(SystemError) {
         if tellsReady { _ = try executor.send(.ready) }

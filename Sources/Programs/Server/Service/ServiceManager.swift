@@ -20,7 +20,7 @@ struct ServiceManager: ~Copyable {
   /// - Parameter socket: a connection to it, from `connect`.
   init(_ socket: consuming Descriptor) {
     self.socket = socket
-    let isOurs = Environment.number("WATCHDOG_PID").map { $0 == Int64(getpid()) } ?? true
+    let isOurs = Environment.number("WATCHDOG_PID").map { $0 == Int64(csys_process_id()) } ?? true
     let microseconds = isOurs ? Environment.number("WATCHDOG_USEC") : nil
     watchdogMilliseconds = microseconds.flatMap {
       $0 > 0 ? max($0 / 1000, Self.leastPatience) : nil
@@ -72,7 +72,7 @@ struct ServiceManager: ~Copyable {
   /// The socket that the service manager passed on. To be called once.
   static func passedSocket() -> Passed {
     guard let count = Environment.number("LISTEN_FDS"),
-      Environment.number("LISTEN_PID") == Int64(getpid())
+      Environment.number("LISTEN_PID") == Int64(csys_process_id())
     else { return .none }
     guard count == 1 else { return .other }
     do throws(SystemError) {

@@ -22,39 +22,34 @@ struct Firewall: ~Copyable {
 
   /// Checks that the set for a family can be used, if there is one.
   mutating func check(_ family: AddressFamily) throws(FirewallError) {
-    guard let set = settings.set(for: family) else { return }
     do throws(FirewallError.Reason) {
-      switch set {
+      switch settings.set(for: family) {
       case .nft(let set):
         _ = try inspect(set)
         guard try !isOwned(set.table) else { throw .ownedTable }
       case .ipset(let set): try check(set)
+      case nil: break
       }
-    } catch { throw settings.error(error, set, wasFound: false) }
+    } catch {
+      throw FirewallError(reason: error, family: family, settings: settings, wasFound: false)
+    }
   }
 
   /// Opens or closes access for the address of a knock. It is done when this returns.
   ///
   /// - Returns: whether something was changed, as far as is known.
   mutating func apply(_ knock: Knock) throws(FirewallError) -> Bool {
-    guard let set = settings.set(for: knock.address.family) else { return false }
+    let family = knock.address.family
     do throws(FirewallError.Reason) {
-      switch set {
+      switch settings.set(for: family) {
       case .nft(let set): return try change(set, for: knock)
       case .ipset(let set):
         try change(set, for: knock)
         return true
+      case nil: return false
       }
-    } catch { throw settings.error(error, set, wasFound: true) }
-  }
-}
-
-extension FirewallSettings {
-  fileprivate func error(
-    _ reason: FirewallError.Reason, _ set: FirewallSet, wasFound: Bool
-  ) -> FirewallError {
-    FirewallError(
-      reason: reason, set: set, needsTimeouts: seconds != nil,
-      needsPrefixes: grantsPrefixes(for: set.addresses), wasFound: wasFound)
+    } catch {
+      throw FirewallError(reason: error, family: family, settings: settings, wasFound: true)
+    }
   }
 }

@@ -15,9 +15,8 @@ struct FirewallError: Error {
   }
 
   let reason: Reason
-  let set: FirewallSet
-  let needsTimeouts: Bool
-  let needsPrefixes: Bool
+  let family: AddressFamily
+  let settings: FirewallSettings
   /// Whether the set was found at the start. Until then, its name may be the key in the wrong place.
   let wasFound: Bool
 }
@@ -25,15 +24,16 @@ struct FirewallError: Error {
 extension FirewallError: MessageConvertible {
   var message: Message {
     switch reason {
-    case .noTable: "there is no \(table)\(remedy)"
-    case .ownedTable: "\(table) belongs to another program (flags owner), which alone can change it"
+    case .noTable: "there is no table \(table)\(remedy)"
+    case .ownedTable:
+      "table \(table) belongs to another program (flags owner), which alone can change it"
     case .noSet: "there is no \(name)\(remedy)"
     case .otherType: "\(name) does not hold \(elementType)\(remedy)"
     case .map: "\(name) is a map\(remedy)"
     case .constant: "\(name) is constant\(remedy)"
     case .noTimeouts: "\(name) has no timeouts, which --ttl needs\(remedy)"
     case .noIntervals:
-      "\(name) does not hold prefixes, which --grant-prefix\(set.addresses == .inet ? "4" : "6") needs\(remedy)"
+      "\(name) does not hold prefixes, which --grant-prefix\(family == .inet ? "4" : "6") needs\(remedy)"
     case .defaultTimeout:
       "\(name) has intervals and a timeout of its own, which is not safe before Linux 6.2\(remedy)"
     case .mask: "\(name) has a mask, so it would hold more addresses than those that knock\(remedy)"
@@ -43,56 +43,71 @@ extension FirewallError: MessageConvertible {
     }
   }
 
+  @inline(never)
   private var name: Message {
-    switch set {
-    case .nft: "\(set)"
-    case .ipset: "ipset \(ipsetName)"
+    switch settings.set(for: family) {
+    case .nft(let set): "\(FirewallSet.nft(set))"
+    case .ipset(let set): "ipset \(shown(set))"
+    case nil: ""
     }
   }
 
-  /// The names of nftables are always shown: a key does not look like FAMILY/TABLE/SET.
-  private var ipsetName: Message {
+  /// The name of a set of ipset. Those of nftables are always shown: a key does not look like FAMILY/TABLE/SET.
+  @inline(never)
+  private func shown(_ set: IPSet) -> Message {
     if wasFound || log.showsArguments { "\(set.name)" } else { "(not shown, it may be the key)" }
   }
 
+  @inline(never)
   private var table: Message {
-    if case .nft(let set) = set { "table \(set.table)" } else { "" }
+    if case .nft(let table) = settings.sets { "\(table)" } else { "" }
   }
 
   private var elementType: Message {
-    switch set {
-    case .nft: set.addresses == .inet ? "ipv4_addr" : "ipv6_addr"
-    case .ipset(let set): "addresses of family \(set.addresses.name) as hash:ip or hash:net do"
+    switch settings.sets {
+    case .ipset: "addresses of family \(family.name) as hash:ip or hash:net do"
+    default: family == .inet ? "ipv4_addr" : "ipv6_addr"
     }
   }
 
   /// The command of the system that makes the set as it must be.
+  @inline(never)
   private var remedy: Message {
-    switch set {
+    switch settings.set(for: family) {
     case .nft(let set):
-      "; to make it: nft '\(removal)add set \(set.table) \(set.name) { type \(elementType);\(flags) }'"
-    case .ipset(let set):
-      "; to make it: \(removal)ipset create \(ipsetName) \(needsPrefixes ? "hash:net" : "hash:ip") family \(set.addresses.name)\(needsTimeouts ? " timeout 0" : "")"
+      "; to make it: nft '\(removal(of: set))add set \(table) \(set.name) { type \(elementType);\(flags) }'"
+    case .ipset(let set): "; to make it: \(removal(of: set))ipset create \(shown(set)) \(options)"
+    case nil: ""
     }
   }
 
-  /// What comes before a set can be made.
-  private var removal: Message {
-    switch (set, reason) {
-    case (.nft(let set), .noTable): "add table \(set.table); "
-    case (_, .noSet): ""
-    case (.nft(let set), _): "delete set \(set.table) \(set.name); "
-    case (.ipset, _): "ipset destroy \(ipsetName); "
+  @inline(never)
+  private func removal(of set: NftSet) -> Message {
+    switch reason {
+    case .noTable: "add table \(table); "
+    case .noSet: ""
+    default: "delete set \(table) \(set.name); "
     }
   }
 
-  private var flags: Message {
-    switch (needsTimeouts, needsPrefixes) {
+  private func removal(of set: IPSet) -> Message {
+    if reason == .noSet { "" } else { "ipset destroy \(shown(set)); " }
+  }
+
+  private var flags: StaticString {
+    switch (settings.seconds != nil, settings.grantsPrefixes(for: family)) {
     case (true, true): " flags timeout, interval;"
     case (true, false): " flags timeout;"
     case (false, true): " flags interval;"
     case (false, false): ""
     }
+  }
+
+  private var options: Message {
+    """
+    \(settings.grantsPrefixes(for: family) ? "hash:net" : "hash:ip") family \(family.name)\
+    \(settings.seconds == nil ? "" : " timeout 0")
+    """
   }
 }
 

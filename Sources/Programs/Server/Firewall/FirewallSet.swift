@@ -37,5 +37,6 @@ extension NftTable: MessageConvertible {
 }
 
 extension Message.Parts {
+  @inline(never)
   mutating func appendInterpolation(_ name: SetName) { append(name) }
 }

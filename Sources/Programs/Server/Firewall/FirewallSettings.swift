@@ -24,6 +24,7 @@ struct FirewallSettings {
   func covers(_ family: AddressFamily) -> Bool { sets == nil || set(for: family) != nil }
 
   /// The set that knocks of a family change, if there is one.
+  @inline(never)
   func set(for family: AddressFamily) -> FirewallSet? {
     guard let name = family == .inet ? inetName : inet6Name else { return nil }
     return switch sets {

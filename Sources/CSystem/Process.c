@@ -71,7 +71,10 @@ void csys_replace_arguments(const char *name) {
 
 int32_t csys_process_id(void) { return getpid(); }
 
-int csys_open_signals(void *old_mask) {
+/// The mask of blocked signals that this process started with, for its children.
+static sigset_t initial_mask;
+
+int csys_open_signals(void) {
   sigset_t mask;
   sigemptyset(&mask);
   sigaddset(&mask, SIGTERM);
@@ -82,7 +85,7 @@ int csys_open_signals(void *old_mask) {
   if (sigaction(SIGHUP, NULL, &hangup) == 0 && hangup.sa_handler != SIG_IGN) sigaddset(&mask, SIGHUP);
   // If a parent ignored CHLD, the kernel would reap our children itself.
   signal(SIGCHLD, SIG_DFL);
-  if (sigprocmask(SIG_BLOCK, &mask, old_mask) < 0) return -errno;
+  if (sigprocmask(SIG_BLOCK, &mask, &initial_mask) < 0) return -errno;
   return csys_result(signalfd(-1, &mask, SFD_CLOEXEC | SFD_NONBLOCK));
 }
 
@@ -137,7 +140,6 @@ int csys_check_program(const char *name) {
 struct start {
   const char *path;
   char *const *arguments, *const *environment;
-  const sigset_t *mask;
   int own_group, error;
 };
 
@@ -146,17 +148,17 @@ static int start_program(void *place) {
   struct start *start = place;
   if (start->own_group) setpgid(0, 0);
   for (int i = 0; i < 3; i++) signal((int[]){SIGPIPE, SIGXFSZ, SIGQUIT}[i], SIG_DFL);
-  sigprocmask(SIG_SETMASK, start->mask, NULL);
+  sigprocmask(SIG_SETMASK, &initial_mask, NULL);
   execve(start->path, start->arguments, start->environment);
   start->error = errno;
   _exit(127);
 }
 
-int csys_spawn(char *const *arguments, char *const *environment, const void *mask, int own_group) {
+int csys_spawn(char *const *arguments, char *const *environment, int own_group) {
   static char stack[16384] __attribute__((aligned(64)));
   char path[PATH_MAX];
   int error;
-  struct start start = {find_program(arguments[0], path, &error), arguments, environment, mask, own_group, 0};
+  struct start start = {find_program(arguments[0], path, &error), arguments, environment, own_group, 0};
   if (!start.path) return error;
   int process = clone(start_program, stack + sizeof stack, CLONE_VM | CLONE_VFORK | SIGCHLD, &start);
   if (process < 0) return -errno;

@@ -41,9 +41,9 @@ int32_t csys_process_id(void);
 
 // Signals
 
-/// Blocks TERM, INT, USR1, CHLD, and HUP unless it is ignored, as nohup(1) does. Stores the old mask. Returns
-/// a descriptor that the blocked signals are read from.
-int csys_open_signals(void *old_mask);
+/// Blocks TERM, INT, USR1, CHLD, and HUP unless it is ignored, as nohup(1) does. Returns a descriptor that the
+/// blocked signals are read from. Must be called once, before `csys_spawn`.
+int csys_open_signals(void);
 
 /// The number of the next signal, 0 if none is waiting.
 int csys_next_signal(int fd);
@@ -58,9 +58,9 @@ int csys_kill(int32_t process, int number);
 /// 0 if a program can be run: a path, or a name that is looked up in PATH.
 int csys_check_program(const char *name);
 
-/// Starts `arguments[0]`, which is looked up in PATH, with a signal mask and without the signals that we
-/// ignore. If `own_group` is not 0, it gets a process group of its own. Returns its process ID.
-int csys_spawn(char *const *arguments, char *const *environment, const void *mask, int own_group);
+/// Starts `arguments[0]`, which is looked up in PATH. No signal is ignored or blocked in it only because it is
+/// here. If `own_group` is not 0, it gets a process group of its own. Returns its process ID.
+int csys_spawn(char *const *arguments, char *const *environment, int own_group);
 
 /// The process ID in the parent, 0 in the child.
 int csys_fork(void);

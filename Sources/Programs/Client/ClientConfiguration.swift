@@ -42,6 +42,7 @@ enum ClientConfiguration {
   }
 
   /// Calls `body` with the path of each file.
+  @inline(never)
   private static func visitFiles(
     _ body: (Argument) throws(ClientError) -> Void
   ) throws(ClientError) {

@@ -1,4 +1,3 @@
-import CSystem
 import KnockBase
 
 /// Runs the user's COMMAND as a shell would: with our standard streams, in our process group.
@@ -10,10 +9,10 @@ enum Subprocess {
   /// - Throws: why it cannot be run.
   static func run(_ words: ArgumentList) throws(SystemError) -> ExitCode {
     // The terminal sends QUIT and INT to the command, too.
-    csys_ignore(CSYS_SIGQUIT)
+    Signal.quit.ignore()
     let signals = try Signals()
     let process = try unsafe ChildProcess(
-      starting: words.pointers, environment: csys_environment(), signalMask: signals.oldMask,
+      starting: words.pointers, environment: ArgumentList.environment().pointers,
       inOwnGroup: false)
     while true {
       _ = try poll(signals.number, -1, until: .max)
@@ -24,8 +23,8 @@ enum Subprocess {
             let ending = ended.reap()
             if ended == process { return exitCode(for: ending) }
           }
-        case .stop(let number) where number != CSYS_SIGINT: process.send(number)
-        case .stop, .printCounters: break
+        case .stop(.interrupt), .printCounters: break
+        case .stop(let signal): process.send(signal)
         }
       }
     }
@@ -34,7 +33,7 @@ enum Subprocess {
   private static func exitCode(for ending: ChildProcess.Ending) -> ExitCode {
     switch ending {
     case .exited(let status): ExitCode(rawValue: status)
-    case .killed(let signal): ExitCode(rawValue: 128 + signal)
+    case .killed(let signal): ExitCode(rawValue: 128 + signal.number)
     }
   }
 }

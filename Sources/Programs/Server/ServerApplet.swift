@@ -138,14 +138,15 @@ enum ServerApplet: Applet {
         }
         return printToStandardOutput(program: program) { $0.append("configuration OK\n") }
       }
-      let inputError = csys_detach_standard_streams()
-      guard inputError >= 0 else {
-        report.write("/dev/null", SystemError(number: -inputError))
+      do throws(SystemError) {
+        try CurrentProcess.detachStandardStreams()
+      } catch {
+        report.write("/dev/null", error)
         return .failure
       }
       guard
         let runner = CommandRunner(
-          commands, settings: settings, signalMask: signals.oldMask),
+          commands, settings: settings),
         let batch = DatagramBatch(),
         let recent = Storage<RecentKnocks.Entry>.mapped(recentKnocks)
       else { throw SystemError(number: ENOMEM) }

@@ -1,35 +1,32 @@
 import CSystem
+import KnockBase
 
-/// A program that this process has started, or that has been left to it by one that has ended.
-@safe struct ChildProcess: Equatable {
+/// A child of this process: a program that was started, a copy of this process, or an orphan that process 1 got.
+struct ChildProcess: Equatable, BitwiseCopyable {
   /// The process ID, greater than 0.
   let number: Int32
 
   /// How a process has ended.
-  enum Ending: Equatable {
+  enum Ending: Equatable, BitwiseCopyable {
     case exited(status: Int32)
-    case killed(signal: Int32)
+    case killed(Signal)
   }
 
-  /// Starts `words[0]`, which is looked for in PATH. It has the default actions for signals.
+  private init(number: Int32) { self.number = number }
+
+  /// Starts `words[0]`, which is looked up in PATH.
   ///
   /// - Parameters:
   ///   - words: strings, and NULL after the last. The same for `environment`.
   ///   - inOwnGroup: whether it leads a process group of its own.
   init(
     starting words: UnsafeMutablePointer<UnsafeMutablePointer<CChar>?>?,
-    environment: UnsafeMutablePointer<UnsafeMutablePointer<CChar>?>?,
-    signalMask: sigset_t, inOwnGroup: Bool
+    environment: UnsafeMutablePointer<UnsafeMutablePointer<CChar>?>?, inOwnGroup: Bool
   ) throws(SystemError) {
-    let result = unsafe withUnsafePointer(to: signalMask) {
-      unsafe csys_spawn(words, environment, $0, inOwnGroup ? 1 : 0)
-    }
-    number = try SystemError.check(result)
+    number = try SystemError.check(unsafe csys_spawn(words, environment, inOwnGroup ? 1 : 0))
   }
 
-  private init(number: Int32) { self.number = number }
-
-  /// Copies this process. Returns the copy, and nil in the copy itself. Source: fork(2).
+  /// Starts a copy of this process. Returns nil in the copy. Source: fork(2).
   static func fork() throws(SystemError) -> ChildProcess? {
     let number = try SystemError.check(csys_fork())
     return number > 0 ? ChildProcess(number: number) : nil
@@ -41,16 +38,25 @@ import CSystem
     return number > 0 ? ChildProcess(number: number) : nil
   }
 
-  /// Takes the exit status of a process that has ended. Its number may belong to another one from then on.
+  /// Takes the exit status of a process that has ended. From then on its number may belong to another one.
   func reap() -> Ending {
     let result = csys_reap(number)
-    return result < 0 ? .killed(signal: -result) : .exited(status: result)
+    return result < 0 ? .killed(Signal(number: -result)) : .exited(status: result)
   }
 
   /// Sends a signal to it. Returns false if this process may not.
   @discardableResult
-  func send(_ signal: Int32) -> Bool { csys_kill(number, signal) >= 0 }
+  func send(_ signal: Signal) -> Bool { csys_kill(number, signal.number) >= 0 }
 
-  /// Sends a signal to all of its process group.
-  func sendToGroup(_ signal: Int32) { _ = csys_kill(-number, signal) }
+  /// Sends a signal to its process group, if that still exists.
+  func sendToGroup(_ signal: Signal) { _ = csys_kill(-number, signal.number) }
+}
+
+extension ChildProcess.Ending: MessageConvertible {
+  var message: Message {
+    switch self {
+    case .exited(let status): "exit status \(status)"
+    case .killed(let signal): "signal \(signal.number)"
+    }
+  }
 }

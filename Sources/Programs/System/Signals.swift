@@ -1,30 +1,37 @@
 import CSystem
 
+/// A signal, by its number. Source: signal(7).
+struct Signal: Equatable {
+  let number: Int32
+
+  static var hangUp: Signal { Signal(number: CSYS_SIGHUP) }
+  static var interrupt: Signal { Signal(number: CSYS_SIGINT) }
+  static var quit: Signal { Signal(number: CSYS_SIGQUIT) }
+  static var kill: Signal { Signal(number: CSYS_SIGKILL) }
+  static var terminate: Signal { Signal(number: CSYS_SIGTERM) }
+
+  /// The name of a signal that stops the program.
+  var name: StaticString { self == .terminate ? "SIGTERM" : self == .interrupt ? "SIGINT" : "SIGHUP" }
+
+  /// Ignores the signal in this process, not in its children.
+  func ignore() { csys_ignore(number) }
+}
+
 /// The signals that the program handles. They are read from a descriptor, so they never interrupt it.
 ///
 /// From the first value on, TERM, INT, HUP, USR1 and CHLD wait to be read here, even in process 1 of a container.
 /// If HUP is ignored, as under nohup(1), it stays ignored. Source: signalfd(2).
-@safe struct Signals: ~Copyable {
+struct Signals: ~Copyable {
   private let descriptor: Descriptor
-  /// The signals that were blocked before. Children start with this mask.
-  private(set) var oldMask = sigset_t()
 
   enum Event {
-    case stop(number: Int32)
+    case stop(Signal)
     case printCounters, childEnded
   }
 
-  /// The name of a signal that stops the program.
-  static func name(of number: Int32) -> StaticString {
-    switch number {
-    case CSYS_SIGTERM: "SIGTERM"
-    case CSYS_SIGINT: "SIGINT"
-    default: "SIGHUP"
-    }
-  }
-
+  /// To be called once.
   init() throws(SystemError) {
-    descriptor = Descriptor(owning: try SystemError.check(unsafe csys_open_signals(&oldMask)))
+    descriptor = Descriptor(owning: try SystemError.check(csys_open_signals()))
   }
 
   /// The descriptor to wait for.
@@ -36,7 +43,7 @@ import CSystem
     case 0: nil
     case CSYS_SIGUSR1: .printCounters
     case CSYS_SIGCHLD: .childEnded
-    case let number: .stop(number: number)
+    case let number: .stop(Signal(number: number))
     }
   }
 }

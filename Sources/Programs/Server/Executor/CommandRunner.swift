@@ -1,4 +1,3 @@
-import CSystem
 import KnockBase
 import KnockProtocol
 import KnockServer
@@ -52,7 +51,6 @@ import KnockServer
 
   private var commands: Commands
   private let timeoutSeconds: Int64
-  private let signalMask: sigset_t
   private var environment: CommandEnvironment
   /// One for each command that may run at the same time.
   private let jobs: Storage<Job?>
@@ -61,7 +59,7 @@ import KnockServer
   private(set) var counters = Counters()
 
   /// Nil if out of memory.
-  init?(_ commands: consuming Commands, settings: ServerSettings, signalMask: sigset_t) {
+  init?(_ commands: consuming Commands, settings: ServerSettings) {
     guard let actions = Storage<Action>.mapped(Self.queueCapacity),
       let jobs = Storage<Job?>.mapped(settings.jobs),
       let environment = CommandEnvironment()
@@ -70,7 +68,6 @@ import KnockServer
     self.timeoutSeconds = settings.commandTimeoutSeconds
     for slot in 0..<jobs.count { jobs[slot] = nil }
     self.jobs = jobs
-    self.signalMask = signalMask
     self.environment = environment
     self.queue = ActionQueue(actions)
   }
@@ -113,11 +110,11 @@ import KnockServer
       jobs[index]?.deadline = now + Self.graceMilliseconds
       switch job.phase {
       case .running:
-        job.process.sendToGroup(CSYS_SIGTERM)
+        job.process.sendToGroup(.terminate)
         jobs[index]?.phase = .terminated
         return .terminated(job.action)
       case .terminated:
-        job.process.sendToGroup(CSYS_SIGKILL)
+        job.process.sendToGroup(.kill)
         jobs[index]?.phase = .killed
         return .killed(job.action)
       case .killed:
@@ -152,8 +149,7 @@ import KnockServer
     return try commands.expand(for: knock) { words throws(SystemError) in
       guard words.count > 0 else { return nil }
       return try unsafe ChildProcess(
-        starting: words.pointer, environment: environment.variables.pointer,
-        signalMask: signalMask, inOwnGroup: true)
+        starting: words.pointer, environment: environment.variables.pointer, inOwnGroup: true)
     }
   }
 
@@ -184,7 +180,7 @@ import KnockServer
       runningCount -= 1
     }
     // Until it is reaped, no other group can have its number.
-    if let ended, ended.phase != .running { process.sendToGroup(CSYS_SIGKILL) }
+    if let ended, ended.phase != .running { process.sendToGroup(.kill) }
     let ending = process.reap()
     guard let ended else { return nil }
     if ended.phase != .running {

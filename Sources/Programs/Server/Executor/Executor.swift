@@ -228,11 +228,9 @@ struct Executor: ~Copyable {
     switch event {
     case .childEnded: try reapChildren()
     case .printCounters: log.answer("counters:\(counters)")
-    case .stop(CSYS_SIGHUP) where reloader != nil: reload()
-    case .stop(let number):
-      if !shutdown.hasBegun {
-        log.info("stopping on \(Signals.name(of: number))")
-      }
+    case .stop(.hangUp) where reloader != nil: reload()
+    case .stop(let signal):
+      if !shutdown.hasBegun { log.info("stopping on \(signal.name)") }
       stop()
     }
   }
@@ -327,14 +325,5 @@ struct Executor: ~Copyable {
     do throws(Metrics.Failure) {
       try metrics?.update(counters, now: now)
     } catch { log.error("\(error)") }
-  }
-}
-
-extension ChildProcess.Ending: MessageConvertible {
-  var message: Message {
-    switch self {
-    case .exited(let status): "exit status \(status)"
-    case .killed(let signal): "signal \(signal)"
-    }
   }
 }

@@ -1,4 +1,3 @@
-import CSystem
 import KnockBase
 import KnockProtocol
 import KnockServer
@@ -68,9 +67,9 @@ struct ReceiverProcess: ~Copyable {
   mutating func killProcess() -> ChildProcess.Ending? {
     hasMessages = false
     nextDeadline = .max
-    guard let process, !process.send(CSYS_SIGKILL) else { return nil }
+    guard let process, !process.send(.kill) else { return nil }
     self.process = nil
-    return .killed(signal: CSYS_SIGKILL)
+    return .killed(.kill)
   }
 
   /// Reaps the process if `process` is it.

@@ -18,7 +18,7 @@ enum Server {
       log.error("\(error)")
       return .failure
     }
-    let executorProcess = csys_process_id()
+    let executorProcess = CurrentProcess.number
     guard let process = try ChildProcess.fork() else {
       unsafe csys_name_process(("pyknock: receiver" as StaticString).cString)
       receiver.runToEnd(in: sandbox, parent: executorProcess)

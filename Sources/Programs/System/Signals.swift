@@ -11,7 +11,9 @@ struct Signal: Equatable {
   static var terminate: Signal { Signal(number: CSYS_SIGTERM) }
 
   /// The name of a signal that stops the program.
-  var name: StaticString { self == .terminate ? "SIGTERM" : self == .interrupt ? "SIGINT" : "SIGHUP" }
+  var name: StaticString {
+    self == .terminate ? "SIGTERM" : self == .interrupt ? "SIGINT" : "SIGHUP"
+  }
 
   /// Ignores the signal in this process, not in its children.
   func ignore() { csys_ignore(number) }

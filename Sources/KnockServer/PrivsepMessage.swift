@@ -33,12 +33,14 @@ public enum PrivsepMessage: Equatable, Sendable {
   public static let keyOffset = 1
 
   /// Calls `body` with the bytes of the message, without those of a key.
-  public func withBytes<Result>(_ body: (Span<UInt8>) -> Result) -> Result {
+  public func withBytes<Result, Failure: Error>(
+    _ body: (Span<UInt8>) throws(Failure) -> Result
+  ) throws(Failure) -> Result {
     var bytes = InlineArray<21, UInt8>(repeating: 0)
     switch self {
     case .ready:
       bytes[0] = Kind.ready.rawValue
-      return body(bytes.span.extracting(first: 1))
+      return try body(bytes.span.extracting(first: 1))
     case .knock(let knock, let user):
       let address = knock.address.networkBytes
       bytes[0] = Kind.knock.rawValue
@@ -47,10 +49,10 @@ public enum PrivsepMessage: Equatable, Sendable {
       bytes[3] = knock.command.rawValue
       bytes[4] = UInt8(knock.address.family.byteCount)
       for index in address.indices { bytes[5 + index] = address[index] }
-      return body(bytes.span)
+      return try body(bytes.span)
     case .key:
       bytes[0] = Kind.key.rawValue
-      return body(bytes.span.extracting(first: Self.keyOffset))
+      return try body(bytes.span.extracting(first: Self.keyOffset))
     }
   }
 

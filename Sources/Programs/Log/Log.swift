@@ -80,7 +80,7 @@ struct Log: Sendable {
   func useSystemLog() throws(SystemError) {
     _ = try SystemError.check(unsafe csys_log_to_socket(("/dev/log" as StaticString).cString))
     unsafe logSettings.reader = .syslog
-    unsafe logSettings.process = getpid()
+    unsafe logSettings.process = CurrentProcess.number
   }
 
   /// Writes each line as a JSON object from here on.

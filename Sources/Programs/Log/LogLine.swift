@@ -48,7 +48,7 @@ struct LogSettings {
   var showsArguments = false
   var reader = Reader.terminal
   /// The process ID that users know; the receiver may not ask for its own.
-  var process: pid_t = 0
+  var process: Int32 = 0
   var isJSON = false
 }
 

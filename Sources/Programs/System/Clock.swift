@@ -9,6 +9,9 @@ enum Clock {
   /// sleeps. Source: clock_gettime(2), CLOCK_BOOTTIME.
   static func monotonicMilliseconds() -> Int64 { csys_monotonic_milliseconds() }
 
+  /// Microseconds as systemd counts them. Source: clock_gettime(2), CLOCK_MONOTONIC.
+  static func uptimeMicroseconds() -> Int64 { csys_uptime_microseconds() }
+
   /// How long the last process of a server that was killed may still hold a port or a lock
   /// (milliseconds).
   static let afterlife: Int64 = 500

@@ -5,6 +5,7 @@ extension SystemError {
   static var accessDenied: SystemError { SystemError(number: CSYS_EACCES) }
   static var addressInUse: SystemError { SystemError(number: CSYS_EADDRINUSE) }
   static var addressNotAvailable: SystemError { SystemError(number: CSYS_EADDRNOTAVAIL) }
+  static var badMessage: SystemError { SystemError(number: CSYS_EBADMSG) }
   static var brokenPipe: SystemError { SystemError(number: CSYS_EPIPE) }
   static var exists: SystemError { SystemError(number: CSYS_EEXIST) }
   static var familyNotSupported: SystemError { SystemError(number: CSYS_EAFNOSUPPORT) }

@@ -54,11 +54,11 @@ struct Commands: ~Copyable {
     _ command: borrowing CommandTemplate, _ name: StaticString
   ) throws(Failure) {
     guard let program = command.fixedProgram else { return }
-    let result = unsafe csys_check_program(program.pointer)
-    guard result < 0 else { return }
-    throw Failure(
-      name: name, program: program, usesShell: command.usesShell,
-      error: SystemError(number: -result))
+    do throws(SystemError) {
+      try program.checkProgram()
+    } catch {
+      throw Failure(name: name, program: program, usesShell: command.usesShell, error: error)
+    }
   }
 
   /// Calls `body` with the words of the command for a knock, as execve(2) takes them. An empty command has none.

@@ -19,7 +19,7 @@ struct Channel: ~Copyable {
     init() throws(SystemError) {
       var ends: InlineArray<2, Int32> = [-1, -1]
       var span = ends.mutableSpan
-      _ = try SystemError.check(
+      try SystemError.check(
         unsafe span.withUnsafeMutableBufferPointer { unsafe csys_channel($0.baseAddress) })
       first = Channel(owning: ends[0])
       second = Channel(owning: ends[1])
@@ -31,30 +31,35 @@ struct Channel: ~Copyable {
 
   /// Sends a message, except a key. Returns false if there is no room for it.
   ///
-  /// - Throws: EPIPE if the other end is closed.
+  /// - Throws: `brokenPipe` if the other end is closed.
   func send(_ message: PrivsepMessage) throws(SystemError) -> Bool {
-    let result = message.withBytes { bytes in
-      unsafe bytes.withUnsafeBytes { unsafe csys_send(number, $0.baseAddress, $0.count) }
+    do throws(SystemError) {
+      try message.withBytes { bytes throws(SystemError) in
+        try unsafe bytes.withUnsafeBytes { bytes throws(SystemError) in
+          try unsafe descriptor.send(bytes)
+        }
+      }
+      return true
+    } catch {
+      guard error == .wouldBlock else { throw error }
+      return false
     }
-    guard result != -EAGAIN else { return false }
-    _ = try SystemError.check(result)
-    return true
   }
 
   /// Sends a key.
   ///
-  /// - Throws: EAGAIN if there is no room for it.
+  /// - Throws: `wouldBlock` if there is no room for it.
   func send(_ key: borrowing KeyedMAC) throws(SystemError) {
     let key = unsafe key.bytes
     var buffer = Buffer(repeating: 0)
     var bytes = buffer.mutableSpan
     PrivsepMessage.key.withBytes { bytes[0] = $0[0] }
     for index in 0..<key.count { bytes[PrivsepMessage.keyOffset + index] = unsafe key[index] }
-    let result = unsafe bytes.withUnsafeMutableBufferPointer { bytes in
+    try unsafe bytes.withUnsafeMutableBytes { bytes throws(SystemError) in
       defer { unsafe sodium_memzero(bytes.baseAddress, bytes.count) }
-      return unsafe csys_send(number, bytes.baseAddress, PrivsepMessage.keyOffset + key.count)
+      let end = PrivsepMessage.keyOffset + key.count
+      try unsafe descriptor.send(UnsafeRawBufferPointer(rebasing: bytes[..<end]))
     }
-    _ = try SystemError.check(result)
   }
 
   enum Received {
@@ -83,11 +88,10 @@ struct Channel: ~Copyable {
   private func receive(_ takeKey: (Span<UInt8>) -> Void) throws(SystemError) -> Received {
     var buffer = Buffer(repeating: 0)
     var bytes = buffer.mutableSpan
-    let result = unsafe bytes.withUnsafeMutableBufferPointer {
-      unsafe csys_receive(number, $0.baseAddress, $0.count)
+    let length = try unsafe bytes.withUnsafeMutableBytes { bytes throws(SystemError) in
+      try unsafe descriptor.receive(into: bytes)
     }
-    if result == -EAGAIN { return .nothing }
-    let count = Int(try SystemError.check(result))
+    guard let count = length else { return .nothing }
     guard count > 0 else { return .end }
     guard count <= bytes.count,
       let message = PrivsepMessage(buffer.span.extracting(first: count), keySize: KeyedMAC.size)
@@ -103,5 +107,5 @@ struct Channel: ~Copyable {
   }
 
   /// Tells the other end that nothing more will be sent.
-  func hangUp() { csys_hang_up(number) }
+  func hangUp() { descriptor.endWriting() }
 }

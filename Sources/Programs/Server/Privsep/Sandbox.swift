@@ -5,8 +5,8 @@ import KnockBase
 /// With `-v` the log shows what is in force.
 struct Sandbox {
   struct User {
-    let number: uid_t
-    let group: gid_t
+    let number: UInt32
+    let group: UInt32
 
     /// A name in /etc/passwd, UID, or UID:GID. With UID alone the group has the same number. Nil if the text is none
     /// of these.
@@ -24,7 +24,7 @@ struct Sandbox {
       self = user
     }
 
-    private init(number: uid_t, group: gid_t) {
+    private init(number: UInt32, group: UInt32) {
       self.number = number
       self.group = group
     }
@@ -96,7 +96,7 @@ struct Sandbox {
   /// Confines the receiver. It keeps its socket, its channel and the log, and no privileges.
   ///
   /// - Parameter parent: the executor. This process ends with it.
-  func confineReceiver(socket: Int32, channel: Int32, parent: pid_t) throws(Failure) {
+  func confineReceiver(socket: Int32, channel: Int32, parent: Int32) throws(Failure) {
     let logDescriptor = csys_log_descriptor()
     csys_close_others(socket, channel, logDescriptor)
     try changeRootAndUser(keeping: 0)
@@ -150,7 +150,7 @@ extension Sandbox.Failure: MessageConvertible {
     switch self {
     case .step(let step, let error): "\(step): \(error)"
     case .root(let root, let error):
-      error.number == EACCES
+      error == .accessDenied
         ? """
         --chroot: \(argument: root): \(error) (it must belong to root, and only root may write in it)
         """

@@ -17,7 +17,7 @@ import KnockProtocol
   init() throws(SystemError) {
     let size = Self.counterCount * MemoryLayout<UInt64>.stride
     guard let memory = unsafe csys_map_shared(size + 2 * MemoryLayout<UInt32>.stride) else {
-      throw SystemError(number: ENOMEM)
+      throw .outOfMemory
     }
     unsafe counters = unsafe memory.bindMemory(to: UInt64.self, capacity: Self.counterCount)
     unsafe handled = unsafe (memory + size).bindMemory(to: UInt32.self, capacity: 2)

@@ -59,7 +59,7 @@ struct Receiver: ~Copyable {
   /// Drops its privileges, runs until the executor has hung up or ended, and ends the process.
   ///
   /// - Parameter parent: the executor.
-  mutating func runToEnd(in sandbox: Sandbox, parent: pid_t) {
+  mutating func runToEnd(in sandbox: Sandbox, parent: Int32) {
     var exitCode = ExitCode.success
     do throws(Sandbox.Failure) {
       csys_lock_keys()
@@ -90,7 +90,7 @@ struct Receiver: ~Copyable {
       if hasMessage {
         switch try executor.receive(into: gate.key) {
         case .message(.key), .nothing: break
-        case .message, .invalid: throw SystemError(number: EBADMSG)
+        case .message, .invalid: throw SystemError.badMessage
         case .end: return
         }
       }
@@ -131,7 +131,7 @@ struct Receiver: ~Copyable {
     do throws(SystemError) {
       try socket.receive(into: &batch)
     } catch {
-      guard error.number == ENOMEM || error.number == ENOBUFS else { throw error }
+      guard error == .outOfMemory || error == .noBufferSpace else { throw error }
     }
   }
 
@@ -173,7 +173,7 @@ struct Receiver: ~Copyable {
         handledCount = tally.handledCount
         deadline = now + Self.patience
       }
-      guard now < deadline else { throw SystemError(number: ETIMEDOUT) }
+      guard now < deadline else { throw SystemError.timedOut }
     }
   }
 }

@@ -1,4 +1,3 @@
-import CSystem
 import KnockBase
 
 /// The file of `--metrics`, in the text format of Prometheus. Programs such as the textfile collector of node_exporter
@@ -25,11 +24,12 @@ struct Metrics: ~Copyable {
 
   /// - Throws: what open(2) says of the directory.
   init(_ path: Argument) throws(Failure) {
-    let result = unsafe csys_open_parent(path.pointer)
-    guard result >= 0 else { throw Failure(path: path, error: SystemError(number: -result)) }
-    let directory = Descriptor(owning: result)
+    let directory: Descriptor
+    do throws(SystemError) {
+      directory = try Descriptor(parentOf: path)
+    } catch { throw Failure(path: path, error: error) }
     guard let memory = Storage<UInt8>.mapped(path.count + 5) else {
-      throw Failure(path: path, error: SystemError(number: ENOMEM))
+      throw Failure(path: path, error: .outOfMemory)
     }
     var name = StorageText(memory)
     path.withBytes { path in
@@ -67,14 +67,12 @@ struct Metrics: ~Copyable {
 
   private func write(_ counters: Counters) throws(SystemError) {
     guard let temporary = unsafe temporaryName.start else { return }
-    let file = Descriptor(
-      owning: try SystemError.check(unsafe csys_create_for_all(directory.number, temporary)))
+    let file = try unsafe directory.makePublicFile(temporary)
     var text = FileText(descriptor: file.number)
     counters.write(to: &text)
     try text.finish()
     let start = path.withBytes { Self.nameStart($0) }
-    _ = try SystemError.check(
-      unsafe csys_rename(directory.number, temporary, path.pointer + start))
+    try unsafe directory.rename(temporary, to: path.pointer + start)
   }
 }
 

@@ -1,4 +1,3 @@
-import CSystem
 import KnockBase
 
 /// What systemd and similar service managers tell a service in its environment, and what the service tells them.
@@ -20,7 +19,7 @@ struct ServiceManager: ~Copyable {
   /// - Parameter socket: a connection to it, from `connect`.
   init(_ socket: consuming Descriptor) {
     self.socket = socket
-    let isOurs = Environment.number("WATCHDOG_PID").map { $0 == Int64(csys_process_id()) } ?? true
+    let isOurs = Environment.number("WATCHDOG_PID").map { $0 == Int64(CurrentProcess.number) } ?? true
     let microseconds = isOurs ? Environment.number("WATCHDOG_USEC") : nil
     watchdogMilliseconds = microseconds.flatMap {
       $0 > 0 ? max($0 / 1000, Self.leastPatience) : nil
@@ -29,7 +28,7 @@ struct ServiceManager: ~Copyable {
 
   /// A connection to the socket with this name, which begins with `@` if it is abstract.
   static func connect(_ name: Argument) throws(SystemError) -> Descriptor {
-    Descriptor(owning: try SystemError.check(unsafe csys_unix_socket(name.pointer)))
+    try Descriptor(connectingTo: name)
   }
 
   /// Whether it wants to hear anything.
@@ -39,7 +38,15 @@ struct ServiceManager: ~Copyable {
   @discardableResult
   func tell(_ state: StaticString) -> Bool {
     guard listens else { return true }
-    return unsafe csys_send(socket.number, state.utf8Start, state.utf8CodeUnitCount) != -EAGAIN
+    return unsafe send(
+      UnsafeRawBufferPointer(start: state.utf8Start, count: state.utf8CodeUnitCount))
+  }
+
+  private func send(_ message: UnsafeRawBufferPointer) -> Bool {
+    do throws(SystemError) {
+      try unsafe socket.send(message)
+      return true
+    } catch { return error != .wouldBlock }
   }
 
   /// Tells it that the service is ready. It waits for that, so if its queue is full, `advance` tries again.
@@ -56,9 +63,9 @@ struct ServiceManager: ~Copyable {
     guard listens else { return }
     var text = TextBuffer<64>()
     text.append("RELOADING=1\nMONOTONIC_USEC=")
-    text.append(csys_uptime_microseconds())
+    text.append(Clock.uptimeMicroseconds())
     text.withBytes { bytes in
-      _ = unsafe bytes.withUnsafeBytes { unsafe csys_send(socket.number, $0.baseAddress, $0.count) }
+      _ = unsafe bytes.withUnsafeBytes { unsafe send($0) }
     }
   }
 
@@ -72,7 +79,7 @@ struct ServiceManager: ~Copyable {
   /// The socket that the service manager passed on. To be called once.
   static func passedSocket() -> Passed {
     guard let count = Environment.number("LISTEN_FDS"),
-      Environment.number("LISTEN_PID") == Int64(csys_process_id())
+      Environment.number("LISTEN_PID") == Int64(CurrentProcess.number)
     else { return .none }
     guard count == 1 else { return .other }
     do throws(SystemError) {

@@ -1,4 +1,3 @@
-import CSystem
 import KnockBase
 import KnockServer
 
@@ -24,7 +23,7 @@ enum GrantState {
 
   private static func none() throws(StateFailure) -> Grants {
     guard let records = Storage<Grants.Record>.mapped(2) else {
-      throw .system(SystemError(number: ENOMEM))
+      throw .system(.outOfMemory)
     }
     return try grants(in: records)
   }
@@ -65,7 +64,7 @@ enum GrantState {
     if let file = try StateFile.existing(name, in: directory), try file.size > 0 {
       let count = max(2, try recordCount(of: file))
       guard let records = Storage<Grants.Record>.mapped(count) else {
-        throw .system(SystemError(number: ENOMEM))
+        throw .system(.outOfMemory)
       }
       grants = try Self.grants(in: records)
       _ = try read(file, into: &grants)
@@ -83,7 +82,7 @@ enum GrantState {
     guard let states = Storage<Grants.State>.mapped(records.count),
       let heap = Storage<UInt32>.mapped(records.count),
       let index = PositionIndex.mapped(forRecords: records.count)
-    else { throw .system(SystemError(number: ENOMEM)) }
+    else { throw .system(.outOfMemory) }
     return Grants(records: records, states: states, heap: heap, index: index)
   }
 

@@ -1,4 +1,3 @@
-import CSystem
 import KnockBase
 import KnockServer
 
@@ -54,7 +53,7 @@ enum ReplayState {
       guard
         let records = Storage<ReplayMemory.Record>.mapped(settings.replayCapacity),
         let index = PositionIndex.mapped(forRecords: settings.replayCapacity)
-      else { throw .system(SystemError(number: ENOMEM)) }
+      else { throw .system(.outOfMemory) }
       return ReplayMemory(records: records, index: index)
     }
   }
@@ -140,7 +139,7 @@ enum ReplayState {
     in file: MappedFile, capacity: Int, _ replayFile: consuming ReplayFile
   ) throws(StateFailure) -> ReplayMemory {
     guard let index = PositionIndex.mapped(forRecords: capacity) else {
-      throw .system(SystemError(number: ENOMEM))
+      throw .system(.outOfMemory)
     }
     let records: Storage<ReplayMemory.Record> = file.storage(
       at: FileHeader.pageSize, count: capacity)

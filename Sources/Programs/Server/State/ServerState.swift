@@ -1,4 +1,3 @@
-import CSystem
 import KnockServer
 
 /// What a server remembers; with a state directory, also beyond its end.
@@ -36,10 +35,11 @@ struct ServerState: ~Copyable {
       return true
     } catch {
       // It would be made.
-      if case .system(let error) = error, error.number == ENOENT,
-        let path = settings.stateDirectory, unsafe csys_check_place(path.pointer) == 0
-      {
-        return true
+      if case .system(.notFound) = error, let path = settings.stateDirectory {
+        do throws(SystemError) {
+          try path.checkPlace()
+          return true
+        } catch {}
       }
       error.write(settings, to: report)
       return false

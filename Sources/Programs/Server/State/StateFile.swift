@@ -1,4 +1,3 @@
-import CSystem
 import KnockBase
 import KnockServer
 
@@ -14,7 +13,7 @@ struct StateFile: ~Copyable {
     _ name: StaticString, in directory: borrowing StateDirectory
   ) throws(StateFailure) -> StateFile? {
     let descriptor = try StateFailure.wrapping { () throws(SystemError) in
-      try directory.open(name, making: 0)
+      try directory.open(name)
     }
     guard let descriptor else { return nil }
     return StateFile(name: name, descriptor: descriptor)
@@ -37,9 +36,8 @@ struct StateFile: ~Copyable {
     in directory: borrowing StateDirectory
   ) throws(StateFailure) {
     let descriptor = try StateFailure.wrapping { () throws(SystemError) in
-      try directory.open(temporary, making: O_CREAT | O_TRUNC)
+      try directory.make(temporary)
     }
-    guard let descriptor else { throw .system(SystemError(number: ENOENT)) }
     self.init(name: name, descriptor: descriptor)
   }
 
@@ -51,9 +49,7 @@ struct StateFile: ~Copyable {
   /// In bytes.
   var size: Int {
     get throws(StateFailure) {
-      let size = csys_size(descriptor.number)
-      guard size >= 0 else { throw .system(SystemError(number: Int32(clamping: -size))) }
-      return Int(clamping: size)
+      try StateFailure.wrapping { () throws(SystemError) in try descriptor.size }
     }
   }
 
@@ -84,7 +80,7 @@ struct StateFile: ~Copyable {
     throws(StateFailure)
   {
     try StateFailure.wrapping { () throws(SystemError) in
-      _ = try SystemError.check(csys_sync(descriptor.number))
+      try descriptor.sync()
       try directory.rename(temporary, to: name)
     }
   }
@@ -121,9 +117,9 @@ enum StateFailure: Error {
 extension TextSink where Self: ~Copyable {
   fileprivate mutating func append(_ failure: StateFailure) {
     switch failure {
-    case .system(let error) where error.number == EWOULDBLOCK:
+    case .system(let error) where error == .wouldBlock:
       append("another server has it")
-    case .system(let error) where error.number == EACCES:
+    case .system(let error) where error == .accessDenied:
       append(error)
       append(" (it must belong to us or root, and only its owner may write to it)")
     case .system(let error): append(error)

@@ -1,0 +1,67 @@
+import CSystem
+import KnockBase
+
+/// Files and directories. Each call may throw the system's error.
+extension Descriptor {
+  /// Opens the directory that a path is in.
+  init(parentOf path: Argument) throws(SystemError) {
+    self.init(owning: try SystemError.check(unsafe csys_open_parent(path.pointer)))
+  }
+
+  /// Opens a directory. Throws `accessDenied` if others than us and root can write to it.
+  ///
+  /// - Parameter making: whether to make it if there is none.
+  init(privateDirectory path: Argument, making: Bool) throws(SystemError) {
+    self.init(
+      owning: try SystemError.check(
+        unsafe csys_open_state_directory(path.pointer, making ? 1 : 0)))
+  }
+
+  /// Opens a file in this directory to read and write. Throws `accessDenied` as above, and never follows a link.
+  ///
+  /// - Parameter making: whether to make it if there is none, and to empty it.
+  func open(_ name: StaticString, making: Bool) throws(SystemError) -> Descriptor {
+    Descriptor(
+      owning: try SystemError.check(
+        unsafe csys_open_state_file(number, name.cString, making ? 1 : 0)))
+  }
+
+  /// Makes a new file in this directory that everyone may read, and opens it to write.
+  func makePublicFile(_ name: UnsafePointer<CChar>) throws(SystemError) -> Descriptor {
+    Descriptor(owning: try SystemError.check(unsafe csys_create_for_all(number, name)))
+  }
+
+  /// Renames a file in this directory.
+  func rename(
+    _ old: UnsafePointer<CChar>, to new: UnsafePointer<CChar>
+  ) throws(SystemError) {
+    try SystemError.check(unsafe csys_rename(number, old, new))
+  }
+
+  /// Takes the lock of this directory until the process ends. Throws `wouldBlock` if another process has it.
+  func lock() throws(SystemError) { try SystemError.check(csys_lock(number)) }
+
+  /// Waits until what was written is on the disk.
+  func sync() throws(SystemError) { try SystemError.check(csys_sync(number)) }
+
+  /// The size of a file in bytes.
+  var size: Int {
+    get throws(SystemError) {
+      let size = csys_size(number)
+      guard size >= 0 else { throw SystemError(number: Int32(clamping: -size)) }
+      return Int(clamping: size)
+    }
+  }
+}
+
+extension Argument {
+  /// Checks that something could be made at this path: its directory exists, and we can write to it.
+  func checkPlace() throws(SystemError) {
+    try SystemError.check(unsafe csys_check_place(pointer))
+  }
+
+  /// Checks that a program of this name or path can be run.
+  func checkProgram() throws(SystemError) {
+    try SystemError.check(unsafe csys_check_program(pointer))
+  }
+}

@@ -272,12 +272,12 @@ private func fuzzGrants(_ input: Span<UInt8>) {
               switch input[offset] & 7 {
               case 0: _ = grants.open(address, seconds: 5, wallNow: wallNow, now: now)
               case 1: _ = grants.beginClose(address, wallNow: wallNow)
-              case 2: _ = grants.takeDue(wallNow: wallNow, now: now)
+              case 2: _ = grants.beginNextClose(wallNow: wallNow, now: now)
               case 3: _ = grants.endClose(address, succeeded: true, now: now)
               case 4: _ = grants.endClose(address, succeeded: false, now: now)
               case 5: grants.forget(address)
-              case 6: grants.endAll(now: now)
-              default: grants.noteFailure(address)
+              case 6: grants.expireAll(now: now)
+              default: grants.recordFailure(address)
               }
               precondition(grants.count <= capacity)
             }

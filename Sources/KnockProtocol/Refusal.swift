@@ -1,7 +1,7 @@
 import KnockBase
 
-/// Every reason for which the server does not act on a datagram, in the order in which they are
-/// looked for. The raw values number the counters.
+/// The reasons for which the server does not act on a datagram, in the order of the checks. The raw values are
+/// the numbers of the counters.
 public enum Refusal: UInt8, Error, Sendable {
   case wrongLength
   case badMAC
@@ -22,18 +22,18 @@ public enum Refusal: UInt8, Error, Sendable {
   /// One number for each case, by raw value.
   public typealias Counters = InlineArray<15, UInt64>
 
-  /// Whether a knock that was good is lost, and someone should do something about it.
+  /// Whether a good knock is lost, so that the administrator should act.
   public var isFailure: Bool { self == .replayMemoryFull || self == .queueFull }
 
-  /// Whether it is who has the key that has sent the datagram, as far as can be known, and just now.
-  public var isOfSender: Bool {
+  /// Whether a key holder sent the datagram just now: its MAC is right and it is no replay.
+  public var isFromKeyHolder: Bool {
     switch self {
     case .wrongLength, .badMAC, .replayed, .olderThanMemory: false
     default: true
     }
   }
 
-  /// For a log line, after "refused ...: ".
+  /// The end of a log line, after "refused ...: ".
   public var reason: StaticString {
     switch self {
     case .wrongLength: "wrong length"
@@ -54,7 +54,7 @@ public enum Refusal: UInt8, Error, Sendable {
     }
   }
 
-  /// For the counters.
+  /// The name of the counter.
   public var name: StaticString {
     switch self {
     case .wrongLength: "wrong-length"
@@ -77,7 +77,7 @@ public enum Refusal: UInt8, Error, Sendable {
 }
 
 extension Address {
-  /// Why no single host can have this address as its source, or nil if one can.
+  /// Why this address is not that of one host, or nil if it can be.
   public var refusal: Refusal? {
     switch self {
     case .inet(0), .inet6(0, 0): .unspecifiedAddress

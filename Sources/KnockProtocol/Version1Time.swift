@@ -11,10 +11,10 @@ extension Version1 {
   private static let exponentBias = 1023
 
   /// A double in seconds as microseconds, rounded to nearest, halves away from zero. Nil if it is NaN or
-  /// infinite. From 2^43 seconds on (the year 280,000) it is the greatest or least number but one.
+  /// infinite. From 2^43 seconds on (the year 280,000) it is `.max`, or `-.max`.
   ///
-  /// Between 1970 and 2242 this gives back what `doubleBits(fromMicroseconds:)` was given, since two
-  /// neighbouring doubles are less than a microsecond apart.
+  /// Until the year 2242, two neighbouring doubles are less than a microsecond apart. So this returns what was
+  /// passed to `doubleBits(fromMicroseconds:)`.
   static func microseconds(fromDoubleBits bits: UInt64) -> Int64? {
     let exponent = Int(truncatingIfNeeded: bits >> UInt64(fractionBits) & exponentMask)
     guard exponent < Int(exponentMask) else { return nil }
@@ -24,14 +24,13 @@ extension Version1 {
     return bits & signBit == 0 ? magnitude : -magnitude
   }
 
-  /// Of a number without its sign: `significand` times 2 to the power of `exponent` less the bias and the
-  /// bits of the fraction.
+  /// The number without its sign: `significand` * 2 ^ (`exponent` - `exponentBias` - `fractionBits`).
   private static func microseconds(exponent: Int, significand: UInt64) -> Int64 {
     guard exponent < exponentBias + 43 else { return .max }
     // The product has up to 73 bits: `high` counts units of 2^32.
     let low = (significand & 0xFFFF_FFFF) * UInt64(Microseconds.perSecond)
     let high = (significand >> 32) * UInt64(Microseconds.perSecond) + low >> 32
-    // At least 10, and for the smallest numbers so many that nothing is left.
+    // From 10 to 1074. All bits are lost from 75 on.
     let shift = exponentBias + fractionBits - exponent
     let half: UInt64 = 1
     if shift > 32 { return Int64((high + half << (shift - 33)) >> (shift - 32)) }
@@ -39,13 +38,12 @@ extension Version1 {
     return Int64(high << (32 - shift) + rest)
   }
 
-  /// Microseconds as the nearest double in seconds, of two equally near ones the even one: what a division by
-  /// a million gives.
+  /// Microseconds as the nearest double in seconds. Halfway between two, it is the even one, as IEEE 754 rounds.
   static func doubleBits(fromMicroseconds microseconds: Int64) -> UInt64 {
     guard microseconds != 0 else { return 0 }
     let divisor = UInt64(Microseconds.perSecond)
     var (significand, rest) = microseconds.magnitude.quotientAndRemainder(dividingBy: divisor)
-    // Long division, until there are all bits of the significand and one more for rounding.
+    // Long division, up to one bit more than the significand has, for rounding.
     var exponent = exponentBias + fractionBits + 1
     while significand < hiddenBit << 1 {
       rest <<= 1
@@ -55,7 +53,7 @@ extension Version1 {
     }
     let isOverHalf = significand & 1 == 1 && (rest > 0 || significand & 2 != 0)
     significand = significand >> 1 + (isOverHalf ? 1 : 0)
-    // A carry out of the significand raises the exponent, as it must.
+    // If rounding carries out of the significand, the addition raises the exponent.
     let bits = UInt64(exponent) << UInt64(fractionBits) + (significand - hiddenBit)
     return microseconds < 0 ? bits | signBit : bits
   }

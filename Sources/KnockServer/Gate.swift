@@ -72,5 +72,5 @@ public struct Gate<Key: MACKey & ~Copyable>: ~Copyable {
   /// Records our clock in the replay memory. To be called from time to time.
   ///
   /// - Parameter now: microseconds since the Unix epoch.
-  public mutating func recordTime(_ now: Int64) { replays.noteTime(now) }
+  public mutating func recordTime(_ now: Int64) { replays.recordTime(now) }
 }

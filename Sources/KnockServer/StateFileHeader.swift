@@ -1,16 +1,16 @@
 import KnockBase
 
-/// The start of each file in the state directory, 32 bytes, all numbers little-endian:
+/// The first 32 bytes of each file in the state directory. Numbers are little-endian, offsets and sizes in bytes:
 ///
 ///     offset  size    field
-///     0       8       what kind of file it is
+///     0       8       kind of file
 ///     8       8       version of the format: 2
 ///     16      8       capacity: how many records there are
-///     24      8       checksum of the three
+///     24      8       checksum of the other fields
 public enum FileHeader {
-  /// Of the page that the header is on; the records begin behind it (bytes).
+  /// The records begin after a whole page (bytes).
   public static let pageSize = 4096
-  /// Version 1, that of pyknock 1.0.0, had times as doubles.
+  /// In version 1, that of pyknock 1.0.0, times were doubles.
   private static let version: UInt64 = 2
 
   /// The kinds, as their first eight bytes.
@@ -19,7 +19,7 @@ public enum FileHeader {
     case grants = 0x476B_636F_6E6B_7970  // "pyknockG"
   }
 
-  /// Why a file is of no use.
+  /// Why a file cannot be used.
   public enum Failure: Error, Equatable, Sendable {
     case foreign
     case older(version: UInt64)
@@ -34,12 +34,12 @@ public enum FileHeader {
     page[littleEndian: 3] = checksum(of: page)
   }
 
-  /// How many records there are in an existing file of a kind.
+  /// How many records an existing file of this kind has.
   static func capacity(
     of page: borrowing Storage<UInt64>, _ kind: Kind
   ) throws(Failure) -> Int {
     guard page[littleEndian: 0] == kind.rawValue else {
-      // The machine may have ended before what was written came to the disk.
+      // All zero: the machine stopped before the header was on the disk.
       for index in 0..<page.count where page[index] != 0 { throw .foreign }
       throw .damagedHeader
     }

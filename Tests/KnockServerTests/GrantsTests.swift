@@ -44,7 +44,7 @@ private struct Image {
       if case .inet(let bits) = record.address { ends[bits] = record.ends }
     }
     var due: Set<UInt32> = []
-    while case .inet(let bits) = grants.takeDue(wallNow: wall, now: 0) { due.insert(bits) }
+    while case .inet(let bits) = grants.beginNextClose(wallNow: wall, now: 0) { due.insert(bits) }
     return (found, ends, due)
   }
 }
@@ -56,8 +56,8 @@ private func open(
     .inet(number), seconds: seconds, wallNow: wall, now: (wall - now) / 1000)
 }
 
-private func takeDue(_ grants: inout Grants, at time: Int64) -> UInt32? {
-  guard case .inet(let bits) = grants.takeDue(wallNow: now + time * 1000, now: time) else {
+private func beginNextClose(_ grants: inout Grants, at time: Int64) -> UInt32? {
+  guard case .inet(let bits) = grants.beginNextClose(wallNow: now + time * 1000, now: time) else {
     return nil
   }
   return bits
@@ -80,7 +80,7 @@ private func endClose(
   #expect(isOpen)
   #expect(grants.nextDeadline == 20_000)
   var order: [UInt32] = []
-  while let number = takeDue(&grants, at: minute) { order.append(number) }
+  while let number = beginNextClose(&grants, at: minute) { order.append(number) }
   #expect(order == [4, 2, 3, 1])
   #expect(grants.nextDeadline == nil)
   #expect(grants.closingCount == 4)
@@ -95,12 +95,12 @@ private func endClose(
 @Test func nothingIsDueBeforeItsTime() {
   var grants = Image().grants()
   _ = open(&grants, 1)
-  let early = takeDue(&grants, at: minute - 1)
+  let early = beginNextClose(&grants, at: minute - 1)
   #expect(early == nil)
-  let inTime = takeDue(&grants, at: minute)
+  let inTime = beginNextClose(&grants, at: minute)
   #expect(inTime == 1)
   // It is being closed, and is not taken twice.
-  let again = takeDue(&grants, at: .max / 2000)
+  let again = beginNextClose(&grants, at: .max / 2000)
   #expect(again == nil)
 }
 
@@ -145,14 +145,14 @@ private func endClose(
   _ = open(&grants, 1)
   var time = minute
   for attempt in 0...27 {
-    let due = takeDue(&grants, at: time)
+    let due = beginNextClose(&grants, at: time)
     #expect(due == 1)
     // In its last attempt, a part of it fails.
-    if attempt == 27 { grants.noteFailure(.inet(1)) }
+    if attempt == 27 { grants.recordFailure(.inet(1)) }
     let closing = endClose(&grants, 1, succeeded: attempt == 27, at: time)
     #expect(closing == (attempt < 3 ? .retriedSoon : attempt < 27 ? .retriedLater : .givenUp))
     time += (attempt < 3 ? minute : 60 * minute) - 1
-    let early = takeDue(&grants, at: time)
+    let early = beginNextClose(&grants, at: time)
     #expect(early == nil)
     time += 1
   }
@@ -163,7 +163,7 @@ private func endClose(
   var grants = Image().grants()
   _ = open(&grants, 1)
   _ = open(&grants, 2, for: 90)
-  let due = takeDue(&grants, at: minute)
+  let due = beginNextClose(&grants, at: minute)
   #expect(due == 1)
   grants.forget(.inet(1))
   #expect(grants.nextDeadline == 90_000)
@@ -176,9 +176,9 @@ private func endClose(
   var grants = Image().grants()
   for number in 1...5 as ClosedRange<UInt32> { _ = open(&grants, number, for: Int64(number)) }
   _ = grants.beginClose(.inet(3), wallNow: now)
-  grants.endAll(now: 7)
+  grants.expireAll(now: 7)
   var due: Set<UInt32> = []
-  while let number = takeDue(&grants, at: 7) { due.insert(number) }
+  while let number = beginNextClose(&grants, at: 7) { due.insert(number) }
   #expect(due == [1, 2, 4, 5])
 }
 
@@ -187,7 +187,7 @@ private func endClose(
   let isGrant = grants.beginClose(.inet(1), wallNow: now)
   #expect(!isGrant)
   grants.forget(.inet(1))
-  grants.noteFailure(.inet(1))
+  grants.recordFailure(.inet(1))
   let closing = endClose(&grants, 1)
   #expect(closing == .done)
   _ = open(&grants, 1)
@@ -267,7 +267,7 @@ private let changes: [(String, @Sendable (inout Grants) -> Void)] = [
   (
     "close",
     {
-      _ = $0.takeDue(wallNow: now + 60 * second, now: minute)
+      _ = $0.beginNextClose(wallNow: now + 60 * second, now: minute)
       _ = $0.endClose(.inet(1), succeeded: true, now: minute)
     }
   ),
@@ -362,7 +362,7 @@ private let changes: [(String, @Sendable (inout Grants) -> Void)] = [
         model[ended]?.closing -= 1
         if let left = model[ended], left.closing == 0, left.deadline == .max { model[ended] = nil }
       default:
-        let due = takeDue(&grants, at: time)
+        let due = beginNextClose(&grants, at: time)
         let first = model.values.map(\.deadline).min() ?? .max
         #expect((due != nil) == (first <= time))
         guard let due else { break }

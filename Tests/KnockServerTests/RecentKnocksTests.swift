@@ -11,7 +11,7 @@ import Testing
   /// Whether each of the knocks is a repetition.
   private func note(_ knocks: [(Knock, at: Int64)], capacity: Int = 4) -> [Bool] {
     var recent = RecentKnocks(storage(capacity, of: RecentKnocks.Entry.self))
-    return knocks.map { recent.note($0.0, now: $0.at) }
+    return knocks.map { recent.record($0.0, now: $0.at) }
   }
 
   @Test func `the same within two seconds of the last one is a repetition`() {
@@ -38,31 +38,31 @@ import Testing
 
   @Test func `what is forgotten is new`() {
     var recent = RecentKnocks(storage(4, of: RecentKnocks.Entry.self))
-    let first = recent.note(knock(1), now: 0)
+    let first = recent.record(knock(1), now: 0)
     recent.forget(.inet(2))
-    let second = recent.note(knock(1), now: 1)
+    let second = recent.record(knock(1), now: 1)
     recent.forget(.inet(1))
-    let third = recent.note(knock(1), now: 2)
+    let third = recent.record(knock(1), now: 2)
     #expect([first, second, third] == [false, true, false])
   }
 
   @Test func `what failed is new, and is done once more where a repetition relied on it`() {
     var recent = RecentKnocks(storage(4, of: RecentKnocks.Entry.self))
-    _ = recent.note(knock(1), now: 0)
-    let unwanted = recent.noteFailure(knock(1))
-    let isNew = recent.note(knock(1), now: 1)
-    _ = recent.note(knock(1), now: 2)
-    let wanted = recent.noteFailure(knock(1))
-    let unwantedNow = recent.noteFailure(knock(1))
+    _ = recent.record(knock(1), now: 0)
+    let unwanted = recent.recordFailure(knock(1))
+    let isNew = recent.record(knock(1), now: 1)
+    _ = recent.record(knock(1), now: 2)
+    let wanted = recent.recordFailure(knock(1))
+    let unwantedNow = recent.recordFailure(knock(1))
     #expect([unwanted, isNew, wanted, unwantedNow] == [false, false, true, false])
   }
 
   @Test func `a failure of what is no longer wanted changes nothing`() {
     var recent = RecentKnocks(storage(4, of: RecentKnocks.Entry.self))
-    _ = recent.note(knock(1, .close), now: 0)
-    _ = recent.note(knock(1), now: 1)
-    let wanted = recent.noteFailure(knock(1, .close))
-    let isRepeated = recent.note(knock(1), now: 2)
+    _ = recent.record(knock(1, .close), now: 0)
+    _ = recent.record(knock(1), now: 1)
+    let wanted = recent.recordFailure(knock(1, .close))
+    let isRepeated = recent.record(knock(1), now: 2)
     #expect([wanted, isRepeated] == [false, true])
   }
 
@@ -77,7 +77,7 @@ import Testing
       let number = UInt32.random(in: 0..<12)
       let command: Command = Bool.random() ? .open : .close
       let isExpected = last[number].map { $0.0 == command && now - $0.1 <= 2000 } ?? false
-      let isRepeated = recent.note(knock(number, command), now: now)
+      let isRepeated = recent.record(knock(number, command), now: now)
       if isRepeated != isExpected { differences += 1 }
       last[number] = (command, now)
     }

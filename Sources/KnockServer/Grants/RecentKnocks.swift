@@ -1,18 +1,18 @@
 import KnockBase
 import KnockProtocol
 
-/// What was asked for last, so that a knock which the client repeats for a lossy path is told from a new
-/// wish. For each address the last command counts. Bounded: of more than fit the oldest are forgotten.
+/// The last command for each address that knocked just now. It tells a repeat, which a client sends in case the
+/// first datagram was lost, from a new knock. Bounded: if there are more, the oldest are forgotten.
 public struct RecentKnocks: ~Copyable {
-  /// How long after a knock another one is its repetition (milliseconds).
+  /// How long after a knock the same one is a repeat (milliseconds).
   private static let interval: Int64 = 2000
 
   public struct Entry: BitwiseCopyable {
-    /// Nil where a later entry has the address.
+    /// Nil if a later entry has the address.
     fileprivate var knock: Knock?
     /// In monotonic milliseconds.
     fileprivate let time: Int64
-    /// Whether a repetition has relied on it.
+    /// Whether a repeat has relied on it.
     fileprivate var isRepeated: Bool
   }
 
@@ -26,11 +26,11 @@ public struct RecentKnocks: ~Copyable {
     self.entries = entries
   }
 
-  /// Notes a knock.
+  /// Records a knock.
   ///
   /// - Parameter now: monotonic milliseconds.
-  /// - Returns: whether the last one for its address asked for the same, and not long ago.
-  public mutating func note(_ knock: Knock, now: Int64) -> Bool {
+  /// - Returns: whether it is a repeat: the last knock for its address was the same, and just now.
+  public mutating func record(_ knock: Knock, now: Int64) -> Bool {
     while count > 0, now - entries[first].time > Self.interval { dropFirst() }
     let isRepeated = forget(knock.address) == knock.command
     if count == entries.count { dropFirst() }
@@ -41,12 +41,12 @@ public struct RecentKnocks: ~Copyable {
     return isRepeated
   }
 
-  /// Hears that what a knock asked for could not be done: the next one is a new one, unless something else was
+  /// Records that the command of a knock has failed. The next one is then not a repeat, unless another command was
   /// asked for meanwhile.
   ///
-  /// - Returns: whether a repetition has relied on it, and it is to be done once more. Then it is as if that
-  ///   one were new.
-  public mutating func noteFailure(_ knock: Knock) -> Bool {
+  /// - Returns: whether a repeat has relied on it, so that the command must run again. That repeat then counts as
+  ///   the first knock.
+  public mutating func recordFailure(_ knock: Knock) -> Bool {
     guard let position = position(of: knock.address), entries[position].knock == knock else {
       return false
     }
@@ -58,7 +58,7 @@ public struct RecentKnocks: ~Copyable {
     return true
   }
 
-  /// Has the next knock for an address be a new one. Returns the last command for it.
+  /// Forgets an address, so that its next knock is not a repeat. Returns the last command for it.
   @discardableResult public mutating func forget(_ address: Address) -> Command? {
     guard let position = position(of: address) else { return nil }
     let command = entries[position].knock?.command

@@ -1,25 +1,28 @@
 import KnockBase
 
-/// The file in which the replay memory outlives the process: mapped into it, so that whatever has been
-/// written is there when it is killed. All numbers are little-endian, offsets and sizes in bytes.
+/// The file that keeps the replay memory for later processes. It is mapped into memory: what was written is
+/// still there if the process is killed. Numbers are little-endian, offsets and sizes in bytes.
 ///
-///     offset  size    field
-///     0       32      see `FileHeader`
-///     64, 128 40      the mark, twice, written by turns: counter, time, sequence, floor, checksum
-///     4096    56 each the records
+///     offset  size     field
+///     0       32       see `FileHeader`
+///     64      40       mark: counter, time, sequence number, floor, checksum
+///     128     40       mark, as above
+///     4096    56 each  records, see `ReplayMemory.Record`
 ///
-/// The time of the mark is the latest that is known to have been: microseconds since the Unix epoch. A clock
-/// that says less has gone back. Its sequence is that of the last record that was written to its end, and
-/// its floor the time stamp up to which everything is refused.
+/// The two marks are written in turn; the one with the greater counter is valid. The time of the mark is the
+/// latest that a server has seen. If the clock says less, it has gone back. The sequence number is that of the
+/// last complete record. Datagrams with a time stamp up to the floor are refused. Times are in microseconds since
+/// the Unix epoch.
 public struct ReplayFile: ~Copyable {
+  /// Offsets of the marks, in numbers of 8 bytes.
   private static let markOffsets = (8, 16)
 
-  /// The header, as numbers.
+  /// The first page, as numbers.
   private let header: Storage<UInt64>
   private var counter: UInt64 = 0
   /// Microseconds since the Unix epoch; nil if there is none in the file.
   public private(set) var mark: Int64?
-  /// Of the last record.
+  /// The sequence number of the last record.
   private(set) var sequence: UInt64 = 0
   private(set) var floor = Int64.min
 
@@ -28,14 +31,14 @@ public struct ReplayFile: ~Copyable {
     FileHeader.pageSize + count * MemoryLayout<ReplayMemory.Record>.stride
   }
 
-  /// Begins a file that is all zero, at a time.
+  /// Writes the first page of a file that is all zero. `time` is the time of the mark.
   public init(new header: consuming Storage<UInt64>, capacity: Int, time: Int64) {
     self.header = header
     FileHeader.write(.replay, capacity: capacity, to: self.header)
     raiseMark(to: time, sequence: 0, floor: floor)
   }
 
-  /// Takes up a file that was there. The marks may both be damaged; then there is none.
+  /// Reads the first page of an existing file. If both marks are damaged, there is none.
   public init(existing header: consuming Storage<UInt64>) {
     self.header = header
     readMark(at: Self.markOffsets.0)
@@ -66,7 +69,7 @@ public struct ReplayFile: ~Copyable {
     return sum.value
   }
 
-  /// Raises the mark. None of its values ever goes down, and the time stays without a new one.
+  /// Writes the mark. Its values never go down. Without a new time, the time stays as it is.
   mutating func raiseMark(to time: Int64?, sequence: UInt64, floor: Int64) {
     let newTime = max(time ?? mark ?? 0, mark ?? .min)
     counter &+= 1

@@ -1,24 +1,31 @@
 import KnockBase
 import KnockProtocol
 
-/// Remembers the MAC of each accepted datagram for as long as its time stamp could be accepted
-/// again, so that none is acted on twice.
+/// Remembers the MAC of each accepted datagram while its time stamp is fresh, so that the server does not act
+/// on a replay.
 ///
-/// The MAC is the key because nobody without the pre-shared key can make a second MAC for the same
-/// request. Bounded, and closed when full: a new datagram is then refused, and nothing that could
-/// still be replayed is forgotten. Entries leave in the order in which they came, so one is kept
-/// at least until its own time stamp + drift has passed and at most for twice the drift. Cost is
-/// constant: the records are a ring, found through a hash table.
+/// A datagram is recognized by its MAC, because nobody without the key can make another MAC for the same
+/// request. The memory is bounded and fails closed: when it is full, new datagrams are refused, and nothing is
+/// forgotten that could still be replayed. Records are forgotten in the order of their arrival: none before its
+/// time stamp + drift has passed, and all within twice the drift. The records form a ring, and a hash table
+/// finds them, so the cost does not depend on their number.
 public struct ReplayMemory: ~Copyable {
-  /// A remembered datagram: 56 bytes. All zero where there never was one. It has the same form in
-  /// memory and in a file, so it carries what tells whether it was written to its end.
+  /// A remembered datagram: 56 bytes, all zero if the place was never used. It is the same in memory and in a
+  /// file. Offsets in bytes:
+  ///
+  ///     offset  size  field
+  ///     0       32    MAC
+  ///     32      8     time stamp: microseconds since the Unix epoch
+  ///     40      8     sequence number, from 1
+  ///     48      8     checksum of the other fields
+  ///
+  /// Numbers are little-endian.
   public struct Record: BitwiseCopyable {
     @LittleEndian private var mac0: UInt64
     @LittleEndian private var mac1: UInt64
     @LittleEndian private var mac2: UInt64
     @LittleEndian private var mac3: UInt64
     @LittleEndian private(set) var timeStamp: Int64
-    /// Counts from 1, to less than 2^63.
     @LittleEndian private(set) var sequence: UInt64
     @LittleEndian private var checksum: UInt64
 
@@ -52,23 +59,22 @@ public struct ReplayMemory: ~Copyable {
   }
 
   private let records: Storage<Record>
-  /// By the first quarter of the MAC.
+  /// The hash is the first quarter of the MAC.
   private let index: PositionIndex
-  /// Where the records are kept, if they are to outlive the process.
+  /// The file that the records are in, if there is one.
   private var file: ReplayFile?
-  private let isKept: Bool
   private var first = 0
   /// How many datagrams are remembered.
   public private(set) var count = 0
   private var nextSequence: UInt64 = 1
-  /// The latest time stamp that was ever forgotten. In a clock that goes forward nothing as old is
-  /// fresh. After one that went back it is refused, since it may be a replay.
-  private var forgotten = Int64.min
+  /// The greatest time stamp that was ever forgotten. While the clock goes forward, nothing up to it is fresh.
+  /// After the clock went back such a datagram may be a replay, and is refused.
+  private var floor = Int64.min
 
   /// - Parameters:
   ///   - records: one for each datagram to remember; at least 1, at most 2^30.
   ///   - index: for as many.
-  ///   - file: what `records` are a part of.
+  ///   - file: the file that `records` are in.
   public init(
     records: consuming Storage<Record>, index: consuming PositionIndex,
     file: consuming ReplayFile? = nil
@@ -76,11 +82,10 @@ public struct ReplayMemory: ~Copyable {
     precondition(records.count >= 1 && index.holds(records.count))
     self.records = records
     self.index = index
-    isKept = file != nil
     self.file = file
   }
 
-  /// Remembers a datagram that is about to be acted on.
+  /// Remembers a datagram before the server acts on it.
   ///
   /// - Parameters:
   ///   - mac: its MAC, 32 bytes, verified.
@@ -98,16 +103,16 @@ public struct ReplayMemory: ~Copyable {
       throw .replayed
     }
     forgetStale(now: now, drift: drift)
-    guard timeStamp > forgotten else { throw .olderThanMemory }
+    guard timeStamp > floor else { throw .olderThanMemory }
     guard count < records.count else { throw .replayMemoryFull }
-    // Few knocks then touch few pages. In a file, the place of the next record must be known.
-    if count == 0, !isKept { first = 0 }
-
+    // Few knocks then touch few pages. In a file the ring must go on where it is: `restore` expects the next
+    // record there.
+    if count == 0, file == nil { first = 0 }
     append(mac, timeStamp: timeStamp)
-    noteTime(now)
+    recordTime(now)
   }
 
-  /// Takes a record as the last one. There must be room.
+  /// Adds a record at the end of the ring. There must be room.
   private mutating func append(_ mac: (UInt64, UInt64, UInt64, UInt64), timeStamp: Int64) {
     let position = (first + count) % records.count
     records[position] = Record(mac: mac, timeStamp: timeStamp, sequence: nextSequence)
@@ -116,17 +121,16 @@ public struct ReplayMemory: ~Copyable {
     index.enter(position, hash: mac.0)
   }
 
-  /// Notes that a time has been, for a later process whose clock may say less. Without one, only what else the
-  /// mark has.
-  mutating func noteTime(_ now: Int64? = nil) {
-    file?.raiseMark(to: now, sequence: nextSequence - 1, floor: forgotten)
+  /// Writes the mark of the file. With a time, a later process knows whether the clock has gone back.
+  mutating func recordTime(_ now: Int64? = nil) {
+    file?.raiseMark(to: now, sequence: nextSequence - 1, floor: floor)
   }
 
-  // What an earlier process has left in the records
+  // What an earlier process has left
 
-  /// Takes up the records as an earlier process has left them. To be called before anything else.
+  /// Reads the records that an earlier process has left. Call this before anything else.
   ///
-  /// - Returns: false where some are damaged, and so others may be missing as well.
+  /// - Returns: false if records are damaged. Others may then be missing.
   public mutating func restore() -> Bool {
     var last: Int?
     var damagedCount = 0
@@ -142,7 +146,7 @@ public struct ReplayMemory: ~Copyable {
     }
     if let last {
       nextSequence = records[last].sequence + 1
-      // The ring: backwards from the last one as long as each is the one before.
+      // From the last record backwards, as long as the sequence numbers have no gap.
       count = 1
       first = last
       while count < records.count {
@@ -157,9 +161,9 @@ public struct ReplayMemory: ~Copyable {
       let position = (first + offset) % records.count
       index.enter(position, hash: records[position].mac.0)
     }
-    forgotten = file?.floor ?? forgotten
-    // A process that was killed leaves one half-written record at most, where the next one was to be.
-    // It has not acted on it. All others up to the last are there, or something is missing.
+    floor = file?.floor ?? floor
+    // A killed process leaves at most one unfinished record, at the next place of the ring. It has not acted on
+    // that datagram. All other records up to the last must be there.
     let isUnfinished = damagedCount == 1 && unfinished == (first + count) % records.count
     var expected = UInt64(records.count)
     if nextSequence <= expected {
@@ -171,25 +175,25 @@ public struct ReplayMemory: ~Copyable {
       && file?.sequence ?? 0 < nextSequence
   }
 
-  /// From now on, refuses what is not stamped later than a time (microseconds since the Unix epoch).
+  /// From now on, refuses time stamps up to this one (microseconds since the Unix epoch).
   public mutating func refuse(upTo time: Int64) {
-    forgotten = max(forgotten, time)
-    noteTime()
+    floor = max(floor, time)
+    recordTime()
   }
 
-  /// Takes over what another memory remembers. False where it has not enough room.
+  /// Copies the records of another memory. Returns false if there is not enough room.
   public mutating func adopt(_ other: borrowing ReplayMemory) -> Bool {
     guard other.count <= records.count, count == 0 else { return false }
-    forgotten = other.forgotten
+    floor = other.floor
     for offset in 0..<other.count {
       let record = other.records[(other.first + offset) % other.records.count]
       append(record.mac, timeStamp: record.timeStamp)
     }
-    noteTime()
+    recordTime()
     return true
   }
 
-  /// Forgets what could not be accepted any more.
+  /// Forgets the datagrams that are no longer fresh.
   public mutating func forgetStale(now: Int64, drift: Int64) {
     while count > 0, now.subtractingSaturated(records[first].timeStamp) > drift { forgetFirst() }
   }
@@ -197,7 +201,7 @@ public struct ReplayMemory: ~Copyable {
   private mutating func forgetFirst() {
     let record = records[first]
     index.leave(first, hash: record.mac.0) { records[$0].mac.0 }
-    forgotten = max(forgotten, record.timeStamp)
+    floor = max(floor, record.timeStamp)
     first = (first + 1) % records.count
     count -= 1
   }

@@ -45,7 +45,7 @@ struct GrantKeeper: ~Copyable {
 
   /// Records a knock before it is acted on.
   mutating func record(_ knock: Knock, now: Int64) throws(JournalFull) -> Action {
-    let isRepeat = recent.note(knock, now: now)
+    let isRepeat = recent.record(knock, now: now)
     if isRepeat { repeatCount += 1 }
     switch knock.command {
     case .close:
@@ -72,7 +72,7 @@ struct GrantKeeper: ~Copyable {
   /// Begins to close the grant that expired first. Nil if none has expired.
   mutating func nextExpired(now: Int64) -> Action? {
     guard nextDeadline <= now,
-      let address = grants.takeDue(wallNow: Clock.wallMicroseconds(), now: now)
+      let address = grants.beginNextClose(wallNow: Clock.wallMicroseconds(), now: now)
     else { return nil }
     recent.forget(address)
     return Action(Knock(command: .close, address: address), closesGrant: true)
@@ -80,7 +80,7 @@ struct GrantKeeper: ~Copyable {
 
   /// Records that the set could not be changed for an action whose command still runs.
   mutating func recordFailure(_ action: Action) {
-    if action.closesGrant { grants.noteFailure(action.knock.address) }
+    if action.closesGrant { grants.recordFailure(action.knock.address) }
   }
 
   /// What follows an action that has ended.
@@ -95,7 +95,7 @@ struct GrantKeeper: ~Copyable {
   @inline(never)
   mutating func finish(_ action: Action, succeeded: Bool, now: Int64) -> Outcome {
     let address = action.knock.address
-    let isWantedAgain = !succeeded && recent.noteFailure(action.knock)
+    let isWantedAgain = !succeeded && recent.recordFailure(action.knock)
     guard action.closesGrant else { return isWantedAgain ? .runAgain : .done }
     // The journal tries again by itself.
     if isWantedAgain { recent.forget(address) }
@@ -108,7 +108,7 @@ struct GrantKeeper: ~Copyable {
   }
 
   /// Lets all grants expire now.
-  mutating func expireAll(now: Int64) { grants.endAll(now: now) }
+  mutating func expireAll(now: Int64) { grants.expireAll(now: now) }
 }
 
 extension GrantKeeper.JournalFull: MessageConvertible {

@@ -1,0 +1,170 @@
+import KnockBase
+import KnockProtocol
+
+extension Grants {
+  /// A grant as this process has it.
+  public struct State: BitwiseCopyable {
+    let address: Address
+    /// As in the record.
+    var since: Int64
+    var asked: Int64
+    var ends: Int64
+    var sequence: UInt64 = 0
+    /// When access is to be closed, in monotonic milliseconds. `.max` while it is being closed.
+    var deadline: Int64
+    /// The place in the heap.
+    fileprivate var place: UInt32 = 0
+    /// How many close commands wait or run.
+    var closing: UInt16 = 0
+    /// How often closing has failed.
+    var failures: UInt8 = 0
+    /// Whether a part of the present attempt to close has failed.
+    var hasFailed = false
+    /// Whether the grant is removed at the end of the present attempt to close, even if that fails.
+    var isForgotten = false
+
+    init(_ address: Address, since: Int64, asked: Int64, ends: Int64, deadline: Int64) {
+      self.address = address
+      self.since = since
+      self.asked = asked
+      self.ends = ends
+      self.deadline = deadline
+    }
+  }
+}
+
+/// The grants in memory, each at a fixed position. They are found by address through a hash table. The first
+/// to expire is at the top of a binary heap. Bounded.
+struct GrantTable: ~Copyable {
+  private let states: Storage<Grants.State>
+  /// Positions: first those of the grants, as a heap, then those that have become free.
+  private let heap: Storage<UInt32>
+  private let index: PositionIndex
+  /// How many grants there are.
+  private(set) var count = 0
+  /// How many positions have ever been used.
+  private var usedCount = 0
+
+  init(
+    states: consuming Storage<Grants.State>, heap: consuming Storage<UInt32>,
+    index: consuming PositionIndex
+  ) {
+    precondition(states.count == heap.count && index.holds(states.count))
+    self.states = states
+    self.heap = heap
+    self.index = index
+  }
+
+  /// How many positions there are.
+  var positionCount: Int { states.count }
+
+  /// The grant at a position. Call `deadlineChanged` after each change of its deadline.
+  subscript(position: Int) -> Grants.State {
+    get { states[position] }
+    nonmutating set { states[position] = newValue }
+  }
+
+  func position(of address: Address) -> Int? {
+    index.first(hash: Self.hash(of: address)) { states[$0].address == address }
+  }
+
+  /// The position of the grant that expires first.
+  var first: Int? { count > 0 ? Int(heap[0]) : nil }
+
+  /// The position at a place of the heap.
+  func position(at place: Int) -> Int { Int(heap[place]) }
+
+  /// A position without a grant. There must be one.
+  mutating func freePosition() -> Int {
+    if count == usedCount {
+      heap[count] = UInt32(count)
+      usedCount += 1
+    }
+    return Int(heap[count])
+  }
+
+  /// Inserts a grant at a position without one.
+  mutating func insert(_ state: Grants.State, at position: Int) {
+    // A removal may have moved the position since `freePosition`.
+    var place = count
+    while Int(heap[place]) != position { place += 1 }
+    heap[place] = heap[count]
+    heap[count] = UInt32(position)
+    states[position] = state
+    states[position].place = UInt32(count)
+    count += 1
+    siftUp(from: count - 1)
+    index.enter(position, hash: Self.hash(of: state.address))
+  }
+
+  mutating func remove(at position: Int) {
+    index.leave(position, hash: Self.hash(of: states[position].address)) {
+      Self.hash(of: states[$0].address)
+    }
+    let place = Int(states[position].place)
+    count -= 1
+    if place != count {
+      put(heap[count], at: place)
+      heap[count] = UInt32(position)
+      siftDown(from: place)
+      siftUp(from: place)
+    }
+  }
+
+  /// Restores the order of the heap.
+  mutating func deadlineChanged(at position: Int) {
+    siftUp(from: Int(states[position].place))
+    siftDown(from: Int(states[position].place))
+  }
+
+  private static func hash(of address: Address) -> UInt64 {
+    var sum = Checksum()
+    switch address {
+    case .inet(let bits): sum.add(UInt64(bits))
+    case .inet6(let high, let low):
+      sum.add(high)
+      sum.add(low)
+    }
+    return sum.value
+  }
+
+  // The heap: no grant expires before the one above it.
+
+  private func isBefore(_ place: Int, _ other: Int) -> Bool {
+    let (state, otherState) = (states[position(at: place)], states[position(at: other)])
+    guard state.deadline == otherState.deadline else { return state.deadline < otherState.deadline }
+    return state.ends < otherState.ends
+  }
+
+  private mutating func put(_ position: UInt32, at place: Int) {
+    heap[place] = position
+    states[Int(position)].place = UInt32(place)
+  }
+
+  private mutating func swap(_ first: Int, _ second: Int) {
+    let position = heap[first]
+    put(heap[second], at: first)
+    put(position, at: second)
+  }
+
+  private mutating func siftUp(from start: Int) {
+    var place = start
+    while place > 0, isBefore(place, (place - 1) / 2) {
+      swap(place, (place - 1) / 2)
+      place = (place - 1) / 2
+    }
+  }
+
+  private mutating func siftDown(from start: Int) {
+    var place = start
+    while true {
+      var first = place
+      for child in 2 * place + 1...2 * place + 2 where child < count {
+        if isBefore(child, first) { first = child }
+      }
+      guard first != place else { return }
+      swap(place, first)
+      place = first
+    }
+  }
+}

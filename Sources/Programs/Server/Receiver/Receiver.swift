@@ -150,7 +150,9 @@ struct Receiver: ~Copyable {
       try send(.knock(knock, user: user))
       sentCount &+= 1
     case .refused(let refusal, let header):
-      if refusal.isFromKeyHolder, let clockSkew = header.clockSkew { tally.record(clockSkew: clockSkew) }
+      if refusal.isFromKeyHolder, let clockSkew = header.clockSkew {
+        tally.record(clockSkew: clockSkew)
+      }
       let isWanted = log.shows(.normal) || refusal.isFailure
       if statistics.count(refusal, isWanted: isWanted, now: now) {
         log.warning(

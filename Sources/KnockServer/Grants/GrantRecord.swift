@@ -1,4 +1,5 @@
 import KnockBase
+import KnockProtocol
 
 extension Grants {
   /// A grant in the journal: 64 bytes, all zero if the place is free. Offsets in bytes:

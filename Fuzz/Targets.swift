@@ -369,7 +369,9 @@ private func fuzzSets(_ input: Span<UInt8>) {
 }
 
 private func write(_ change: borrowing IntervalChange, _ family: AddressFamily) {
-  guard let name = SetName([0x73].span, limit: SetName.nftLimit) else { return }
+  let text: StaticString = "s"
+  let bytes = UnsafeBufferPointer(start: text.utf8Start, count: 1)
+  guard let name = SetName(bytes.span, limit: SetName.nftLimit) else { return }
   let set = NftSet(table: NftTable(family: .inet, name: name), name: name, addresses: family)
   withMemory(65_536) { memory in
     var request = Request(storage(memory))

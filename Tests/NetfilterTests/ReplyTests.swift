@@ -246,7 +246,7 @@ private func attributes(_ datagram: [UInt8]) throws -> [UInt8] {
 private func writeChange(
   _ change: borrowing IntervalChange, to family: AddressFamily, _ request: inout Request
 ) {
-  guard let name = SetName(Array("knock".utf8).span, limit: SetName.nftLimit) else { return }
+  guard let name = setName("knock") else { return }
   let set = NftSet(table: NftTable(family: .inet, name: name), name: name, addresses: family)
   let wish = SetChange.open(milliseconds: 1)
   _ = change.isAlreadyDone(wish)

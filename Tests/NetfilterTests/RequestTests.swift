@@ -3,10 +3,11 @@ import Netfilter
 import TestSupport
 import Testing
 
-private func name(_ text: String) throws -> SetName {
-  let name = SetName(Array(text.utf8).span, limit: SetName.nftLimit)
-  return try #require(name)
+func setName(_ text: String, limit: Int = SetName.nftLimit) -> SetName? {
+  permanent(text).withElements(0..<text.utf8.count) { SetName($0, limit: limit) }
 }
+
+private func name(_ text: String) throws -> SetName { try #require(setName(text)) }
 
 private func bytes(_ request: borrowing Request) -> [UInt8]? {
   request.bytes.map { Array(UnsafeBufferPointer(start: $0.start, count: $0.count)) }
@@ -145,7 +146,7 @@ private func bytes(_ request: borrowing Request) -> [UInt8]? {
     ("a'b", false), ("ä", false), ("a\0", false), (String(repeating: "a", count: 31), true),
     (String(repeating: "a", count: 32), false),
   ] {
-    let name = SetName(Array(text.utf8).span, limit: SetName.ipsetLimit)
+    let name = setName(text, limit: SetName.ipsetLimit)
     #expect((name != nil) == isGood, "\(text)")
   }
 }

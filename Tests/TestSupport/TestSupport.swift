@@ -10,6 +10,13 @@ public func storage<Element: BitwiseCopyable>(
   return Storage(adopting: bytes.bindMemory(to: Element.self))
 }
 
+/// The bytes of a text in memory that is never freed.
+public func permanent(_ text: String) -> Storage<UInt8> {
+  let bytes = storage(text.utf8.count + 1, of: UInt8.self)
+  for (index, byte) in text.utf8.enumerated() { bytes[index] = byte }
+  return bytes
+}
+
 /// Numbers that look random and are the same in each run: SplitMix64.
 public struct Generator: RandomNumberGenerator {
   private var state: UInt64

@@ -315,7 +315,8 @@ private func fuzzConfig(_ input: Span<UInt8>) {
         continue
       }
       precondition(parsed.keyword.upperBound <= parsed.value.lowerBound)
-      let keyword = ClientKeyword(line.extracting(parsed.keyword))
+      let word = line.extracting(parsed.keyword)
+      let keyword = Cases<ClientKeyword>.first { word.equalsIgnoringCase($0.name) }
       var value = parsed.value.map { CChar(bitPattern: line[$0]) } + [0]
       value.withUnsafeMutableBufferPointer { value in
         guard let start = value.baseAddress else { return }
@@ -410,6 +411,12 @@ private func fuzzArguments(_ input: Span<UInt8>) {
   }
 }
 
+/// Writes the message into the line buffer, and empties that again.
+private func show(_ misuse: Misuse) {
+  _ = misuse.messageWithArguments
+  messageLine.removeAll()
+}
+
 private func parse<Settings: AppletSettings>(_ list: ArgumentList, as _: Settings.Type) {
   var settings = Settings()
   var reader = ArgumentReader<Settings.Option>(list)
@@ -417,14 +424,13 @@ private func parse<Settings: AppletSettings>(_ list: ArgumentList, as _: Setting
   var tokens = 0
   while let token = reader.next() {
     tokens += 1
-    var line = Line()
     switch token {
     case .operand(let operand): operands.append(operand)
-    case .misuse(let misuse): misuse.describe(to: &line, mayQuote: true)
+    case .misuse(let misuse): show(misuse)
     case .option(let option, let value):
       do throws(Misuse) {
         try settings.apply(option, value)
-      } catch { error.describe(to: &line, mayQuote: true) }
+      } catch { show(error) }
     }
   }
   // Each letter of a cluster of flags is an option.

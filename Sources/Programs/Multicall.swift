@@ -1,7 +1,7 @@
 import CSystem
 import KnockBase
 
-/// The programs in this one: the table that drives dispatch and help. Raw values count from 0.
+/// The programs in this one: the table that drives dispatch and help.
 enum Program: UInt8 {
   case server, client, keygen
 
@@ -15,7 +15,7 @@ enum Program: UInt8 {
 
   var summary: StaticString {
     switch self {
-    case .server: "wait for knocks and run a command for each"
+    case .server: "wait for knocks and act on each"
     case .client: "send a knock"
     case .keygen: "make a key"
     }
@@ -38,15 +38,10 @@ enum Program: UInt8 {
   }
 
   static func named(_ name: Span<UInt8>) -> Program? {
-    var number: UInt8 = 0
-    while let program = Program(rawValue: number) {
-      if name.equals(program.name) { return program }
-      number += 1
-    }
-    return nil
+    Cases.first { name.equals($0.name) }
   }
 
-  /// The program that a path such as `/usr/bin/pyknock-server` stands for.
+  /// The program that a path such as `/usr/bin/pyknock-server` names.
   static func atPath(_ path: Argument) -> Program? {
     path.withBytes { path in
       var start = 0
@@ -64,6 +59,7 @@ enum Program: UInt8 {
   _ count: Int32, _ arguments: UnsafeMutablePointer<UnsafeMutablePointer<CChar>?>?
 ) -> Int32 {
   unsafe csys_start_process(arguments)
+  log.begin(as: "pyknock")
   return unsafe dispatch(ArgumentList(arguments, count: Int(count))).rawValue
 }
 
@@ -71,55 +67,50 @@ private func dispatch(_ arguments: ArgumentList) -> ExitCode {
   if let path = arguments[0], let program = Program.atPath(path) {
     return program.start(arguments.dropFirst(1))
   }
-  guard let word = arguments[1] else { return failDispatch { $0.append("no command given") } }
+  guard let word = arguments[1] else { return fail("no command given") }
   if let program = word.withBytes({ Program.named($0) }) {
     return program.start(arguments.dropFirst(2))
   }
   if word == "version" || word == "-V" || word == "--version" { return printVersion() }
   guard word == "help" || word == "-h" || word == "--help" else {
-    return failDispatch { $0.append("unknown command (not shown, it may be the key)") }
+    return fail("unknown command (not shown, it may be the key)")
   }
   guard let topic = arguments[2] else { return printOverview() }
   guard let program = topic.withBytes({ Program.named($0) }) else {
-    return failDispatch { line in
-      line.append("no help on ")
-      line.append(quoted: topic)
-    }
+    return fail("no help on \(quoted: topic)")
   }
   return program.printHelp()
 }
 
-private func appendUsage(to sink: inout some TextSink & ~Copyable) {
-  sink.append("usage: pyknock (server | client | keygen | help [COMMAND] | version)")
+private var usage: StaticString {
+  "usage: pyknock (server | client | keygen | help [COMMAND] | version)"
 }
 
-private func failDispatch(_ describe: (inout Line) -> Void) -> ExitCode {
-  let report = Report(program: "pyknock")
-  var line = Line(.error)
-  describe(&line)
-  line.append("; commands are server, client, keygen, help, version")
-  report.write(line)
-  var usage = Line()
-  appendUsage(to: &usage)
-  report.writePlain(usage)
+private func fail(_ reason: @autoclosure () -> Message) -> ExitCode {
+  log.error("\(reason()); commands are server, client, keygen, help, version")
+  log.plain("\(usage)")
   return .misuse
 }
 
 private func printOverview() -> ExitCode {
-  printToStandardOutput(program: "pyknock") { output in
-    appendUsage(to: &output)
+  printToStandardOutput { output in
+    output.append(usage)
     output.append("\n\n")
     output.append("Single-packet authorization: a signed UDP datagram opens or closes access.\n\n")
-    var number: UInt8 = 0
-    while let program = Program(rawValue: number) {
-      number += 1
+    var programs = Cases<Program>()
+    while let program = programs.next() {
       output.append("  ")
       output.append(program.name)
       output.append("   ")
       output.append(program.summary)
       output.append("\n")
     }
-    output.append("\n'pyknock help COMMAND' tells more. A link to the program with the name\n")
-    output.append("pyknock-COMMAND is the same as 'pyknock COMMAND'.\n")
+    output.append(
+      """
+
+      'pyknock help COMMAND' explains a command. A link to the program with the name
+      pyknock-COMMAND is the same as 'pyknock COMMAND'.
+
+      """)
   }
 }

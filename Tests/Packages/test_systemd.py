@@ -203,7 +203,7 @@ def test_a_knock_starts_it(machine):
 def test_another_port_than_that_of_the_socket_is_an_error(machine):
     configure(machine, "nft inet/pyknock/knock4,knock6\nport 60121\n")
     assert machine.run("systemctl", "start", "pyknock", check=False).returncode == 1
-    message = r"the socket that was passed on to us is that of \[::\]:60120, not of \[::\]:60121: set both"
+    message = r"the service manager passed a socket for \[::\]:60120, not for \[::\]:60121: set both"
     machine.wait_for(SERVICE, message)
 
 

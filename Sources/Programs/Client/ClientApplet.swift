@@ -59,7 +59,6 @@ enum ClientApplet: Applet {
       if word == "list" { return try list() }
       let task = try Task(word, given, operands)
       let hosts = try hosts(word, given, operands)
-      guard KeyedMAC.passesSelfTest(Report(program: program)) else { return .failure }
       let builder = try SenderBuilder(given, operands, key)
       var senders = Senders(given)
       var exitCode = ExitCode.success
@@ -139,7 +138,7 @@ enum ClientApplet: Applet {
 
   private static func list() throws(ClientError) -> ExitCode {
     var failure: ClientError?
-    let exitCode = printToStandardOutput(program: program) { output in
+    let exitCode = printToStandardOutput { output in
       do throws(ClientError) {
         try ClientConfiguration.list(to: &output)
       } catch { failure = error }
@@ -197,9 +196,10 @@ enum ClientApplet: Applet {
 
   private static func logFailure(_ error: ClientError) {
     switch error {
-    case .misuse(let misuse): _ = fail(misuse, mayQuote: log.showsArguments)
-    case .key(let error, let source): _ = fail(error, from: source, Report(program: program))
-    case .configuration, .noPublicAddress: break
+    case .misuse(let misuse): _ = fail(misuse)
+    case .key(let error, let source): _ = fail(error, from: source)
+    case .configuration(let error): log.error("\(error)")
+    case .noPublicAddress: break
     case .unresolved(let host, let failure): log.error("cannot resolve \(quoted: host): \(failure)")
     case .badSourceAddress(let text):
       log.error("source address: \(argument: text) is not a numeric IPv4 or IPv6 address")

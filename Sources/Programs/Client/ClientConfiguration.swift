@@ -59,31 +59,19 @@ enum ClientConfiguration {
     try body(Argument("/etc/pyknock/client.conf"))
   }
 
-  /// Reads a file, if it is there.
+  /// Reads a file, if it exists.
   private static func read(
     _ path: Argument, _ visit: (ClientKeyword, Argument) -> Void
   ) throws(ClientError) {
-    let report = Report(program: ClientApplet.program)
-    let isGood = ConfigurationFile.read(path, isOptional: true, mayName: true, report) {
-      word, value, complaint in
-      guard let keyword = word.withBytes({ ClientKeyword($0) }) else {
-        complaint.append(quoted: word)
-        complaint.append(
-          " is not Host, HostName, Port, KeyFile, Sign, Stun, Family or WaitPort")
-        return false
+    do throws(ConfigurationError<ClientKeyword>) {
+      try ConfigurationFile<ClientKeyword>.read(path, isGiven: false) {
+        keyword, value throws(Misuse) in
+        if let accepted = keyword.refusal(of: value) {
+          throw .badOperand(keyword.name, value, accepted: accepted)
+        }
+        visit(keyword, value)
       }
-      if let accepted = keyword.refusal(of: value) {
-        complaint.append(keyword.name)
-        complaint.append(": ")
-        complaint.append(quoted: value)
-        complaint.append(" is not ")
-        complaint.append(accepted)
-        return false
-      }
-      visit(keyword, value)
-      return true
-    }
-    guard isGood else { throw .configuration }
+    } catch { throw .configuration(error) }
   }
 
   /// Replaces `~/` at the start by the home directory.

@@ -5,8 +5,7 @@ import KnockProtocol
 enum ClientError: Error {
   case misuse(Misuse)
   case key(KeyError, KeySource)
-  /// It has been logged.
-  case configuration
+  case configuration(ConfigurationError<ClientKeyword>)
   case unresolved(host: Argument, Resolution.Failure)
   case badSourceAddress(Argument)
   case badSignedAddress(Argument)

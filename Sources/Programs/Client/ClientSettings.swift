@@ -83,7 +83,10 @@ struct ClientSettings: AppletSettings {
     case .keyFile: keyFile = value
     case .ipv4: (family, choosesFamily) = (.inet, true)
     case .ipv6: (family, choosesFamily) = (.inet6, true)
-    case .repeats: repeats = try value?.repeats(for: option.spec) ?? repeats
+    case .repeats:
+      repeats =
+        try value?.number(from: 1, to: 100, for: option.spec, accepted: "a number from 1 to 100")
+        ?? repeats
     case .interval: intervalSeconds = try value?.duration(for: option.spec) ?? intervalSeconds
     case .waitPort: waitPort = try value?.port(for: option.spec)
     case .wait: waitSeconds = try value?.duration(for: option.spec) ?? waitSeconds
@@ -133,8 +136,10 @@ struct ClientSettings: AppletSettings {
 }
 
 /// A keyword that begins a line of client.conf. Raw values count from 0.
-enum ClientKeyword: UInt8 {
+enum ClientKeyword: UInt8, ConfigurationKeyword {
   case host, hostName, port, keyFile, sign, stun, family, waitPort
+
+  var isKeyword: Bool { true }
 
   var name: StaticString {
     switch self {
@@ -147,19 +152,6 @@ enum ClientKeyword: UInt8 {
     case .family: "Family"
     case .waitPort: "WaitPort"
     }
-  }
-
-  /// Takes a keyword in upper or lower case.
-  init?(_ word: Span<UInt8>) {
-    var number: UInt8 = 0
-    while let keyword = ClientKeyword(rawValue: number) {
-      if word.equalsIgnoringCase(keyword.name) {
-        self = keyword
-        return
-      }
-      number += 1
-    }
-    return nil
   }
 
   /// What would be accepted; nil if the value is.
@@ -176,15 +168,6 @@ enum ClientKeyword: UInt8 {
     case .stun: StunServer(value, isConfigured: true) == nil ? StunServer.accepted : nil
     case .host, .hostName: nil
     }
-  }
-}
-
-extension Argument {
-  fileprivate func repeats(for option: OptionSpec) throws(Misuse) -> Int {
-    guard let number = withBytes({ Numbers.integer($0) }), number >= 1, number <= 100 else {
-      throw .badValue(option, self, accepted: "a number from 1 to 100")
-    }
-    return Int(number)
   }
 }
 

@@ -22,7 +22,9 @@ struct SenderBuilder: ~Copyable {
 
   private static func mac(from source: KeySource) throws(ClientError) -> KeyedMAC {
     do throws(KeyError) {
-      return try Key.load(source, report: Report(program: ClientApplet.program))
+      let key = try Key(from: source)
+      key.logWarnings(about: source)
+      return key.mac
     } catch { throw .key(error, source) }
   }
 

@@ -1,76 +1,84 @@
-import CSystem
 import KnockBase
 
-/// A file of which each line is a `ConfigLine`. What is read stays in memory, since settings point to it.
-enum ConfigurationFile {
-  /// Reads a file, and reports what is wrong with it.
+/// The words that can begin a line of a configuration file: an enum whose raw values count from 0.
+protocol ConfigurationKeyword: RawRepresentable where RawValue == UInt8 {
+  var name: StaticString { get }
+  /// Whether the file may have it.
+  var isKeyword: Bool { get }
+}
+
+/// A file whose lines are `ConfigLine`s. Its text stays in memory, because settings point to it.
+enum ConfigurationFile<Keyword: ConfigurationKeyword> {
+  typealias Failure = ConfigurationError<Keyword>
+
+  /// Reads a file.
   ///
   /// - Parameters:
-  ///   - isOptional: whether it need not be there.
-  ///   - mayName: whether its path is no key, even if there is no such file.
-  ///   - take: gets the keyword and the value of each line. Where it does not accept them, it writes why to the line
-  ///     for the log, and returns false.
-  /// - Returns: whether all of it was accepted.
+  ///   - isGiven: whether the command line names the file. Then it must exist, and may be the key.
+  ///   - take: is called with the keyword and the value of each line.
   @inline(never)
   static func read(
-    _ path: Argument, isOptional: Bool, mayName: Bool, _ report: Report,
-    _ take: (Argument, Argument, inout Line) -> Bool
-  ) -> Bool {
-    do throws(SystemError) {
-      let file = try TextFile(ours: path)
-      var number = 0
-      return file.visitLines { range in
-        number += 1
-        var line = Line(.error)
-        path.withBytes { line.append($0) }
-        line.append(":")
-        line.append(number)
-        line.append(": ")
-        guard !read(range, of: file, &line, take) else { return true }
-        report.write(line)
+    _ path: Argument, isGiven: Bool, _ take: (Keyword, Argument) throws(Misuse) -> Void
+  ) throws(Failure) {
+    guard let file = try open(path, isGiven: isGiven) else { return }
+    // A file without any known keyword may be the key, so its first word is not shown.
+    var showsWords = !isGiven
+    var number = 0
+    var failure: Failure?
+    _ = file.visitLines { range in
+      number += 1
+      do throws(Failure.Line) {
+        guard let line = try line(range, of: file) else { return true }
+        guard let keyword = keyword(line.keyword) else {
+          throw .unknownKeyword(line.keyword, isShown: showsWords)
+        }
+        showsWords = true
+        do throws(Misuse) {
+          try take(keyword, line.value)
+        } catch { throw Failure.Line.misuse(error) }
+        return true
+      } catch {
+        failure = .line(path, number, error)
         return false
       }
+    }
+    if let failure { throw failure }
+  }
+
+  private static func open(_ path: Argument, isGiven: Bool) throws(Failure) -> TextFile? {
+    do throws(SystemError) {
+      return try TextFile(ours: path)
     } catch {
-      let isThere =
-        error.number != ENOENT && error.number != ENOTDIR && error.number != ENAMETOOLONG
-      if isOptional, !isThere { return true }
-      var line = Line(.error)
-      if isThere || mayName {
-        line.append(quoted: path)
-      } else {
-        line.append("configuration file (not shown, it may be the key)")
+      switch error {
+      case .notFound, .notADirectory, .nameTooLong:
+        if !isGiven { return nil }
+        throw .notFound(path, error)
+      default: throw .cannotRead(path, error)
       }
-      line.append(": ")
-      line.append(error)
-      if error.number == EACCES {
-        line.append(" (it must belong to us or root, and only its owner may write to it)")
-      }
-      report.write(line)
-      return false
     }
   }
 
-  private static func read(
-    _ range: Range<Int>, of file: borrowing TextFile, _ complaint: inout Line,
-    _ take: (Argument, Argument, inout Line) -> Bool
-  ) -> Bool {
+  /// Nil for a line that says nothing.
+  private static func line(
+    _ range: Range<Int>, of file: borrowing TextFile
+  ) throws(Failure.Line) -> (keyword: Argument, value: Argument)? {
     do throws(ConfigLine.Failure) {
       let line = try file.bytes.withElements(range) { bytes throws(ConfigLine.Failure) in
         try ConfigLine(bytes)
       }
-      guard !line.keyword.isEmpty else { return true }
+      guard !line.keyword.isEmpty else { return nil }
       let start = range.lowerBound
-      return take(
+      return (
         file.string(start + line.keyword.lowerBound..<start + line.keyword.upperBound),
-        file.string(start + line.value.lowerBound..<start + line.value.upperBound), &complaint)
-    } catch {
-      switch error {
-      case .noValue: complaint.append("a keyword without a value")
-      case .openQuote: complaint.append("a quote that is not closed")
-      case .innerQuote: complaint.append("a quote inside quotes: leave out the outer ones")
-      case .holdsNUL: complaint.append("a NUL in the line")
-      }
-      return false
+        file.string(start + line.value.lowerBound..<start + line.value.upperBound)
+      )
+    } catch { throw .syntax(error) }
+  }
+
+  /// A keyword, in upper or lower case.
+  private static func keyword(_ word: Argument) -> Keyword? {
+    word.withBytes { word in
+      Cases.first { $0.isKeyword && word.equalsIgnoringCase($0.name) }
     }
   }
 }

@@ -2,16 +2,16 @@ import CSodium
 import CSystem
 import KnockProtocol
 
-/// HMAC-SHA256 under one key, by libsodium. The state after the key block is computed once and
-/// copied for each message; the key itself is not kept. Its memory is not swapped or dumped where
-/// the system allows that, and wiped when the value ends.
+/// HMAC-SHA256 with one key, by libsodium. The state after the key block is computed once and copied for each
+/// message; the key itself is not kept. The state is wiped when the value ends. It is neither swapped nor
+/// dumped, if the system can prevent that.
 @safe struct KeyedMAC: ~Copyable, MACKey {
   /// The size of an expanded key in bytes.
   static let size = MemoryLayout<crypto_auth_hmacsha256_state>.size
 
   private let state: UnsafeMutablePointer<crypto_auth_hmacsha256_state>
 
-  /// - Parameter key: at least one byte; RFC 2104 hashes what is over 64 bytes.
+  /// - Parameter key: at least one byte. A key over 64 bytes is hashed first (RFC 2104).
   init?(expanding key: Span<UInt8>) {
     self.init()
     unsafe key.withUnsafeBufferPointer { key in
@@ -20,13 +20,13 @@ import KnockProtocol
     }
   }
 
-  /// The same key as another value has.
+  /// Another value with the same key.
   init?(copying other: borrowing KeyedMAC) {
     self.init()
     unsafe state.pointee = unsafe other.state.pointee
   }
 
-  /// Nil where the system has no memory.
+  /// Nil if the system is out of memory.
   private init?() {
     guard let memory = unsafe csys_allocate_key(Self.size) else { return nil }
     unsafe state = unsafe memory.bindMemory(to: crypto_auth_hmacsha256_state.self, capacity: 1)
@@ -71,14 +71,12 @@ import KnockProtocol
     }
   }
 
-  /// Starts libsodium and checks that it computes what RFC 4231, section 4.3 (test case 2) says,
-  /// and refuses the same with one bit changed. Reports a failure: the program must then not run.
-  static func passesSelfTest(_ report: Report) -> Bool {
-    guard sodium_init() >= 0, computesKnownAnswer() else {
-      report.write("the self-test of HMAC-SHA256 failed: this program is broken", as: .error)
-      return false
-    }
-    return true
+  struct SelfTestError: Error {}
+
+  /// Starts libsodium and tests it: it must compute the tag in RFC 4231, section 4.3 (test case 2), and refuse
+  /// the same tag with one bit changed.
+  static func testItself() throws(SelfTestError) {
+    guard sodium_init() >= 0, computesKnownAnswer() else { throw SelfTestError() }
   }
 
   private static func computesKnownAnswer() -> Bool {
@@ -99,4 +97,8 @@ import KnockProtocol
     tag[31] ^= 1
     return !mac.verify(tag.span, of: message.span)
   }
+}
+
+extension KeyedMAC.SelfTestError: MessageConvertible {
+  var message: Message { "the self-test of HMAC-SHA256 failed: this program is broken" }
 }

@@ -73,50 +73,16 @@ struct Line: TextSink, ~Copyable {
   }
 }
 
-/// Messages to the log, which is the standard error unless it is said otherwise: one line each, `PROGRAM: ...`,
-/// in one write.
+/// The old way to the log; what it was told is in `logSettings`.
 struct Report {
-  /// Who takes the lines.
-  private enum Reader {
-    case terminal
-    /// The journal, by the standard error: `<6>` tells how urgent a line is. Source: sd-daemon(3).
-    case journal
-    /// The system's log, by its socket. Source: syslog(3), RFC 3164.
-    case syslog
-  }
-
-  /// `pyknock server`, for one.
-  let program: StaticString
-  var verbosity = Verbosity.normal
-  private var reader = Reader.terminal
-  /// Whom users know: one of the processes may no longer ask for its own.
-  private var process: pid_t = 0
-  private var isJSON = false
-
-  init(program: StaticString) {
-    self.program = program
-    if Environment.writesToJournal { reader = .journal }
-  }
-
-  /// Has lines go to the system's log from here on.
-  mutating func useSystemLog() throws(SystemError) {
-    _ = try SystemError.check(unsafe csys_log_to_socket(("/dev/log" as StaticString).cString))
-    reader = .syslog
-    process = getpid()
-  }
-
-  mutating func setJSON() {
-    isJSON = true
-    // With glibc the first time may read a file, which the receiver must not.
-    var line = Line()
-    line.append(utc: 0)
-  }
+  var verbosity: Verbosity { log.verbosity }
 
   /// Writes a line, or drops it rather than wait for a reader that has stalled.
   @inline(never)
   func write(_ line: consuming Line) {
     var whole = Line()
-    switch reader {
+    let settings = unsafe logSettings
+    switch settings.reader {
     case .terminal: break
     case .journal:
       whole.append("<")
@@ -127,14 +93,14 @@ struct Report {
       whole.append("<")
       whole.append(daemon | line.severity.rawValue)
       whole.append(">pyknock-server[")
-      whole.append(process)
+      whole.append(settings.process)
       whole.append("]: ")
     }
-    if isJSON {
+    if settings.isJSON {
       line.append(to: &whole)
     } else {
-      if reader != .syslog {
-        whole.append(program)
+      if settings.reader != .syslog {
+        whole.append(settings.program)
         whole.append(": ")
       }
       line.withBytes { whole.append($0) }
@@ -144,7 +110,7 @@ struct Report {
 
   /// Writes a line as it is.
   func writePlain(_ line: consuming Line) {
-    if reader != .syslog { line.endLine() }
+    if unsafe logSettings.reader != .syslog { line.endLine() }
     line.withBytes { bytes in
       unsafe bytes.withUnsafeBytes { unsafe csys_write_log($0.baseAddress, $0.count) }
     }
@@ -169,5 +135,16 @@ struct Report {
     line.append(": ")
     why(&line)
     write(line)
+  }
+}
+
+extension TextSink where Self: ~Copyable {
+  /// An argument between quotes, unless it may be the key.
+  mutating func append(quoted argument: Argument, if mayQuote: Bool) {
+    if mayQuote {
+      append(quoted: argument)
+    } else {
+      append("the value (not shown, it may be the key)")
+    }
   }
 }

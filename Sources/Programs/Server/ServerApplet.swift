@@ -2,31 +2,31 @@ import CSystem
 import KnockBase
 import KnockServer
 
-/// `pyknock server`: checks what it was given, claims what it needs, and runs the server.
+/// `pyknock server`: checks its settings, takes what it needs from the system, and runs the server.
 enum ServerApplet: Applet {
-  /// Asked of the kernel (bytes): its default holds only about 255 datagrams.
-  private static let receiveBufferSize: Int32 = 1 << 20
-  /// Of so many knocks it is known whether another one is a repetition.
+  /// For so many of the last knocks the executor knows whether a new one is a repeat.
   private static let recentKnocks = 1024
 
   static var program: StaticString { "pyknock server" }
   static var synopsis: StaticString { "[OPTION]... (PSK | -k FILE | -f FILE) [OPEN_CMD CLOSE_CMD]" }
   static var description: StaticString {
     """
-    Waits for knocks, and acts on each that is signed with the key, is fresh, and was not accepted
-    before. It changes a set of the kernel's firewall (--nft, --ipset), or runs OPEN_CMD or
-    CLOSE_CMD, or both in this order. In the commands $ip, $af and $cmd stand for the address,
-    inet or inet6, and open or close; the environment has them as PYKNOCK_IP, PYKNOCK_AF and
-    PYKNOCK_CMD. An empty command does nothing. The log goes to stderr; the signal USR1 adds
-    the counters to it, HUP reads key and commands anew if the key is in a file, TERM and INT
-    stop the server.
+    Waits for knocks. Acts on each one that is signed with the key, fresh, and not
+    accepted before: changes a set of the kernel's firewall (--nft or --ipset), and
+    then runs OPEN_CMD or CLOSE_CMD. An empty command does nothing. In commands,
+    $ip, $af and $cmd are the address, inet or inet6, and open or close; so are
+    PYKNOCK_IP, PYKNOCK_AF and PYKNOCK_CMD in the environment. The log goes to
+    stderr. The signal USR1 logs the counters. HUP reads the key and the commands
+    again if the key is in a file. TERM and INT stop the server.
+
+    A DURATION is 90 (seconds), 15m, 2h or 1d.
 
     """
   }
   static func operandNames(withKey: Bool) -> StaticString {
     withKey ? "PSK OPEN_CMD CLOSE_CMD" : "OPEN_CMD CLOSE_CMD"
   }
-  /// With sets, or commands in the configuration file, they may be left out.
+  /// The commands are optional if there are sets, or if the configuration file has commands.
   static func operandCount(
     _ settings: ServerSettings, _ operands: Operands, given: Int
   ) -> Int {
@@ -41,293 +41,160 @@ enum ServerApplet: Applet {
       return listGrants(in: path, settings)
     }
     return settings.example.map { example in
-      printToStandardOutput(program: program) { example.write(port: settings.port, to: &$0) }
+      printToStandardOutput { example.write(port: settings.port, to: &$0) }
     }
   }
 
   private static func listGrants(in path: Argument, _ settings: ServerSettings) -> ExitCode {
     var failure: StateFailure?
-    let exitCode = printToStandardOutput(program: program) { output in
+    let exitCode = printToStandardOutput { output in
       do throws(StateFailure) {
         try GrantState.list(in: path, asJSON: settings.listsAsJSON, to: &output)
       } catch { failure = error }
     }
     guard let failure else { return exitCode }
-    failure.write(settings, to: Report(program: program))
+    failure.write(settings, to: Report())
     return .failure
   }
 
   static func run(_ settings: ServerSettings, _ operands: Operands, key: KeySource?) -> ExitCode {
     guard let key else { return .misuse }
-    var report = Report(program: program)
-    report.verbosity = settings.verbosity
     log.verbosity = settings.verbosity
-    if settings.logsAsJSON {
-      report.setJSON()
-      log.useJSON()
-    }
-
-    guard KeyedMAC.passesSelfTest(report) else { return .failure }
-    let mac: KeyedMAC
-    do throws(KeyError) {
-      mac = try Key.load(key, report: report)
+    if settings.logsAsJSON { log.useJSON() }
+    do throws(StartFailure) {
+      return try serve(settings, operands, key)
     } catch {
-      return fail(error, from: key, report)
+      switch error {
+      case .misuse(let misuse): return fail(misuse)
+      case .key(let error, let source): return fail(error, from: source)
+      case .unusableSets(let option, let inet, let inet6):
+        if let inet { log.error("\(option): \(inet)") }
+        if let inet6 { log.error("\(option): \(inet6)") }
+        return .failure
+      case .logged: return .failure
+      default:
+        log.error("\(error)")
+        return .failure
+      }
     }
-    if case .operand = key {
-      report.write(
-        "warning: a key in the command line shows in ps and the history; use -k FILE", as: .warning)
-    }
-    return serve(settings, operands, mac, report: report)
   }
 
   private static func serve(
-    _ settings: ServerSettings, _ operands: Operands, _ mac: consuming KeyedMAC, report: Report
-  ) -> ExitCode {
-    let commands: Commands
-    do throws(Misuse) {
-      commands = try Commands(settings, operands)
-    } catch { return fail(error, mayQuote: false) }
-    let mayQuote = settings.mayQuote
+    _ settings: ServerSettings, _ operands: Operands, _ source: KeySource
+  ) throws(StartFailure) -> ExitCode {
+    let mac = try loadKey(from: source)
+    let commands = try commands(settings, operands)
     let canClose = commands.canClose || settings.firewall.sets != nil
     guard settings.closeAfterSeconds == nil || canClose else {
-      return fail(
-        .unsuitable(ServerSettings.Option.closeAfter.spec, " needs a CLOSE_CMD, --nft or --ipset"),
-        mayQuote: mayQuote)
+      throw .misuse(
+        .unsuitable(ServerOption.closeAfter.spec, " needs a CLOSE_CMD, --nft or --ipset"))
     }
-    // Mistakes in the command line go to who has made it.
-    var report = report
+    // Only now: mistakes in the command line are for the user at the terminal.
     if settings.logsToSystem, !settings.onlyChecks {
-      do throws(SystemError) {
-        try report.useSystemLog()
+      try StartFailure.wrapping("--syslog: /dev/log") { () throws(SystemError) in
         try log.useSystemLog()
-      } catch {
-        report.write("--syslog: /dev/log", error)
-        return .failure
       }
     }
-    do throws(Commands.Failure) {
-      try commands.check()
-    } catch {
-      log.error("\(error)")
-      return .failure
-    }
-    do throws(Sandbox.Failure) {
-      try settings.sandbox.check()
-    } catch {
-      log.error("\(error)")
-      return .failure
-    }
+    try check(commands, settings.sandbox)
 
-    do throws(SystemError) {
-      // Before the socket, so that whoever sees its port may send a signal.
-      let signals = try Signals()
-      var firewall: Firewall?
-      if settings.firewall.sets != nil {
-        firewall = open(settings.firewall)
-        guard firewall != nil else { return .failure }
-      }
-      guard let socket = bind(settings, report) else { return .failure }
-      if settings.onlyChecks {
-        guard ServerState.passesCheck(settings, report) else { return .failure }
-        if let path = settings.metrics, case let result = unsafe csys_check_place(path.pointer),
-          result < 0
-        {
-          report.write("--metrics", path) { $0.append(SystemError(number: -result)) }
-          return .failure
-        }
-        return printToStandardOutput(program: program) { $0.append("configuration OK\n") }
-      }
-      do throws(SystemError) {
-        try CurrentProcess.detachStandardStreams()
-      } catch {
-        report.write("/dev/null", error)
-        return .failure
-      }
-      guard
-        let runner = CommandRunner(
-          commands, settings: settings),
-        let batch = DatagramBatch(),
-        let recent = Storage<RecentKnocks.Entry>.mapped(recentKnocks)
-      else { throw SystemError(number: ENOMEM) }
-      guard let state = ServerState.open(settings, report) else { return .failure }
-      guard canClose || state.grants.count == 0 else {
-        var line = Line(.error)
-        line.append("--state: ")
-        line.append(state.grants.count)
-        line.append(" addresses are still open, and there is no CLOSE_CMD and no set to close them")
-        report.write(line)
-        return .failure
-      }
-      let policies = Policies(
-        Policy(
-          families: AddressFamilies { settings.firewall.covers($0) },
-          allowsObservedSource: settings.allowsObservedSource))
-      let gate = Gate(
-        key: mac, drift: settings.drift, policies: policies, replays: state.replays)
-      let start = Receiver.Start(
-        address: try socket.localAddress(), drift: settings.drift,
-        bufferSize: try socket.setReceiveBuffer(receiveBufferSize))
-      if settings.firewall.sets != nil {
-        log.info(settings.firewall.grant(of: .inet))
-        log.info(settings.firewall.grant(of: .inet6))
-      }
-      let tally = try Tally()
-      let manager = ServiceManager(connectToServiceManager())
-      var metrics: Metrics?
-      if let path = settings.metrics {
-        do throws(Metrics.Failure) {
-          metrics = try Metrics(path)
-        } catch {
-          log.error("\(error)")
-          return .failure
-        }
-      }
-      let sameSocket = try UDPSocket(duplicating: socket)
-      let channel = try Channel.Pair()
-      let receiver = Receiver(
-        socket: socket, batch: batch, gate: gate,
-        recordsTime: settings.stateDirectory != nil,
-        executor: channel.first, tally: tally, start: start, tellsReady: manager.listens,
-        beatInterval: manager.watchdogMilliseconds.map { $0 / 4 })
-      let executor = Executor(
-        report: report, state: state.directory, signals: signals,
-        receiver: ReceiverProcess(channel.second, tally: tally), policies: policies, tally: tally,
-        socket: sameSocket, firewall: firewall, runner: runner,
-        grants: GrantKeeper(state.grants, recent: RecentKnocks(recent), settings),
-        shutdown: Shutdown(closesGrants: settings.closesOnExit), manager: manager, metrics: metrics,
-        reloader: try Reloader.make(settings, operands))
-      if !settings.sandbox.isOn { report.write("warning: no sandbox", as: .warning) }
-      return try Server.run(
-        receiver: receiver, executor: executor, sandbox: settings.sandbox)
-    } catch {
-      report.write("fatal", error)
-      return .failure
+    // Before the socket: whoever sees its port may send a signal.
+    let signals = try StartFailure.wrapping("signals") { () throws(SystemError) in try Signals() }
+    let firewall = try openFirewall(settings.firewall)
+    let socket = try ListeningSocket.open(settings)
+    if settings.onlyChecks { return try check(settings) }
+    try StartFailure.wrapping("/dev/null") { () throws(SystemError) in
+      try CurrentProcess.detachStandardStreams()
     }
+    guard let state = ServerState.open(settings, Report()) else { throw .logged }
+    guard canClose || state.grants.count == 0 else {
+      throw .cannotClose(count: state.grants.count)
+    }
+    let metrics = try metrics(settings)
+    do throws(SystemError) {
+      return try runProcesses(
+        settings, operands, mac: mac, commands: commands, signals: signals, firewall: firewall,
+        socket: socket, state: state, metrics: metrics)
+    } catch { throw .system("fatal", error) }
   }
 
-  /// Connects to the kernel and checks the sets. Nil, with a line in the log for each set that cannot be used.
-  private static func open(_ settings: FirewallSettings) -> Firewall? {
-    do throws(SystemError) {
-      var firewall = try Firewall(settings)
-      let inetIsUsable = check(.inet, of: &firewall)
-      let inet6IsUsable = check(.inet6, of: &firewall)
-      return inetIsUsable && inet6IsUsable ? consume firewall : nil
-    } catch {
-      log.error("\(settings.optionName): \(NetfilterSocket.Failure.system(error))")
-      return nil
-    }
+  private static func loadKey(from source: KeySource) throws(StartFailure) -> KeyedMAC {
+    do throws(KeyError) {
+      let key = try Key(from: source)
+      key.logWarnings(about: source)
+      if case .operand = source {
+        log.warning(
+          "warning: a key in the command line shows in ps and the history; use -k FILE")
+      }
+      return key.mac
+    } catch { throw .key(error, source) }
   }
 
-  private static func check(_ family: AddressFamily, of firewall: inout Firewall) -> Bool {
+  private static func commands(
+    _ settings: ServerSettings, _ operands: Operands
+  ) throws(StartFailure) -> Commands {
+    do throws(Misuse) {
+      return try Commands(settings, operands)
+    } catch { throw .misuse(error) }
+  }
+
+  /// Connects to the kernel and checks the sets, if there are any.
+  private static func openFirewall(_ settings: FirewallSettings) throws(StartFailure) -> Firewall? {
+    guard settings.sets != nil else { return nil }
+    var firewall = try connect(settings)
+    // Both, so that the user sees all mistakes at once.
+    let inet = error(of: .inet, in: &firewall)
+    let inet6 = error(of: .inet6, in: &firewall)
+    guard inet == nil, inet6 == nil else {
+      throw .unusableSets(option: settings.optionName, inet, inet6)
+    }
+    return firewall
+  }
+
+  private static func connect(_ settings: FirewallSettings) throws(StartFailure) -> Firewall {
+    do throws(SystemError) {
+      return try Firewall(settings)
+    } catch { throw .noFirewall(option: settings.optionName, .system(error)) }
+  }
+
+  private static func error(
+    of family: AddressFamily, in firewall: inout Firewall
+  ) -> FirewallError? {
     do throws(FirewallError) {
       try firewall.check(family)
-      return true
-    } catch {
-      log.error("\(firewall.settings.optionName): \(error)")
-      return false
-    }
-  }
-
-  /// The socket, bound. Nil, with a report, where that cannot be.
-  private static func bind(_ settings: ServerSettings, _ report: Report) -> UDPSocket? {
-    if !settings.onlyChecks {
-      switch ServiceManager.passedSocket() {
-      case .none: break
-      case .socket(let socket): return adopt(socket, settings, report)
-      case .other:
-        report.write("LISTEN_FDS: not one UDP socket, which alone is accepted", as: .error)
-        return nil
-      }
-    }
-    var address = SocketAddress.any(family: .inet6, port: settings.port)
-    if let text = settings.bindAddress {
-      guard let given = SocketAddress(numeric: text, port: settings.port) else {
-        report.writeNotNumeric("bind address", text, mayQuote: settings.mayQuote)
-        return nil
-      }
-      address = given
-    }
-    do throws(SystemError) {
-      do throws(SystemError) {
-        return try bind(to: address, settings)
-      } catch {
-        // A kernel without IPv6 gives EAFNOSUPPORT, or EADDRNOTAVAIL where it is only switched off.
-        let lacksIPv6 = error.number == EAFNOSUPPORT || error.number == EADDRNOTAVAIL
-        guard lacksIPv6, settings.bindAddress == nil else { throw error }
-        address = SocketAddress.any(family: .inet, port: settings.port)
-        return try bind(to: address, settings)
-      }
-    } catch {
-      var line = Line(.error)
-      line.append("cannot bind to ")
-      line.append(address)
-      line.append(": ")
-      line.append(error)
-      report.write(line)
       return nil
-    }
+    } catch { return error }
   }
 
-  /// A socket that was passed on to us.
-  private static func adopt(
-    _ socket: consuming UDPSocket, _ settings: ServerSettings, _ report: Report
-  ) -> UDPSocket? {
-    // It outlives us, and another version may have other datagrams.
-    do throws(SystemError) { try socket.dropOthers(forever: false) } catch {}
-    do throws(SystemError) {
-      let passed = try socket.localAddress()
-      let port = settings.givenPort ?? passed.parts?.port ?? 0
-      var address = SocketAddress.any(family: passed.family, port: port)
-      if let text = settings.bindAddress {
-        guard let given = SocketAddress(numeric: text, port: port) else {
-          report.writeNotNumeric("bind address", text, mayQuote: settings.mayQuote)
-          return nil
-        }
-        address = given
-      }
-      // Without an address any will do.
-      let isSame = settings.bindAddress == nil || passed.parts?.address == address.parts?.address
-      guard port != 0, passed.parts?.port == port, isSame else {
-        var line = Line(.error)
-        line.append("the socket that was passed on to us is that of ")
-        line.append(passed)
-        line.append(", not of ")
-        line.append(address)
-        line.append(": set both (ListenDatagram= in pyknock.socket)")
-        report.write(line)
-        return nil
-      }
-    } catch {
-      report.write("LISTEN_FDS", error)
-      return nil
-    }
-    return socket
-  }
-
-  private static func bind(
-    to address: SocketAddress, _ settings: ServerSettings
-  ) throws(SystemError) -> UDPSocket {
-    let deadline = Clock.monotonicMilliseconds() + Clock.afterlife
-    let socket = try UDPSocket(family: address.family)
-    // Before it is bound, so that nothing else is ever in it. A kernel without filters does without:
-    // what it would drop is refused here.
-    do throws(SystemError) { try socket.dropOthers(forever: true) } catch {}
-    while true {
+  /// What `--check` checks besides.
+  private static func check(_ settings: ServerSettings) throws(StartFailure) -> ExitCode {
+    guard ServerState.passesCheck(settings, Report()) else { throw .logged }
+    if let path = settings.metrics {
       do throws(SystemError) {
-        try socket.bind(to: address)
-        return socket
-      } catch {
-        guard error.number == EADDRINUSE else { throw error }
-        // A check is also good beside the running server.
-        if settings.onlyChecks { return socket }
-        guard Clock.monotonicMilliseconds() < deadline else { throw error }
-        Clock.pause(milliseconds: 10)
-      }
+        try SystemError.check(unsafe csys_check_place(path.pointer))
+      } catch { throw .metrics(Metrics.Failure(path: path, error: error)) }
     }
+    return printToStandardOutput { $0.append("configuration OK\n") }
   }
 
-  /// `Descriptor.none` if there is no service manager that wants to hear anything.
+  private static func check(
+    _ commands: borrowing Commands, _ sandbox: Sandbox
+  ) throws(StartFailure) {
+    do throws(Commands.Failure) {
+      try commands.check()
+    } catch { throw .command(error) }
+    do throws(Sandbox.Failure) {
+      try sandbox.check()
+    } catch { throw .sandbox(error) }
+  }
+
+  private static func metrics(_ settings: ServerSettings) throws(StartFailure) -> Metrics? {
+    guard let path = settings.metrics else { return nil }
+    do throws(Metrics.Failure) {
+      return try Metrics(path)
+    } catch { throw .metrics(error) }
+  }
+
+  /// `Descriptor.none` if no service manager wants to hear anything.
   private static func connectToServiceManager() -> Descriptor {
     guard let name = Environment.variable("NOTIFY_SOCKET") else { return .none }
     do throws(SystemError) {
@@ -336,5 +203,48 @@ enum ServerApplet: Applet {
       log.error("NOTIFY_SOCKET \(quoted: name): \(error)")
       return .none
     }
+  }
+
+  /// Makes the two processes and runs them.
+  private static func runProcesses(
+    _ settings: ServerSettings, _ operands: Operands, mac: consuming KeyedMAC,
+    commands: consuming Commands, signals: consuming Signals, firewall: consuming Firewall?,
+    socket: consuming UDPSocket, state: consuming ServerState, metrics: consuming Metrics?
+  ) throws(SystemError) -> ExitCode {
+    guard
+      let runner = CommandRunner(
+        commands, settings: settings),
+      let batch = DatagramBatch(),
+      let recent = Storage<RecentKnocks.Entry>.mapped(recentKnocks)
+    else { throw .outOfMemory }
+    let policies = Policies(
+      Policy(
+        families: AddressFamilies { settings.firewall.covers($0) },
+        allowsObservedSource: settings.allowsObservedSource))
+    let gate = Gate(key: mac, drift: settings.drift, policies: policies, replays: state.replays)
+    let start = Receiver.Start(
+      address: try socket.localAddress(), drift: settings.drift,
+      bufferSize: try ListeningSocket.enlargeBuffer(of: socket))
+    if settings.firewall.sets != nil {
+      log.info(settings.firewall.grant(of: .inet))
+      log.info(settings.firewall.grant(of: .inet6))
+    }
+    let tally = try Tally()
+    let manager = ServiceManager(connectToServiceManager())
+    let sameSocket = try UDPSocket(duplicating: socket)
+    let channel = try Channel.Pair()
+    let receiver = Receiver(
+      socket: socket, batch: batch, gate: gate, recordsTime: settings.stateDirectory != nil,
+      executor: channel.first, tally: tally, start: start, tellsReady: manager.listens,
+      beatInterval: manager.watchdogMilliseconds.map { $0 / 4 })
+    let executor = Executor(
+      state: state.directory, signals: signals,
+      receiver: ReceiverProcess(channel.second, tally: tally), policies: policies, tally: tally,
+      socket: sameSocket, firewall: firewall, runner: runner,
+      grants: GrantKeeper(state.grants, recent: RecentKnocks(recent), settings),
+      shutdown: Shutdown(closesGrants: settings.closesOnExit), manager: manager, metrics: metrics,
+      reloader: try Reloader.make(settings, operands))
+    if !settings.sandbox.isOn { log.warning("warning: no sandbox") }
+    return try Server.run(receiver: receiver, executor: executor, sandbox: settings.sandbox)
   }
 }

@@ -24,6 +24,9 @@ import KnockBase
 
   static var empty: Argument { Argument("") }
 
+  /// Nil for an empty text. The original takes an empty address for none.
+  var nonempty: Argument? { count > 0 ? self : nil }
+
   func withBytes<Result, Failure: Error>(
     _ body: (Span<UInt8>) throws(Failure) -> Result
   ) throws(Failure) -> Result {

@@ -9,7 +9,7 @@ from support.datagrams import CLOSE, KEY, OPEN
 from support.networks import listener
 from support.programs import program, run
 
-KEYWORDS = "Host, HostName, Port, KeyFile, Sign, Stun, Family or WaitPort"
+KEYWORDS = "Host, HostName, Port, KeyFile, Sign, Stun, Family, WaitPort"
 
 
 @pytest.fixture

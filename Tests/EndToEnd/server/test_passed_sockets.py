@@ -50,7 +50,7 @@ def test_a_port_that_is_said_must_be_that_of_the_passed_socket(server, not_emula
     words = [KEY, "x", "x"]
     result = start(["-p", "60121", *words], passed)
     assert result.code == 1
-    told = f"pyknock server: the socket that was passed on to us is that of 127.0.0.1:{passed.port}, not of "
+    told = f"pyknock server: the service manager passed a socket for 127.0.0.1:{passed.port}, not for "
     more = ": set both (ListenDatagram= in pyknock.socket)"
     assert result.lines[-1] == f"{told}0.0.0.0:60121{more}"
     for address, port in ("127.0.0.2", passed.port), ("::1", passed.port), ("127.0.0.1", 60121):
@@ -70,7 +70,7 @@ def test_anything_else_that_is_passed_is_refused(kind, count, not_emulated):
     result = start([KEY, "x", "x"], Passed(kind), count=count)
     assert result.code == 1
     assert result.lines[-1] == (
-        "pyknock server: LISTEN_FDS: not one UDP socket, which alone is accepted"
+        "pyknock server: LISTEN_FDS: the service manager must pass exactly one UDP socket"
     )
 
 
@@ -80,7 +80,7 @@ def test_a_socket_without_a_port_is_refused(not_emulated):
             self.socket = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
 
     assert start([KEY, "x", "x"], Unbound()).lines[-1] == (
-        "pyknock server: the socket that was passed on to us is that of 0.0.0.0:0, not of 0.0.0.0:0:"
+        "pyknock server: the service manager passed a socket for 0.0.0.0:0, not for 0.0.0.0:0:"
         " set both (ListenDatagram= in pyknock.socket)"
     )
 
@@ -90,7 +90,7 @@ def test_a_unix_datagram_socket_is_refused(tmp_path, not_emulated):
         def __init__(self):
             self.socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
 
-    assert start([KEY, "x", "x"], Unix()).lines[-1].endswith("not one UDP socket, which alone is accepted")
+    assert start([KEY, "x", "x"], Unix()).lines[-1].endswith("the service manager must pass exactly one UDP socket")
 
 
 def test_what_is_passed_to_another_process_is_left_alone(server, not_emulated):

@@ -148,12 +148,12 @@ def test_what_only_a_start_can_change_is_told(started, conf):
     conf.write(COMMANDS + "jobs 3\n")
     reload(ours)
     ours.log.wait_for(
-        "^pyknock server: warning: what else has changed in the configuration file counts from the next start$"
+        "^pyknock server: warning: other changes in the configuration file take effect when the server restarts$"
     )
     ours.log.wait_for("reloaded key")
     conf.write(COMMANDS.replace("echo", "echo x") + "jobs 2\n")
     reload(ours, 2)
-    assert len(ours.log.matching("counts from the next start")) == 1
+    assert len(ours.log.matching("take effect when the server restarts")) == 1
 
 
 def test_sets_alone_take_a_new_key_but_no_commands(start, firewall, conf, key_file, kind):

@@ -16,7 +16,7 @@ struct CommandTemplate: ~Copyable {
   enum Failure: Error, Equatable {
     case words(WordError)
     case wordTooLong
-    case noMemory
+    case outOfMemory
   }
 
   /// - Parameter shell: whether `/bin/sh -c` runs the text. Otherwise it is split into words here. A text without
@@ -24,7 +24,7 @@ struct CommandTemplate: ~Copyable {
   init(_ text: Argument, shell: Bool) throws(Failure) {
     let shellWords: StaticString = "/bin/sh\0-c\0"
     guard let memory = Storage<UInt8>.mapped(text.count + shellWords.utf8CodeUnitCount + 1) else {
-      throw .noMemory
+      throw .outOfMemory
     }
     var words = StorageText(memory)
     let count: Int
@@ -90,35 +90,15 @@ struct CommandTemplate: ~Copyable {
   }
 }
 
-extension CommandTemplate.Failure: MessageConvertible {
-  var message: Message {
+extension CommandTemplate.Failure {
+  /// What is wrong, after the name of the command.
+  var reason: StaticString {
     switch self {
     case .words(.trailingBackslash): "ends with a backslash that quotes nothing"
-    case .words(.unclosedQuote(let quote)): "the quote \(byte: quote) is not closed"
-    case .wordTooLong:
-      "a word may become longer than \(CommandTemplate.wordLimit - 1) bytes, the limit of the kernel"
-    case .noMemory: SystemError(number: ENOMEM).message
-    }
-  }
-}
-
-extension Message.Parts {
-  fileprivate mutating func appendInterpolation(byte: UInt8) { append(byte: byte) }
-}
-
-extension TextSink where Self: ~Copyable {
-  mutating func append(_ failure: CommandTemplate.Failure) {
-    switch failure {
-    case .words(.trailingBackslash): append("ends with a backslash that quotes nothing")
-    case .words(.unclosedQuote(let quote)):
-      append("the quote ")
-      append(byte: quote)
-      append(" is not closed")
-    case .wordTooLong:
-      append("a word may become longer than ")
-      append(CommandTemplate.wordLimit - 1)
-      append(" bytes, the limit of the kernel")
-    case .noMemory: append(SystemError(number: ENOMEM))
+    case .words(.unclosedQuote(UInt8(ascii: "'"))): "the quote ' is not closed"
+    case .words(.unclosedQuote): "the quote \" is not closed"
+    case .wordTooLong: "a word may become longer than 131071 bytes, the limit of the kernel"
+    case .outOfMemory: "out of memory"
     }
   }
 }

@@ -9,14 +9,14 @@ struct Commands: ~Copyable {
   private var text: StorageText
   private var arguments: StringList
 
-  /// - Throws: `Misuse.command`.
+  /// - Throws: `Misuse.unsuitableOperand`.
   init(_ settings: ServerSettings, _ operands: Operands) throws(Misuse) {
     let open = try Self.template(operands[0] ?? settings.openCommand, "OPEN_CMD", settings)
     let close = try Self.template(operands[1] ?? settings.closeCommand, "CLOSE_CMD", settings)
     guard
       let text = Storage<UInt8>.mapped(max(1, max(open.longestExpansion, close.longestExpansion))),
       let arguments = StringList(capacity: max(open.wordCount, close.wordCount))
-    else { throw .command(name: "OPEN_CMD", .noMemory) }
+    else { throw .unsuitableOperand("OPEN_CMD", CommandTemplate.Failure.outOfMemory.reason) }
     self.open = open
     self.close = close
     self.text = StorageText(text)
@@ -28,7 +28,7 @@ struct Commands: ~Copyable {
   ) throws(Misuse) -> CommandTemplate {
     do throws(CommandTemplate.Failure) {
       return try CommandTemplate(text ?? .empty, shell: settings.usesShell)
-    } catch { throw .command(name: name, error) }
+    } catch { throw .unsuitableOperand(name, error.reason) }
   }
 
   /// Whether neither command has anything to run.

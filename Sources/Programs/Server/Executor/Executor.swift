@@ -31,7 +31,6 @@ struct Executor: ~Copyable {
   /// Nil if HUP stops the server.
   private var reloader: Reloader?
 
-  private let report: Report
   /// Whether this process has kept the privileges that commands may need.
   private let keepsPrivileges: Bool
   private var isReady = false
@@ -40,13 +39,12 @@ struct Executor: ~Copyable {
   private var exitCode = ExitCode.success
 
   init(
-    report: Report, state: consuming StateDirectory?, signals: consuming Signals,
+    state: consuming StateDirectory?, signals: consuming Signals,
     receiver: consuming ReceiverProcess, policies: Policies, tally: Tally,
     socket: consuming UDPSocket, firewall: consuming Firewall?, runner: consuming CommandRunner,
     grants: consuming GrantKeeper, shutdown: Shutdown, manager: consuming ServiceManager,
     metrics: consuming Metrics?, reloader: consuming Reloader?
   ) {
-    self.report = report
     self.state = state
     self.signals = signals
     self.receiver = receiver
@@ -289,21 +287,22 @@ struct Executor: ~Copyable {
       try replaceKeyAndCommands()
       log.answer("reloaded key and commands")
     } catch {
-      if case .file = error {} else { log.error("\(error)") }
+      log.error("\(error)")
       log.error("not reloaded, going on as before")
     }
     if isReady { manager.tellReady(now: Clock.monotonicMilliseconds()) }
   }
 
   private mutating func replaceKeyAndCommands() throws(ReloadError) {
-    guard let new = try reloader?.read(report) else { return }
+    guard let new = try reloader?.read() else { return }
+    new.logWarnings()
     guard keepsPrivileges || new.commands.isEmpty else { throw .needsPrivileges }
     if firewall == nil {
       guard !new.commands.isEmpty else { throw .nothingToRun }
       guard new.commands.canClose || !grants.mustClose else { throw .nothingToClose }
     }
     do throws(SystemError) {
-      try receiver.send(new.key)
+      try receiver.send(new.key.mac)
     } catch { throw .receiver(error) }
     runner.replace(new.takeCommands())
     reloader?.keep()

@@ -17,12 +17,11 @@ struct Counters {
   /// Calls `body` with each counter and its value.
   func visit(_ body: (Counter, UInt64) -> Void) {
     body(Counter("accepted", .total, "Knocks that were accepted."), tally.accepted)
-    var number: UInt8 = 0
-    while let refusal = Refusal(rawValue: number) {
+    var refusals = Cases<Refusal>()
+    while let refusal = refusals.next() {
       let counter = Counter(
         refusal.name, .refused, "Datagrams that were refused, by the first reason for it.")
       body(counter, tally.refused(refusal))
-      number += 1
     }
     body(
       Counter(

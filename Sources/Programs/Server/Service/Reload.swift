@@ -3,17 +3,29 @@ import KnockBase
 
 /// A key and commands that were read for HUP.
 struct Reloaded: ~Copyable {
-  let key: KeyedMAC
+  let key: Key
+  let keyFile: Argument
   let commands: Commands
+  /// Whether the configuration file has other changes, which only a restart applies.
+  let needsRestart: Bool
 
   consuming func takeCommands() -> Commands { commands }
+
+  func logWarnings() {
+    key.logWarnings(about: .file(keyFile))
+    if needsRestart {
+      log.warning(
+        "warning: other changes in the configuration file take effect when the server restarts")
+    }
+  }
 }
 
 /// Why the server keeps its key and commands.
 enum ReloadError: Error {
-  /// A file is wrong, and the log already says how.
-  case file
+  case configuration(ConfigurationError<ServerOption>)
   case noKeyFile
+  case key(KeyFileError)
+  case misuse(Misuse)
   case command(Commands.Failure)
   case needsPrivileges, nothingToRun, nothingToClose
   case receiver(SystemError)
@@ -22,8 +34,10 @@ enum ReloadError: Error {
 extension ReloadError: MessageConvertible {
   var message: Message {
     switch self {
-    case .file: ""
+    case .configuration(let error): error.message
     case .noKeyFile: "the configuration file has no key-file any more"
+    case .key(let error): error.message
+    case .misuse(let misuse): misuse.message
     case .command(let error): error.message
     case .needsPrivileges:
       "commands need a restart: the server has dropped the privileges that they may need"
@@ -58,7 +72,7 @@ struct Reloader: ~Copyable {
   ) throws(SystemError) -> Reloader? {
     guard let path = settings.keyFile, !(path == "-") else { return nil }
     guard let rooms = Storage<UInt8>.mapped(2 * roomSize) else {
-      throw SystemError(number: ENOMEM)
+      throw .outOfMemory
     }
     return Reloader(settings: settings, operands: operands, rooms: rooms)
   }
@@ -70,31 +84,35 @@ struct Reloader: ~Copyable {
   }
 
   /// Reads both. The result is valid until the next call, or after `keep` until the one after that.
-  func read(_ report: Report) throws(ReloadError) -> Reloaded {
+  func read() throws(ReloadError) -> Reloaded {
     unsafe csys_allocate_in(
       rooms.baseAddress.map { unsafe $0 + room * Self.roomSize }, Self.roomSize)
     defer { csys_allocate_in(nil, 0) }
-    guard let new = settings.reread(report) else { throw .file }
+    let new: ServerSettings
+    do throws(ConfigurationError<ServerOption>) {
+      new = try settings.reread()
+    } catch { throw .configuration(error) }
     guard let path = new.keyFile else { throw .noKeyFile }
-    let commands: Commands
-    do throws(Misuse) {
-      commands = try Commands(new, operands)
-    } catch {
-      var line = Line(.error)
-      error.describe(to: &line, mayQuote: true)
-      report.write(line)
-      throw .file
-    }
+    let commands = try commands(new)
+    do throws(KeyError) {
+      let key = try Key(from: .file(path), within: Self.patience)
+      return Reloaded(
+        key: key, keyFile: path, commands: commands, needsRestart: settings.needsRestart(for: new))
+    } catch { throw .key(KeyFileError(path: path, error: error)) }
+  }
+
+  private func commands(_ settings: ServerSettings) throws(ReloadError) -> Commands {
+    let commands = try makeCommands(settings)
     do throws(Commands.Failure) {
       try commands.check()
+      return commands
     } catch { throw .command(error) }
-    do throws(KeyError) {
-      let key = try Key.load(.file(path), within: Self.patience, report: report)
-      return Reloaded(key: key, commands: commands)
-    } catch {
-      Key.write(error, of: path, to: report)
-      throw .file
-    }
+  }
+
+  private func makeCommands(_ settings: ServerSettings) throws(ReloadError) -> Commands {
+    do throws(Misuse) {
+      return try Commands(settings, operands)
+    } catch { throw .misuse(error) }
   }
 
   /// Keeps what was read last.

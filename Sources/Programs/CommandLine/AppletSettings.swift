@@ -1,0 +1,21 @@
+/// What the options of an applet set. A new value has the defaults.
+protocol AppletSettings {
+  associatedtype Option: OptionTable
+  init()
+  /// The file that `-k` names. Without `-k`, one of the operands is the key.
+  var keyFile: Argument? { get }
+  /// Whether none of the arguments can be the key, so that messages may quote them.
+  var mayQuote: Bool { get }
+  /// Takes any option except help and version.
+  mutating func apply(_ option: Option, _ value: Argument?) throws(Misuse)
+  /// Adds the settings of a configuration file.
+  mutating func readConfiguration() throws(ConfigurationError<Option>)
+  /// Checks that the options fit together.
+  func validate() throws(Misuse)
+}
+
+extension AppletSettings {
+  var mayQuote: Bool { keyFile != nil }
+  mutating func readConfiguration() throws(ConfigurationError<Option>) {}
+  func validate() throws(Misuse) {}
+}

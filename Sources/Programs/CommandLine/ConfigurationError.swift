@@ -1,0 +1,72 @@
+import KnockBase
+
+/// Why a configuration file cannot be used.
+enum ConfigurationError<Keyword: ConfigurationKeyword>: Error {
+  /// There is no such file. Its name may then well be the key.
+  case notFound(Argument, SystemError)
+  case cannotRead(Argument, SystemError)
+  /// Lines count from 1.
+  case line(Argument, Int, Line)
+
+  /// What is wrong with a line.
+  enum Line: Error {
+    case syntax(ConfigLine.Failure)
+    case unknownKeyword(Argument, isShown: Bool)
+    /// The value of a keyword.
+    case misuse(Misuse)
+  }
+}
+
+extension ConfigurationError: MessageConvertible {
+  var message: Message {
+    switch self {
+    case .notFound(let path, let error):
+      if log.showsArguments {
+        "\(quoted: path): \(error)"
+      } else {
+        "configuration file (not shown, it may be the key): \(error)"
+      }
+    case .cannotRead(let path, let error):
+      if error == .accessDenied {
+        """
+        \(quoted: path): \(error) (it must belong to us or root, and only its owner may write to it)
+        """
+      } else {
+        "\(quoted: path): \(error)"
+      }
+    case .line(let path, let number, let error): "\(path: path):\(number): \(error)"
+    }
+  }
+}
+
+extension ConfigurationError.Line: MessageConvertible {
+  var message: Message {
+    switch self {
+    case .syntax(.noValue): "a keyword without a value"
+    case .syntax(.openQuote): "a quote that is not closed"
+    case .syntax(.innerQuote): "a quote inside quotes: leave out the outer ones"
+    case .syntax(.holdsNUL): "a NUL in the line"
+    case .unknownKeyword(let word, true): "\(quoted: word) is not \(list: Keyword.self)"
+    case .unknownKeyword(_, false):
+      "the value (not shown, it may be the key) is not \(list: Keyword.self)"
+    case .misuse(let misuse): misuse.messageWithArguments
+    }
+  }
+}
+
+extension Message.Parts {
+  /// The path of a file that exists.
+  fileprivate mutating func appendInterpolation(path: Argument) { path.withBytes { append($0) } }
+
+  /// All keywords.
+  fileprivate mutating func appendInterpolation<Keyword: ConfigurationKeyword>(list: Keyword.Type) {
+    var keywords = Cases<Keyword>()
+    var isFirst = true
+    while let keyword = keywords.next() {
+      guard keyword.isKeyword else { continue }
+      if !isFirst { append(", ") }
+      isFirst = false
+      append(keyword.name)
+    }
+  }
+}

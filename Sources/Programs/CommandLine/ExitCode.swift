@@ -1,0 +1,12 @@
+/// How a program ends. Source of 3 to 5: the Python original.
+struct ExitCode: Equatable {
+  let rawValue: Int32
+
+  static var success: ExitCode { ExitCode(rawValue: 0) }
+  static var failure: ExitCode { ExitCode(rawValue: 1) }
+  static var misuse: ExitCode { ExitCode(rawValue: 2) }
+  static var cannotResolve: ExitCode { ExitCode(rawValue: 3) }
+  static var badSourceAddress: ExitCode { ExitCode(rawValue: 4) }
+  static var badSignedAddress: ExitCode { ExitCode(rawValue: 5) }
+  static var connectionBroke: ExitCode { ExitCode(rawValue: 6) }
+}

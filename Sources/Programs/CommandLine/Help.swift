@@ -1,0 +1,48 @@
+import KnockBase
+
+extension Applet {
+  static func printHelp() -> ExitCode {
+    log.begin(as: program)
+    return printToStandardOutput { output in
+      output.append("usage: ")
+      output.append(program)
+      output.append(" ")
+      output.append(synopsis)
+      output.append("\n\n")
+      output.append(description)
+      output.append("\noptions:\n")
+      var options = Cases<Settings.Option>()
+      while let option = options.next() { output.append(helpOf: option.spec) }
+    }
+  }
+}
+
+extension FileText {
+  private static let helpColumn = 32
+
+  /// The line of an option. A long one has its explanation in the next line.
+  fileprivate mutating func append(helpOf spec: OptionSpec) {
+    append("  ")
+    if spec.short != 0 {
+      append(byte: UInt8(ascii: "-"))
+      append(byte: spec.short)
+      append(", --")
+    } else {
+      append("    --")
+    }
+    append(spec.long)
+    var width = 8 + spec.long.utf8CodeUnitCount
+    if spec.takesValue {
+      append(" ")
+      append(spec.value)
+      width += 1 + spec.value.utf8CodeUnitCount
+    }
+    if width > Self.helpColumn - 2 {
+      append("\n")
+      width = 0
+    }
+    for _ in width..<Self.helpColumn { append(" ") }
+    append(spec.help)
+    append("\n")
+  }
+}

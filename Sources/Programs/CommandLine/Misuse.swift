@@ -1,0 +1,62 @@
+import KnockBase
+
+/// A mistake in a command line.
+enum Misuse: Error {
+  case unknownOption(Argument)
+  case ambiguousOption(Argument, OptionSpec, OptionSpec)
+  case missingValue(OptionSpec)
+  case unexpectedValue(OptionSpec)
+  case badValue(OptionSpec, Argument, accepted: StaticString)
+  /// The reason follows the option's name, with its own space or colon.
+  case unsuitable(OptionSpec, StaticString)
+  /// Of an operand that is not the key.
+  case badOperand(StaticString, Argument, accepted: StaticString)
+  case unsuitableOperand(StaticString, StaticString)
+  case operandCount(needed: Int, names: StaticString, given: Int)
+  case key(KeyError)
+  /// Neither the command line nor client.conf names a key.
+  case noKey(host: Argument)
+}
+
+extension Misuse: MessageConvertible {
+  var message: Message {
+    switch self {
+    case .unknownOption(let argument):
+      if log.showsArguments {
+        "unknown option \(nameOf: argument)"
+      } else {
+        "unknown option (not shown, it may be the key; put -- before a key that begins with '-')"
+      }
+    case .ambiguousOption(let argument, let first, let second):
+      "option \(nameOf: argument) may be --\(first.long) or --\(second.long)"
+    case .missingValue(let spec): "\(spec) needs a value: \(spec.value)"
+    case .unexpectedValue(let spec): "\(spec) takes no value"
+    case .badValue(let spec, let value, let accepted):
+      "\(spec): \(argument: value) is not \(accepted)"
+    case .unsuitable(let spec, let reason): "\(spec)\(reason)"
+    case .badOperand(let name, let value, let accepted):
+      "\(name): \(argument: value) is not \(accepted)"
+    case .unsuitableOperand(let name, let reason): "\(name): \(reason)"
+    case .operandCount(let needed, let names, let given):
+      "operands: \(names) (\(needed)) needed, \(given) given"
+    case .key(let error): "PSK: \(error)"
+    case .noKey(let host):
+      "no key: give PSK, -k FILE, or a KeyFile for \(quoted: host) in client.conf"
+    }
+  }
+
+  /// The message about a value that cannot be the key, whatever the command line is.
+  var messageWithArguments: Message {
+    let shown = log.showsArguments
+    log.showsArguments = true
+    defer { log.showsArguments = shown }
+    return message
+  }
+}
+
+extension Message.Parts {
+  /// The name of `--name=value` between quotes.
+  fileprivate mutating func appendInterpolation(nameOf argument: Argument) {
+    argument.withBytes { append(quoted: $0.extracting(first: optionNameEnd($0))) }
+  }
+}

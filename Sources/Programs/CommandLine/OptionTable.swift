@@ -1,0 +1,58 @@
+import KnockBase
+
+/// An option of an applet: a row of the table that drives parsing, help and completions.
+struct OptionSpec {
+  /// The letter after `-`; 0 for none.
+  let short: UInt8
+  /// The name after `--`.
+  let long: StaticString
+  /// What the help calls its value; empty if it takes none.
+  let value: StaticString
+  let help: StaticString
+  /// Whether the Python original has it. Only these can be abbreviated: an abbreviation that is unique in
+  /// the original stays unique here.
+  let isOriginal: Bool
+
+  init(
+    _ short: Unicode.Scalar?, _ long: StaticString, value: StaticString = "",
+    original: Bool = false, _ help: StaticString
+  ) {
+    self.short = short.map { UInt8(ascii: $0) } ?? 0
+    self.long = long
+    self.value = value
+    self.help = help
+    self.isOriginal = original
+  }
+
+  var takesValue: Bool { value.utf8CodeUnitCount > 0 }
+
+  // The options of several applets.
+  static var help: OptionSpec { OptionSpec("h", "help", original: true, "print this help") }
+  static var keyFile: OptionSpec {
+    OptionSpec("k", "key-file", value: "FILE", "read the key from line 1 of FILE (- for stdin)")
+  }
+  static var version: OptionSpec { OptionSpec("V", "version", "print the version") }
+}
+
+/// The options of an applet: an enum whose raw values count from 0.
+protocol OptionTable: ConfigurationKeyword, Equatable {
+  static var help: Self { get }
+  static var version: Self { get }
+  var spec: OptionSpec { get }
+}
+
+extension OptionTable {
+  var name: StaticString { spec.long }
+  var isKeyword: Bool { false }
+}
+
+extension OptionSpec: MessageConvertible {
+  /// `-p/--port`.
+  var message: Message {
+    short == 0 ? "--\(long)" : "-\(letter: short)/--\(long)"
+  }
+}
+
+extension Message.Parts {
+  fileprivate mutating func appendInterpolation(letter: UInt8) { append(byte: letter) }
+}

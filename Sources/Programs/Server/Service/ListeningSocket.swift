@@ -1,0 +1,87 @@
+import KnockBase
+
+/// The socket that knocks come to.
+enum ListeningSocket {
+  /// The receive buffer (bytes). The kernel's default holds only about 255 datagrams.
+  private static let receiveBufferSize: Int32 = 1 << 20
+
+  /// Binds a socket, or adopts the one that the service manager passed.
+  static func open(_ settings: ServerSettings) throws(StartFailure) -> UDPSocket {
+    if !settings.onlyChecks {
+      switch ServiceManager.passedSocket() {
+      case .none: break
+      case .socket(let socket): return try adopt(socket, settings)
+      case .other: throw .wrongPassedSocket
+      }
+    }
+    var address = SocketAddress.any(family: .inet6, port: settings.port)
+    if let given = try bindAddress(settings, port: settings.port) { address = given }
+    do throws(SystemError) {
+      do throws(SystemError) {
+        return try bind(to: address, settings)
+      } catch {
+        // The first if the kernel is built without IPv6, the second if IPv6 is switched off.
+        let lacksIPv6 = error == .familyNotSupported || error == .addressNotAvailable
+        guard lacksIPv6, settings.bindAddress == nil else { throw error }
+        address = SocketAddress.any(family: .inet, port: settings.port)
+        return try bind(to: address, settings)
+      }
+    } catch { throw .cannotBind(address, error) }
+  }
+
+  /// Asks for the receive buffer. Returns what the kernel gave (bytes).
+  static func enlargeBuffer(of socket: borrowing UDPSocket) throws(SystemError) -> Int32 {
+    try socket.setReceiveBuffer(receiveBufferSize)
+  }
+
+  private static func bindAddress(
+    _ settings: ServerSettings, port: UInt16
+  ) throws(StartFailure) -> SocketAddress? {
+    guard let text = settings.bindAddress else { return nil }
+    guard let address = SocketAddress(numeric: text, port: port) else {
+      throw .notNumeric("bind address", text)
+    }
+    return address
+  }
+
+  private static func adopt(
+    _ socket: consuming UDPSocket, _ settings: ServerSettings
+  ) throws(StartFailure) -> UDPSocket {
+    // The socket outlives this server, and another version may accept other datagrams.
+    do throws(SystemError) { try socket.dropOthers(forever: false) } catch {}
+    let passed: SocketAddress
+    do throws(SystemError) {
+      passed = try socket.localAddress()
+    } catch { throw .system("LISTEN_FDS", error) }
+    let port = settings.givenPort ?? passed.parts?.port ?? 0
+    let given = try bindAddress(settings, port: port)
+    let wanted = given ?? SocketAddress.any(family: passed.family, port: port)
+    let isSame = given == nil || passed.parts?.address == wanted.parts?.address
+    guard port != 0, passed.parts?.port == port, isSame else {
+      throw .otherAddress(passed: passed, wanted: wanted)
+    }
+    return socket
+  }
+
+  private static func bind(
+    to address: SocketAddress, _ settings: ServerSettings
+  ) throws(SystemError) -> UDPSocket {
+    let deadline = Clock.monotonicMilliseconds() + Clock.afterlife
+    let socket = try UDPSocket(family: address.family)
+    // Before the socket is bound, so that nothing else is ever in it. Without the filter, the receiver refuses
+    // what the kernel would drop.
+    do throws(SystemError) { try socket.dropOthers(forever: true) } catch {}
+    while true {
+      do throws(SystemError) {
+        try socket.bind(to: address)
+        return socket
+      } catch {
+        guard error == .addressInUse else { throw error }
+        // --check also works while the server runs.
+        if settings.onlyChecks { return socket }
+        guard Clock.monotonicMilliseconds() < deadline else { throw error }
+        Clock.pause(milliseconds: 10)
+      }
+    }
+  }
+}

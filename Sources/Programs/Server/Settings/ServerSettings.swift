@@ -1,0 +1,58 @@
+import KnockBase
+
+/// What the options of the server set, in the command line and in the configuration file.
+struct ServerSettings: AppletSettings {
+  typealias Option = ServerOption
+
+  /// The limit of `replayCapacity` and `grantCapacity`.
+  static let maximumCapacity = 1_000_000
+  /// The limit of `jobs`.
+  static let maximumJobs = 64
+
+  /// The configuration file. The command line overrides it.
+  var configuration: Argument?
+  /// The options that were set, and those among them that the command line sets.
+  var given = ServerOptionSet()
+  var givenByCommandLine = ServerOptionSet()
+  /// A checksum of the settings in the configuration file that only a restart applies.
+  var fixedSettings = Checksum()
+  /// Nil for all addresses.
+  var bindAddress: Argument?
+  var port: UInt16 = 60120
+  /// The allowed clock skew: microseconds, 1 to `Microseconds.longest`.
+  var drift = 60 * Microseconds.perSecond
+  var keyFile: Argument?
+  /// Whether a knock may leave its address open; see `Gate`.
+  var allowsObservedSource = false
+  var firewall = FirewallSettings()
+  /// Printed instead of running a server.
+  var example: FirewallExample?
+  var openCommand: Argument?
+  var closeCommand: Argument?
+  var usesShell = true
+  /// How many commands may run at the same time.
+  var jobs = 1
+  var commandTimeoutSeconds: Int64 = 30
+  /// How long a grant lasts; nil until it is closed.
+  var closeAfterSeconds: Int64?
+  var closesOnExit = false
+  /// The directory for what outlives the server; nil for none.
+  var stateDirectory: Argument?
+  /// How many accepted datagrams are remembered at the same time.
+  var replayCapacity = 4096
+  /// How many grants that will be closed again can be open at the same time.
+  var grantCapacity = 4096
+  /// Whether to print the open grants instead of running a server.
+  var listsGrants = false
+  var listsAsJSON = false
+  /// The file for the counters.
+  var metrics: Argument?
+  var logsToSystem = false
+  var logsAsJSON = false
+  var sandbox = Sandbox()
+  var onlyChecks = false
+  var verbosity = Verbosity.normal
+
+  /// The port, if an option sets it.
+  var givenPort: UInt16? { given.contains(.port) ? port : nil }
+}

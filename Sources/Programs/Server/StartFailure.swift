@@ -1,0 +1,62 @@
+import KnockBase
+
+/// Why the server does not start.
+enum StartFailure: Error {
+  case misuse(Misuse)
+  case key(KeyError, KeySource)
+  /// A call of the system failed, for something that is named.
+  case system(StaticString, SystemError)
+  case notNumeric(StaticString, Argument)
+  case cannotBind(SocketAddress, SystemError)
+  /// The service manager passed something other than one UDP socket.
+  case wrongPassedSocket
+  /// The socket that the service manager passed is bound to another address than the settings say.
+  case otherAddress(passed: SocketAddress, wanted: SocketAddress)
+  /// The state directory has open grants, and nothing closes them.
+  case cannotClose(count: Int)
+  case command(Commands.Failure)
+  case sandbox(Sandbox.Failure)
+  case metrics(Metrics.Failure)
+  case noFirewall(option: StaticString, NetfilterSocket.Failure)
+  /// Of one family or of both.
+  case unusableSets(option: StaticString, FirewallError?, FirewallError?)
+  /// It has been logged.
+  case logged
+
+  /// Names what a call of the system was for.
+  static func wrapping<Result: ~Copyable>(
+    _ what: StaticString, _ body: () throws(SystemError) -> Result
+  ) throws(StartFailure) -> Result {
+    do throws(SystemError) {
+      return try body()
+    } catch { throw .system(what, error) }
+  }
+}
+
+extension StartFailure: MessageConvertible {
+  var message: Message {
+    switch self {
+    case .misuse(let misuse): misuse.message
+    case .key(let error, _): error.message
+    case .system(let what, let error): "\(what): \(error)"
+    case .notNumeric(let what, let text):
+      "\(what): \(argument: text) is not a numeric IPv4 or IPv6 address"
+    case .cannotBind(let address, let error): "cannot bind to \(address): \(error)"
+    case .wrongPassedSocket: "LISTEN_FDS: the service manager must pass exactly one UDP socket"
+    case .otherAddress(let passed, let wanted):
+      """
+      the service manager passed a socket for \(passed), not for \(wanted): \
+      set both (ListenDatagram= in pyknock.socket)
+      """
+    case .cannotClose(let count):
+      """
+      --state: \(count) addresses are still open, and there is no CLOSE_CMD and no set to close them
+      """
+    case .command(let error): error.message
+    case .sandbox(let error): error.message
+    case .metrics(let error): error.message
+    case .noFirewall(let option, let failure): "\(option): \(failure)"
+    case .unusableSets, .logged: ""
+    }
+  }
+}

@@ -19,7 +19,8 @@ struct ServiceManager: ~Copyable {
   /// - Parameter socket: a connection to it, from `connect`.
   init(_ socket: consuming Descriptor) {
     self.socket = socket
-    let isOurs = Environment.number("WATCHDOG_PID").map { $0 == Int64(CurrentProcess.number) } ?? true
+    let watched = Environment.number("WATCHDOG_PID")
+    let isOurs = watched == nil || watched == Int64(CurrentProcess.number)
     let microseconds = isOurs ? Environment.number("WATCHDOG_USEC") : nil
     watchdogMilliseconds = microseconds.flatMap {
       $0 > 0 ? max($0 / 1000, Self.leastPatience) : nil

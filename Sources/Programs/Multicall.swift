@@ -1,4 +1,3 @@
-import CSystem
 import KnockBase
 
 /// The programs in this one: the table that drives dispatch and help.
@@ -58,7 +57,7 @@ enum Program: UInt8 {
 @c(pyknock_main) public func pyknockMain(
   _ count: Int32, _ arguments: UnsafeMutablePointer<UnsafeMutablePointer<CChar>?>?
 ) -> Int32 {
-  unsafe csys_start_process(arguments)
+  unsafe CurrentProcess.start(arguments)
   log.begin(as: "pyknock")
   return unsafe dispatch(ArgumentList(arguments, count: Int(count))).rawValue
 }

@@ -1,5 +1,4 @@
 import CSodium
-import CSystem
 import KnockBase
 import KnockProtocol
 
@@ -75,7 +74,7 @@ struct Key: ~Copyable {
   /// Wipes memory that is larger than a page, and so has pages of its own, and returns them to the system.
   private static func wipe(_ bytes: borrowing Storage<UInt8>) {
     unsafe sodium_memzero(bytes.baseAddress, bytes.count)
-    unsafe csys_release_pages(bytes.baseAddress, bytes.count)
+    bytes.releasePages()
   }
 
   /// Copies the key out of argv and overwrites it there, so that ps(1) no longer shows it.
@@ -96,14 +95,14 @@ struct Key: ~Copyable {
     var count = 0
     while count < text.count {
       let isReadable: Bool
+      let length: Int?
       do throws(SystemError) {
         isReadable = try waitUntilReadable(descriptor, until: deadline)
+        length = isReadable ? try Descriptor.read(descriptor, into: text, from: count) : nil
       } catch { throw .cannotRead(error) }
       guard isReadable else { throw .timedOut(milliseconds: patience) }
-      let start = unsafe text.baseAddress.map { unsafe $0 + count }
-      let result = unsafe csys_read(descriptor, start, text.count - count)
-      if result == -CSYS_EAGAIN { continue }
-      let end = count + Int(try KeyError.check(result))
+      guard let length else { continue }
+      let end = count + length
       for index in count..<end {
         if text[index] == 0 { throw .holdsNUL }
         guard text[index] == UInt8(ascii: "\n") else { continue }
@@ -122,22 +121,17 @@ private struct KeyFile: ~Copyable {
   let isReadableByOthers: Bool
 
   init(_ path: Argument) throws(KeyError) {
-    let result = unsafe csys_open_to_read(path.pointer)
-    guard result >= 0 || result == -CSYS_EACCES else {
-      throw .notFound(SystemError(number: -result))
-    }
-    let descriptor = Descriptor(owning: try KeyError.check(result))
-    let mode = try KeyError.check(csys_mode(descriptor.number))
-    let isRegular = mode & CSYS_REGULAR_FILE != 0
-    guard !isRegular || mode & 0o022 == 0 else { throw .writableByOthers }
+    let descriptor: Descriptor
+    do throws(SystemError) {
+      descriptor = try Descriptor(reading: path)
+    } catch { throw error == .accessDenied ? .cannotRead(error) : .notFound(error) }
+    let mode: FileMode
+    do throws(SystemError) {
+      mode = try FileMode(of: descriptor.number)
+    } catch { throw .cannotRead(error) }
+    let permissions = mode.isRegularFile ? mode.permissions : 0
+    guard permissions & 0o022 == 0 else { throw .writableByOthers }
     self.descriptor = descriptor
-    isReadableByOthers = isRegular && mode & 0o004 != 0
-  }
-}
-
-extension KeyError {
-  fileprivate static func check(_ result: Int32) throws(KeyError) -> Int32 {
-    guard result >= 0 else { throw .cannotRead(SystemError(number: -result)) }
-    return result
+    isReadableByOthers = permissions & 0o004 != 0
   }
 }

@@ -32,6 +32,9 @@ import KnockProtocol
     unsafe state = unsafe memory.bindMemory(to: crypto_auth_hmacsha256_state.self, capacity: 1)
   }
 
+  /// Keeps the keys out of swap and core dumps in a new process, too.
+  static func lockMemory() { csys_lock_keys() }
+
   deinit {
     unsafe sodium_memzero(state, Self.size)
     unsafe csys_release_key(state)

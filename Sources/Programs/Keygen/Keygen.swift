@@ -1,5 +1,4 @@
 import CSodium
-import CSystem
 import KnockBase
 
 struct KeygenSettings: AppletSettings {
@@ -48,14 +47,14 @@ enum KeygenApplet: Applet {
       return printToStandardOutput { writeKey(to: &$0) }
     }
     do throws(SystemError) {
-      let file = Descriptor(owning: try SystemError.check(unsafe csys_create(path.pointer, 0o600)))
+      let file = try Descriptor(making: path)
       do throws(SystemError) {
         var text = FileText(descriptor: file.number)
         writeKey(to: &text)
         try text.finish()
-        _ = try SystemError.check(csys_sync(file.number))
+        try file.sync()
       } catch {
-        _ = unsafe unlink(path.pointer)
+        path.removeFile()
         throw error
       }
       return .success
@@ -67,13 +66,14 @@ enum KeygenApplet: Applet {
 
   /// Warns if others can read the key on the standard output.
   private static func logIfOthersSeeTheKey() {
-    let mode = csys_mode(1)
-    if mode < 0 { return }
-    if mode & CSYS_TERMINAL != 0 {
-      log.warning("warning: the key shows on the terminal; -o FILE keeps it out of sight")
-    } else if mode & CSYS_REGULAR_FILE != 0, mode & 0o007 != 0 {
-      log.warning("warning: others have access to the file that the key goes to; use -o FILE")
-    }
+    do throws(SystemError) {
+      let mode = try FileMode(of: 1)
+      if mode.isTerminal {
+        log.warning("warning: the key shows on the terminal; -o FILE keeps it out of sight")
+      } else if mode.isRegularFile, mode.permissions & 0o007 != 0 {
+        log.warning("warning: others have access to the file that the key goes to; use -o FILE")
+      }
+    } catch {}
   }
 
   /// Writes a key and a line feed. A key never begins with `-`: as the PSK operand it would look like an

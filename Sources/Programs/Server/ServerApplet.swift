@@ -1,4 +1,3 @@
-import CSystem
 import KnockBase
 import KnockServer
 
@@ -170,7 +169,7 @@ enum ServerApplet: Applet {
     guard ServerState.passesCheck(settings, Report()) else { throw .logged }
     if let path = settings.metrics {
       do throws(SystemError) {
-        try SystemError.check(unsafe csys_check_place(path.pointer))
+        try path.checkPlace()
       } catch { throw .metrics(Metrics.Failure(path: path, error: error)) }
     }
     return printToStandardOutput { $0.append("configuration OK\n") }

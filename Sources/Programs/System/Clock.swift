@@ -26,7 +26,7 @@ enum Clock {
   }
 
   /// Waits so long, or until a signal comes.
-  static func pause(milliseconds: Int32) { _ = csys_poll(nil, 0, milliseconds) }
+  static func pause(milliseconds: Int32) { _ = csys_wait(nil, 0, 0, milliseconds) }
 }
 
 extension TextSink where Self: ~Copyable {

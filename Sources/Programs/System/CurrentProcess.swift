@@ -2,6 +2,11 @@ import CSystem
 
 /// This process.
 enum CurrentProcess {
+  /// Makes the process independent of how its parent started it: see `csys_start_process`.
+  static func start(_ arguments: UnsafeMutablePointer<UnsafeMutablePointer<CChar>?>?) {
+    unsafe csys_start_process(arguments)
+  }
+
   /// The process ID.
   static var number: Int32 { csys_process_id() }
 
@@ -9,4 +14,15 @@ enum CurrentProcess {
   static func detachStandardStreams() throws(SystemError) {
     try SystemError.check(csys_detach_standard_streams())
   }
+
+  /// Names the process for ps(1) and top(1), which show the first 15 bytes.
+  static func setName(_ name: StaticString) { unsafe csys_name_process(name.cString) }
+
+  /// Writes a name over the arguments, for the programs that show those. From then on nobody can use the arguments.
+  static func replaceArguments(by name: StaticString) {
+    unsafe csys_replace_arguments(name.cString)
+  }
+
+  /// Ends the process. What its values hold is left to the kernel, since freeing it may be forbidden.
+  static func end(_ exitCode: ExitCode) { csys_end_process(exitCode.rawValue) }
 }

@@ -23,6 +23,13 @@ struct Descriptor: ~Copyable {
   func read(
     into bytes: borrowing Storage<UInt8>, from start: Int = 0
   ) throws(SystemError) -> Int? {
+    try Self.read(number, into: bytes, from: start)
+  }
+
+  /// Reads from a descriptor that stays open.
+  static func read(
+    _ number: Int32, into bytes: borrowing Storage<UInt8>, from start: Int
+  ) throws(SystemError) -> Int? {
     let place = unsafe bytes.baseAddress.map { unsafe $0 + start }
     return try SystemError.checkReady(unsafe csys_read(number, place, bytes.count - start))
   }

@@ -3,6 +3,21 @@ import KnockBase
 
 /// Files and directories. Each call may throw the system's error.
 extension Descriptor {
+  /// Opens a file to read. It never waits for the other end of a pipe.
+  init(reading path: Argument) throws(SystemError) {
+    self.init(owning: try SystemError.check(unsafe csys_open_to_read(path.pointer)))
+  }
+
+  /// Opens a regular file to read. Throws `accessDenied` if others than us and root can write to it.
+  init(readingPrivate path: Argument) throws(SystemError) {
+    self.init(owning: try SystemError.check(unsafe csys_open_configuration(path.pointer)))
+  }
+
+  /// Makes a file that only its owner may use, and opens it to write. Throws `exists` if there is one.
+  init(making path: Argument) throws(SystemError) {
+    self.init(owning: try SystemError.check(unsafe csys_create(path.pointer, 0o600)))
+  }
+
   /// Opens the directory that a path is in.
   init(parentOf path: Argument) throws(SystemError) {
     self.init(owning: try SystemError.check(unsafe csys_open_parent(path.pointer)))
@@ -54,7 +69,24 @@ extension Descriptor {
   }
 }
 
+/// The kind of an open file, and its permissions.
+struct FileMode {
+  private let bits: Int32
+
+  init(of descriptor: Int32) throws(SystemError) {
+    bits = try SystemError.check(csys_mode(descriptor))
+  }
+
+  var isRegularFile: Bool { bits & CSYS_REGULAR_FILE != 0 }
+  var isTerminal: Bool { bits & CSYS_TERMINAL != 0 }
+  /// The bits of chmod(2).
+  var permissions: Int32 { bits & 0o777 }
+}
+
 extension Argument {
+  /// Removes the file at this path, if there is one.
+  func removeFile() { unsafe csys_remove(pointer) }
+
   /// Checks that something could be made at this path: its directory exists, and we can write to it.
   func checkPlace() throws(SystemError) {
     try SystemError.check(unsafe csys_check_place(pointer))

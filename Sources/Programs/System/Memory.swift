@@ -12,6 +12,18 @@ extension Storage {
   }
 }
 
+extension Storage<UInt8> {
+  /// Makes `mapped` take all memory from a range of these bytes, which are zeroed first. `useSystemMemory` ends this.
+  func useAsMemory(_ range: Range<Int>) {
+    unsafe csys_allocate_in(baseAddress.map { unsafe $0 + range.lowerBound }, range.count)
+  }
+
+  static func useSystemMemory() { csys_allocate_in(nil, 0) }
+
+  /// Returns pages of memory to the system. What was in them is lost.
+  func releasePages() { unsafe csys_release_pages(baseAddress, count) }
+}
+
 extension PositionIndex {
   /// Nil if out of memory.
   static func mapped(forRecords count: Int) -> PositionIndex? {

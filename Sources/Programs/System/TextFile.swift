@@ -1,4 +1,3 @@
-import CSystem
 import KnockBase
 
 /// The whole text of a file, in memory.
@@ -11,20 +10,17 @@ struct TextFile: ~Copyable {
   ///
   /// - Throws: `accessDenied` if others can, `fileTooLarge` for more than 64 KiB, and what open(2) and read(2) say.
   init(ours path: Argument) throws(SystemError) {
-    try self.init(
-      owning: try SystemError.check(unsafe csys_open_configuration(path.pointer)), limit: 65_536)
+    try self.init(try Descriptor(readingPrivate: path), limit: 65_536)
   }
 
   /// Reads a file of the system.
   ///
   /// - Throws: `fileTooLarge` for more than 4 MiB, and what open(2) and read(2) say.
   init(systems path: Argument) throws(SystemError) {
-    try self.init(
-      owning: try SystemError.check(unsafe csys_open_to_read(path.pointer)), limit: 4 << 20)
+    try self.init(try Descriptor(reading: path), limit: 4 << 20)
   }
 
-  private init(owning number: Int32, limit: Int) throws(SystemError) {
-    let file = Descriptor(owning: number)
+  private init(_ file: consuming Descriptor, limit: Int) throws(SystemError) {
     guard let bytes = Storage<UInt8>.mapped(limit + 1) else { throw .outOfMemory }
     var count = 0
     while count < bytes.count {

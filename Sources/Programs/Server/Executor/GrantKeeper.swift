@@ -1,4 +1,3 @@
-import CSystem
 import KnockBase
 import KnockProtocol
 import KnockServer

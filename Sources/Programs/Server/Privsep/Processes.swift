@@ -20,11 +20,11 @@ enum Server {
     }
     let executorProcess = CurrentProcess.number
     guard let process = try ChildProcess.fork() else {
-      unsafe csys_name_process(("pyknock: receiver" as StaticString).cString)
+      CurrentProcess.setName("pyknock: receiver")
       receiver.runToEnd(in: sandbox, parent: executorProcess)
       return .failure  // Not reached.
     }
-    unsafe csys_name_process(("pyknock: executor" as StaticString).cString)
+    CurrentProcess.setName("pyknock: executor")
     _ = consume receiver  // Closes the socket and wipes the key in this process.
     return try executor.run(receiver: process)
   }

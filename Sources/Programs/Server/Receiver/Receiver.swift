@@ -1,4 +1,3 @@
-import CSystem
 import KnockBase
 import KnockProtocol
 import KnockServer
@@ -62,10 +61,10 @@ struct Receiver: ~Copyable {
   mutating func runToEnd(in sandbox: Sandbox, parent: Int32) {
     var exitCode = ExitCode.success
     do throws(Sandbox.Failure) {
-      csys_lock_keys()
+      KeyedMAC.lockMemory()
       try sandbox.confineReceiver(
         socket: socket.number, channel: executor.number, parent: parent)
-      unsafe csys_replace_arguments(("pyknock: receiver" as StaticString).cString)
+      CurrentProcess.replaceArguments(by: "pyknock: receiver")
       log.info("\(start)")
       do throws(SystemError) {
         if tellsReady { _ = try executor.send(.ready) }
@@ -78,7 +77,7 @@ struct Receiver: ~Copyable {
       log.error("\(error)")
       exitCode = .failure
     }
-    csys_end_process(exitCode.rawValue)
+    CurrentProcess.end(exitCode)
   }
 
   /// Returns when the executor has hung up or ended.

@@ -1,4 +1,3 @@
-import CSystem
 import KnockBase
 
 /// A key and commands that were read for HUP.
@@ -85,9 +84,9 @@ struct Reloader: ~Copyable {
 
   /// Reads both. The result is valid until the next call, or after `keep` until the one after that.
   func read() throws(ReloadError) -> Reloaded {
-    unsafe csys_allocate_in(
-      rooms.baseAddress.map { unsafe $0 + room * Self.roomSize }, Self.roomSize)
-    defer { csys_allocate_in(nil, 0) }
+    let start = room * Self.roomSize
+    rooms.useAsMemory(start..<start + Self.roomSize)
+    defer { Storage<UInt8>.useSystemMemory() }
     let new: ServerSettings
     do throws(ConfigurationError<ServerOption>) {
       new = try settings.reread()

@@ -1,14 +1,14 @@
 /// The address that a knock opens or closes access for.
 ///
-/// Exactly one value for one host: an IPv4-mapped IPv6 address (`::ffff:a.b.c.d`, RFC 4291
-/// section 2.5.5.2) is the IPv4 address, since that is what a packet filter will see.
+/// A host has exactly one value: an IPv4-mapped IPv6 address (`::ffff:a.b.c.d`, RFC 4291 section 2.5.5.2)
+/// becomes the IPv4 address, because packet filters see that one.
 public enum Address: Equatable, BitwiseCopyable, Sendable {
   /// The four bytes as one number, the first byte the most significant.
   case inet(UInt32)
   /// The sixteen bytes as two numbers, the first byte the most significant of `high`.
   case inet6(high: UInt64, low: UInt64)
 
-  /// Takes 4 or 16 bytes in network order; nil for any other count.
+  /// - Parameter bytes: 4 or 16 bytes in network order. For any other number, the result is nil.
   public init?(networkBytes bytes: Span<UInt8>) {
     switch bytes.count {
     case 4: self = .inet(UInt32(truncatingIfNeeded: bytes.bigEndian(at: 0, count: 4)))
@@ -24,7 +24,7 @@ public enum Address: Equatable, BitwiseCopyable, Sendable {
     }
   }
 
-  /// In network order, as many as the family has, and then zeros.
+  /// The bytes in network order, then zeros.
   public var networkBytes: InlineArray<16, UInt8> {
     let (high, low): (UInt64, UInt64) =
       switch self {
@@ -46,7 +46,7 @@ public enum Address: Equatable, BitwiseCopyable, Sendable {
     }
   }
 
-  /// Routed only inside a site: RFC 1918, RFC 6598 (carrier NAT) and RFC 4193 (`fc00::/7`).
+  /// Whether it is routed only inside a site: RFC 1918, RFC 6598 (carrier NAT) and RFC 4193 (`fc00::/7`).
   public var isPrivate: Bool {
     switch self {
     case .inet(let bits):
@@ -55,7 +55,7 @@ public enum Address: Equatable, BitwiseCopyable, Sendable {
     }
   }
 
-  /// Loopback or link-local (RFC 1122, RFC 3927, RFC 4291): never leaves the machine or the link.
+  /// Whether it is loopback or link-local (RFC 1122, RFC 3927, RFC 4291).
   public var isLocal: Bool {
     switch self {
     case .inet(let bits): bits >> 24 == 127 || bits >> 16 == 0xA9FE
@@ -68,7 +68,7 @@ public enum Address: Equatable, BitwiseCopyable, Sendable {
 public enum AddressFamily: BitwiseCopyable, Sendable {
   case inet, inet6
 
-  /// What the templates call `$af`.
+  /// The value of `$af` in templates.
   public var name: StaticString {
     switch self {
     case .inet: "inet"
@@ -76,14 +76,14 @@ public enum AddressFamily: BitwiseCopyable, Sendable {
     }
   }
 
-  /// How many bits an address has, which is the longest prefix.
+  /// How many bits an address has.
   public var addressBits: Int { self == .inet ? 32 : 128 }
 
   /// How many bytes an address has.
   public var byteCount: Int { self == .inet ? 4 : 16 }
 }
 
-/// Some of the families.
+/// A set of address families.
 public struct AddressFamilies: Sendable {
   private let hasInet: Bool
   private let hasInet6: Bool
@@ -97,8 +97,8 @@ public struct AddressFamilies: Sendable {
 }
 
 extension TextSink where Self: ~Copyable {
-  /// Dotted decimal, or IPv6 text as RFC 5952 wants it: lower case, no leading zeros, the first of
-  /// the longest runs of two or more zero groups as `::`.
+  /// Dotted decimal, or IPv6 text by RFC 5952: lower case, no leading zeros, and `::` for the first of the longest
+  /// runs of two or more zero groups.
   public mutating func append(_ address: Address) {
     switch address {
     case .inet(let bits):

@@ -1,12 +1,11 @@
-/// Neighbouring addresses of one family, as numbers: those that a knock is granted access for.
+/// Consecutive addresses of one family, as numbers. A grant is for such a range.
 public struct AddressRange: Equatable, BitwiseCopyable, Sendable {
   public let family: AddressFamily
   public let first: UInt128
-  /// Itself in the range; not before `first`.
+  /// The last address in the range.
   public let last: UInt128
 
-  /// The addresses that share the first `prefixLength` bits with `address`; at most as many bits
-  /// as it has.
+  /// The addresses whose first `prefixLength` bits are those of `address`.
   public init(_ address: Address, prefixLength: Int) {
     let number: UInt128
     switch address {

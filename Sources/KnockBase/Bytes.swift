@@ -73,7 +73,7 @@ extension Span<UInt8> {
     }
   }
 
-  /// Without regard to the case of ASCII letters.
+  /// Ignores the case of ASCII letters.
   public func equalsIgnoringCase(_ text: StaticString) -> Bool {
     guard count == text.utf8CodeUnitCount else { return false }
     return text.withUTF8Buffer { bytes in
@@ -84,14 +84,14 @@ extension Span<UInt8> {
     }
   }
 
-  /// Whether one of the words, which blanks part, is `name` or `*`.
+  /// Whether one of the words is `name` or `*`. Blanks separate words.
   public func holdsWord(_ name: Span<UInt8>) -> Bool {
     var found = false
     visitWords { word in found = found || word.equals("*") || word.equals(name) }
     return found
   }
 
-  /// Calls `body` with each word; blanks part them.
+  /// Calls `body` with each word. Blanks separate words.
   public func visitWords(_ body: (Span<UInt8>) -> Void) {
     var start = 0
     for index in 0...count {

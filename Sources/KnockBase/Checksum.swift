@@ -1,7 +1,6 @@
-/// Tells a record that was written to its end from one that was not, or that has changed since. It is
-/// no protection against somebody who means to deceive.
+/// The checksum of a record in a file. It reveals an unfinished or damaged record, but not a forged one.
 ///
-/// FNV-1a, with 64 bits at a time in the place of 8.
+/// FNV-1a, with 64 bits at a time instead of 8.
 public struct Checksum {
   public private(set) var value: UInt64 = 0xCBF2_9CE4_8422_2325
 
@@ -9,7 +8,7 @@ public struct Checksum {
 
   public mutating func add(_ number: UInt64) {
     value = (value ^ number) &* 0x0000_0100_0000_01B3
-    // What is multiplied moves up only.
+    // The multiplication carries bits only upwards.
     value ^= value >> 32
   }
 }

@@ -1,15 +1,15 @@
-/// A line of a configuration file: a keyword and its value, as in ssh_config(5). Blanks around both are
-/// left out, and `=` may stand between; the value may stand between double quotes.
+/// A line of a configuration file: a keyword and its value, as in ssh_config(5). Blanks or `=` separate them. The
+/// value may be in double quotes.
 public struct ConfigLine {
-  /// Where they stand in the line; both empty where there is nothing but a comment, which begins with `#`.
+  /// Where they are in the line. Both are empty if it is blank or a comment, which begins with `#`.
   public private(set) var keyword = 0..<0
   public private(set) var value = 0..<0
 
-  /// Why it is none.
+  /// Why a line is malformed.
   public enum Failure: Error, Equatable, Sendable {
     case noValue
     case openQuote
-    /// The value ends behind a quote that is not its last byte.
+    /// Text follows the closing quote.
     case innerQuote
     case holdsNUL
   }

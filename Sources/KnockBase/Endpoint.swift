@@ -1,7 +1,7 @@
-/// A host, and a port where one is said: `HOST`, `HOST:PORT`, `[ADDRESS]`, `[ADDRESS]:PORT`, or an IPv6 address
-/// as it is. Whether the host is one is for the resolver to tell.
+/// A host and perhaps a port: `HOST`, `HOST:PORT`, `[ADDRESS]`, `[ADDRESS]:PORT`, or an IPv6 address without
+/// brackets. The resolver decides whether the host is valid.
 public struct Endpoint {
-  /// Where it stands in the text, without brackets; not empty.
+  /// Where the host is in the text, without brackets. Not empty.
   public let host: Range<Int>
   public let port: UInt16?
 

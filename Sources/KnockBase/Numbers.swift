@@ -1,11 +1,11 @@
-/// Numbers in arguments. Each reader takes the whole text or nothing.
+/// Readers of numbers in arguments. Each takes the whole text, or returns nil.
 public enum Numbers {
-  /// A whole number as Python's `int()` takes it: blanks around it, a sign, leading zeros and
-  /// single underscores between digits. Nil where it is none or exceeds 18 digits.
+  /// A whole number as Python's `int()` takes it: with blanks around it, a sign, leading zeros and single
+  /// underscores between digits. At most 18 digits.
   public static func integer(_ text: Span<UInt8>) -> Int64? {
     var digits = TextBuffer<64>()
     guard normalize(text, allowing: false, into: &digits) else { return nil }
-    guard digits.count < 20 else { return nil }  // It may have lost its end.
+    guard digits.count < 20 else { return nil }  // Also if the buffer was too short for it.
     return digits.withBytes { digits in
       var value: Int64 = 0
       for index in digits.indices where isDigit(digits[index]) {
@@ -34,12 +34,12 @@ public enum Numbers {
   /// - Parameter text: as `normalize` writes it.
   private static func microseconds(ofPlain text: Span<UInt8>) -> Int64? {
     var digits: UInt64 = 0
-    // By how many places the point is to be moved to the right.
+    // The exponent of ten that belongs to `digits`.
     var places: Int64 = 0
-    var isBehindPoint = false
+    var isFraction = false
     digits: for index in text.indices {
       switch text[index] {
-      case UInt8(ascii: "."): isBehindPoint = true
+      case UInt8(ascii: "."): isFraction = true
       case UInt8(ascii: "e"):
         let exponent = text.extracting((index + 1)...)
         let most: Int64 = exponent[0] == UInt8(ascii: "-") ? -999 : 999
@@ -48,7 +48,7 @@ public enum Numbers {
       case let byte where isDigit(byte):
         let hasRoom = digits < 100_000_000_000_000_000
         if hasRoom { digits = digits * 10 + UInt64(byte - UInt8(ascii: "0")) }
-        if hasRoom == isBehindPoint { places += isBehindPoint ? -1 : 1 }
+        if hasRoom == isFraction { places += isFraction ? -1 : 1 }
       default: break
       }
     }
@@ -67,8 +67,8 @@ public enum Numbers {
     return Int64(min(max(digits, 1), longest))
   }
 
-  /// A time in seconds: a whole number over 0 and at most 366 days, with `s`, `m`, `h` or `d`
-  /// behind it or nothing: `90`, `15m`, `2h`, `1d`.
+  /// A duration in seconds, over 0 and at most 366 days. The number is whole. `s`, `m`, `h` or `d` may follow:
+  /// `90`, `15m`, `2h`, `1d`.
   public static func duration(_ text: Span<UInt8>) -> Int64? {
     guard let last = text.indices.last else { return nil }
     let unit: Int64
@@ -86,9 +86,12 @@ public enum Numbers {
     return seconds <= 366 * 86_400 ? seconds : nil
   }
 
-  /// The grammar of both: [blanks] [sign] digits [`.` digits] [`e` [sign] digits] [blanks], where
-  /// the fraction and the exponent are for decimals, and one side of the point may be empty. Of the blanks, `+`,
-  /// underscores and leading zeros nothing is written.
+  /// Checks a number and writes it without blanks, `+`, underscores and leading zeros. The grammar:
+  ///
+  ///     [blanks] [sign] digits [blanks]                                     a whole number
+  ///     [blanks] [sign] digits [`.` digits] [`e` [sign] digits] [blanks]    one that may have a fraction
+  ///
+  /// One side of the point may be empty.
   private static func normalize(
     _ text: Span<UInt8>, allowing fraction: Bool, into sink: inout some TextSink & ~Copyable
   ) -> Bool {

@@ -1,26 +1,26 @@
-/// Where something stands in a row of records: a hash table with linear probing, at most half full, without
-/// tombstones. Finding, entering and leaving cost the same however many there are.
+/// A hash table that finds the positions of records in an array. It uses linear probing, is at most half full and
+/// has no tombstones. So the cost of each operation does not depend on the number of records.
 public struct PositionIndex: ~Copyable {
-  /// Positions + 1, where the hash points or behind; 0 is empty.
+  /// Position + 1, in the slot of its hash or one of the next; 0 is an empty slot.
   private let slots: Storage<UInt32>
 
-  /// - Parameter slots: as many as `count(forRecords:)` says; zeroed.
+  /// - Parameter slots: zeroed; `count(forRecords:)` tells how many.
   public init(_ slots: consuming Storage<UInt32>) {
     precondition(slots.count >= 2 && slots.count & (slots.count - 1) == 0)
     self.slots = slots
   }
 
-  /// How many slots that many records need, at most 2^30: a power of two.
+  /// How many slots are needed for `count` records (at most 2^30): a power of two.
   public static func count(forRecords count: Int) -> Int {
     var size = 2
     while size < 2 * count { size *= 2 }
     return size
   }
 
-  /// Whether there are slots enough for so many records.
+  /// Whether there are enough slots for `count` records.
   public func holds(_ count: Int) -> Bool { slots.count >= 2 * count }
 
-  /// The first position with a hash, among others, for which `isWanted` is true.
+  /// The position with this hash for which `isWanted` is true. It is called for other hashes too.
   public func first(hash: UInt64, where isWanted: (Int) -> Bool) -> Int? {
     var slot = home(of: hash)
     while let position = position(in: slot) {
@@ -36,11 +36,11 @@ public struct PositionIndex: ~Copyable {
     slots[slot] = UInt32(position + 1)
   }
 
-  /// - Parameter hashOf: the hash of what stands at a position.
+  /// - Parameter hashOf: returns the hash of the record at a position.
   public func leave(_ position: Int, hash: UInt64, hashOf: (Int) -> UInt64) {
     var hole = home(of: hash)
     while let other = self.position(in: hole), other != position { hole = next(hole) }
-    // Closes the gap: each entry behind it moves up unless that would put it before its home.
+    // Close the gap: each of the next entries moves into it, unless that is before its home.
     var slot = next(hole)
     while let other = self.position(in: slot) {
       let home = home(of: hashOf(other))

@@ -1,8 +1,7 @@
-/// Memory of a fixed number of elements, made once at start and owned by the caller of `init`.
+/// An array of a fixed size, in memory that the caller of `init` owns.
 ///
-/// Every access is checked against the bounds; the memory must be zeroed at first and must outlive
-/// the value. It exists because the program has no heap: a mapping of zeroed pages costs nothing
-/// until it is touched.
+/// The memory must be zeroed at first, and must outlive the value. Every access is checked against the bounds.
+/// It replaces the heap: pages are mapped at start, and cost nothing before they are used.
 @safe public struct Storage<Element: BitwiseCopyable>: ~Copyable {
   private let elements: UnsafeMutableBufferPointer<Element>
 
@@ -30,11 +29,11 @@
     return try unsafe body(UnsafeBufferPointer(rebasing: elements[range]).span)
   }
 
-  /// The elements themselves, for a system call. The pointer is valid as long as the value is.
+  /// The first element, for a system call. The pointer is valid as long as the value is.
   public var baseAddress: UnsafeMutablePointer<Element>? { unsafe elements.baseAddress }
 }
 
-/// Text written into a `Storage` of bytes, from its start. What exceeds it is dropped.
+/// Text in a `Storage` of bytes. What does not fit is dropped.
 public struct StorageText: TextSink, ~Copyable {
   public let bytes: Storage<UInt8>
   public private(set) var count = 0

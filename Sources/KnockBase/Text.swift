@@ -1,13 +1,13 @@
-/// Something that text is written to, a byte at a time.
+/// A destination for text, one byte at a time.
 ///
-/// The one writer of text in the program: log lines, expanded commands and lengths are all made
-/// through it, so that nothing here needs a `String` or the heap.
+/// All text of the program is written through it: log lines, expanded commands, files. So nothing needs a
+/// `String` or the heap.
 public protocol TextSink: ~Copyable {
   mutating func append(byte: UInt8)
 }
 
 extension TextSink where Self: ~Copyable {
-  // Hundreds of calls, none of them in a hurry: inlined, they are a tenth of the program.
+  // Inlined into its hundreds of callers, it would be a tenth of the program.
   @inline(never)
   public mutating func append(_ text: StaticString) {
     text.withUTF8Buffer { bytes in
@@ -51,8 +51,8 @@ extension TextSink where Self: ~Copyable {
     }
   }
 
-  /// Untrusted bytes between single quotes: printable ASCII as it is, the rest as `\xNN`, and
-  /// no more than the first 128 bytes (then `...`), so that no input can forge or flood a line.
+  /// Untrusted bytes between single quotes: printable ASCII as it is, the rest as `\xNN`. At most 128 bytes, then
+  /// `...`. So no input can forge or flood a log line.
   public mutating func append(quoted bytes: Span<UInt8>) {
     append(byte: UInt8(ascii: "'"))
     for index in 0..<min(bytes.count, 128) {
@@ -78,7 +78,7 @@ extension TextSink where Self: ~Copyable {
   }
 }
 
-/// Text of a bounded length, held in place. What exceeds the capacity (bytes) is dropped.
+/// Text in a buffer of a fixed capacity (bytes). The rest is dropped.
 public struct TextBuffer<let capacity: Int>: TextSink, ~Copyable {
   private var storage = InlineArray<capacity, UInt8>(repeating: 0)
   public private(set) var count = 0
@@ -93,7 +93,7 @@ public struct TextBuffer<let capacity: Int>: TextSink, ~Copyable {
 
   public mutating func removeAll() { count = 0 }
 
-  /// Ends the text with a line feed, in the place of its last byte where it is full.
+  /// Appends a line feed. If the buffer is full, it replaces the last byte.
   public mutating func endLine() {
     count = min(count, capacity - 1)
     append(byte: UInt8(ascii: "\n"))
@@ -104,7 +104,7 @@ public struct TextBuffer<let capacity: Int>: TextSink, ~Copyable {
   }
 }
 
-/// Counts what is written to it, in bytes.
+/// Counts the bytes that are written to it.
 public struct TextLength: TextSink {
   public private(set) var count = 0
 

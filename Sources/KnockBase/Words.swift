@@ -4,12 +4,12 @@ public enum WordError: Error, Equatable, Sendable {
   case trailingBackslash
 }
 
-/// Splitting of a command into words, with the quoting of POSIX (Shell Command Language, section
-/// 2.2): blanks, tabs and line feeds part words; `'...'` keeps all; in `"..."` a backslash quotes
-/// `$`, a back-quote, `"`, a backslash and a line feed; elsewhere it quotes any byte. Nothing else
-/// has a meaning: no operators, variables, patterns or comments.
+/// Splits a command into words, with the quoting of POSIX (Shell Command Language, section 2.2). Blanks, tabs and
+/// line feeds separate words. `'...'` keeps all bytes. In `"..."` a backslash quotes `$`, a back-quote, `"`, a
+/// backslash and a line feed; outside quotes it quotes any byte. There are no operators, variables, patterns or
+/// comments.
 public enum Words {
-  /// Writes each word followed by a NUL byte: at most as many bytes as `text` has, + 1.
+  /// Writes each word and a NUL byte after it: at most one byte more than `text` has.
   ///
   /// - Returns: the number of words.
   public static func split(

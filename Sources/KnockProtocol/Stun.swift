@@ -1,24 +1,24 @@
 import KnockBase
 
-/// A question to a STUN server: which address do you see me under? Source: RFC 8489, sections 5 (the
-/// header), 6.3 (what an answer must be) and 14.2 (XOR-MAPPED-ADDRESS). Numbers are big-endian:
+/// A request that asks a STUN server for our public address, and the reader of its answer. Source: RFC 8489,
+/// sections 5 (header), 6.3 (answers) and 14.2 (XOR-MAPPED-ADDRESS). Numbers are big-endian:
 ///
 ///     offset  size    field
 ///     0       2       type: 0x0001 binding request, 0x0101 its success, 0x0111 its error
 ///     2       2       length of the attributes, a multiple of 4
 ///     4       4       magic cookie: 0x2112A442
 ///     8       12      transaction: random
-///     20              attributes: type (2), length (2), value, and up to 3 bytes to a multiple of 4
+///     20              attributes: type (2), length (2), value, padding to a multiple of 4
 public struct StunRequest: BitwiseCopyable {
   private static let size = 20
   private static let cookie: UInt64 = 0x2112_A442
   private static let success: UInt64 = 0x0101
   private static let error: UInt64 = 0x0111
   private static let xorMappedAddress: UInt64 = 0x0020
-  /// An attribute up to here must be understood, one from there on need not be.
+  /// Attributes from here on need not be understood.
   private static let optionalAttributes: UInt64 = 0x8000
 
-  /// Why an answer is of no use.
+  /// Why an answer cannot be used.
   public enum Failure: Error, Equatable, Sendable {
     case malformed
     case otherTransaction
@@ -28,7 +28,7 @@ public struct StunRequest: BitwiseCopyable {
     case otherFamily
     case noHost
 
-    /// What the server has sent.
+    /// What the server has sent, for a log line.
     public var reason: StaticString {
       switch self {
       case .malformed: "an answer that is not whole"
@@ -44,7 +44,7 @@ public struct StunRequest: BitwiseCopyable {
 
   private var bytes = InlineArray<20, UInt8>(repeating: 0)
 
-  /// - Parameter transaction: random bytes, which no one else can know.
+  /// - Parameter transaction: random bytes, so that nobody else can send an answer that fits.
   public init(transaction: InlineArray<12, UInt8>) {
     bytes[1] = 1
     for index in 0..<4 {
@@ -57,9 +57,9 @@ public struct StunRequest: BitwiseCopyable {
     _ body: (Span<UInt8>) throws(Failure) -> Result
   ) throws(Failure) -> Result { try body(bytes.span) }
 
-  /// The address in an answer.
+  /// Reads the address in an answer.
   ///
-  /// - Parameter family: the one that the question was sent over.
+  /// - Parameter family: the family over which the request was sent.
   public func address(
     in answer: Span<UInt8>, family: AddressFamily
   ) throws(Failure) -> Address {
@@ -80,7 +80,7 @@ public struct StunRequest: BitwiseCopyable {
       start += 4
       guard length <= answer.count - start else { throw .malformed }
       if type == Self.xorMappedAddress {
-        // Of several the first counts.
+        // The first one counts.
         if address == nil {
           address = try mappedAddress(answer.extracting(start..<start + length))
         }
@@ -95,8 +95,8 @@ public struct StunRequest: BitwiseCopyable {
     return address
   }
 
-  /// A byte of no meaning, the family (1 or 2), the port, and the address, hidden by cookie and transaction from
-  /// translators that replace what looks like an address.
+  /// Reads the value of XOR-MAPPED-ADDRESS: an unused byte, the family (1 or 2), the port, and the address. The
+  /// address is XORed with cookie and transaction, so that no NAT device on the way rewrites it.
   private func mappedAddress(_ value: Span<UInt8>) throws(Failure) -> Address {
     guard value.count == 8 || value.count == 20 else { throw .malformed }
     guard value[1] == (value.count == 8 ? 1 : 2) else { throw .otherFamily }

@@ -153,6 +153,7 @@ struct Executor: ~Copyable {
   }
 
   /// Changes the set, and has the command run. The command runs even if the set could not be changed.
+  @inline(never)
   private mutating func act(on action: Action, now: Int64) {
     let isSetChanged = changeSet(for: action.knock)
     if !runner.hasCommands {
@@ -209,6 +210,7 @@ struct Executor: ~Copyable {
     }
   }
 
+  @inline(never)
   private mutating func finish(_ action: Action, succeeded: Bool, now: Int64) {
     switch grants.finish(action, succeeded: succeeded, now: now) {
     case .done: break
@@ -247,6 +249,7 @@ struct Executor: ~Copyable {
     if let ending = receiver.killProcess() { receiverEnded(ending) }
   }
 
+  @inline(never)
   private mutating func receiverEnded(_ ending: ChildProcess.Ending) {
     if shutdown.hasBegun, ending == .exited(status: 0) { return }
     exitCode = .failure

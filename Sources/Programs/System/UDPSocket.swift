@@ -69,7 +69,7 @@ struct UDPSocket: ~Copyable {
   /// Receives the datagrams that are there, as many as fit, without waiting.
   func receive(into batch: inout DatagramBatch) throws(SystemError) {
     let result = unsafe csys_receive_batch(
-      number, batch.datagrams.baseAddress, MemoryLayout<DatagramBatch.Bytes>.stride,
+      number, batch.datagrams.baseAddress, DatagramBatch.stride,
       batch.lengths.baseAddress, batch.sources.baseAddress)
     batch.count = try SystemError.checkReady(result) ?? 0
   }
@@ -100,19 +100,18 @@ struct UDPSocket: ~Copyable {
 /// Datagrams received by one system call.
 struct DatagramBatch: ~Copyable {
   static let capacity = Int(CSYS_BATCH)
-  /// One byte more than the longest knock, so that a longer datagram is recognized.
-  typealias Bytes = InlineArray<62, UInt8>
-
+  /// The room for a datagram (bytes): one more than the longest knock, so that a longer datagram is recognized.
+  fileprivate static let stride = 62
   private static let sourceStride = Int(CSYS_SOURCE_SIZE)
 
-  fileprivate let datagrams: Storage<Bytes>
+  fileprivate let datagrams: Storage<UInt8>
   fileprivate let lengths: Storage<UInt32>
   fileprivate let sources: Storage<UInt8>
   fileprivate(set) var count = 0
 
   /// Nil if out of memory.
   init?() {
-    guard let datagrams = Storage<Bytes>.mapped(Self.capacity),
+    guard let datagrams = Storage<UInt8>.mapped(Self.capacity * Self.stride),
       let lengths = Storage<UInt32>.mapped(Self.capacity),
       let sources = Storage<UInt8>.mapped(Self.capacity * Self.sourceStride)
     else { return nil }
@@ -121,9 +120,11 @@ struct DatagramBatch: ~Copyable {
     self.sources = sources
   }
 
-  /// A datagram and its length, at most that of `Bytes`.
-  func datagram(_ index: Int) -> (bytes: Bytes, length: Int) {
-    (datagrams[index], min(Int(clamping: lengths[index]), Bytes.count))
+  /// Calls `body` with a datagram, or with the first bytes of one that is longer than there is room for.
+  func withDatagram<Result>(_ index: Int, _ body: (Span<UInt8>) -> Result) -> Result {
+    let start = index * Self.stride
+    let length = min(Int(clamping: lengths[index]), Self.stride)
+    return datagrams.withElements(start..<start + length, body)
   }
 
   /// The source address of a datagram.

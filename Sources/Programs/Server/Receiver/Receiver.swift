@@ -137,11 +137,7 @@ struct Receiver: ~Copyable {
   private mutating func handle(
     _ index: Int, wallNow: Int64, now: Int64
   ) throws(SystemError) {
-    let (bytes, length) = batch.datagram(index)
-    let verdict = gate.admit(
-      bytes.span.extracting(first: length), now: wallNow, hasRoom: hasRoom
-    ) { batch.source(index).parts?.address }
-    switch verdict {
+    switch Self.admit(index, of: batch, by: &gate, now: wallNow, hasRoom: hasRoom) {
     case .accepted(let knock, let user, let clockSkew):
       tally.record(clockSkew: clockSkew)
       statistics.countAccepted()
@@ -158,6 +154,15 @@ struct Receiver: ~Copyable {
           "refused \(header) from \(source: batch.source(index)): \(refusal, header)")
       }
     case .unauthentic(let refusal): statistics.count(unauthentic: refusal)
+    }
+  }
+
+  private static func admit(
+    _ index: Int, of batch: borrowing DatagramBatch, by gate: inout Gate<KeyedMAC>, now: Int64,
+    hasRoom: Bool
+  ) -> Verdict {
+    batch.withDatagram(index) { datagram in
+      gate.admit(datagram, now: now, hasRoom: hasRoom) { batch.source(index).parts?.address }
     }
   }
 

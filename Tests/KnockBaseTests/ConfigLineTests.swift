@@ -44,4 +44,36 @@ private func parse(_ text: String) throws -> [String] {
     let isFound = all.span.holdsWord(name.span)
     #expect(isFound)
   }
+
+  @Test(arguments: [
+    ("PORT", true), ("port", true), ("Port", true), ("Por", false), ("Portx", false), ("", false),
+    ("Pors", false), ("P\u{4F}rt", true), ("P\u{2F}rt", false), ("P/rt", false),
+  ])
+  func `the case of a keyword does not matter`(word: String, isEqual: Bool) {
+    #expect(areEqual(word, "port") == isEqual)
+    #expect(areEqual(word, "PORT") == isEqual)
+  }
+
+  @Test func `only letters have two cases`() {
+    #expect(areEqual("AZ@[`{", "az@[`{"))
+    #expect(!areEqual("@", "`"))
+    #expect(!areEqual("[", "{"))
+  }
+
+  private func areEqual(_ word: String, _ text: StaticString) -> Bool {
+    let bytes = Array(word.utf8)
+    return bytes.span.equalsIgnoringCase(text)
+  }
+
+  @Test(arguments: [
+    ("", []), (" \t", []), ("a", ["a"]), (" a  b\tc ", ["a", "b", "c"]), ("ab c", ["ab", "c"]),
+  ])
+  func `blanks part words`(text: String, expected: [String]) {
+    var words: [String] = []
+    let bytes = Array(text.utf8)
+    bytes.span.visitWords { word in
+      words.append(String(decoding: word.indices.map { word[$0] }, as: UTF8.self))
+    }
+    #expect(words == expected)
+  }
 }

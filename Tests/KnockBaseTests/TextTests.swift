@@ -70,6 +70,8 @@ import Testing
     #expect(encode([0xC3, 0x29]) == nil)
     #expect(encode([0xC0, 0x80]) == nil)
     #expect(encode([0x80]) == nil)
+    #expect(encode([0xC3, 0xC0]) == nil)
+    #expect(encode([0, 0x7F]) == [0, 0x7F])
     #expect(encode([]) == [])
   }
 }

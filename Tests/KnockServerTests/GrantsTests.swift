@@ -167,9 +167,12 @@ private func endClose(
   #expect(due == 1)
   grants.forget(.inet(1))
   #expect(grants.nextDeadline == 90_000)
+  #expect(grants.count == 2)
+  #expect(grants.closingCount == 1)
   let closing = endClose(&grants, 1, succeeded: false)
   #expect(closing == .done)
   #expect(grants.count == 1)
+  #expect(grants.closingCount == 0)
 }
 
 @Test func allCanEndAtOnce() {
@@ -257,6 +260,11 @@ private func endClose(
   let found = smaller.adopt(image.records, wallNow: now, now: 0)
   #expect(!found.fits)
   #expect(found.count == 9)
+  #expect(smaller.count == capacity)
+  var equal = Image(capacity: 9).grants()
+  let all = equal.adopt(image.records, wallNow: now, now: 0)
+  #expect(all.fits)
+  #expect(equal.count == 9)
 }
 
 /// What a process may be killed over, with the grants that are there before.
@@ -396,4 +404,199 @@ private let changes: [(String, @Sendable (inout Grants) -> Void)] = [
   #expect(since() == now)
   _ = open(&grants, 1, at: now + 7 * second)
   #expect(since() == now + 7 * second)
+}
+
+/// The eight numbers of a record, with the right checksum.
+private func words(
+  family: UInt64 = 4, high: UInt64 = 0, low: UInt64 = 1, since: Int64 = 5, asked: Int64 = 6,
+  ends: Int64 = 7, sequence: UInt64 = 1
+) -> [UInt64] {
+  let times = [since, asked, ends].map { UInt64(bitPattern: $0) }
+  let words = [family, high, low] + times + [sequence]
+  var sum = Checksum()
+  for word in words { sum.add(word) }
+  return words + [sum.value]
+}
+
+private func record(_ words: [UInt64]) -> Grants.Record {
+  words.withUnsafeBytes { $0.load(as: Grants.Record.self) }
+}
+
+@Test func aRecordHasTheSameFormInEachVersion() {
+  let inet6 = Address.inet6(high: 0x2001_0DB8 << 32, low: 1)
+  for (address, words) in [
+    (Address.inet(1), words()), (inet6, words(family: 6, high: 0x2001_0DB8 << 32)),
+  ] {
+    let image = Image(capacity: 1)
+    image.records[0] = Grants.Record(address, since: 5, asked: 6, ends: 7, sequence: 1)
+    #expect(Array(image.bytes.bindMemory(to: UInt64.self).prefix(8)) == words)
+    #expect(record(words).address == address)
+  }
+}
+
+@Test func aRecordThatMeansNothingIsNoGrant() {
+  let longest = 366 * 86_400 * second
+  let latest = 10_000_000_000 * second
+  for (words, isGrant) in [
+    (words(family: 3), false), (words(family: 5), false), (words(family: 7), false),
+    (words(high: 1), false), (words(low: 0), false), (words(low: 0xFFFF_FFFE), true),
+    (words(low: 1 << 32), false), (words(family: 6, low: 0), false),
+    (words(since: 0), true), (words(since: -1), false), (words(since: .min), false),
+    (words(since: 6), true), (words(since: 7), false),
+    (words(ends: 6), true), (words(ends: 5), false),
+    (words(ends: 6 + longest), true), (words(ends: 7 + longest), false),
+    (words(asked: latest, ends: latest + longest), true),
+    (words(asked: latest + 1, ends: latest + 1), false),
+    (words(asked: .max, ends: .max), false),
+    (words(sequence: 0), false), (words(sequence: 1 << 63 - 1), true),
+    (words(sequence: 1 << 63), false), (words(sequence: .max), false),
+  ] {
+    #expect((record(words).address != nil) == isGrant, "\(words)")
+  }
+}
+
+@Test func onlyARecordThatIsAllZeroIsEmpty() {
+  var words = [UInt64](repeating: 0, count: 8)
+  #expect(record(words).isEmpty)
+  for index in words.indices {
+    words[index] = 1
+    #expect(!record(words).isEmpty, "\(index)")
+    words[index] = 0
+  }
+}
+
+// Found by Tests/Mutants
+
+extension Image {
+  /// The record of a grant.
+  fileprivate func record(of number: UInt32) -> Grants.Record? {
+    bytes.bindMemory(to: Grants.Record.self).first { $0.address == .inet(number) }
+  }
+}
+
+@Test func theFileHasARecordMoreThanThereMayBeGrants() {
+  #expect(Grants.fileSize(forGrants: 10) == 4096 + 11 * 64)
+}
+
+@Test func recordsAreNumberedFrom1() {
+  let image = Image()
+  var grants = image.grants()
+  _ = open(&grants, 1)
+  _ = open(&grants, 2)
+  #expect(image.record(of: 1)?.sequence == 1)
+  #expect(image.record(of: 2)?.sequence == 2)
+}
+
+@Test func grantsOfIPv6OutliveTheServer() {
+  let image = Image()
+  var grants = image.grants()
+  let address = Address.inet6(high: 0x2001_0DB8 << 32, low: 1)
+  _ = grants.open(address, seconds: 60, wallNow: now, now: 0)
+  _ = grants.open(.inet6(high: 0x2001_0DB8 << 32, low: 2), seconds: 90, wallNow: now, now: 0)
+  var later = Image().grants()
+  let found = later.adopt(image.records, wallNow: now, now: 0)
+  #expect(found.count == 2)
+  let due = later.beginNextClose(wallNow: now + 60 * second, now: minute)
+  #expect(due == address)
+  let none = later.beginNextClose(wallNow: now + 60 * second, now: minute)
+  #expect(none == nil)
+}
+
+@Test func ofTwoRecordsWithOneNumberTheFirstCounts() {
+  let image = Image()
+  for (position, ends) in [now + 10 * second, now + 20 * second].enumerated() {
+    image.records[position] = Grants.Record(
+      .inet(1), since: now, asked: now, ends: ends, sequence: 1)
+  }
+  var grants = Image().grants()
+  let found = grants.adopt(image.records, wallNow: now, now: 0)
+  #expect(found.count == 1)
+  #expect(grants.nextDeadline == 10_000)
+}
+
+@Test func aClockThatGoesBackMakesNoDamagedRecord() {
+  let image = Image()
+  var grants = image.grants()
+  _ = open(&grants, 1, at: now)
+  _ = open(&grants, 1, at: now - 10 * second)
+  #expect(image.record(of: 1)?.since == now - 10 * second)
+  // It ends no earlier than it was last asked for.
+  _ = grants.beginClose(.inet(1), wallNow: now - 20 * second)
+  #expect(image.record(of: 1)?.ends == now - 10 * second)
+}
+
+@Test func aCloseIsInTheRecordAtOnce() {
+  let image = Image()
+  var grants = image.grants()
+  _ = open(&grants, 1)
+  let isGrant = grants.beginClose(.inet(1), wallNow: now + 5 * second)
+  #expect(isGrant)
+  #expect(image.record(of: 1)?.ends == now + 5 * second)
+  // A second one does not make it last longer.
+  _ = grants.beginClose(.inet(1), wallNow: now + 7 * second)
+  #expect(image.record(of: 1)?.ends == now + 5 * second)
+}
+
+@Test func whatIsDueEndsByTheClockAsWell() {
+  let image = Image()
+  var grants = image.grants()
+  _ = open(&grants, 1)
+  _ = open(&grants, 2)
+  // The clock was put back by half a minute.
+  let first = grants.beginNextClose(wallNow: now + 30 * second, now: minute)
+  #expect(first == .inet(1))
+  #expect(image.record(of: 1)?.ends == now + 30 * second)
+  // Where both clocks agree, nothing needs to be written.
+  let before = Array(image.bytes)
+  let second = grants.beginNextClose(wallNow: now + 60 * second, now: minute)
+  #expect(second == .inet(2))
+  #expect(Array(image.bytes) == before)
+}
+
+@Test func whatIsNotBeingClosedCannotHaveBeenClosed() {
+  var grants = Image().grants()
+  _ = open(&grants, 1)
+  let closing = endClose(&grants, 1)
+  #expect(closing == .done)
+  #expect(grants.count == 1)
+  #expect(grants.closingCount == 0)
+}
+
+@Test func aPartThatFailedCountsForOneAttempt() {
+  var grants = Image().grants()
+  _ = open(&grants, 1)
+  let due = beginNextClose(&grants, at: minute)
+  #expect(due == 1)
+  grants.recordFailure(.inet(1))
+  let first = endClose(&grants, 1, at: minute)
+  #expect(first == .retriedSoon)
+  let again = beginNextClose(&grants, at: 2 * minute)
+  #expect(again == 1)
+  let second = endClose(&grants, 1, at: 2 * minute)
+  #expect(second == .done)
+  #expect(grants.count == 0)
+}
+
+@Test func grantsAreTakenOutInTheOrderOfTheirEnds() {
+  var grants = Image().grants()
+  // The first two have one deadline.
+  _ = grants.open(.inet(1), seconds: 60, wallNow: now + 5 * second, now: 0)
+  _ = grants.open(.inet(2), seconds: 60, wallNow: now, now: 0)
+  _ = grants.open(.inet(3), seconds: 50, wallNow: now, now: 0)
+  for expected in [3, 2, 1] as [UInt32] {
+    let record = grants.removeFirst()
+    #expect(record?.address == .inet(expected))
+  }
+  let none = grants.removeFirst()
+  #expect(none == nil)
+}
+
+@Test func theEpochIsATimeLikeOthers() {
+  for wall in [0, 1, 2] as [Int64] {
+    let image = Image()
+    var grants = image.grants()
+    let isOpen = open(&grants, 1, at: wall)
+    #expect(isOpen)
+    #expect(image.record(of: 1)?.since == wall)
+  }
 }

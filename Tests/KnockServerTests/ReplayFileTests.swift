@@ -218,3 +218,217 @@ private let order = [4096..<ReplayFile.size(forRecords: capacity), 0..<4096]
     #expect(isWhole == isExpectedWhole, "\(sequences) \(damaged)")
   }
 }
+
+// Found by Tests/Mutants
+
+extension Image {
+  fileprivate var numbers: UnsafeMutableBufferPointer<UInt64> {
+    bytes.bindMemory(to: UInt64.self)
+  }
+
+  fileprivate var file: ReplayFile { ReplayFile(existing: header) }
+}
+
+private func checksum(_ numbers: [UInt64]) -> UInt64 {
+  var sum = Checksum()
+  for number in numbers { sum.add(number) }
+  return sum.value
+}
+
+private func record(_ numbers: [UInt64]) -> ReplayMemory.Record {
+  numbers.withUnsafeBytes { $0.load(as: ReplayMemory.Record.self) }
+}
+
+@Test func theFileHasTheSameFormInEachVersion() {
+  #expect(ReplayFile.size(forRecords: 10) == 4096 + 10 * 56)
+  let image = Image()
+  var memory = image.memory(isNew: true)
+  // The first mark is of a new file; the second is that of the first knock.
+  let lowest = UInt64(bitPattern: Int64.min)
+  let new = [1, 0, 0, lowest]
+  #expect(Array(image.numbers[16..<21]) == new + [checksum(new)])
+  let refusal = remember(&memory, 7, at: 100)
+  #expect(refusal == nil)
+  let mark = [2, 100, 1, lowest]
+  #expect(Array(image.numbers[8..<13]) == mark + [checksum(mark)])
+  let number: UInt64 = 0x0707_0707_0707_0707
+  let words = [number, number, number, number, 100, 1]
+  #expect(Array(image.numbers[512..<519]) == words + [checksum(words)])
+  // Nothing else was written.
+  #expect(image.numbers[4..<8].allSatisfy { $0 == 0 })
+  #expect(image.numbers[21..<512].allSatisfy { $0 == 0 })
+  #expect(image.numbers[519...].allSatisfy { $0 == 0 })
+}
+
+@Test func aRecordThatMeansNothingIsNotValid() {
+  for (sequence, isValid) in [
+    (0, false), (1, true), (1 << 63 - 1, true), (1 << 63, false), (.max, false),
+  ] as [(UInt64, Bool)] {
+    let words = [1, 2, 3, 4, 5, sequence]
+    #expect(record(words + [checksum(words)]).isValid == isValid)
+    #expect(!record(words + [checksum(words) + 1]).isValid)
+  }
+  var words = [UInt64](repeating: 0, count: 7)
+  #expect(record(words).isEmpty)
+  for index in words.indices {
+    words[index] = 1
+    #expect(!record(words).isEmpty, "\(index)")
+    words[index] = 0
+  }
+}
+
+@Test func theMarkIsTheLatestTimeThatWas() {
+  let image = Image()
+  var memory = image.memory(isNew: true)
+  #expect(image.file.mark == 0)
+  for (time, mark) in [(100, 100), (50, 100), (nil, 100), (200, 200)] as [(Int64?, Int64)] {
+    memory.recordTime(time)
+    #expect(image.file.mark == mark)
+  }
+  // The counter counts on from the later of two marks.
+  var later = image.memory()
+  later.recordTime(300)
+  #expect(image.file.mark == 300)
+  later.recordTime(400)
+  #expect(image.file.mark == 400)
+  // Where the last one is damaged, the one before counts.
+  let last = image.numbers[8] > image.numbers[16] ? 8 : 16
+  image.numbers[last + 1] ^= 1
+  #expect(image.file.mark == 300)
+  image.numbers[24 - last + 1] ^= 1
+  #expect(image.file.mark == nil)
+}
+
+@Test func aMarkWithoutACounterIsNone() {
+  for (counter, isMark) in [(0, false), (1, true), (.max, true)] as [(UInt64, Bool)] {
+    let image = Image()
+    let words = [counter, 5, 3, 4]
+    for (index, word) in (words + [checksum(words)]).enumerated() {
+      image.numbers[8 + index] = word
+    }
+    #expect(image.file.mark == (isMark ? 5 : nil))
+    #expect(image.file.sequence == (isMark ? 3 : 0))
+    #expect(image.file.floor == (isMark ? 4 : .min))
+  }
+}
+
+@Test func afterAMarkThatWasLostTheTimeIsNotMadeUp() {
+  let image = Image()
+  var memory = image.memory()
+  memory.refuse(upTo: 7)
+  #expect(image.file.mark == 0)
+  #expect(image.file.floor == 7)
+  memory.recordTime(-5)
+  #expect(image.file.mark == 0)
+  let other = Image()
+  var early = other.memory()
+  early.recordTime(-5)
+  #expect(other.file.mark == -5)
+}
+
+@Test func whatWasRefusedUpToATimeStaysRefused() {
+  let image = Image()
+  var memory = image.memory(isNew: true)
+  memory.refuse(upTo: 100)
+  memory.refuse(upTo: 90)
+  let old = remember(&memory, 1, at: 100)
+  #expect(old == .olderThanMemory)
+  let new = remember(&memory, 1, at: 101)
+  #expect(new == nil)
+  var later = image.memory()
+  let isWhole = restore(&later)
+  #expect(isWhole)
+  let oldLater = remember(&later, 2, at: 100)
+  #expect(oldLater == .olderThanMemory)
+}
+
+@Test func aMemoryTakesOverWhatFits() {
+  // Another one whose ring begins in the middle.
+  let image = Image()
+  var other = image.memory(isNew: true)
+  for number in 1...8 as ClosedRange<UInt8> { _ = remember(&other, number, at: 100) }
+  other.forgetStale(now: 161, drift: 60)
+  for number in 11...15 as ClosedRange<UInt8> {
+    let refusal = remember(&other, number, at: 170)
+    #expect(refusal == nil)
+  }
+  #expect(other.count == 5)
+  for (capacity, fits) in [(4, false), (5, true), (6, true)] {
+    var memory = ReplayMemory(
+      records: storage(capacity, of: ReplayMemory.Record.self),
+      index: PositionIndex(
+        storage(PositionIndex.count(forRecords: capacity), of: UInt32.self)))
+    let isAdopted = memory.adopt(other)
+    #expect(isAdopted == fits)
+    #expect(memory.count == (fits ? 5 : 0))
+    guard fits else { continue }
+    for number in 11...15 as ClosedRange<UInt8> {
+      let refusal = remember(&memory, number, at: 170)
+      #expect(refusal == .replayed)
+    }
+    let old = remember(&memory, 1, at: 100)
+    #expect(old == .olderThanMemory)
+    let again = memory.adopt(other)
+    #expect(!again)
+    memory.forgetStale(now: 231, drift: 60)
+    #expect(memory.count == 0)
+  }
+}
+
+@Test func whatIsTakenOverOutlivesTheProcess() {
+  let image = Image()
+  var other = image.memory(isNew: true)
+  for number in 1...3 as ClosedRange<UInt8> { _ = remember(&other, number, at: 100) }
+  let copy = Image()
+  do {
+    var memory = copy.memory(isNew: true)
+    let isAdopted = memory.adopt(other)
+    #expect(isAdopted)
+  }
+  #expect(copy.file.sequence == 3)
+  var later = copy.memory()
+  let isWhole = restore(&later)
+  #expect(isWhole)
+  #expect(later.count == 3)
+}
+
+@Test func aRecordThatTheMarkKnowsOfIsMissed() {
+  let image = Image()
+  do {
+    var memory = image.memory(isNew: true)
+    for number in 1...3 as ClosedRange<UInt8> { _ = remember(&memory, number, at: 100) }
+  }
+  // The last one is gone, without a trace of its own.
+  for offset in 0..<56 { image.bytes[4096 + 2 * 56 + offset] = 0 }
+  var memory = image.memory()
+  let isWhole = restore(&memory)
+  #expect(!isWhole)
+  #expect(memory.count == 2)
+}
+
+@Test func aFullMemoryForgetsNothingThatIsFresh() {
+  let image = Image()
+  var memory = image.memory(isNew: true)
+  for number in 1...8 as ClosedRange<UInt8> {
+    let refusal = remember(&memory, number, at: 100)
+    #expect(refusal == nil)
+  }
+  let full = remember(&memory, 9, at: 160)
+  #expect(full == .replayMemoryFull)
+  let room = remember(&memory, 9, at: 161)
+  #expect(room == nil)
+  #expect(memory.count == 1)
+}
+
+@Test func withoutAFileTheFirstPlacesAreUsedAgain() {
+  let records = storage(4, of: ReplayMemory.Record.self)
+  let elements = UnsafeMutableBufferPointer(start: records.baseAddress, count: 4)
+  var memory = ReplayMemory(
+    records: records, index: PositionIndex(storage(8, of: UInt32.self)))
+  for number in 1...3 as ClosedRange<UInt8> {
+    let refusal = remember(&memory, number, at: 100 * Int64(number))
+    #expect(refusal == nil)
+  }
+  #expect(elements[0].sequence == 3)
+  #expect(elements[1].isEmpty)
+}

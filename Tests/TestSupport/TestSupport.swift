@@ -17,6 +17,12 @@ public func permanent(_ text: String) -> Storage<UInt8> {
   return bytes
 }
 
+/// Memory that is said to have `count` elements, and has none. Nobody may look at them.
+public func claimed<Element: BitwiseCopyable>(_ count: Int) -> Storage<Element> {
+  let nowhere = UnsafeMutablePointer<Element>(bitPattern: 4096)
+  return Storage(adopting: UnsafeMutableBufferPointer(start: nowhere, count: count))
+}
+
 /// Numbers that look random and are the same in each run: SplitMix64.
 public struct Generator: RandomNumberGenerator {
   private var state: UInt64

@@ -14,7 +14,7 @@ import Testing
     let template = try CommandTemplate(argument(text), shell: shell)
     guard let memory = Storage<UInt8>.mapped(max(1, template.longestExpansion)),
       var arguments = StringList(capacity: template.wordCount)
-    else { throw .noMemory }
+    else { throw .outOfMemory }
     var words = StorageText(memory)
     template.expand(for: Self.knock, into: &words, &arguments)
     return (0..<arguments.count).compactMap { index in

@@ -22,8 +22,6 @@ import Testing
     }
   }
 
-  private func argument(_ text: String) -> Argument { Argument(strdup(text)) }
-
   @Test func `a shell command is one word for the shell`() throws {
     #expect(
       try expand("echo '$ip' $HOME; x", shell: true)

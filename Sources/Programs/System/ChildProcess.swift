@@ -51,12 +51,3 @@ struct ChildProcess: Equatable, BitwiseCopyable {
   /// Sends a signal to its process group, if that still exists.
   func sendToGroup(_ signal: Signal) { _ = csys_kill(-number, signal.number) }
 }
-
-extension ChildProcess.Ending: MessageConvertible {
-  var message: Message {
-    switch self {
-    case .exited(let status): "exit status \(status)"
-    case .killed(let signal): "signal \(signal.number)"
-    }
-  }
-}

@@ -24,5 +24,5 @@ enum CurrentProcess {
   }
 
   /// Ends the process. What its values hold is left to the kernel, since freeing it may be forbidden.
-  static func end(_ exitCode: ExitCode) { csys_end_process(exitCode.rawValue) }
+  static func end(status: Int32) { csys_end_process(status) }
 }

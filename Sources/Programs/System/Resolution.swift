@@ -9,6 +9,9 @@ import KnockBase
   /// Why a host has no addresses: a number that `csys_resolve_error` explains.
   struct Failure: Error {
     let number: Int32
+
+    /// The C library's words for it.
+    var text: UnsafePointer<CChar>? { unsafe csys_resolve_error(number) }
   }
 
   /// - Parameters:
@@ -32,15 +35,5 @@ import KnockBase
   /// The addresses in the order of the system, each once; nil after the last.
   func address(at position: Int) -> SocketAddress? {
     unsafe SocketAddress(port: port) { unsafe csys_found_address(found, position, $0) }
-  }
-}
-
-extension Resolution.Failure: MessageConvertible {
-  var message: Message { unsafe "\(cString: csys_resolve_error(number))" }
-}
-
-extension TextSink where Self: ~Copyable {
-  mutating func append(_ failure: Resolution.Failure) {
-    unsafe append(cString: csys_resolve_error(failure.number))
   }
 }

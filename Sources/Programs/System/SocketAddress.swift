@@ -102,14 +102,3 @@ extension TextSink where Self: ~Copyable {
     append(port)
   }
 }
-
-extension Report {
-  func writeNotNumeric(_ what: StaticString, _ text: Argument, mayQuote: Bool) {
-    var line = Line(.error)
-    line.append(what)
-    line.append(": ")
-    line.append(quoted: text, if: mayQuote)
-    line.append(" is not a numeric IPv4 or IPv6 address")
-    write(line)
-  }
-}

@@ -77,7 +77,7 @@ struct Receiver: ~Copyable {
       log.error("\(error)")
       exitCode = .failure
     }
-    CurrentProcess.end(exitCode)
+    CurrentProcess.end(status: exitCode.rawValue)
   }
 
   /// Returns when the executor has hung up or ended.

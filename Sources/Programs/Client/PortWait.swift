@@ -13,16 +13,16 @@ extension Sender {
 
   /// Connects to a TCP port of the host that was knocked on. Tries all addresses at once, until the time is over.
   mutating func connect(to port: UInt16, within seconds: Int64) throws(ClientError) -> Descriptor {
-    let deadline = Clock.monotonicMilliseconds() + seconds * 1000
+    let deadline = SystemClock.monotonicMilliseconds() + seconds * 1000
     var patience = Self.firstPatience
     var failure = SystemError.timedOut
     var attempt = 0
     while true {
       if attempt >= Self.attemptsPerKnock { _ = send(.open) }
-      let end = min(deadline, Clock.monotonicMilliseconds() + patience)
+      let end = min(deadline, SystemClock.monotonicMilliseconds() + patience)
       let socket = attemptConnection(to: port, until: end, &failure)
       if socket.isOpen { return socket }
-      guard Clock.monotonicMilliseconds() < deadline else { break }
+      guard SystemClock.monotonicMilliseconds() < deadline else { break }
       attempt += 1
       patience = min(2 * patience, Self.patienceLimit)
     }
@@ -42,7 +42,7 @@ extension Sender {
         if error != .familyNotSupported { failure = error }
       }
     }
-    while Clock.monotonicMilliseconds() < end {
+    while SystemClock.monotonicMilliseconds() < end {
       var set = PollSet()
       for index in sockets.indices { set.addWriter(sockets[index].number) }
       do throws(SystemError) { try set.wait(until: end) } catch { break }

@@ -52,12 +52,12 @@ struct PublicAddressSearch: ~Copyable {
 
   /// The public address; nil if no server tells it in time.
   mutating func run() throws(SystemError) -> Address? {
-    let start = Clock.monotonicMilliseconds()
+    let start = SystemClock.monotonicMilliseconds()
     let end = start + Self.patience
     var pause = Self.firstPause
     var nextSend = start
     while true {
-      let now = Clock.monotonicMilliseconds()
+      let now = SystemClock.monotonicMilliseconds()
       guard now < end else { return nil }
       if nextSend <= now {
         for index in 0..<count { queries[index]?.send() }

@@ -43,7 +43,7 @@ struct Sender: ~Copyable {
     (triedCount, sentCount) = (0, 0)
     sharedTimeStamp = nil
     if case .address(let address) = signed {
-      sharedTimeStamp = Clock.wallMicroseconds()
+      sharedTimeStamp = SystemClock.wallMicroseconds()
       send(command, in: address.family)
       if sentCount == 0 { send(command, in: address.family == .inet ? .inet6 : .inet) }
     } else {
@@ -90,7 +90,7 @@ struct Sender: ~Copyable {
       return true
     }
     let datagram = Datagram(
-      knock, timeStamp: sharedTimeStamp ?? Clock.wallMicroseconds(), signedWith: mac)
+      knock, timeStamp: sharedTimeStamp ?? SystemClock.wallMicroseconds(), signedWith: mac)
     try datagram.withBytes { bytes throws(SystemError) in try socket.send(bytes) }
     log.debug("sent \(knock) to \(address)")
     return true

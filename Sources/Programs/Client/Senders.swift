@@ -23,7 +23,8 @@ struct Senders: ~Copyable {
       for index in 0..<count where items[index]?.send(command) == true { isKnockedOn[index] = true }
       if settings.onlyChecks { break }
       guard round < settings.repeats else { break }
-      Clock.pause(until: Clock.monotonicMilliseconds() + settings.intervalSeconds * 1000)
+      SystemClock.pause(
+        until: SystemClock.monotonicMilliseconds() + settings.intervalSeconds * 1000)
     }
     var knockedOn = 0
     for index in 0..<count where isKnockedOn[index] { knockedOn += 1 }

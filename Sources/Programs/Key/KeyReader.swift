@@ -91,7 +91,7 @@ struct Key: ~Copyable {
   private static func readFirstLine(
     from descriptor: Int32, into text: borrowing Storage<UInt8>, within patience: Int64
   ) throws(KeyError) -> Int {
-    let deadline = Clock.monotonicMilliseconds() + patience
+    let deadline = SystemClock.monotonicMilliseconds() + patience
     var count = 0
     while count < text.count {
       let isReadable: Bool

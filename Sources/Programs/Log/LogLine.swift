@@ -105,7 +105,7 @@ struct LogLine: TextSink, ~Copyable {
   /// Source: RFC 8259; the time is that of RFC 3339.
   private func appendObject(_ severity: Severity, to object: inout TextBuffer<1024>) {
     object.append("{\"time\":\"")
-    object.append(utc: Clock.wallMicroseconds())
+    object.append(utc: SystemClock.wallMicroseconds())
     object.append("\",\"level\":\"")
     object.append(severity.name)
     if let knock {

@@ -41,7 +41,7 @@ struct Line: TextSink, ~Copyable {
   /// Writes it as an object. Source: RFC 8259; the time is that of RFC 3339.
   fileprivate func append(to object: inout Line) {
     object.append("{\"time\":\"")
-    object.append(utc: Clock.wallMicroseconds())
+    object.append(utc: SystemClock.wallMicroseconds())
     object.append("\",\"level\":\"")
     object.append(severity.name)
     if let knock {

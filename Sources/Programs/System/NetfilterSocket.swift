@@ -46,7 +46,7 @@ struct NetfilterSocket: ~Copyable {
     request.removeAll()
     build(&request)
     guard let bytes = unsafe request.bytes else { throw .requestTooLong }
-    let deadline = Clock.monotonicMilliseconds() + Self.timeoutMilliseconds
+    let deadline = SystemClock.monotonicMilliseconds() + Self.timeoutMilliseconds
     let result = unsafe csys_send(descriptor.number, bytes.start, bytes.count)
     guard result >= 0 else { throw .system(SystemError(number: -result)) }
 
@@ -74,7 +74,7 @@ struct NetfilterSocket: ~Copyable {
   /// The length of the next datagram (bytes); nil if none comes in time.
   private func receive(until deadline: Int64) throws(Failure) -> Int? {
     do throws(SystemError) {
-      while Clock.monotonicMilliseconds() < deadline {
+      while SystemClock.monotonicMilliseconds() < deadline {
         let result = unsafe csys_receive(descriptor.number, answer.baseAddress, answer.count)
         if let length = try SystemError.checkReady(result) { return length }
         _ = try waitUntilReadable(descriptor.number, until: deadline)

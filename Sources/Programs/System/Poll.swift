@@ -27,7 +27,7 @@ struct PollSet {
   mutating func wait(until deadline: Int64) throws(SystemError) {
     var timeout: Int32 = -1
     if deadline < .max {
-      let now = Clock.monotonicMilliseconds()
+      let now = SystemClock.monotonicMilliseconds()
       timeout = deadline <= now ? 0 : Int32(clamping: deadline - now)
     }
     let result = unsafe descriptors.span.withUnsafeBufferPointer {
@@ -56,6 +56,6 @@ func poll(
 func waitUntilReadable(_ descriptor: Int32, until deadline: Int64) throws(SystemError) -> Bool {
   repeat {
     if try poll(descriptor, -1, until: deadline).0 { return true }
-  } while Clock.monotonicMilliseconds() < deadline
+  } while SystemClock.monotonicMilliseconds() < deadline
   return false
 }

@@ -77,7 +77,7 @@ struct Executor: ~Copyable {
         receiver.descriptor, signals.number, until: nextDeadline())
       if hasMessage { try takeMessages() }
       if hasSignal, let event = try signals.next() { try handle(event) }
-      advance(now: Clock.monotonicMilliseconds())
+      advance(now: SystemClock.monotonicMilliseconds())
     }
     if let last = metrics?.nextDeadline { updateMetrics(now: last) }
     log.info("stopped")
@@ -110,7 +110,7 @@ struct Executor: ~Copyable {
   // Knocks
 
   private mutating func takeMessages() throws(SystemError) {
-    let end = Clock.monotonicMilliseconds() + Self.turn
+    let end = SystemClock.monotonicMilliseconds() + Self.turn
     repeat {
       switch try receiver.receive() {
       case .message(.knock(let knock, let user))
@@ -118,7 +118,7 @@ struct Executor: ~Copyable {
         act(on: knock)
       case .message(.ready) where !isReady:
         isReady = true
-        manager.tellReady(now: Clock.monotonicMilliseconds())
+        manager.tellReady(now: SystemClock.monotonicMilliseconds())
       case .message, .invalid:
         log.error("invalid message from the receiver: killing it")
         return killReceiver()
@@ -130,11 +130,11 @@ struct Executor: ~Copyable {
         return
       }
       receiver.reportProgress(queued: runner.queuedCount)
-    } while Clock.monotonicMilliseconds() < end
+    } while SystemClock.monotonicMilliseconds() < end
   }
 
   private mutating func act(on knock: Knock) {
-    let now = Clock.monotonicMilliseconds()
+    let now = SystemClock.monotonicMilliseconds()
     do throws(GrantKeeper.JournalFull) {
       act(on: try grants.record(knock, now: now), now: now)
     } catch {
@@ -143,12 +143,12 @@ struct Executor: ~Copyable {
   }
 
   private mutating func closeExpired() {
-    let end = Clock.monotonicMilliseconds() + Self.turn
+    let end = SystemClock.monotonicMilliseconds() + Self.turn
     var now = end - Self.turn
     while now < end, !shutdown.isEnding, let action = grants.nextExpired(now: now) {
       log.info("expired: \(action.knock)")
       act(on: action, now: now)
-      now = Clock.monotonicMilliseconds()
+      now = SystemClock.monotonicMilliseconds()
     }
   }
 
@@ -240,7 +240,7 @@ struct Executor: ~Copyable {
       if let ending = receiver.reap(process) {
         receiverEnded(ending)
       } else if let event = runner.reap(process) {
-        handle(event, now: Clock.monotonicMilliseconds())
+        handle(event, now: SystemClock.monotonicMilliseconds())
       }
     }
   }
@@ -260,7 +260,7 @@ struct Executor: ~Copyable {
   private mutating func stop() {
     if !shutdown.hasBegun {
       manager.tell("STOPPING=1")
-      receiver.stop(now: Clock.monotonicMilliseconds())
+      receiver.stop(now: SystemClock.monotonicMilliseconds())
     }
     shutdown.begin()
   }
@@ -292,7 +292,7 @@ struct Executor: ~Copyable {
       log.error("\(error)")
       log.error("not reloaded, going on as before")
     }
-    if isReady { manager.tellReady(now: Clock.monotonicMilliseconds()) }
+    if isReady { manager.tellReady(now: SystemClock.monotonicMilliseconds()) }
   }
 
   private mutating func replaceKeyAndCommands() throws(ReloadError) {

@@ -49,12 +49,13 @@ struct GrantKeeper: ~Copyable {
     switch knock.command {
     case .close:
       let closesGrant =
-        !isRepeat && grants.beginClose(knock.address, wallNow: Clock.wallMicroseconds())
+        !isRepeat && grants.beginClose(knock.address, wallNow: SystemClock.wallMicroseconds())
       return Action(knock, closesGrant: closesGrant, isRepeat: isRepeat)
     case .open:
       if let seconds {
         guard
-          grants.open(knock.address, seconds: seconds, wallNow: Clock.wallMicroseconds(), now: now)
+          grants.open(
+            knock.address, seconds: seconds, wallNow: SystemClock.wallMicroseconds(), now: now)
         else {
           recent.forget(knock.address)
           refusedCount += 1
@@ -71,7 +72,7 @@ struct GrantKeeper: ~Copyable {
   /// Begins to close the grant that expired first. Nil if none has expired.
   mutating func nextExpired(now: Int64) -> Action? {
     guard nextDeadline <= now,
-      let address = grants.beginNextClose(wallNow: Clock.wallMicroseconds(), now: now)
+      let address = grants.beginNextClose(wallNow: SystemClock.wallMicroseconds(), now: now)
     else { return nil }
     recent.forget(address)
     return Action(Knock(command: .close, address: address), closesGrant: true)

@@ -10,7 +10,7 @@ extension Firewall {
   private static let patienceMilliseconds: Int64 = 2000
 
   mutating func change(_ set: NftSet, for knock: Knock) throws(FirewallError.Reason) -> Bool {
-    let deadline = Clock.monotonicMilliseconds() + Self.patienceMilliseconds
+    let deadline = SystemClock.monotonicMilliseconds() + Self.patienceMilliseconds
     var failures = 0
     while true {
       do throws(FirewallError.Reason) {
@@ -26,7 +26,7 @@ extension Firewall {
         case .system(.notPermitted): throw try isOwned(set.table) ? .ownedTable : error
         default: throw error
         }
-        guard Clock.monotonicMilliseconds() < deadline else { throw .netfilter(.changed) }
+        guard SystemClock.monotonicMilliseconds() < deadline else { throw .netfilter(.changed) }
       }
     }
   }

@@ -3,6 +3,9 @@ import CSystem
 /// The running server: two processes. An attacker who takes over the one that reads from the network cannot
 /// reach files, programs or the firewall. If one process ends, so does the other.
 enum Server {
+  /// How long a process of a killed server may still hold its port and its lock (milliseconds).
+  static let lingerMilliseconds: Int64 = 500
+
   /// Runs both processes. Returns in the executor when both have ended.
   ///
   /// - Throws: what fork(2) and `Executor.run` throw.

@@ -94,11 +94,11 @@ struct Receiver: ~Copyable {
         }
       }
       if hasDatagram { try receive() }
-      let now = Clock.monotonicMilliseconds()
+      let now = SystemClock.monotonicMilliseconds()
       tally.beatCount &+= 1
       if let beatInterval { nextBeat = now + beatInterval }
       if nextRecord <= now {
-        gate.recordTime(Clock.wallMicroseconds())
+        gate.recordTime(SystemClock.wallMicroseconds())
         nextRecord = now + Self.recordInterval
       }
       statistics.logReport(kernelDropped: socket.droppedCount, now: now)
@@ -116,8 +116,8 @@ struct Receiver: ~Copyable {
   }
 
   private mutating func receive() throws(SystemError) {
-    let wallNow = Clock.wallMicroseconds()
-    let now = Clock.monotonicMilliseconds()
+    let wallNow = SystemClock.wallMicroseconds()
+    let now = SystemClock.monotonicMilliseconds()
     for _ in 0..<Self.batches {
       try receiveBatch()
       for index in 0..<batch.count { try handle(index, wallNow: wallNow, now: now) }
@@ -171,10 +171,10 @@ struct Receiver: ~Copyable {
   private func send(_ message: PrivsepMessage) throws(SystemError) {
     if try executor.send(message) { return }
     var handledCount = tally.handledCount
-    var deadline = Clock.monotonicMilliseconds() + Self.patience
+    var deadline = SystemClock.monotonicMilliseconds() + Self.patience
     while try !executor.send(message) {
-      Clock.pause(milliseconds: Self.pause)
-      let now = Clock.monotonicMilliseconds()
+      SystemClock.pause(milliseconds: Self.pause)
+      let now = SystemClock.monotonicMilliseconds()
       if tally.handledCount != handledCount {
         handledCount = tally.handledCount
         deadline = now + Self.patience

@@ -66,7 +66,7 @@ enum ListeningSocket {
   private static func bind(
     to address: SocketAddress, _ settings: ServerSettings
   ) throws(SystemError) -> UDPSocket {
-    let deadline = Clock.monotonicMilliseconds() + Clock.afterlife
+    let deadline = SystemClock.monotonicMilliseconds() + Server.lingerMilliseconds
     let socket = try UDPSocket(family: address.family)
     // Before the socket is bound, so that nothing else is ever in it. Without the filter, the receiver refuses
     // what the kernel would drop.
@@ -79,8 +79,8 @@ enum ListeningSocket {
         guard error == .addressInUse else { throw error }
         // --check also works while the server runs.
         if settings.onlyChecks { return socket }
-        guard Clock.monotonicMilliseconds() < deadline else { throw error }
-        Clock.pause(milliseconds: 10)
+        guard SystemClock.monotonicMilliseconds() < deadline else { throw error }
+        SystemClock.pause(milliseconds: 10)
       }
     }
   }

@@ -64,7 +64,7 @@ struct ServiceManager: ~Copyable {
     guard listens else { return }
     var text = TextBuffer<64>()
     text.append("RELOADING=1\nMONOTONIC_USEC=")
-    text.append(Clock.uptimeMicroseconds())
+    text.append(SystemClock.uptimeMicroseconds())
     text.withBytes { bytes in
       _ = unsafe bytes.withUnsafeBytes { unsafe send($0) }
     }

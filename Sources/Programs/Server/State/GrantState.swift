@@ -96,8 +96,9 @@ enum GrantState {
     if count > 0 {
       let mapped = try file.map(size: try file.size, reserving: false)
       found = grants.adopt(
-        mapped.storage(at: FileHeader.pageSize, count: count), wallNow: Clock.wallMicroseconds(),
-        now: Clock.monotonicMilliseconds())
+        mapped.storage(at: FileHeader.pageSize, count: count),
+        wallNow: SystemClock.wallMicroseconds(),
+        now: SystemClock.monotonicMilliseconds())
       mapped.unmap()
     }
     // As many as are not there, or their header is not.

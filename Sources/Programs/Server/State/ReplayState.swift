@@ -63,7 +63,7 @@ enum ReplayState {
   ) throws(StateFailure) -> ReplayMemory {
     var status = Status()
     let memory = try open(
-      in: directory, capacity: settings.replayCapacity, now: Clock.wallMicroseconds(),
+      in: directory, capacity: settings.replayCapacity, now: SystemClock.wallMicroseconds(),
       drift: settings.drift, status: &status)
     status.write(settings.drift, to: report)
     return memory

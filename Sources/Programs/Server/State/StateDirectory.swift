@@ -18,13 +18,15 @@ struct StateDirectory: ~Copyable {
 
   /// If a server is killed while it starts a command, that process has the lock until it is another program.
   private static func lock(_ descriptor: borrowing Descriptor) throws(SystemError) {
-    let deadline = Clock.monotonicMilliseconds() + Clock.afterlife
+    let deadline = SystemClock.monotonicMilliseconds() + Server.lingerMilliseconds
     while true {
       do throws(SystemError) {
         return try descriptor.lock()
       } catch {
-        guard error == .wouldBlock, Clock.monotonicMilliseconds() < deadline else { throw error }
-        Clock.pause(milliseconds: 10)
+        guard error == .wouldBlock, SystemClock.monotonicMilliseconds() < deadline else {
+          throw error
+        }
+        SystemClock.pause(milliseconds: 10)
       }
     }
   }

@@ -1,20 +1,16 @@
 import CSystem
 import KnockBase
 
-enum Clock {
-  /// Microseconds since the Unix epoch, by the system's clock. Source: clock_gettime(2).
+/// The clocks of the system. Source: clock_gettime(2).
+enum SystemClock {
+  /// Microseconds since the Unix epoch, by the clock that users set.
   static func wallMicroseconds() -> Int64 { csys_wall_microseconds() }
 
-  /// Milliseconds since some moment, by a clock that nobody sets and that goes on while the machine
-  /// sleeps. Source: clock_gettime(2), CLOCK_BOOTTIME.
+  /// Milliseconds by CLOCK_BOOTTIME. Nobody can set this clock, and it also runs while the machine sleeps.
   static func monotonicMilliseconds() -> Int64 { csys_monotonic_milliseconds() }
 
-  /// Microseconds as systemd counts them. Source: clock_gettime(2), CLOCK_MONOTONIC.
+  /// Microseconds by CLOCK_MONOTONIC, which systemd uses.
   static func uptimeMicroseconds() -> Int64 { csys_uptime_microseconds() }
-
-  /// How long the last process of a server that was killed may still hold a port or a lock
-  /// (milliseconds).
-  static let afterlife: Int64 = 500
 
   /// Waits until a moment in monotonic milliseconds.
   static func pause(until moment: Int64) {
@@ -25,7 +21,7 @@ enum Clock {
     }
   }
 
-  /// Waits so long, or until a signal comes.
+  /// Waits for a time, or until a signal comes.
   static func pause(milliseconds: Int32) { _ = csys_wait(nil, 0, 0, milliseconds) }
 }
 

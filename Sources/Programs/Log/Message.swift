@@ -40,6 +40,9 @@ extension Message.Parts {
 
   mutating func appendInterpolation(_ number: some BinaryInteger) { append(number) }
 
+  /// `2.5`, from microseconds.
+  mutating func appendInterpolation(seconds microseconds: Int64) { append(seconds: microseconds) }
+
   mutating func appendInterpolation(_ address: Address) { append(address) }
 
   /// `192.0.2.1:60120` or `[2001:db8::1]:60120`.

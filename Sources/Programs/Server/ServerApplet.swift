@@ -52,7 +52,8 @@ enum ServerApplet: Applet {
       } catch { failure = error }
     }
     guard let failure else { return exitCode }
-    failure.write(settings, to: Report())
+    // There is no key in this command line.
+    log.error("--state: \(quoted: path): \(failure)")
     return .failure
   }
 
@@ -70,7 +71,6 @@ enum ServerApplet: Applet {
         if let inet { log.error("\(option): \(inet)") }
         if let inet6 { log.error("\(option): \(inet6)") }
         return .failure
-      case .logged: return .failure
       default:
         log.error("\(error)")
         return .failure
@@ -104,7 +104,8 @@ enum ServerApplet: Applet {
     try StartFailure.wrapping("/dev/null") { () throws(SystemError) in
       try CurrentProcess.detachStandardStreams()
     }
-    guard let state = ServerState.open(settings, Report()) else { throw .logged }
+    let state = try openState(settings)
+    state.logFound(drift: settings.drift)
     guard canClose || state.grants.count == 0 else {
       throw .cannotClose(count: state.grants.count)
     }
@@ -166,7 +167,9 @@ enum ServerApplet: Applet {
 
   /// What `--check` checks besides.
   private static func check(_ settings: ServerSettings) throws(StartFailure) -> ExitCode {
-    guard ServerState.passesCheck(settings, Report()) else { throw .logged }
+    do throws(StateError) {
+      try ServerState.check(settings)
+    } catch { throw .state(error) }
     if let path = settings.metrics {
       do throws(SystemError) {
         try path.checkPlace()
@@ -184,6 +187,12 @@ enum ServerApplet: Applet {
     do throws(Sandbox.Failure) {
       try sandbox.check()
     } catch { throw .sandbox(error) }
+  }
+
+  private static func openState(_ settings: ServerSettings) throws(StartFailure) -> ServerState {
+    do throws(StateError) {
+      return try ServerState.open(settings)
+    } catch { throw .state(error) }
   }
 
   private static func metrics(_ settings: ServerSettings) throws(StartFailure) -> Metrics? {

@@ -17,11 +17,10 @@ enum StartFailure: Error {
   case command(Commands.Failure)
   case sandbox(Sandbox.Failure)
   case metrics(Metrics.Failure)
+  case state(StateError)
   case noFirewall(option: StaticString, NetfilterSocket.Failure)
   /// Of one family or of both.
   case unusableSets(option: StaticString, FirewallError?, FirewallError?)
-  /// It has been logged.
-  case logged
 
   /// Names what a call of the system was for.
   static func wrapping<Result: ~Copyable>(
@@ -55,8 +54,9 @@ extension StartFailure: MessageConvertible {
     case .command(let error): error.message
     case .sandbox(let error): error.message
     case .metrics(let error): error.message
+    case .state(let error): error.message
     case .noFirewall(let option, let failure): "\(option): \(failure)"
-    case .unusableSets, .logged: ""
+    case .unusableSets: ""
     }
   }
 }

@@ -201,10 +201,3 @@ extension Receiver {
     }
   }
 }
-
-extension Message.Parts {
-  /// `2.5`, from microseconds.
-  fileprivate mutating func appendInterpolation(seconds microseconds: Int64) {
-    append(seconds: microseconds)
-  }
-}

@@ -1,54 +1,35 @@
 import KnockBase
 import KnockServer
 
-/// The replay memory that outlives the process: `replay` in the state directory.
+/// The replay memory that survives a restart: `replay` in the state directory.
 enum ReplayState {
   private static var name: StaticString { "replay" }
   private static var newName: StaticString { "replay.new" }
 
-  /// What is said of it at start.
-  struct Status {
-    var remembered = 0
-    /// Whether something may have been lost.
+  /// What was in the file.
+  struct Found {
+    /// How many knocks are remembered.
+    var count = 0
+    /// Whether knocks may have been lost.
     var isDamaged = false
-    /// How far our clock is behind the time that has been (microseconds).
+    /// How far the clock is behind the time when the last server ran (microseconds).
     var timeBehind: Int64 = 0
-
-    fileprivate func write(_ drift: Int64, to report: Report) {
-      if isDamaged || report.verbosity > .quiet {
-        var line = Line(isDamaged ? .warning : .info)
-        if isDamaged {
-          line.append("the replay memory was damaged: what is stamped before now + ")
-          line.append(seconds: drift)
-          line.append(" s is refused; ")
-        }
-        line.append(remembered)
-        line.append(" knocks remembered")
-        report.write(line)
-      }
-      // A step of the clock that no drift explains.
-      guard timeBehind > drift else { return }
-      var line = Line(.warning)
-      line.append("warning: the clock went back: it is ")
-      line.append(seconds: timeBehind)
-      line.append(
-        " s behind the time when this server last ran, and all knocks are refused until it")
-      line.append(" is set; if it is right, remove 'replay' from the state directory")
-      report.write(line)
-    }
   }
 
-  /// Checks a file that is there, and leaves it as it is.
+  /// Checks an existing file without a change.
   static func check(in directory: borrowing StateDirectory) throws(StateFailure) {
     try StateFile.check(name, in: directory, ReplayFile.capacity)
   }
 
   /// The replay memory, from the state directory if there is one.
   static func memory(
-    _ settings: ServerSettings, in directory: borrowing StateDirectory?, _ report: Report
+    _ settings: ServerSettings, in directory: borrowing StateDirectory?, found: inout Found
   ) throws(StateFailure) -> ReplayMemory {
     switch directory {
-    case .some(let directory): return try memory(settings, in: directory, report)
+    case .some(let directory):
+      return try open(
+        in: directory, capacity: settings.replayCapacity, now: SystemClock.wallMicroseconds(),
+        drift: settings.drift, found: &found)
     case nil:
       guard
         let records = Storage<ReplayMemory.Record>.mapped(settings.replayCapacity),
@@ -58,26 +39,16 @@ enum ReplayState {
     }
   }
 
-  private static func memory(
-    _ settings: ServerSettings, in directory: borrowing StateDirectory, _ report: Report
-  ) throws(StateFailure) -> ReplayMemory {
-    var status = Status()
-    let memory = try open(
-      in: directory, capacity: settings.replayCapacity, now: SystemClock.wallMicroseconds(),
-      drift: settings.drift, status: &status)
-    status.write(settings.drift, to: report)
-    return memory
-  }
-
-  /// Opens the file, or makes it, and takes up what is in it. A damaged one is made anew: from what is
-  /// left of it, and so that nothing is accepted which the rest may have held.
+  /// Opens the file with what it holds, or makes one. A damaged file is replaced by one that holds what is
+  /// left, and that refuses every knock that the lost part may have held.
   ///
   /// - Parameters:
-  ///   - now: our clock, in microseconds since the Unix epoch.
-  ///   - drift: as the gate has it.
+  /// - now: microseconds since the Unix epoch by our clock.
+  /// - drift: the drift of the gate (microseconds).
+  /// - found: what was in the file.
   private static func open(
     in directory: borrowing StateDirectory, capacity: Int, now: Int64, drift: Int64,
-    status: inout Status
+    found: inout Found
   ) throws(StateFailure) -> ReplayMemory {
     guard let file = try StateFile.existing(name, in: directory) else {
       return try renew(
@@ -93,29 +64,29 @@ enum ReplayState {
       let replayFile = ReplayFile(existing: mapped.storage(at: 0, count: StateFile.headerCount))
       let mark = replayFile.mark
       var memory = try memory(in: mapped, capacity: oldCapacity, replayFile)
-      status.isDamaged = !memory.restore()
+      found.isDamaged = !memory.restore()
       mapped.releasePages()
       if let mark {
         time = max(mark, now)
         memory.refuse(upTo: mark.subtractingSaturated(drift))
       } else {
-        status.isDamaged = true
+        found.isDamaged = true
       }
       memory.forgetStale(now: now, drift: drift)
-      status.timeBehind = time.subtractingSaturated(now)
-      status.remembered = memory.count
-      if !status.isDamaged, oldCapacity == capacity { return memory }
+      found.timeBehind = time.subtractingSaturated(now)
+      found.count = memory.count
+      if !found.isDamaged, oldCapacity == capacity { return memory }
       old = consume memory
     } else {
-      status.isDamaged = true
+      found.isDamaged = true
     }
     return try renew(
       old, in: directory, capacity: capacity, time: time, drift: drift,
-      isDamaged: status.isDamaged)
+      isDamaged: found.isDamaged)
   }
 
-  /// Puts a new file in the place of the old one, if there was one. It is whole on the disk before it
-  /// gets its name.
+  /// Makes a new file, which replaces the old one if there was one. It is complete on the disk before it gets
+  /// its name.
   private static func renew(
     _ old: consuming ReplayMemory?, in directory: borrowing StateDirectory, capacity: Int,
     time: Int64, drift: Int64, isDamaged: Bool

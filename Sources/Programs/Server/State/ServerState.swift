@@ -1,48 +1,47 @@
 import KnockServer
 
-/// What a server remembers; with a state directory, also beyond its end.
+/// What a server remembers. With a state directory, the next server remembers it too.
 struct ServerState: ~Copyable {
-  /// Locked as long as it is kept.
+  /// It stays locked until this value ends.
   let directory: StateDirectory?
   let replays: ReplayMemory
   let grants: Grants
+  /// What was in the files.
+  private let foundReplays: ReplayState.Found?
+  private let foundGrants: Grants.Found
 
-  private init(_ settings: ServerSettings, _ report: Report) throws(StateFailure) {
+  private init(_ settings: ServerSettings) throws(StateFailure) {
     let directory = try Self.directory(settings, onlyChecks: false)
-    let replays = try ReplayState.memory(settings, in: directory, report)
-    let grants = try GrantState.grants(settings, in: directory, report)
-    self.directory = directory
+    var foundReplays = ReplayState.Found()
+    let replays = try ReplayState.memory(settings, in: directory, found: &foundReplays)
+    var foundGrants = Grants.Found()
+    let grants = try GrantState.grants(settings, in: directory, found: &foundGrants)
+    self.foundReplays = directory == nil ? nil : foundReplays
+    self.foundGrants = foundGrants
     self.replays = replays
     self.grants = grants
+    self.directory = directory
   }
 
-  /// Nil, with a report, where it cannot be had.
-  static func open(_ settings: ServerSettings, _ report: Report) -> ServerState? {
+  /// Locks the state directory, if there is one, and reads what is in it.
+  static func open(_ settings: ServerSettings) throws(StateError) -> ServerState {
     do throws(StateFailure) {
-      return try ServerState(settings, report)
-    } catch {
-      error.write(settings, to: report)
-      return nil
-    }
+      return try ServerState(settings)
+    } catch { throw StateError(path: settings.stateDirectory, failure: error) }
   }
 
-  /// Checks what is there, and leaves it as it is. False, with a report, where it is of no use.
-  static func passesCheck(_ settings: ServerSettings, _ report: Report) -> Bool {
+  /// Checks existing files without a change.
+  static func check(_ settings: ServerSettings) throws(StateError) {
     do throws(StateFailure) {
-      guard let directory = try directory(settings, onlyChecks: true) else { return true }
+      guard let directory = try directory(settings, onlyChecks: true) else { return }
       try ReplayState.check(in: directory)
       try GrantState.check(in: directory)
-      return true
     } catch {
-      // It would be made.
+      // A missing directory would be made.
       if case .system(.notFound) = error, let path = settings.stateDirectory {
-        do throws(SystemError) {
-          try path.checkPlace()
-          return true
-        } catch {}
+        do throws(SystemError) { return try path.checkPlace() } catch {}
       }
-      error.write(settings, to: report)
-      return false
+      throw StateError(path: settings.stateDirectory, failure: error)
     }
   }
 
@@ -53,5 +52,48 @@ struct ServerState: ~Copyable {
     return try StateFailure.wrapping { () throws(SystemError) in
       try StateDirectory(path, onlyChecks: onlyChecks)
     }
+  }
+
+  /// Logs what was in the files.
+  ///
+  /// - Parameter drift: the drift of the gate (microseconds).
+  func logFound(drift: Int64) {
+    if let foundReplays {
+      let count = foundReplays.count
+      if foundReplays.isDamaged {
+        log.warning(
+          """
+          the replay memory was damaged: what is stamped before now + \(seconds: drift) s is \
+          refused; \(count) knocks remembered
+          """)
+      } else {
+        log.info("\(count) knocks remembered")
+      }
+      // No drift explains such a step of the clock.
+      if foundReplays.timeBehind > drift {
+        log.warning(
+          """
+          warning: the clock went back: it is \(seconds: foundReplays.timeBehind) s behind the \
+          time when this server last ran, and all knocks are refused until it is set; if it is \
+          right, remove 'replay' from the state directory
+          """)
+      }
+    }
+    if foundGrants.damagedCount > 0 {
+      log.warning(
+        """
+        warning: a part of the journal of grants is damaged (\(foundGrants.damagedCount) records), \
+        and what it stands for may stay open; \(openGrants)
+        """)
+    } else if foundGrants.count > 0 {
+      log.info("\(openGrants)")
+    }
+  }
+
+  private var openGrants: Message {
+    """
+    \(foundGrants.count) \(foundGrants.count == 1 ? "grant is" : "grants are") open, \
+    \(foundGrants.overdueCount) of them overdue
+    """
   }
 }

@@ -1,22 +1,20 @@
 import KnockBase
 
-/// The directory in which a server keeps what must outlive it. While a value exists no other server
-/// can have the directory.
+/// The directory with what a server remembers after a restart. While a value exists, no other server can
+/// have the directory.
 struct StateDirectory: ~Copyable {
-  let path: Argument
   private let descriptor: Descriptor
 
-  /// - Parameter onlyChecks: whether to make and lock nothing.
-  /// - Throws: `wouldBlock` if another server has it, `accessDenied` if others can write to it, and what open(2) and
-  ///   mkdir(2) say.
+  /// - Parameter onlyChecks: makes and locks nothing.
+  /// - Throws: `wouldBlock` if another server has it, `accessDenied` if others can write to it, and the errors
+  ///   of open(2) and mkdir(2).
   init(_ path: Argument, onlyChecks: Bool) throws(SystemError) {
     let descriptor = try Descriptor(privateDirectory: path, making: !onlyChecks)
     if !onlyChecks { try Self.lock(descriptor) }
-    self.path = path
     self.descriptor = descriptor
   }
 
-  /// If a server is killed while it starts a command, that process has the lock until it is another program.
+  /// If a server was killed while it started a command, the child has the lock until its execve(2).
   private static func lock(_ descriptor: borrowing Descriptor) throws(SystemError) {
     let deadline = SystemClock.monotonicMilliseconds() + Server.lingerMilliseconds
     while true {

@@ -1,14 +1,14 @@
 import KnockBase
 import KnockServer
 
-/// A file in the state directory: a page with a header, and records.
+/// A file in the state directory: a page that begins with a header, and then records.
 struct StateFile: ~Copyable {
   static var headerCount: Int { FileHeader.pageSize / MemoryLayout<UInt64>.stride }
 
   private let name: StaticString
   private let descriptor: Descriptor
 
-  /// What is there under a name, or nil.
+  /// The file that has a name; nil if there is none.
   static func existing(
     _ name: StaticString, in directory: borrowing StateDirectory
   ) throws(StateFailure) -> StateFile? {
@@ -19,7 +19,7 @@ struct StateFile: ~Copyable {
     return StateFile(name: name, descriptor: descriptor)
   }
 
-  /// Checks what is there under a name, and leaves it as it is.
+  /// Checks the file that has a name, if there is one, without a change.
   static func check(
     _ name: StaticString, in directory: borrowing StateDirectory,
     _ capacity: (borrowing Storage<UInt64>) throws(FileHeader.Failure) -> Int
@@ -28,9 +28,9 @@ struct StateFile: ~Copyable {
     _ = try file.capacity(capacity)
   }
 
-  /// An empty file. What has the name so far stays until `replace`.
+  /// Makes an empty file. The file that has the name now keeps it until `replace`.
   ///
-  /// - Parameter temporary: the name that it has until then.
+  /// - Parameter temporary: the name of the new file until then.
   init(
     replacing name: StaticString, as temporary: StaticString,
     in directory: borrowing StateDirectory
@@ -53,7 +53,7 @@ struct StateFile: ~Copyable {
     }
   }
 
-  /// How many records the header says that there are. Nil where it is damaged, or not all there.
+  /// How many records the header counts; nil if the header is damaged or incomplete.
   func capacity(
     _ read: (borrowing Storage<UInt64>) throws(FileHeader.Failure) -> Int
   ) throws(StateFailure) -> Int? {
@@ -75,77 +75,13 @@ struct StateFile: ~Copyable {
     }
   }
 
-  /// Takes the place of what had the name, once all of it is on the disk.
+  /// Takes the name from the old file, once everything is on the disk.
   func replace(_ temporary: StaticString, in directory: borrowing StateDirectory)
     throws(StateFailure)
   {
     try StateFailure.wrapping { () throws(SystemError) in
       try descriptor.sync()
       try directory.rename(temporary, to: name)
-    }
-  }
-}
-
-/// Why what is kept in the state directory cannot be used.
-enum StateFailure: Error {
-  case system(SystemError)
-  case file(name: StaticString, FileHeader.Failure)
-  /// What is in a file does not fit into the capacity that an option gives.
-  case tooSmall(name: StaticString, count: Int, option: StaticString)
-
-  static func wrapping<Value: ~Copyable>(
-    _ body: () throws(SystemError) -> Value
-  ) throws(StateFailure) -> Value {
-    do throws(SystemError) {
-      return try body()
-    } catch { throw .system(error) }
-  }
-
-  func write(_ settings: ServerSettings, to report: Report) {
-    var line = Line(.error)
-    line.append(settings.stateDirectory == nil ? "memory: " : "--state: ")
-    if let path = settings.stateDirectory {
-      // With --list there is no key in the command line.
-      line.append(quoted: path, if: settings.mayQuote || settings.listsGrants)
-      line.append(": ")
-    }
-    line.append(self)
-    report.write(line)
-  }
-}
-
-extension TextSink where Self: ~Copyable {
-  fileprivate mutating func append(_ failure: StateFailure) {
-    switch failure {
-    case .system(let error) where error == .wouldBlock:
-      append("another server has it")
-    case .system(let error) where error == .accessDenied:
-      append(error)
-      append(" (it must belong to us or root, and only its owner may write to it)")
-    case .system(let error): append(error)
-    case .file(let name, .foreign), .file(let name, .damagedHeader):
-      append("'")
-      append(name)
-      append("' in it is not a file of pyknock")
-    case .file(let name, .older(let version)):
-      append("'")
-      append(name)
-      append("' in it has format ")
-      append(version)
-      append(", made by an older pyknock; remove it to start without what it holds")
-    case .file(let name, .newer(let version)):
-      append("'")
-      append(name)
-      append("' in it has format ")
-      append(version)
-      append(", made by a newer pyknock")
-    case .tooSmall(let name, let count, let option):
-      append("'")
-      append(name)
-      append("' in it holds ")
-      append(count)
-      append(", more than --")
-      append(option)
     }
   }
 }

@@ -1,7 +1,7 @@
 import KnockBase
 
 /// Why a configuration file cannot be used.
-enum ConfigurationError<Keyword: ConfigurationKeyword>: Error {
+enum ConfigurationFailure: Error {
   /// There is no such file. Its name may then well be the key.
   case notFound(Argument, SystemError)
   case cannotRead(Argument, SystemError)
@@ -11,13 +11,29 @@ enum ConfigurationError<Keyword: ConfigurationKeyword>: Error {
   /// What is wrong with a line.
   enum Line: Error {
     case syntax(ConfigLine.Failure)
-    case unknownKeyword(Argument, isShown: Bool)
+    /// The word; nil if it may be the key.
+    case unknownKeyword(Argument?)
     /// The value of a keyword.
     case misuse(Misuse)
   }
 }
 
+/// The same with the keywords that the file may have.
+struct ConfigurationError<Keyword: ConfigurationKeyword>: Error {
+  let failure: ConfigurationFailure
+}
+
 extension ConfigurationError: MessageConvertible {
+  var message: Message {
+    if case .line(_, _, .unknownKeyword) = failure {
+      "\(failure) is not \(list: Keyword.self)"
+    } else {
+      failure.message
+    }
+  }
+}
+
+extension ConfigurationFailure: MessageConvertible {
   var message: Message {
     switch self {
     case .notFound(let path, let error):
@@ -39,16 +55,15 @@ extension ConfigurationError: MessageConvertible {
   }
 }
 
-extension ConfigurationError.Line: MessageConvertible {
+extension ConfigurationFailure.Line: MessageConvertible {
   var message: Message {
     switch self {
     case .syntax(.noValue): "a keyword without a value"
     case .syntax(.openQuote): "a quote that is not closed"
     case .syntax(.innerQuote): "a quote inside quotes: leave out the outer ones"
     case .syntax(.holdsNUL): "a NUL in the line"
-    case .unknownKeyword(let word, true): "\(quoted: word) is not \(list: Keyword.self)"
-    case .unknownKeyword(_, false):
-      "the value (not shown, it may be the key) is not \(list: Keyword.self)"
+    case .unknownKeyword(let word?): "\(quoted: word)"
+    case .unknownKeyword(nil): "the value (not shown, it may be the key)"
     case .misuse(let misuse): misuse.messageWithArguments
     }
   }

@@ -156,6 +156,7 @@ enum ServerApplet: Applet {
     } catch { throw .noFirewall(option: settings.optionName, .system(error)) }
   }
 
+  @inline(never)
   private static func error(
     of family: AddressFamily, in firewall: inout Firewall
   ) -> FirewallError? {

@@ -34,6 +34,7 @@ enum ListeningSocket {
     try socket.setReceiveBuffer(receiveBufferSize)
   }
 
+  @inline(never)
   private static func bindAddress(
     _ settings: ServerSettings, port: UInt16
   ) throws(StartFailure) -> SocketAddress? {

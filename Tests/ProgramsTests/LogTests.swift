@@ -15,14 +15,14 @@ import Testing
     _ message: @autoclosure () -> Message, _ severity: Severity = .info,
     _ change: (inout LogSettings) -> Void = { _ in }
   ) -> String {
-    messageLine.removeAll()
+    Message.removeAll()
     _ = message()
     var settings = LogSettings()
     settings.program = "pyknock server"
     settings.process = 17
     change(&settings)
-    let whole = messageLine.formatted(severity, settings)
-    messageLine.removeAll()
+    let whole = messageSubject.line(messageText, severity, settings)
+    Message.removeAll()
     return whole.withBytes { bytes in
       String(decoding: bytes.indices.map { bytes[$0] }, as: UTF8.self)
     }
@@ -95,7 +95,7 @@ import Testing
     for (isJSON, end) in [(false, "x\n"), (true, "x\"}\n")] {
       let found = line(message()) { $0.isJSON = isJSON }
       // An object has room for another escaped character.
-      #expect(found.utf8.count == LogLine.capacity - (isJSON ? 1 : 0))
+      #expect(found.utf8.count == 1024 - (isJSON ? 1 : 0))
       #expect(found.hasSuffix(end))
     }
   }

@@ -71,7 +71,9 @@ extension ConfigurationFailure.Line: MessageConvertible {
 
 extension Message.Parts {
   /// The path of a file that exists.
-  fileprivate mutating func appendInterpolation(path: Argument) { path.withBytes { append($0) } }
+  fileprivate mutating func appendInterpolation(path: Argument) {
+    path.withBytes { path in write { $0.append(path) } }
+  }
 
   /// All keywords.
   fileprivate mutating func appendInterpolation<Keyword: ConfigurationKeyword>(list: Keyword.Type) {
@@ -79,9 +81,8 @@ extension Message.Parts {
     var isFirst = true
     while let keyword = keywords.next() {
       guard keyword.isKeyword else { continue }
-      if !isFirst { append(", ") }
+      _ = "\(isFirst ? "" : ", ")\(keyword.name)" as Message
       isFirst = false
-      append(keyword.name)
     }
   }
 }

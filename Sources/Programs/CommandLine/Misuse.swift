@@ -57,6 +57,8 @@ extension Misuse: MessageConvertible {
 extension Message.Parts {
   /// The name of `--name=value` between quotes.
   fileprivate mutating func appendInterpolation(nameOf argument: Argument) {
-    argument.withBytes { append(quoted: $0.extracting(first: optionNameEnd($0))) }
+    argument.withBytes { text in
+      write { $0.append(quoted: text.extracting(first: optionNameEnd(text))) }
+    }
   }
 }

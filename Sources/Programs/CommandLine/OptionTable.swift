@@ -54,5 +54,7 @@ extension OptionSpec: MessageConvertible {
 }
 
 extension Message.Parts {
-  fileprivate mutating func appendInterpolation(letter: UInt8) { append(byte: letter) }
+  fileprivate mutating func appendInterpolation(letter: UInt8) {
+    write { $0.append(byte: letter) }
+  }
 }

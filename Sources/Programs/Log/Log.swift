@@ -87,14 +87,14 @@ struct Log: Sendable {
   func useJSON() {
     unsafe logSettings.isJSON = true
     // The first call of gmtime_r(3) in glibc may read a file, which the receiver must not.
-    var text = TextLength()
+    var text = TextBuffer<1024>()
     text.append(utc: 0)
   }
 
   @inline(never)
   private func writeLine(_ severity: Severity) {
-    let whole = unsafe messageLine.formatted(severity, logSettings)
-    unsafe messageLine.removeAll()
+    let whole = unsafe messageSubject.line(messageText, severity, logSettings)
+    Message.removeAll()
     whole.withBytes { bytes in
       unsafe bytes.withUnsafeBytes { unsafe csys_write_log($0.baseAddress, $0.count) }
     }
@@ -103,8 +103,8 @@ struct Log: Sendable {
   @inline(never)
   private func writePlainLine() {
     var whole = TextBuffer<1024>()
-    unsafe messageLine.text.withBytes { whole.append($0) }
-    unsafe messageLine.removeAll()
+    unsafe messageText.withBytes { whole.append($0) }
+    Message.removeAll()
     whole.endLine()
     whole.withBytes { bytes in
       unsafe bytes.withUnsafeBytes { unsafe csys_write_log($0.baseAddress, $0.count) }

@@ -51,28 +51,22 @@ struct LogSettings {
   var isJSON = false
 }
 
-/// The message that is being written. There is one, since the program has one thread and no heap.
-nonisolated(unsafe) var messageLine = LogLine()
+/// The text of the message that is being written. There is one, since the program has one thread and no heap.
+/// Longer texts are cut.
+nonisolated(unsafe) var messageText = TextBuffer<1024>()
 
-/// The text of a message, and what a log of JSON objects says about it besides. Longer ones are cut.
-struct LogLine: TextSink, ~Copyable {
-  static let capacity = 1024
+/// What the message that is being written is about.
+nonisolated(unsafe) var messageSubject = MessageSubject()
 
-  private(set) var text = TextBuffer<1024>()
+/// What a log of JSON objects says about a message, besides its text.
+struct MessageSubject {
   var knock: Knock?
   var source: SocketAddress?
 
-  mutating func append(byte: UInt8) { text.append(byte: byte) }
-
-  /// Begins the next message.
-  mutating func removeAll() {
-    text.removeAll()
-    knock = nil
-    source = nil
-  }
-
   /// The whole line, with its end.
-  func formatted(_ severity: Severity, _ settings: LogSettings) -> TextBuffer<1024> {
+  func line(
+    _ text: borrowing TextBuffer<1024>, _ severity: Severity, _ settings: LogSettings
+  ) -> TextBuffer<1024> {
     var whole = TextBuffer<1024>()
     switch settings.reader {
     case .terminal: break
@@ -89,7 +83,7 @@ struct LogLine: TextSink, ~Copyable {
       whole.append("]: ")
     }
     if settings.isJSON {
-      appendObject(severity, to: &whole)
+      appendObject(text, severity, to: &whole)
     } else {
       if settings.reader != .syslog {
         whole.append(settings.program)
@@ -103,7 +97,9 @@ struct LogLine: TextSink, ~Copyable {
   }
 
   /// Source: RFC 8259; the time is that of RFC 3339.
-  private func appendObject(_ severity: Severity, to object: inout TextBuffer<1024>) {
+  private func appendObject(
+    _ text: borrowing TextBuffer<1024>, _ severity: Severity, to object: inout TextBuffer<1024>
+  ) {
     object.append("{\"time\":\"")
     object.append(utc: SystemClock.wallMicroseconds())
     object.append("\",\"level\":\"")
@@ -123,7 +119,7 @@ struct LogLine: TextSink, ~Copyable {
     let end: StaticString = "\"}\n"
     text.withBytes { bytes in
       for index in bytes.indices {
-        guard object.count + longestCharacter + end.utf8CodeUnitCount <= Self.capacity else {
+        guard object.count + longestCharacter + end.utf8CodeUnitCount <= 1024 else {
           break
         }
         // Untrusted text is quoted already, so this replaces hardly anything.

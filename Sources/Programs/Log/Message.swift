@@ -13,12 +13,21 @@ struct Message: ExpressibleByStringInterpolation {
   typealias StringInterpolation = Parts
 
   @inline(never)
-  fileprivate static func append(_ text: StaticString) { unsafe messageLine.append(text) }
+  fileprivate static func append(_ text: StaticString) { unsafe messageText.append(text) }
 
-  struct Parts: StringInterpolationProtocol, TextSink {
+  /// Begins the next message.
+  static func removeAll() {
+    unsafe messageText.removeAll()
+    unsafe messageSubject = MessageSubject()
+  }
+
+  struct Parts: StringInterpolationProtocol {
     @inline(__always) init(literalCapacity: Int, interpolationCount: Int) {}
 
-    mutating func append(byte: UInt8) { unsafe messageLine.append(byte: byte) }
+    /// Writes a part. All go to the same kind of sink, so that each writer is in the program once.
+    @inline(__always) func write(_ part: (inout TextBuffer<1024>) -> Void) {
+      unsafe part(&messageText)
+    }
 
     @inline(__always) mutating func appendLiteral(_ text: StaticString) { Message.append(text) }
   }
@@ -38,47 +47,58 @@ extension Message: MessageConvertible {
 extension Message.Parts {
   mutating func appendInterpolation(_ text: StaticString) { Message.append(text) }
 
-  mutating func appendInterpolation(_ number: some BinaryInteger) { append(number) }
+  mutating func appendInterpolation(_ number: some BinaryInteger) {
+    write { $0.append(number) }
+  }
 
   /// `2.5`, from microseconds.
-  mutating func appendInterpolation(seconds microseconds: Int64) { append(seconds: microseconds) }
+  mutating func appendInterpolation(seconds microseconds: Int64) {
+    write { $0.append(seconds: microseconds) }
+  }
 
-  mutating func appendInterpolation(_ address: Address) { append(address) }
+  /// `+2.5`, from microseconds.
+  mutating func appendInterpolation(signedSeconds microseconds: Int64) {
+    write { $0.append(signedSeconds: microseconds) }
+  }
+
+  mutating func appendInterpolation(_ address: Address) { write { $0.append(address) } }
 
   /// `192.0.2.1:60120` or `[2001:db8::1]:60120`.
-  mutating func appendInterpolation(_ address: SocketAddress) { append(address) }
+  mutating func appendInterpolation(_ address: SocketAddress) { write { $0.append(address) } }
 
   /// `open 192.0.2.1`. In a log of JSON objects it also gets fields of its own.
   @inline(never)
   mutating func appendInterpolation(_ knock: Knock) {
-    unsafe messageLine.knock = knock
-    append(knock)
+    unsafe messageSubject.knock = knock
+    write { $0.append(knock) }
   }
 
   /// Where a datagram came from. In a log of JSON objects it also gets a field of its own.
   @inline(never)
   mutating func appendInterpolation(source: SocketAddress) {
-    unsafe messageLine.source = source
-    append(source)
+    unsafe messageSubject.source = source
+    write { $0.append(source) }
   }
 
   /// A string of the C library, such as that of strerror(3).
   mutating func appendInterpolation(cString text: UnsafePointer<CChar>?) {
-    unsafe append(cString: text)
+    write { unsafe $0.append(cString: text) }
   }
 
   mutating func appendInterpolation(_ value: some MessageConvertible) { _ = value.message }
 
   /// Untrusted text that cannot be the key, between quotes.
-  mutating func appendInterpolation(quoted text: Argument) { append(quoted: text) }
+  mutating func appendInterpolation(quoted text: Argument) {
+    write { $0.append(quoted: text) }
+  }
 
   /// An argument between quotes, or a remark instead of it if it may be the key.
   @inline(never)
   mutating func appendInterpolation(argument: Argument) {
     if log.showsArguments {
-      append(quoted: argument)
+      write { $0.append(quoted: argument) }
     } else {
-      append("the value (not shown, it may be the key)")
+      Message.append("the value (not shown, it may be the key)")
     }
   }
 }

@@ -9,6 +9,8 @@ struct FileText: TextSink, ~Copyable {
 
   init(descriptor: Int32) { self.descriptor = descriptor }
 
+  // Inlined, it would be in the program for each kind of text.
+  @inline(never)
   mutating func append(byte: UInt8) {
     buffer.append(byte: byte)
     if buffer.count == 512 { flush() }

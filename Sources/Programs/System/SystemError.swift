@@ -22,8 +22,6 @@ struct SystemError: Error, Equatable {
 }
 
 extension TextSink where Self: ~Copyable {
-  mutating func append(_ error: SystemError) { unsafe append(cString: error.text) }
-
   /// A string of the C library.
   mutating func append(cString text: UnsafePointer<CChar>?) {
     guard var byte = unsafe text else { return }

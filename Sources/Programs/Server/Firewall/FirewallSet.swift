@@ -38,5 +38,5 @@ extension NftTable: MessageConvertible {
 
 extension Message.Parts {
   @inline(never)
-  mutating func appendInterpolation(_ name: SetName) { append(name) }
+  mutating func appendInterpolation(_ name: SetName) { write { $0.append(name) } }
 }

@@ -162,6 +162,6 @@ extension Sandbox.Failure: MessageConvertible {
 extension Message.Parts {
   /// The error in a negative result; nothing for another one.
   fileprivate mutating func appendInterpolation(reason result: Int32) {
-    if result < 0 { append(SystemError(number: -result)) }
+    if result < 0 { appendInterpolation(SystemError(number: -result)) }
   }
 }

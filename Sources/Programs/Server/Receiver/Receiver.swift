@@ -151,7 +151,8 @@ struct Receiver: ~Copyable {
       let isWanted = log.shows(.normal) || refusal.isFailure
       if statistics.count(refusal, isWanted: isWanted, now: now) {
         log.warning(
-          "refused \(header) from \(source: batch.source(index)): \(refusal, header)")
+          "refused \(header.subject) from \(source: batch.source(index)): \(header.reason(refusal))"
+        )
       }
     case .unauthentic(let refusal): statistics.count(unauthentic: refusal)
     }

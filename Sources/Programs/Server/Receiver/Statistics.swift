@@ -86,8 +86,10 @@ struct Statistics {
 extension Message.Parts {
   fileprivate mutating func appendInterpolation(kernelDropped count: UInt32?) {
     guard let count else { return }
-    append("; the kernel dropped ")
-    append(count)
-    append(" (of another form, or for want of room)")
+    write {
+      $0.append("; the kernel dropped ")
+      $0.append(count)
+      $0.append(" (of another form, or for want of room)")
+    }
   }
 }

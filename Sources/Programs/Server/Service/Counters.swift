@@ -72,10 +72,7 @@ extension Message.Parts {
   /// ` accepted=2 bad-mac=0`, and so on.
   mutating func appendInterpolation(_ counters: Counters) {
     counters.visit { counter, value in
-      append(" ")
-      append(counter.name)
-      append("=")
-      append(value)
+      _ = " \(counter.name)=\(value)" as Message
     }
   }
 }

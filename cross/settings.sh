@@ -67,6 +67,8 @@ target() {
   c_flags=(
     "--target=$musl_triple" "${abi[@]}" -Os -fPIE -fstack-protector-strong -ffunction-sections
     -fdata-sections
+    # Nothing unwinds the stack.
+    -fno-unwind-tables -fno-asynchronous-unwind-tables
   )
   # Without these, the compiler links a dynamic file and says nothing.
   static_flags=("--target=$musl_triple" -static-pie --unwindlib=none)

@@ -221,8 +221,7 @@ enum ServerApplet: Applet {
     socket: consuming UDPSocket, state: consuming ServerState, metrics: consuming Metrics?
   ) throws(SystemError) -> ExitCode {
     guard
-      let runner = CommandRunner(
-        commands, settings: settings),
+      let runner = CommandRunner(commands, settings: settings),
       let batch = DatagramBatch(),
       let recent = Storage<RecentKnocks.Entry>.mapped(recentKnocks)
     else { throw .outOfMemory }

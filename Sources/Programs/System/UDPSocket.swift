@@ -1,6 +1,5 @@
 import CSystem
 import KnockBase
-import KnockProtocol
 
 /// A UDP socket, closed when the value ends. Each call may throw the system's error.
 struct UDPSocket: ~Copyable {
@@ -74,14 +73,14 @@ struct UDPSocket: ~Copyable {
     batch.count = try SystemError.checkReady(result) ?? 0
   }
 
-  /// Has the kernel drop what has not the form of a knock before it wakes the program, for as long as
-  /// it exists if that is `forever`.
-  func dropOthers(forever: Bool) throws(SystemError) {
+  /// Makes the kernel drop all datagrams of another form before they wake the program.
+  ///
+  /// - Parameter forever: whether nobody can undo this as long as the socket exists.
+  func dropOthers(than form: DatagramForm, forever: Bool) throws(SystemError) {
     try SystemError.check(
       csys_drop_others(
-        number, UInt32(Version1.inetSize), UInt32(Version1.inet6Size),
-        UInt32(Version1.commandOffset),
-        Command.open.rawValue, Command.close.rawValue, forever ? 1 : 0))
+        number, form.lengths.0, form.lengths.1, form.offset, form.values.lowerBound,
+        form.values.upperBound, forever ? 1 : 0))
   }
 
   /// How many datagrams the kernel has dropped because of their form or because the buffer was full; nil if it does
@@ -95,6 +94,13 @@ struct UDPSocket: ~Copyable {
   func setReceiveBuffer(_ size: Int32) throws(SystemError) -> Int32 {
     try SystemError.check(csys_set_receive_buffer(number, size))
   }
+}
+
+/// A form of datagrams: one of two lengths in bytes, and a byte with certain values at an offset.
+struct DatagramForm {
+  let lengths: (UInt32, UInt32)
+  let offset: UInt32
+  let values: ClosedRange<UInt8>
 }
 
 /// Datagrams received by one system call.

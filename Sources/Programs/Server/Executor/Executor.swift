@@ -9,33 +9,33 @@ import KnockServer
 /// it blocks for longer than the kernel takes to change a set.
 struct Executor: ~Copyable {
   /// How long the loop takes messages, or closes grants, before it does the rest (milliseconds).
-  private static let turn: Int64 = 100
+  static let turn: Int64 = 100
 
   /// Keeps the directory locked.
-  private let state: StateDirectory?
-  private let signals: Signals
-  private let policies: Policies
-  private let tally: Tally
+  let state: StateDirectory?
+  let signals: Signals
+  let policies: Policies
+  let tally: Tally
   /// The receiver's socket, which knows how many datagrams the kernel has dropped.
-  private let socket: UDPSocket
+  let socket: UDPSocket
 
-  private var receiver: ReceiverProcess
-  private var firewall: Firewall?
-  private var runner: CommandRunner
-  private var grants: GrantKeeper
-  private var shutdown: Shutdown
-  private var manager: ServiceManager
-  private var watchdog: Watchdog
-  private var metrics: Metrics?
+  var receiver: ReceiverProcess
+  var firewall: Firewall?
+  var runner: CommandRunner
+  var grants: GrantKeeper
+  var shutdown: Shutdown
+  var manager: ServiceManager
+  var watchdog: Watchdog
+  var metrics: Metrics?
   /// Nil if HUP stops the server.
-  private var reloader: Reloader?
+  var reloader: Reloader?
 
   /// Whether this process has kept the privileges that commands may need.
-  private let keepsPrivileges: Bool
-  private var isReady = false
-  private var setsChanged: UInt64 = 0
-  private var setsNotChanged: UInt64 = 0
-  private var exitCode = ExitCode.success
+  let keepsPrivileges: Bool
+  var isReady = false
+  var setsChanged: UInt64 = 0
+  var setsNotChanged: UInt64 = 0
+  var exitCode = ExitCode.success
 
   init(
     state: consuming StateDirectory?, signals: consuming Signals,
@@ -107,121 +107,7 @@ struct Executor: ~Copyable {
     updateMetrics(now: now)
   }
 
-  // Knocks
-
-  private mutating func takeMessages() throws(SystemError) {
-    let end = SystemClock.monotonicMilliseconds() + Self.turn
-    repeat {
-      switch try receiver.receive() {
-      case .message(.knock(let knock, let user))
-      where runner.hasRoom && policies.allow(knock, from: user):
-        act(on: knock)
-      case .message(.ready) where !isReady:
-        isReady = true
-        manager.tellReady(now: SystemClock.monotonicMilliseconds())
-      case .message, .invalid:
-        log.error("invalid message from the receiver: killing it")
-        return killReceiver()
-      case .nothing: return
-      case .end:
-        receiver.close()
-        // Unless the server stops, the receiver must not close its end: it has ended, or it ends now.
-        if !shutdown.hasBegun { killReceiver() }
-        return
-      }
-      receiver.reportProgress(queued: runner.queuedCount)
-    } while SystemClock.monotonicMilliseconds() < end
-  }
-
-  private mutating func act(on knock: Knock) {
-    let now = SystemClock.monotonicMilliseconds()
-    do throws(GrantKeeper.JournalFull) {
-      act(on: try grants.record(knock, now: now), now: now)
-    } catch {
-      log.warning("not opened: \(knock): \(error)")
-    }
-  }
-
-  private mutating func closeExpired() {
-    let end = SystemClock.monotonicMilliseconds() + Self.turn
-    var now = end - Self.turn
-    while now < end, !shutdown.isEnding, let action = grants.nextExpired(now: now) {
-      log.info("expired: \(action.knock)")
-      act(on: action, now: now)
-      now = SystemClock.monotonicMilliseconds()
-    }
-  }
-
-  /// Changes the set, and has the command run. The command runs even if the set could not be changed.
-  @inline(never)
-  private mutating func act(on action: Action, now: Int64) {
-    let isSetChanged = changeSet(for: action.knock)
-    if !runner.hasCommands {
-      // An earlier server may have left a grant of a family that there is no set for.
-      let hasSet = firewall?.settings.covers(action.knock.address.family) ?? false
-      if !action.isRepeat { finish(action, succeeded: isSetChanged && hasSet, now: now) }
-    } else if action.isRepeat {
-      log.debug("command not run again: \(action.knock)")
-    } else {
-      if !isSetChanged { grants.recordFailure(action) }
-      runner.enqueue(action)
-    }
-  }
-
-  /// Returns false if there is a set and it could not be changed.
-  private mutating func changeSet(for knock: Knock) -> Bool {
-    do throws(FirewallError) {
-      guard let isChanged = try firewall?.apply(knock) else { return true }
-      setsChanged += 1
-      log.debug(isChanged ? "set changed: \(knock)" : "set already up to date: \(knock)")
-      return true
-    } catch {
-      setsNotChanged += 1
-      log.error("set not changed: \(knock): \(error)")
-      return false
-    }
-  }
-
-  // Commands
-
-  private mutating func handle(_ event: CommandRunner.Event, now: Int64) {
-    switch event {
-    case .started(let action, let process):
-      log.trace("command started: \(action.knock): process \(process.number)")
-    case .notStarted(let action, let error):
-      log.warning("command not started: \(action.knock): \(error)")
-      finish(action, succeeded: false, now: now)
-    case .empty(let action):
-      log.debug("the command is empty: \(action.knock)")
-      finish(action, succeeded: true, now: now)
-    case .terminated(let action):
-      log.warning("command timed out, sent TERM: \(action.knock)")
-    case .killed(let action):
-      log.warning("command still running after TERM, sent KILL: \(action.knock)")
-    case .givenUp(let action):
-      log.warning("command still running after KILL, no longer waiting: \(action.knock)")
-      finish(action, succeeded: false, now: now)
-    case .ended(let action, .exited(status: 0)):
-      log.debug("command ended: \(action.knock): exit status 0")
-      finish(action, succeeded: true, now: now)
-    case .ended(let action, let ending):
-      log.warning("command ended: \(action.knock): \(ending)")
-      finish(action, succeeded: false, now: now)
-    }
-  }
-
-  @inline(never)
-  private mutating func finish(_ action: Action, succeeded: Bool, now: Int64) {
-    switch grants.finish(action, succeeded: succeeded, now: now) {
-    case .done: break
-    case .runAgain: if !shutdown.isEnding { runner.enqueue(action) }
-    case .closeInAMinute: log.warning("not closed: \(action.knock), trying again in a minute")
-    case .closeInAnHour: log.warning("not closed: \(action.knock), trying again in an hour")
-    case .closeGivenUp: log.warning("not closed: \(action.knock), giving up: it may stay open")
-    }
-  }
-
-  // Signals and the receiver
+  // Signals and children
 
   private mutating func handle(_ event: Signals.Event) throws(SystemError) {
     switch event {
@@ -245,7 +131,7 @@ struct Executor: ~Copyable {
     }
   }
 
-  private mutating func killReceiver() {
+  mutating func killReceiver() {
     if let ending = receiver.killProcess() { receiverEnded(ending) }
   }
 
@@ -316,7 +202,8 @@ struct Executor: ~Copyable {
     Counters(
       tally: tally, kernelDropped: socket.droppedCount ?? 0, setsChanged: setsChanged,
       setsNotChanged: setsNotChanged, repeats: grants.repeatCount, commands: runner.counters,
-      running: runner.runningCount, queued: runner.queuedCount + Int(receiver.unreceivedCount),
+      running: runner.runningCount,
+      queued: UInt64(runner.queuedCount) + UInt64(receiver.unreceivedCount),
       open: grants.count, notOpened: grants.refusedCount)
   }
 

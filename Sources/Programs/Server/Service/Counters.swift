@@ -10,7 +10,7 @@ struct Counters {
   let repeats: UInt64
   let commands: CommandRunner.Counters
   let running: Int
-  let queued: Int
+  let queued: UInt64
   let open: Int
   let notOpened: UInt64
 
@@ -38,7 +38,7 @@ struct Counters {
     body(Counter("timed-out", .command, commandHelp), commands.timedOut)
     body(Counter("not-started", .command, commandHelp), commands.notStarted)
     body(Counter("running", .gauge, "Commands that run."), UInt64(running))
-    body(Counter("queued", .gauge, "Knocks that wait for their command."), UInt64(queued))
+    body(Counter("queued", .gauge, "Knocks that wait for their command."), queued)
     body(
       Counter("open", .gauge, "Addresses that are open and will be closed again."), UInt64(open))
     body(

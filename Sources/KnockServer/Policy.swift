@@ -20,7 +20,7 @@ public struct Policy: Sendable {
 /// The policy of each user, by number.
 ///
 /// The table is made from the options before the server forks, so both processes have it. Only numbers
-/// pass between them: whoever takes over the receiver cannot change what a user may do.
+/// pass between them, so an attacker in the receiver cannot change what a user may do.
 public struct Policies: Sendable {
   /// The user of the only key.
   public static let onlyUser: UserNumber = 0

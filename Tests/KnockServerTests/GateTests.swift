@@ -315,7 +315,7 @@ private let documentation = Address.inet(0xC000_0201)  // 192.0.2.1
     #expect(admit(signed(family: 10, address: mapped)) == .failure(refusal))
   }
 
-  @Test func `where it is allowed the source stands for the unspecified address`() {
+  @Test func `if it is allowed the source replaces the unspecified address`() {
     let unspecified: [[UInt8]] = [[0, 0, 0, 0], [UInt8](repeating: 0, count: 16)]
     for address in unspecified {
       let datagram = signed(family: address.count == 4 ? 2 : 10, address: address)

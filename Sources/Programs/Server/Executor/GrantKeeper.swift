@@ -86,7 +86,7 @@ struct GrantKeeper: ~Copyable {
   /// What follows an action that has ended.
   enum Outcome {
     case done
-    /// A repeat has relied on the command that failed, so it runs once more.
+    /// A repeat has relied on the command that failed, so it runs again.
     case runAgain
     case closeInAMinute, closeInAnHour, closeGivenUp
   }

@@ -39,7 +39,7 @@ struct Shutdown {
     if case .closing(let deadline) = phase { deadline } else { .max }
   }
 
-  /// Begins a stop. Whoever asks again does not want to wait for grants to close.
+  /// Begins a stop. A second call ends the wait for grants to close.
   mutating func begin() {
     switch phase {
     case .running: phase = .draining

@@ -89,7 +89,7 @@ extension Message.Parts {
     write {
       $0.append("; the kernel dropped ")
       $0.append(count)
-      $0.append(" (of another form, or for want of room)")
+      $0.append(" (wrong form, or no room)")
     }
   }
 }

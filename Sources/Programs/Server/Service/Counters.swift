@@ -25,7 +25,7 @@ struct Counters {
     }
     body(
       Counter(
-        "kernel-dropped", .total, "Datagrams that the kernel dropped, for form or want of room."),
+        "kernel-dropped", .total, "Datagrams that the kernel dropped: wrong form, or no room."),
       kernelDropped)
     body(Counter("set-changed", .total, "Knocks for which the set is up to date."), setsChanged)
     body(

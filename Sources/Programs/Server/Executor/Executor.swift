@@ -64,6 +64,14 @@ struct Executor: ~Copyable {
   /// Drops the privileges that this process does not need.
   func confine(by sandbox: inout Sandbox) throws(Sandbox.Failure) {
     try sandbox.confineExecutor(changesSets: firewall != nil, runsCommands: runner.hasCommands)
+    guard sandbox.isOn else { return }
+    if runner.hasCommands {
+      log.debug("the executor keeps its privileges, for the commands")
+    } else if firewall != nil {
+      log.debug("the executor has no capability except CAP_NET_ADMIN")
+    } else {
+      log.debug("the executor has no capability")
+    }
   }
 
   /// Returns when a signal, or the end of the receiver, has stopped the server and the last command has ended.

@@ -93,23 +93,26 @@ struct Sandbox {
     if result < 0 { throw .root(root, SystemError(number: -result)) }
   }
 
+  /// What confines the receiver: for each mechanism that a kernel may lack the result of the call, negative if it does.
+  struct Confinement {
+    let files: Int32
+    let calls: Int32
+  }
+
   /// Confines the receiver. It keeps its socket, its channel and the log, and no privileges.
   ///
   /// - Parameter parent: the executor. This process ends with it.
-  func confineReceiver(socket: Int32, channel: Int32, parent: Int32) throws(Failure) {
+  /// - Returns: nil if the sandbox is off.
+  func confineReceiver(
+    socket: Int32, channel: Int32, parent: Int32
+  ) throws(Failure) -> Confinement? {
     let logDescriptor = csys_log_descriptor()
     csys_close_others(socket, channel, logDescriptor)
     try changeRootAndUser(keeping: 0)
-    guard isOn else { return }
+    guard isOn else { return nil }
     let files = csys_forbid_files()
     try Self.check("limits", csys_limit(parent))
-    let calls = csys_filter_calls(socket, channel, logDescriptor)
-    log.debug(
-      """
-      the receiver has no capabilities, \(files < 0 ? "no Landlock (" : "no files (Landlock")\
-      \(reason: files)\(calls < 0 ? "), no seccomp (" : "), few system calls (seccomp")\
-      \(reason: calls))
-      """)
+    return Confinement(files: files, calls: csys_filter_calls(socket, channel, logDescriptor))
   }
 
   /// Confines the executor, before the fork. With commands it keeps all privileges, because nobody knows which ones
@@ -118,14 +121,6 @@ struct Sandbox {
     if !runsCommands {
       try changeRootAndUser(keeping: changesSets ? CSYS_NET_ADMIN : 0)
       (root, user) = (nil, nil)  // The receiver inherits them.
-    }
-    guard isOn else { return }
-    if runsCommands {
-      log.debug("the executor keeps its privileges, for the commands")
-    } else if changesSets {
-      log.debug("the executor has no capability except CAP_NET_ADMIN")
-    } else {
-      log.debug("the executor has no capability")
     }
   }
 
@@ -142,6 +137,16 @@ struct Sandbox {
 
   private static func check(_ step: StaticString, _ result: Int32) throws(Failure) {
     if result < 0 { throw .step(step, SystemError(number: -result)) }
+  }
+}
+
+extension Sandbox.Confinement: MessageConvertible {
+  var message: Message {
+    """
+    the receiver has no capabilities, \(files < 0 ? "no Landlock (" : "no files (Landlock")\
+    \(reason: files)\(calls < 0 ? "), no seccomp (" : "), few system calls (seccomp")\
+    \(reason: calls))
+    """
   }
 }
 

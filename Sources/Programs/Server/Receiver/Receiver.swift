@@ -62,8 +62,9 @@ struct Receiver: ~Copyable {
     var exitCode = ExitCode.success
     do throws(Sandbox.Failure) {
       KeyedMAC.lockMemory()
-      try sandbox.confineReceiver(
+      let confinement = try sandbox.confineReceiver(
         socket: socket.number, channel: executor.number, parent: parent)
+      if let confinement { log.debug("\(confinement)") }
       CurrentProcess.replaceArguments(by: "pyknock: receiver")
       log.info("\(start)")
       do throws(SystemError) {

@@ -26,7 +26,7 @@ enum ClientConfiguration {
   }
 
   /// Prints the names in the files.
-  static func list(to output: inout FileText) throws(ClientError) {
+  static func list(to output: inout TextOutput) throws(ClientError) {
     try visitFiles { path throws(ClientError) in
       try read(path) { keyword, value in
         guard keyword == .host else { return }

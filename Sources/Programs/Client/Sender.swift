@@ -97,7 +97,7 @@ struct Sender: ~Copyable {
   }
 
   private func print(_ knock: Knock, to address: SocketAddress) throws(SystemError) {
-    var output = FileText(descriptor: 1)
+    var output = TextOutput(descriptor: 1)
     output.append(knock)
     output.append(" to ")
     output.append(address)

@@ -17,7 +17,7 @@ extension Applet {
   }
 }
 
-extension FileText {
+extension TextOutput {
   private static let helpColumn = 32
 
   /// The line of an option. A long one has its explanation in the next line.

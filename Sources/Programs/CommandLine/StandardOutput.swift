@@ -1,8 +1,8 @@
 import KnockBase
 
 /// Prints what an applet was asked for, and logs if that fails.
-func printToStandardOutput(_ body: (inout FileText) -> Void) -> ExitCode {
-  var output = FileText(descriptor: 1)
+func printToStandardOutput(_ body: (inout TextOutput) -> Void) -> ExitCode {
+  var output = TextOutput(descriptor: 1)
   body(&output)
   do throws(SystemError) {
     try output.finish()

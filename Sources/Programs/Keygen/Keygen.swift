@@ -49,7 +49,7 @@ enum KeygenApplet: Applet {
     do throws(SystemError) {
       let file = try Descriptor(making: path)
       do throws(SystemError) {
-        var text = FileText(descriptor: file.number)
+        var text = TextOutput(descriptor: file.number)
         writeKey(to: &text)
         try text.finish()
         try file.sync()

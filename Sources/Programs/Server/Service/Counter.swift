@@ -25,7 +25,7 @@ struct Counter {
   /// first line with its name.
   ///
   /// - Parameter last: the counter of the line before.
-  func write(_ value: UInt64, to text: inout FileText, after last: Counter?) {
+  func write(_ value: UInt64, to text: inout TextOutput, after last: Counter?) {
     if last?.kind != kind || kind == .total || kind == .gauge {
       text.append("# HELP ")
       writeName(to: &text)
@@ -46,7 +46,7 @@ struct Counter {
     text.append("\n")
   }
 
-  private func writeName(to text: inout FileText) {
+  private func writeName(to text: inout TextOutput) {
     text.append("pyknock_")
     switch kind {
     case .refused: text.append("refused")

@@ -55,7 +55,7 @@ struct Counters {
   }
 
   /// Writes all in the text format of Prometheus.
-  func write(to text: inout FileText) {
+  func write(to text: inout TextOutput) {
     var last: Counter?
     visit { counter, value in
       counter.write(value, to: &text, after: last)

@@ -68,7 +68,7 @@ struct Metrics: ~Copyable {
   private func write(_ counters: Counters) throws(SystemError) {
     guard let temporary = unsafe temporaryName.start else { return }
     let file = try unsafe directory.makePublicFile(temporary)
-    var text = FileText(descriptor: file.number)
+    var text = TextOutput(descriptor: file.number)
     counters.write(to: &text)
     try text.finish()
     let start = path.withBytes { Self.nameStart($0) }

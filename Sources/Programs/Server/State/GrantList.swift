@@ -9,14 +9,14 @@ struct GrantList {
 
   init(asJSON: Bool) { isJSON = asJSON }
 
-  func begin(_ output: inout FileText) {
+  func begin(_ output: inout TextOutput) {
     if isJSON { return output.append("[") }
     output.append("ADDRESS")
     for _ in 7..<Self.addressWidth { output.append(" ") }
     output.append("  SINCE                 ENDS\n")
   }
 
-  mutating func append(_ record: Grants.Record, to output: inout FileText) {
+  mutating func append(_ record: Grants.Record, to output: inout TextOutput) {
     guard let address = record.address else { return }
     if isJSON {
       output.append(isFirst ? "\n  {\"address\": \"" : ",\n  {\"address\": \"")
@@ -39,7 +39,7 @@ struct GrantList {
     isFirst = false
   }
 
-  func end(_ output: inout FileText) {
+  func end(_ output: inout TextOutput) {
     if isJSON { output.append(isFirst ? "]\n" : "\n]\n") }
   }
 }

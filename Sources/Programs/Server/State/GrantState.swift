@@ -57,7 +57,7 @@ enum GrantState {
 
   /// Prints the open grants, the next to expire first.
   static func list(
-    in path: Argument, asJSON: Bool, to output: inout FileText
+    in path: Argument, asJSON: Bool, to output: inout TextOutput
   ) throws(StateFailure) {
     let directory = try StateFailure.wrapping { () throws(SystemError) in
       try StateDirectory(path, onlyChecks: true)

@@ -1,8 +1,8 @@
 import CSystem
 import KnockBase
 
-/// Text for a file, the standard output for one. Written when the buffer is full and at `finish`.
-struct FileText: TextSink, ~Copyable {
+/// Text that goes to a file, such as standard output, each time that a buffer is full and at `finish`.
+struct TextOutput: TextSink, ~Copyable {
   private let descriptor: Int32
   private var buffer = TextBuffer<512>()
   private var failure: SystemError?
@@ -16,9 +16,9 @@ struct FileText: TextSink, ~Copyable {
     if buffer.count == 512 { flush() }
   }
 
-  /// Writes what is left.
+  /// Writes the rest.
   ///
-  /// - Throws: the first error that a write met.
+  /// - Throws: the first error of all writes.
   consuming func finish() throws(SystemError) {
     flush()
     if let failure { throw failure }

@@ -78,15 +78,15 @@ private enum Option: UInt8, OptionTable {
     switch misuse {
     case .unknownOption(let word): "unknown " + string(word)
     case .ambiguousOption(let word, let first, let second):
-      "\(string(word)) may be --\(first.long) or --\(second.long)"
-    case .missingValue(let spec): "\(name(of: spec)) needs a value: \(spec.value)"
-    case .unexpectedValue(let spec): "\(name(of: spec)) takes no value"
+      "\(string(word)) may be --\(first) or --\(second)"
+    case .missingValue(let option, let value): "\(text(of: option)) needs a value: \(value)"
+    case .unexpectedValue(let option): "\(text(of: option)) takes no value"
     default: "\(misuse)"
     }
   }
 
-  private func name(of spec: OptionSpec) -> String {
-    let short = spec.short == 0 ? "" : "-\(Character(Unicode.Scalar(spec.short)))/"
-    return "\(short)--\(spec.long)"
+  private func text(of option: OptionName) -> String {
+    let short = option.short == 0 ? "" : "-\(Character(Unicode.Scalar(option.short)))/"
+    return "\(short)--\(option.long)"
   }
 }

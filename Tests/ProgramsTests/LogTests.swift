@@ -85,7 +85,8 @@ import Testing
     #expect(line("\(Self.knock)") == "pyknock server: open 192.0.2.1\n")
     #expect(line("x: \(SystemError.notFound)") == "pyknock server: x: No such file or directory\n")
     #expect(
-      line("\(OptionSpec.help) is \(true ? "on" : "off")") == "pyknock server: -h/--help is on\n")
+      line("\(OptionSpec.help.name) is \(true ? "on" : "off")")
+        == "pyknock server: -h/--help is on\n")
   }
 
   @Test func `a long line is cut`() {
@@ -113,7 +114,7 @@ import Testing
   @Test func `an argument is hidden if it may be the key`() {
     let value = argument("x")
     let hidden = "the value (not shown, it may be the key)"
-    let misuse = Misuse.badValue(.keyFile, value, accepted: "a file")
+    let misuse = Misuse.badValue(OptionSpec.keyFile.name, value, accepted: "a file")
     defer { log.showsArguments = false }
     for (isShown, expected) in [(false, hidden), (true, "'x'")] {
       log.showsArguments = isShown

@@ -94,7 +94,8 @@ enum ClientApplet: Applet {
         throw .misuse(.badOperand("COMMAND", word, accepted: "open, close, connect or list"))
       }
       if settings.closesAfterwards, operands.command == nil {
-        throw .misuse(.unsuitable(ClientSettings.Option.close.spec, " needs a COMMAND after --"))
+        throw .misuse(
+          .unsuitable(ClientSettings.Option.close.spec.name, " needs a COMMAND after --"))
       }
       if operands.command != nil, !isOpen {
         throw .misuse(

@@ -100,9 +100,11 @@ struct ClientSettings: AppletSettings {
   private mutating func addStunServer(_ value: Argument) throws(Misuse) {
     let spec = Option.stun.spec
     guard let server = StunServer(value, isConfigured: false) else {
-      throw .badValue(spec, value, accepted: StunServer.accepted)
+      throw .badValue(spec.name, value, accepted: StunServer.accepted)
     }
-    guard stunServers.append(server) else { throw .unsuitable(spec, " can be given up to 4 times") }
+    guard stunServers.append(server) else {
+      throw .unsuitable(spec.name, " can be given up to 4 times")
+    }
     givesStunServers = true
   }
 
@@ -110,9 +112,9 @@ struct ClientSettings: AppletSettings {
   func validateStunServers() throws(Misuse) {
     let asks = signAddress.map { $0 == "auto" } ?? false
     if asks, stunServers.count == 0 {
-      throw .unsuitable(Option.signAddress.spec, ": auto needs --stun, or Stun in client.conf")
+      throw .unsuitable(Option.signAddress.spec.name, ": auto needs --stun, or Stun in client.conf")
     }
-    if !asks, givesStunServers { throw .unsuitable(Option.stun.spec, " needs -S auto") }
+    if !asks, givesStunServers { throw .unsuitable(Option.stun.spec.name, " needs -S auto") }
   }
 
   /// Adds a line of client.conf whose value has been checked. The first value counts, as in ssh_config(5), and

@@ -105,11 +105,11 @@ struct ArgumentReader<Option: OptionTable> {
     switch match {
     case .none: return .misuse(.unknownOption(argument))
     case .ambiguous(let first, let second):
-      return .misuse(.ambiguousOption(argument, first.spec, second.spec))
+      return .misuse(.ambiguousOption(argument, first.spec.long, second.spec.long))
     case .one(let option):
       let hasValue = equalSign < argument.count
       if !option.spec.takesValue {
-        return hasValue ? .misuse(.unexpectedValue(option.spec)) : .option(option, nil)
+        return hasValue ? .misuse(.unexpectedValue(option.spec.name)) : .option(option, nil)
       }
       guard hasValue else { return valueAfter(option) }
       return .option(option, unsafe Argument(argument.pointer + equalSign + 1))
@@ -122,7 +122,7 @@ struct ArgumentReader<Option: OptionTable> {
       index += 1
     }
     guard let argument = arguments[index], onlyOperands || Self.kind(of: argument) == .operand
-    else { return .misuse(.missingValue(option.spec)) }
+    else { return .misuse(.missingValue(option.spec.name, value: option.spec.value)) }
     index += 1
     return .option(option, argument)
   }

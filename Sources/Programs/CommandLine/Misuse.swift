@@ -3,12 +3,12 @@ import KnockBase
 /// A mistake in a command line.
 enum Misuse: Error {
   case unknownOption(Argument)
-  case ambiguousOption(Argument, OptionSpec, OptionSpec)
-  case missingValue(OptionSpec)
-  case unexpectedValue(OptionSpec)
-  case badValue(OptionSpec, Argument, accepted: StaticString)
+  case ambiguousOption(Argument, StaticString, StaticString)
+  case missingValue(OptionName, value: StaticString)
+  case unexpectedValue(OptionName)
+  case badValue(OptionName, Argument, accepted: StaticString)
   /// The reason follows the option's name, with its own space or colon.
-  case unsuitable(OptionSpec, StaticString)
+  case unsuitable(OptionName, StaticString)
   /// Of an operand that is not the key.
   case badOperand(StaticString, Argument, accepted: StaticString)
   case unsuitableOperand(StaticString, StaticString)
@@ -28,12 +28,12 @@ extension Misuse: MessageConvertible {
         "unknown option (not shown, it may be the key; put -- before a key that begins with '-')"
       }
     case .ambiguousOption(let argument, let first, let second):
-      "option \(nameOf: argument) may be --\(first.long) or --\(second.long)"
-    case .missingValue(let spec): "\(spec) needs a value: \(spec.value)"
-    case .unexpectedValue(let spec): "\(spec) takes no value"
-    case .badValue(let spec, let value, let accepted):
-      "\(spec): \(argument: value) is not \(accepted)"
-    case .unsuitable(let spec, let reason): "\(spec)\(reason)"
+      "option \(nameOf: argument) may be --\(first) or --\(second)"
+    case .missingValue(let name, let value): "\(name) needs a value: \(value)"
+    case .unexpectedValue(let name): "\(name) takes no value"
+    case .badValue(let name, let value, let accepted):
+      "\(name): \(argument: value) is not \(accepted)"
+    case .unsuitable(let name, let reason): "\(name)\(reason)"
     case .badOperand(let name, let value, let accepted):
       "\(name): \(argument: value) is not \(accepted)"
     case .unsuitableOperand(let name, let reason): "\(name): \(reason)"

@@ -26,12 +26,20 @@ struct OptionSpec {
 
   var takesValue: Bool { value.utf8CodeUnitCount > 0 }
 
+  var name: OptionName { OptionName(short: short, long: long) }
+
   // The options of several applets.
   static var help: OptionSpec { OptionSpec("h", "help", original: true, "print this help") }
   static var keyFile: OptionSpec {
     OptionSpec("k", "key-file", value: "FILE", "read the key from line 1 of FILE (- for stdin)")
   }
   static var version: OptionSpec { OptionSpec("V", "version", "print the version") }
+}
+
+/// How an option is named in a message. It is small, so that errors are.
+struct OptionName {
+  let short: UInt8
+  let long: StaticString
 }
 
 /// The options of an applet: an enum whose raw values count from 0.
@@ -46,7 +54,7 @@ extension OptionTable {
   var isKeyword: Bool { false }
 }
 
-extension OptionSpec: MessageConvertible {
+extension OptionName: MessageConvertible {
   /// `-p/--port`.
   var message: Message {
     short == 0 ? "--\(long)" : "-\(letter: short)/--\(long)"

@@ -7,7 +7,7 @@ extension Argument {
   /// A port, as the original accepts it.
   func port(for option: OptionSpec) throws(Misuse) -> UInt16 {
     guard let port = portNumber else {
-      throw .badValue(option, self, accepted: "a port number from 1 to 65535")
+      throw .badValue(option.name, self, accepted: "a port number from 1 to 65535")
     }
     return port
   }
@@ -17,7 +17,7 @@ extension Argument {
     from first: Int64, to last: Int64, for option: OptionSpec, accepted: StaticString
   ) throws(Misuse) -> Int {
     guard let number = withBytes({ Numbers.integer($0) }), number >= first, number <= last else {
-      throw .badValue(option, self, accepted: accepted)
+      throw .badValue(option.name, self, accepted: accepted)
     }
     return Int(number)
   }
@@ -26,7 +26,7 @@ extension Argument {
   func duration(for option: OptionSpec) throws(Misuse) -> Int64 {
     guard let seconds = withBytes({ Numbers.duration($0) }) else {
       throw .badValue(
-        option, self, accepted: "a duration such as 90, 15m, 2h or 1d, at most 366 days")
+        option.name, self, accepted: "a duration such as 90, 15m, 2h or 1d, at most 366 days")
     }
     return seconds
   }

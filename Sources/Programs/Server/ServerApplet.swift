@@ -86,7 +86,7 @@ enum ServerApplet: Applet {
     let canClose = commands.canClose || settings.firewall.sets != nil
     guard settings.closeAfterSeconds == nil || canClose else {
       throw .misuse(
-        .unsuitable(ServerOption.closeAfter.spec, " needs a CLOSE_CMD, --nft or --ipset"))
+        .unsuitable(ServerOption.closeAfter.spec.name, " needs a CLOSE_CMD, --nft or --ipset"))
     }
     // Only now: mistakes in the command line are for the user at the terminal.
     if settings.logsToSystem, !settings.onlyChecks {

@@ -52,7 +52,7 @@ extension ServerSettings {
     } else if value == "yes" {
       try apply(option, nil)
     } else if !(value == "no") {
-      throw .badValue(option.spec, value, accepted: "yes or no")
+      throw .badValue(option.spec.name, value, accepted: "yes or no")
     }
   }
 }

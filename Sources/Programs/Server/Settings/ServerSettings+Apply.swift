@@ -29,36 +29,37 @@ extension ServerSettings {
     case .closeCommand: closeCommand = value
     case .metrics:
       guard value.withBytes({ !$0.isEmpty && $0[$0.count - 1] != UInt8(ascii: "/") })
-      else { throw .badValue(option.spec, value, accepted: "a file") }
+      else { throw .badValue(option.spec.name, value, accepted: "a file") }
       metrics = value
     case .logFormat:
       guard value == "text" || value == "json" else {
-        throw .badValue(option.spec, value, accepted: "text or json")
+        throw .badValue(option.spec.name, value, accepted: "text or json")
       }
       logsAsJSON = value == "json"
     case .jobs:
       jobs = try value.number(
         from: 1, to: Int64(Self.maximumJobs), for: option.spec, accepted: "a number from 1 to 64")
     case .nft:
-      if case .ipset = firewall.sets { throw .unsuitable(option.spec, Self.exclusion) }
+      if case .ipset = firewall.sets { throw .unsuitable(option.spec.name, Self.exclusion) }
       guard value.withBytes({ firewall.setNft($0) }) else {
         throw .badValue(
-          option.spec, value,
+          option.spec.name, value,
           accepted: "FAMILY/TABLE/SET4[,SET6] with family inet, ip, ip6, bridge or netdev")
       }
     case .ipset:
-      if case .nft = firewall.sets { throw .unsuitable(option.spec, Self.exclusion) }
+      if case .nft = firewall.sets { throw .unsuitable(option.spec.name, Self.exclusion) }
       guard value.withBytes({ firewall.setIPSet($0) }) else {
-        throw .badValue(option.spec, value, accepted: "SET4[,SET6], names of at most 31 characters")
+        throw .badValue(
+          option.spec.name, value, accepted: "SET4[,SET6], names of at most 31 characters")
       }
     case .ttl: firewall.seconds = try value.duration(for: option.spec)
     case .grantPrefix4:
       guard value.withBytes({ firewall.setPrefixLength($0, for: .inet) }) else {
-        throw .badValue(option.spec, value, accepted: "a number of bits from 16 to 32")
+        throw .badValue(option.spec.name, value, accepted: "a number of bits from 16 to 32")
       }
     case .grantPrefix6:
       guard value.withBytes({ firewall.setPrefixLength($0, for: .inet6) }) else {
-        throw .badValue(option.spec, value, accepted: "a number of bits from 48 to 128")
+        throw .badValue(option.spec.name, value, accepted: "a number of bits from 48 to 128")
       }
     case .state: stateDirectory = value.nonempty
     case .replayCapacity: replayCapacity = try Self.capacity(value, for: option)
@@ -66,14 +67,14 @@ extension ServerSettings {
     case .closeAfter: closeAfterSeconds = try value.duration(for: option.spec)
     case .user:
       guard let user = Sandbox.User(value) else {
-        throw .badValue(option.spec, value, accepted: "a user of this system, UID, or UID:GID")
+        throw .badValue(option.spec.name, value, accepted: "a user of this system, UID, or UID:GID")
       }
       sandbox.user = user
     case .chroot: sandbox.root = value.nonempty
     case .commandTimeout: commandTimeoutSeconds = try value.duration(for: option.spec)
     case .example:
       guard let example = value.withBytes({ FirewallExample(named: $0) }) else {
-        throw .badValue(option.spec, value, accepted: "nft or ipset")
+        throw .badValue(option.spec.name, value, accepted: "nft or ipset")
       }
       self.example = example
     default: break
@@ -91,7 +92,8 @@ extension ServerSettings {
   /// old, and numbers with which it refuses every datagram.
   private static func drift(_ value: Argument, for option: Option) throws(Misuse) -> Int64 {
     guard let drift = value.withBytes({ Numbers.microseconds(ofSeconds: $0) }) else {
-      throw .badValue(option.spec, value, accepted: "a number of seconds over 0, such as 60 or 2.5")
+      throw .badValue(
+        option.spec.name, value, accepted: "a number of seconds over 0, such as 60 or 2.5")
     }
     return drift
   }

@@ -5,20 +5,21 @@ extension ServerSettings {
   func validate() throws(Misuse) {
     if stateDirectory == nil {
       let needed: StaticString = " needs --state"
-      if closeAfterSeconds != nil { throw .unsuitable(Option.closeAfter.spec, needed) }
-      if listsGrants { throw .unsuitable(Option.list.spec, needed) }
+      if closeAfterSeconds != nil { throw .unsuitable(Option.closeAfter.spec.name, needed) }
+      if listsGrants { throw .unsuitable(Option.list.spec.name, needed) }
     }
-    if listsAsJSON, !listsGrants { throw .unsuitable(Option.json.spec, " needs --list") }
+    if listsAsJSON, !listsGrants { throw .unsuitable(Option.json.spec.name, " needs --list") }
     if closesOnExit, closeAfterSeconds == nil {
-      throw .unsuitable(Option.closeOnExit.spec, " needs --close-after")
+      throw .unsuitable(Option.closeOnExit.spec.name, " needs --close-after")
     }
     if firewall.sets == nil, firewall.seconds != nil {
-      throw .unsuitable(Option.ttl.spec, Self.setsNeeded)
+      throw .unsuitable(Option.ttl.spec.name, Self.setsNeeded)
     }
     try validatePrefix(.inet, .grantPrefix4, setNeeded: " needs a set for IPv4")
     try validatePrefix(.inet6, .grantPrefix6, setNeeded: " needs a set for IPv6")
     if case .ipset = firewall.sets, let seconds = firewall.seconds, seconds > IPSet.maximumSeconds {
-      throw .unsuitable(Option.ttl.spec, ": sets of ipset take at most 2147483 seconds (24 days)")
+      throw .unsuitable(
+        Option.ttl.spec.name, ": sets of ipset take at most 2147483 seconds (24 days)")
     }
   }
 
@@ -28,7 +29,7 @@ extension ServerSettings {
     _ family: AddressFamily, _ option: Option, setNeeded: StaticString
   ) throws(Misuse) {
     guard firewall.grantsPrefixes(for: family) else { return }
-    if firewall.sets == nil { throw .unsuitable(option.spec, Self.setsNeeded) }
-    if !firewall.covers(family) { throw .unsuitable(option.spec, setNeeded) }
+    if firewall.sets == nil { throw .unsuitable(option.spec.name, Self.setsNeeded) }
+    if !firewall.covers(family) { throw .unsuitable(option.spec.name, setNeeded) }
   }
 }

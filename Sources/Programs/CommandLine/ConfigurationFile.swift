@@ -65,7 +65,7 @@ private func open(
   _ path: Argument, isGiven: Bool
 ) throws(ConfigurationFailure) -> TextFile? {
   do throws(SystemError) {
-    return try TextFile(ours: path)
+    return try TextFile(private: path)
   } catch {
     switch error {
     case .notFound, .notADirectory, .nameTooLong:

@@ -78,7 +78,7 @@ struct Log: Sendable {
 
   /// Sends lines to the system's log from here on. Source: syslog(3).
   func useSystemLog() throws(SystemError) {
-    _ = try SystemError.check(unsafe csys_log_to_socket(("/dev/log" as StaticString).cString))
+    try SystemError.check(unsafe csys_log_to_socket(("/dev/log" as StaticString).cString))
     unsafe logSettings.reader = .syslog
     unsafe logSettings.process = CurrentProcess.number
   }

@@ -9,14 +9,14 @@ struct TextFile: ~Copyable {
   /// Reads a file that only we or root can write to.
   ///
   /// - Throws: `accessDenied` if others can, `fileTooLarge` for more than 64 KiB, and what open(2) and read(2) say.
-  init(ours path: Argument) throws(SystemError) {
+  init(private path: Argument) throws(SystemError) {
     try self.init(try Descriptor(readingPrivate: path), limit: 65_536)
   }
 
-  /// Reads a file of the system.
+  /// Reads a file, whoever can write to it.
   ///
   /// - Throws: `fileTooLarge` for more than 4 MiB, and what open(2) and read(2) say.
-  init(systems path: Argument) throws(SystemError) {
+  init(public path: Argument) throws(SystemError) {
     try self.init(try Descriptor(reading: path), limit: 4 << 20)
   }
 

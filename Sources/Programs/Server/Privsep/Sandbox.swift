@@ -34,7 +34,7 @@ struct Sandbox {
       guard !name.isEmpty else { return nil }
       var found: User?
       do throws(SystemError) {
-        let file = try TextFile(systems: Argument("/etc/passwd"))
+        let file = try TextFile(public: Argument("/etc/passwd"))
         _ = file.visitLines { range in
           found = file.bytes.withElements(range) { line in
             guard let place = field(0, of: line), name.equals(line.extracting(place)),

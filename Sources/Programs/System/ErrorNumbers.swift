@@ -10,8 +10,6 @@ extension SystemError {
   static var exists: SystemError { SystemError(number: CSYS_EEXIST) }
   static var familyNotSupported: SystemError { SystemError(number: CSYS_EAFNOSUPPORT) }
   static var fileTooLarge: SystemError { SystemError(number: CSYS_EFBIG) }
-  static var inputOutput: SystemError { SystemError(number: CSYS_EIO) }
-  static var interrupted: SystemError { SystemError(number: CSYS_EINTR) }
   static var invalid: SystemError { SystemError(number: CSYS_EINVAL) }
   static var nameTooLong: SystemError { SystemError(number: CSYS_ENAMETOOLONG) }
   static var noBufferSpace: SystemError { SystemError(number: CSYS_ENOBUFS) }

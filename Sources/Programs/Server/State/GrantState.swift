@@ -3,12 +3,9 @@ import KnockServer
 
 /// The journal of grants: `grants` in the state directory. Each server replaces it by a new file.
 enum GrantState {
-  private static var name: StaticString { "grants" }
-  private static var newName: StaticString { "grants.new" }
-
   /// Checks an existing file without a change.
   static func check(in directory: borrowing StateDirectory) throws(StateFailure) {
-    try StateFile.check(name, in: directory, Grants.capacity)
+    try StateFile.check(.grants, in: directory, Grants.capacity)
   }
 
   /// The grants, with those that an earlier server has left. Without a directory there are none.
@@ -35,10 +32,10 @@ enum GrantState {
     _ settings: ServerSettings, in directory: borrowing StateDirectory, found: inout Grants.Found
   ) throws(StateFailure) -> Grants {
     let capacity = settings.grantCapacity
-    let file = try StateFile.existing(name, in: directory)
+    let file = try StateFile.existing(.grants, in: directory)
     guard file != nil || settings.closeAfterSeconds != nil else { return try none() }
 
-    let new = try StateFile(replacing: name, as: newName, in: directory)
+    let new = try StateFile(replacing: .grants, in: directory)
     let mapped = try new.map(size: Grants.fileSize(forGrants: capacity), reserving: true)
     // It belongs to the executor. The receiver must not be able to change it.
     try StateFailure.wrapping { () throws(SystemError) in try mapped.keepFromChildren() }
@@ -48,10 +45,10 @@ enum GrantState {
     if let file {
       found = try read(file, into: &grants)
       guard found.fits else {
-        throw .tooSmall(name: name, count: found.count, option: "grant-capacity")
+        throw .tooSmall(.grants, count: found.count)
       }
     }
-    try new.replace(newName, in: directory)
+    try new.takeName(in: directory)
     return grants
   }
 
@@ -63,7 +60,7 @@ enum GrantState {
       try StateDirectory(path, onlyChecks: true)
     }
     var grants = try none()
-    if let file = try StateFile.existing(name, in: directory), try file.size > 0 {
+    if let file = try StateFile.existing(.grants, in: directory), try file.size > 0 {
       let count = max(2, try recordCount(of: file))
       guard let records = Storage<Grants.Record>.mapped(count) else {
         throw .system(.outOfMemory)

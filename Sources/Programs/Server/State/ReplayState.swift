@@ -3,9 +3,6 @@ import KnockServer
 
 /// The replay memory that survives a restart: `replay` in the state directory.
 enum ReplayState {
-  private static var name: StaticString { "replay" }
-  private static var newName: StaticString { "replay.new" }
-
   /// What was in the file.
   struct Found {
     /// How many knocks are remembered.
@@ -18,7 +15,7 @@ enum ReplayState {
 
   /// Checks an existing file without a change.
   static func check(in directory: borrowing StateDirectory) throws(StateFailure) {
-    try StateFile.check(name, in: directory, ReplayFile.capacity)
+    try StateFile.check(.replay, in: directory, ReplayFile.capacity)
   }
 
   /// The replay memory, from the state directory if there is one.
@@ -50,7 +47,7 @@ enum ReplayState {
     in directory: borrowing StateDirectory, capacity: Int, now: Int64, drift: Int64,
     found: inout Found
   ) throws(StateFailure) -> ReplayMemory {
-    guard let file = try StateFile.existing(name, in: directory) else {
+    guard let file = try StateFile.existing(.replay, in: directory) else {
       return try renew(
         nil, in: directory, capacity: capacity, time: now, drift: drift,
         isDamaged: false)
@@ -91,18 +88,18 @@ enum ReplayState {
     _ old: consuming ReplayMemory?, in directory: borrowing StateDirectory, capacity: Int,
     time: Int64, drift: Int64, isDamaged: Bool
   ) throws(StateFailure) -> ReplayMemory {
-    let file = try StateFile(replacing: name, as: newName, in: directory)
+    let file = try StateFile(replacing: .replay, in: directory)
     let mapped = try file.map(size: ReplayFile.size(forRecords: capacity), reserving: true)
     let replayFile = ReplayFile(
       new: mapped.storage(at: 0, count: StateFile.headerCount), capacity: capacity, time: time)
     var memory = try memory(in: mapped, capacity: capacity, replayFile)
     if let old {
       guard memory.adopt(old) else {
-        throw .tooSmall(name: name, count: old.count, option: "replay-capacity")
+        throw .tooSmall(.replay, count: old.count)
       }
     }
     if isDamaged { memory.refuse(upTo: time.addingSaturated(drift)) }
-    try file.replace(newName, in: directory)
+    try file.takeName(in: directory)
     return memory
   }
 

@@ -17,9 +17,9 @@ extension StateError: MessageConvertible {
 /// Why a file of the state directory, or the directory itself, cannot be used.
 enum StateFailure: Error {
   case system(SystemError)
-  case file(name: StaticString, FileHeader.Failure)
-  /// A file holds more than the capacity that an option gives.
-  case tooSmall(name: StaticString, count: Int, option: StaticString)
+  case file(StateFile.Name, FileHeader.Failure)
+  /// A file holds more than the capacity that the settings give.
+  case tooSmall(StateFile.Name, count: Int)
 
   static func wrapping<Value: ~Copyable>(
     _ body: () throws(SystemError) -> Value
@@ -38,13 +38,13 @@ extension StateFailure: MessageConvertible {
       "\(SystemError.accessDenied) (it must belong to us or root, and only its owner may write to it)"
     case .system(let error): "\(error)"
     case .file(let name, .foreign), .file(let name, .damagedHeader):
-      "'\(name)' in it is not a file of pyknock"
+      "'\(name.text)' in it is not a file of pyknock"
     case .file(let name, .older(let version)):
-      "'\(name)' in it has format \(version), made by an older pyknock; remove it to start without what it holds"
+      "'\(name.text)' in it has format \(version), made by an older pyknock; remove it to start without what it holds"
     case .file(let name, .newer(let version)):
-      "'\(name)' in it has format \(version), made by a newer pyknock"
-    case .tooSmall(let name, let count, let option):
-      "'\(name)' in it holds \(count), more than --\(option)"
+      "'\(name.text)' in it has format \(version), made by a newer pyknock"
+    case .tooSmall(.replay, let count): "'replay' in it holds \(count), more than --replay-capacity"
+    case .tooSmall(.grants, let count): "'grants' in it holds \(count), more than --grant-capacity"
     }
   }
 }

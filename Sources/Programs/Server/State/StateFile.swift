@@ -5,15 +5,34 @@ import KnockServer
 struct StateFile: ~Copyable {
   static var headerCount: Int { FileHeader.pageSize / MemoryLayout<UInt64>.stride }
 
-  private let name: StaticString
+  enum Name {
+    case replay, grants
+
+    var text: StaticString {
+      switch self {
+      case .replay: "replay"
+      case .grants: "grants"
+      }
+    }
+
+    /// The name of a new file until it replaces the old one.
+    fileprivate var temporary: StaticString {
+      switch self {
+      case .replay: "replay.new"
+      case .grants: "grants.new"
+      }
+    }
+  }
+
+  private let name: Name
   private let descriptor: Descriptor
 
   /// The file that has a name; nil if there is none.
   static func existing(
-    _ name: StaticString, in directory: borrowing StateDirectory
+    _ name: Name, in directory: borrowing StateDirectory
   ) throws(StateFailure) -> StateFile? {
     let descriptor = try StateFailure.wrapping { () throws(SystemError) in
-      try directory.open(name)
+      try directory.open(name.text)
     }
     guard let descriptor else { return nil }
     return StateFile(name: name, descriptor: descriptor)
@@ -21,27 +40,24 @@ struct StateFile: ~Copyable {
 
   /// Checks the file that has a name, if there is one, without a change.
   static func check(
-    _ name: StaticString, in directory: borrowing StateDirectory,
+    _ name: Name, in directory: borrowing StateDirectory,
     _ capacity: (borrowing Storage<UInt64>) throws(FileHeader.Failure) -> Int
   ) throws(StateFailure) {
     guard let file = try existing(name, in: directory), try file.size > 0 else { return }
     _ = try file.capacity(capacity)
   }
 
-  /// Makes an empty file. The file that has the name now keeps it until `replace`.
-  ///
-  /// - Parameter temporary: the name of the new file until then.
+  /// Makes an empty file. The file that has the name now keeps it until `takeName`.
   init(
-    replacing name: StaticString, as temporary: StaticString,
-    in directory: borrowing StateDirectory
+    replacing name: Name, in directory: borrowing StateDirectory
   ) throws(StateFailure) {
     let descriptor = try StateFailure.wrapping { () throws(SystemError) in
-      try directory.make(temporary)
+      try directory.make(name.temporary)
     }
     self.init(name: name, descriptor: descriptor)
   }
 
-  private init(name: StaticString, descriptor: consuming Descriptor) {
+  private init(name: Name, descriptor: consuming Descriptor) {
     self.name = name
     self.descriptor = descriptor
   }
@@ -63,7 +79,7 @@ struct StateFile: ~Copyable {
     do throws(FileHeader.Failure) {
       return try read(page.storage(at: 0, count: Self.headerCount))
     } catch {
-      guard error == .damagedHeader else { throw .file(name: name, error) }
+      guard error == .damagedHeader else { throw .file(name, error) }
       return nil
     }
   }
@@ -76,12 +92,10 @@ struct StateFile: ~Copyable {
   }
 
   /// Takes the name from the old file, once everything is on the disk.
-  func replace(_ temporary: StaticString, in directory: borrowing StateDirectory)
-    throws(StateFailure)
-  {
+  func takeName(in directory: borrowing StateDirectory) throws(StateFailure) {
     try StateFailure.wrapping { () throws(SystemError) in
       try descriptor.sync()
-      try directory.rename(temporary, to: name)
+      try directory.rename(name.temporary, to: name.text)
     }
   }
 }

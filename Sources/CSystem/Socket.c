@@ -17,8 +17,8 @@
 #include <unistd.h>
 
 _Static_assert(CSYS_ANY_FAMILY == AF_UNSPEC && CSYS_INET == AF_INET && CSYS_INET6 == AF_INET6, "families");
-_Static_assert(CSYS_ADDRESS_SIZE == sizeof(struct sockaddr_storage), "an address");
-_Static_assert(_Alignof(struct sockaddr_storage) <= _Alignof(uint64_t), "an address");
+_Static_assert(CSYS_ADDRESS_SIZE >= sizeof(struct sockaddr_in6), "an address");
+_Static_assert(_Alignof(struct sockaddr_in6) <= _Alignof(uint64_t), "an address");
 _Static_assert(CSYS_SOURCE_SIZE == sizeof(struct sockaddr_in6), "an address of a batch");
 
 int csys_wait(const int32_t *descriptors, size_t count, uint32_t writers, int timeout) {

@@ -21,9 +21,9 @@ int csys_wait(const int32_t *descriptors, size_t count, uint32_t writers, int ti
 #define CSYS_INET 2
 #define CSYS_INET6 10
 
-/// The size of the memory for a socket address in bytes. It is aligned for an uint64_t. In these functions
-/// `address` points to such memory, and `size` is how much of it is used.
-#define CSYS_ADDRESS_SIZE 128
+/// The size of the memory for an IPv4 or IPv6 socket address in bytes. It is aligned for a uint64_t. In these
+/// functions `address` points to such memory, and `size` is how much of it is used.
+#define CSYS_ADDRESS_SIZE 32
 
 /// CSYS_INET, CSYS_INET6, or the system's number of another family.
 int csys_address_family(const void *address);

@@ -4,7 +4,7 @@ import KnockBase
 /// An IPv4 or IPv6 address with a port, as system calls take it.
 @safe struct SocketAddress {
   // CSYS_ADDRESS_SIZE bytes.
-  private var storage = InlineArray<16, UInt64>(repeating: 0)
+  private var storage = InlineArray<4, UInt64>(repeating: 0)
   private var size: UInt32 = 0
 
   /// An address that the system stores in the memory that `store` gets.

@@ -67,9 +67,9 @@ enum ServerApplet: Applet {
       switch error {
       case .misuse(let misuse): return fail(misuse)
       case .key(let error, let source): return fail(error, from: source)
-      case .unusableSets(let option, let inet, let inet6):
-        if let inet { log.error("\(option): \(inet)") }
-        if let inet6 { log.error("\(option): \(inet6)") }
+      case .unusableSets(let inet, let inet6):
+        if let inet { logUnusableSet(.inet, settings.firewall, inet) }
+        if let inet6 { logUnusableSet(.inet6, settings.firewall, inet6) }
         return .failure
       default:
         log.error("\(error)")
@@ -145,9 +145,18 @@ enum ServerApplet: Applet {
     let inet = error(of: .inet, in: &firewall)
     let inet6 = error(of: .inet6, in: &firewall)
     guard inet == nil, inet6 == nil else {
-      throw .unusableSets(option: settings.optionName, inet, inet6)
+      throw .unusableSets(inet, inet6)
     }
     return firewall
+  }
+
+  @inline(never)
+  private static func logUnusableSet(
+    _ family: AddressFamily, _ settings: FirewallSettings, _ reason: FirewallError.Reason
+  ) {
+    let error = FirewallError(
+      reason: reason, family: family, settings: settings, wasFound: false)
+    log.error("\(settings.optionName): \(error)")
   }
 
   private static func connect(_ settings: FirewallSettings) throws(StartFailure) -> Firewall {
@@ -159,8 +168,8 @@ enum ServerApplet: Applet {
   @inline(never)
   private static func error(
     of family: AddressFamily, in firewall: inout Firewall
-  ) -> FirewallError? {
-    do throws(FirewallError) {
+  ) -> FirewallError.Reason? {
+    do throws(FirewallError.Reason) {
       try firewall.check(family)
       return nil
     } catch { return error }

@@ -20,7 +20,7 @@ enum StartFailure: Error {
   case state(StateError)
   case noFirewall(option: StaticString, NetfilterSocket.Failure)
   /// Of one family or of both.
-  case unusableSets(option: StaticString, FirewallError?, FirewallError?)
+  case unusableSets(FirewallError.Reason?, FirewallError.Reason?)
 
   /// Names what a call of the system was for.
   static func wrapping<Result: ~Copyable>(

@@ -21,17 +21,13 @@ struct Firewall: ~Copyable {
   }
 
   /// Checks that the set for a family can be used, if there is one.
-  mutating func check(_ family: AddressFamily) throws(FirewallError) {
-    do throws(FirewallError.Reason) {
-      switch settings.set(for: family) {
-      case .nft(let set):
-        _ = try inspect(set)
-        guard try !isOwned(set.table) else { throw .ownedTable }
-      case .ipset(let set): try check(set)
-      case nil: break
-      }
-    } catch {
-      throw FirewallError(reason: error, family: family, settings: settings, wasFound: false)
+  mutating func check(_ family: AddressFamily) throws(FirewallError.Reason) {
+    switch settings.set(for: family) {
+    case .nft(let set):
+      _ = try inspect(set)
+      guard try !isOwned(set.table) else { throw .ownedTable }
+    case .ipset(let set): try check(set)
+    case nil: break
     }
   }
 

@@ -62,4 +62,22 @@ import Testing
       for value in rest { #expect(first(of: &queue) == value) }
     }
   }
+
+  @Test func `a short queue touches one place`() {
+    let actions = storage(4, of: Action.self)
+    let size = 4 * MemoryLayout<Action>.stride
+    let bytes = UnsafeRawBufferPointer(start: actions.baseAddress, count: size)
+    var queue = ActionQueue(actions)
+    for value in 1...9 as ClosedRange<UInt32> {
+      #expect(append(value, to: &queue))
+      #expect(first(of: &queue) == value)
+    }
+    #expect(bytes.prefix(size / 4).contains { $0 != 0 })
+    #expect(bytes.dropFirst(size / 4).allSatisfy { $0 == 0 })
+  }
+
+  @Test func `an action is of a first knock unless it is said to be of a repeat`() {
+    #expect(!action(1).isRepeat)
+    #expect(Action(action(1).knock, closesGrant: false, isRepeat: true).isRepeat)
+  }
 }

@@ -83,4 +83,22 @@ import Testing
     }
     #expect(differences == 0)
   }
+
+  @Test func `a short list touches one place`() {
+    let entries = storage(4, of: RecentKnocks.Entry.self)
+    let size = 4 * MemoryLayout<RecentKnocks.Entry>.stride
+    let bytes = UnsafeRawBufferPointer(start: entries.baseAddress, count: size)
+    var recent = RecentKnocks(entries)
+    for round in 1...9 as ClosedRange<Int64> {
+      let isRepeat = recent.record(knock(1), now: 5000 * round)
+      #expect(!isRepeat)
+    }
+    #expect(bytes.prefix(size / 4).contains { $0 != 0 })
+    #expect(bytes.dropFirst(size / 4).allSatisfy { $0 == 0 })
+  }
+
+  @Test func `a list of one knows the last knock`() {
+    let knocks = [1, 1, 2, 2, 1].map { (knock($0), at: Int64(0)) }
+    #expect(note(knocks, capacity: 1) == [false, true, false, true, false])
+  }
 }

@@ -237,7 +237,8 @@ private let documentation = Address.inet(0xC000_0201)  // 192.0.2.1
 
   @Test func `families are those of the systems, each with its length`() {
     let inet6 = [0x20, 0x01, 0x0D, 0xB8] + [UInt8](repeating: 0, count: 11) + [1]
-    let numbers: [Int32] = Array(-2...300) + [.min, .max, 2 << 8, 10 << 24]
+    let numbers: [Int32] =
+      Array(-2...300) + [.min, .max, 2 << 8, 10 << 24, 2 | 1 << 24, 2 | 1 << 16]
     for family in numbers {
       let short = admit(signed(family: family))
       let long = admit(signed(family: family, address: inet6))

@@ -280,3 +280,15 @@ private func take(
     #expect(change.time(after: rest) == expected, "\(change) \(String(describing: rest))")
   }
 }
+
+@Test func anElementBeforeTheRangeDecidesNothing() {
+  var change = IntervalChange(storage(IntervalChange.capacity, of: Boundary.self))
+  change.begin(AddressRange(.inet(16), prefixLength: 28))
+  take(&change, 5...9, 1)
+  let isDecided = change.isDecidedByFirstElement
+  #expect(!isDecided)
+  change.begin(AddressRange(.inet(16), prefixLength: 28))
+  take(&change, 5...99, 1)
+  let isDecidedNow = change.isDecidedByFirstElement
+  #expect(isDecidedNow)
+}

@@ -23,11 +23,11 @@ enum Server {
     }
     let executorProcess = CurrentProcess.number
     guard let process = try ChildProcess.fork() else {
+      // The executor keeps its name, so that `killall -HUP pyknock` reaches it alone.
       CurrentProcess.setName("pyknock: receiver")
       receiver.runToEnd(in: sandbox, parent: executorProcess)
       return .failure  // Not reached.
     }
-    CurrentProcess.setName("pyknock: executor")
     _ = consume receiver  // Closes the socket and wipes the key in this process.
     return try executor.run(receiver: process)
   }

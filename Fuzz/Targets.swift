@@ -414,7 +414,7 @@ private func fuzzArguments(_ input: Span<UInt8>) {
 /// Writes the message into the line buffer, and empties that again.
 private func show(_ misuse: Misuse) {
   _ = misuse.messageWithArguments
-  messageLine.removeAll()
+  Message.removeAll()
 }
 
 private func parse<Settings: AppletSettings>(_ list: ArgumentList, as _: Settings.Type) {

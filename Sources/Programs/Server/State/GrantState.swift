@@ -52,27 +52,21 @@ enum GrantState {
     return grants
   }
 
-  /// Prints the open grants, the next to expire first.
-  static func list(
-    in path: Argument, asJSON: Bool, to output: inout TextOutput
-  ) throws(StateFailure) {
+  /// The open grants in a state directory, which another process may be using.
+  static func grants(in path: Argument) throws(StateFailure) -> Grants {
     let directory = try StateFailure.wrapping { () throws(SystemError) in
       try StateDirectory(path, onlyChecks: true)
     }
-    var grants = try none()
-    if let file = try StateFile.existing(.grants, in: directory), try file.size > 0 {
-      let count = max(2, try recordCount(of: file))
-      guard let records = Storage<Grants.Record>.mapped(count) else {
-        throw .system(.outOfMemory)
-      }
-      grants = try Self.grants(in: records)
-      _ = try read(file, into: &grants)
+    guard let file = try StateFile.existing(.grants, in: directory), try file.size > 0 else {
+      return try none()
     }
-    // Everything is read before anything is printed.
-    var list = GrantList(asJSON: asJSON)
-    list.begin(&output)
-    while let record = grants.removeFirst() { list.append(record, to: &output) }
-    list.end(&output)
+    let count = max(2, try recordCount(of: file))
+    guard let records = Storage<Grants.Record>.mapped(count) else {
+      throw .system(.outOfMemory)
+    }
+    var grants = try grants(in: records)
+    _ = try read(file, into: &grants)
+    return grants
   }
 
   private static func grants(

@@ -1,0 +1,68 @@
+import KnockBase
+import KnockServer
+
+/// What a server has taken from the system when it starts.
+struct ServerParts: ~Copyable {
+  /// For so many of the last knocks the executor knows whether a new one is a repeat.
+  private static let recentKnocks = 1024
+
+  let mac: KeyedMAC
+  let commands: Commands
+  let signals: Signals
+  let firewall: Firewall?
+  let socket: UDPSocket
+  let state: ServerState
+  let metrics: Metrics?
+
+  /// Makes the two processes and runs them.
+  consuming func run(
+    _ settings: ServerSettings, _ operands: Operands
+  ) throws(SystemError) -> ExitCode {
+    guard let batch = DatagramBatch(),
+      let recent = Storage<RecentKnocks.Entry>.mapped(Self.recentKnocks)
+    else { throw .outOfMemory }
+    let start = Receiver.Start(
+      address: try socket.localAddress(), drift: settings.drift,
+      bufferSize: try ListeningSocket.enlargeBuffer(of: socket))
+    let tally = try Tally()
+    let sameSocket = try UDPSocket(duplicating: socket)
+    let channel = try Channel.Pair()
+    let reloader = try Reloader.make(settings, operands)
+    if settings.firewall.sets != nil {
+      log.info(settings.firewall.grant(of: .inet))
+      log.info(settings.firewall.grant(of: .inet6))
+    }
+    if !settings.sandbox.isOn { log.warning("warning: no sandbox") }
+    let policies = Policies(
+      Policy(
+        families: AddressFamilies { settings.firewall.covers($0) },
+        allowsObservedSource: settings.allowsObservedSource))
+    let manager = ServiceManager(Self.connectToServiceManager())
+    guard let runner = CommandRunner(commands, settings: settings) else { throw .outOfMemory }
+    let receiver = Receiver(
+      socket: socket, batch: batch,
+      gate: Gate(key: mac, drift: settings.drift, policies: policies, replays: state.replays),
+      recordsTime: settings.stateDirectory != nil, executor: channel.first, tally: tally,
+      start: start, tellsReady: manager.listens,
+      beatInterval: manager.watchdogMilliseconds.map { $0 / 4 })
+    let executor = Executor(
+      state: state.directory, signals: signals,
+      receiver: ReceiverProcess(channel.second, tally: tally), policies: policies, tally: tally,
+      socket: sameSocket, firewall: firewall, runner: runner,
+      grants: GrantKeeper(state.grants, recent: RecentKnocks(recent), settings),
+      shutdown: Shutdown(closesGrants: settings.closesOnExit), manager: manager, metrics: metrics,
+      reloader: reloader)
+    return try Server.run(receiver: receiver, executor: executor, sandbox: settings.sandbox)
+  }
+
+  /// `Descriptor.none` if no service manager wants to hear anything.
+  private static func connectToServiceManager() -> Descriptor {
+    guard let name = Environment.variable("NOTIFY_SOCKET") else { return .none }
+    do throws(SystemError) {
+      return try ServiceManager.connect(name)
+    } catch {
+      log.error("NOTIFY_SOCKET \(quoted: name): \(error)")
+      return .none
+    }
+  }
+}

@@ -1,0 +1,132 @@
+import KnockBase
+import KnockServer
+
+/// The steps from the settings to the running server. Each may throw why the server does not start.
+extension ServerApplet {
+  /// Serves until a signal stops the server.
+  static func serve(
+    _ settings: ServerSettings, _ operands: Operands, _ source: KeySource
+  ) throws(StartFailure) -> ExitCode {
+    let mac = try loadKey(from: source)
+    let commands = try commands(settings, operands)
+    let canClose = commands.canClose || settings.firewall.sets != nil
+    guard settings.closeAfterSeconds == nil || canClose else {
+      throw .misuse(
+        .unsuitable(ServerOption.closeAfter.spec.name, " needs a CLOSE_CMD, --nft or --ipset"))
+    }
+    // Only now: mistakes in the command line are for the user at the terminal.
+    if settings.logsToSystem, !settings.onlyChecks {
+      try StartFailure.wrapping("--syslog: /dev/log") { () throws(SystemError) in
+        try log.useSystemLog()
+      }
+    }
+    try check(commands, settings.sandbox)
+
+    // Before the socket: anyone who sees its port may send a signal.
+    let signals = try StartFailure.wrapping("signals") { () throws(SystemError) in try Signals() }
+    let firewall = try openFirewall(settings.firewall)
+    let socket = try ListeningSocket.open(settings)
+    if settings.onlyChecks { return try check(settings) }
+    try StartFailure.wrapping("/dev/null") { () throws(SystemError) in
+      try CurrentProcess.detachStandardStreams()
+    }
+    let state = try openState(settings)
+    state.logFound(drift: settings.drift)
+    guard canClose || state.grants.count == 0 else {
+      throw .cannotClose(count: state.grants.count)
+    }
+    let metrics = try metrics(settings)
+    do throws(SystemError) {
+      return try ServerParts(
+        mac: mac, commands: commands, signals: signals, firewall: firewall, socket: socket,
+        state: state, metrics: metrics
+      ).run(settings, operands)
+    } catch { throw .system("fatal", error) }
+  }
+
+  private static func loadKey(from source: KeySource) throws(StartFailure) -> KeyedMAC {
+    do throws(KeyError) {
+      let key = try Key(from: source)
+      key.logWarnings(about: source)
+      if case .operand = source {
+        log.warning(
+          "warning: a key in the command line shows in ps and the history; use -k FILE")
+      }
+      return key.mac
+    } catch { throw .key(error, source) }
+  }
+
+  private static func commands(
+    _ settings: ServerSettings, _ operands: Operands
+  ) throws(StartFailure) -> Commands {
+    do throws(Misuse) {
+      return try Commands(settings, operands)
+    } catch { throw .misuse(error) }
+  }
+
+  /// Connects to the kernel and checks the sets, if there are any.
+  private static func openFirewall(_ settings: FirewallSettings) throws(StartFailure) -> Firewall? {
+    guard settings.sets != nil else { return nil }
+    var firewall = try connect(settings)
+    // Both, so that the user sees all mistakes at once.
+    let inet = error(of: .inet, in: &firewall)
+    let inet6 = error(of: .inet6, in: &firewall)
+    guard inet == nil, inet6 == nil else {
+      throw .unusableSets(inet, inet6)
+    }
+    return firewall
+  }
+
+  private static func connect(_ settings: FirewallSettings) throws(StartFailure) -> Firewall {
+    do throws(SystemError) {
+      return try Firewall(settings)
+    } catch { throw .noFirewall(option: settings.optionName, .system(error)) }
+  }
+
+  @inline(never)
+  private static func error(
+    of family: AddressFamily, in firewall: inout Firewall
+  ) -> FirewallError.Reason? {
+    do throws(FirewallError.Reason) {
+      try firewall.check(family)
+      return nil
+    } catch { return error }
+  }
+
+  /// What `--check` checks besides.
+  private static func check(_ settings: ServerSettings) throws(StartFailure) -> ExitCode {
+    do throws(StateError) {
+      try ServerState.check(settings)
+    } catch { throw .state(error) }
+    if let path = settings.metrics {
+      do throws(SystemError) {
+        try path.checkPlace()
+      } catch { throw .metrics(Metrics.Failure(path: path, error: error)) }
+    }
+    return printToStandardOutput { $0.append("configuration OK\n") }
+  }
+
+  private static func check(
+    _ commands: borrowing Commands, _ sandbox: Sandbox
+  ) throws(StartFailure) {
+    do throws(Commands.Failure) {
+      try commands.check()
+    } catch { throw .command(error) }
+    do throws(Sandbox.Failure) {
+      try sandbox.check()
+    } catch { throw .sandbox(error) }
+  }
+
+  private static func openState(_ settings: ServerSettings) throws(StartFailure) -> ServerState {
+    do throws(StateError) {
+      return try ServerState.open(settings)
+    } catch { throw .state(error) }
+  }
+
+  private static func metrics(_ settings: ServerSettings) throws(StartFailure) -> Metrics? {
+    guard let path = settings.metrics else { return nil }
+    do throws(Metrics.Failure) {
+      return try Metrics(path)
+    } catch { throw .metrics(error) }
+  }
+}

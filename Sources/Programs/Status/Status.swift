@@ -1,0 +1,22 @@
+import KnockBase
+import KnockServer
+
+/// What `pyknock server --list` prints.
+enum Status {
+  /// Prints the open grants in a state directory, the next to expire first.
+  static func printGrants(in path: Argument, asJSON: Bool) -> ExitCode {
+    do throws(StateFailure) {
+      var grants = try GrantState.grants(in: path)
+      return printToStandardOutput { output in
+        var list = GrantList(asJSON: asJSON)
+        list.begin(&output)
+        while let record = grants.removeFirst() { list.append(record, to: &output) }
+        list.end(&output)
+      }
+    } catch {
+      // There is no key in this command line.
+      log.error("--state: \(quoted: path): \(error)")
+      return .failure
+    }
+  }
+}

@@ -3,7 +3,7 @@ import Testing
 
 @testable import Programs
 
-@Suite struct KeyReaderTests {
+@Suite struct KeyTests {
   private static let good = String(repeating: "k", count: 16)
 
   /// A file with the text, in a directory that the system clears.

@@ -70,7 +70,7 @@ struct ClientSettings: AppletSettings {
   private(set) var onlyChecks = false
   private(set) var isVerbose = false
 
-  var mayQuote: Bool { keyFile != nil || config != nil }
+  var showsArguments: Bool { keyFile != nil || config != nil }
   var port: UInt16 { givenPort ?? 60120 }
 
   mutating func apply(_ option: Option, _ value: Argument?) throws(Misuse) {

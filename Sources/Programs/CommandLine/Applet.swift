@@ -49,7 +49,7 @@ extension Applet {
       }
     }
 
-    log.showsArguments = settings.mayQuote
+    log.showsArguments = settings.showsArguments
     if let misuse { return fail(misuse) }
     do throws(ConfigurationError<Settings.Option>) {
       try settings.readConfiguration()
@@ -57,7 +57,7 @@ extension Applet {
       log.error("\(error)")
       return .failure
     }
-    log.showsArguments = settings.mayQuote
+    log.showsArguments = settings.showsArguments
     do throws(Misuse) {
       try settings.validate()
     } catch { return fail(error) }

@@ -5,7 +5,7 @@ protocol AppletSettings {
   /// The file that `-k` names. Without `-k`, one of the operands is the key.
   var keyFile: Argument? { get }
   /// Whether none of the arguments can be the key, so that messages may quote them.
-  var mayQuote: Bool { get }
+  var showsArguments: Bool { get }
   /// Takes any option except help and version.
   mutating func apply(_ option: Option, _ value: Argument?) throws(Misuse)
   /// Adds the settings of a configuration file.
@@ -15,7 +15,7 @@ protocol AppletSettings {
 }
 
 extension AppletSettings {
-  var mayQuote: Bool { keyFile != nil }
+  var showsArguments: Bool { keyFile != nil }
   mutating func readConfiguration() throws(ConfigurationError<Option>) {}
   func validate() throws(Misuse) {}
 }

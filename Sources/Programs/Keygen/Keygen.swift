@@ -19,7 +19,7 @@ struct KeygenSettings: AppletSettings {
   /// Nil for the standard output.
   private(set) var output: Argument?
   var keyFile: Argument? { nil }
-  var mayQuote: Bool { true }
+  var showsArguments: Bool { true }
 
   mutating func apply(_ option: Option, _ value: Argument?) throws(Misuse) {
     if option == .output { output = value }

@@ -52,14 +52,15 @@ enum ClientApplet: Applet {
     return settings.config == nil && operands.count != 2 ? 2 : nil
   }
 
-  static func run(_ given: ClientSettings, _ operands: Operands, key: KeySource?) -> ExitCode {
+  static func run(_ given: ClientSettings, _ operands: Operands, keySource: KeySource?) -> ExitCode
+  {
     if given.isVerbose { log.verbosity = .verbose }
     do throws(ClientError) {
       let word = operands[0] ?? .empty
       if word == "list" { return try list() }
       let task = try Task(word, given, operands)
       let hosts = try hosts(word, given, operands)
-      let builder = try SenderBuilder(given, operands, key)
+      let builder = try SenderBuilder(given, operands, keySource)
       var senders = Senders(given)
       var exitCode = ExitCode.success
       for index in 0..<hosts.count {

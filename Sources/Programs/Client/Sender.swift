@@ -10,7 +10,7 @@ struct Sender: ~Copyable {
   private let signed: SignedAddress
   /// The local address to send from, if `-s` names it.
   let source: SocketAddress?
-  private let mac: KeyedMAC
+  private let key: KeyedMAC
   /// The TCP port that opens after the knock, if it is to be waited for.
   let waitPort: UInt16?
   /// Whether to print the knocks instead of sending them.
@@ -24,13 +24,13 @@ struct Sender: ~Copyable {
 
   init(
     host: Argument, addresses: consuming Resolution, signed: SignedAddress,
-    source: SocketAddress?, mac: consuming KeyedMAC, settings: ClientSettings
+    source: SocketAddress?, key: consuming KeyedMAC, settings: ClientSettings
   ) {
     self.host = host
     self.addresses = addresses
     self.signed = signed
     self.source = source
-    self.mac = mac
+    self.key = key
     waitPort = settings.waitPort
     onlyPrints = settings.onlyChecks
   }
@@ -90,7 +90,7 @@ struct Sender: ~Copyable {
       return true
     }
     let datagram = Datagram(
-      knock, timeStamp: sharedTimeStamp ?? SystemClock.wallMicroseconds(), signedWith: mac)
+      knock, timeStamp: sharedTimeStamp ?? SystemClock.wallMicroseconds(), signedWith: key)
     try datagram.withBytes { bytes throws(SystemError) in try socket.send(bytes) }
     log.debug("sent \(knock) to \(address)")
     return true

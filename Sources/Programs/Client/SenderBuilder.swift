@@ -9,18 +9,18 @@ struct SenderBuilder: ~Copyable {
   /// With a PSK nothing is read from client.conf, as with the original.
   private let readsConfiguration: Bool
   /// The key of all hosts, if the command line gives one. It can be read only once.
-  private let mac: KeyedMAC?
+  private let commonKey: KeyedMAC?
 
   init(
-    _ given: ClientSettings, _ operands: Operands, _ key: KeySource?
+    _ given: ClientSettings, _ operands: Operands, _ keySource: KeySource?
   ) throws(ClientError) {
     self.given = given
     isBesideName = given.config != nil && operands[1] != nil
-    if case .operand = key { readsConfiguration = false } else { readsConfiguration = true }
-    if let key { mac = try Self.mac(from: key) } else { mac = nil }
+    if case .operand = keySource { readsConfiguration = false } else { readsConfiguration = true }
+    if let keySource { commonKey = try Self.key(from: keySource) } else { commonKey = nil }
   }
 
-  private static func mac(from source: KeySource) throws(ClientError) -> KeyedMAC {
+  private static func key(from source: KeySource) throws(ClientError) -> KeyedMAC {
     do throws(KeyError) {
       let key = try Key(from: source)
       key.logWarnings(about: source)
@@ -37,26 +37,26 @@ struct SenderBuilder: ~Copyable {
       try settings.validateStunServers()
     } catch { throw .misuse(error) }
     let host = isBesideName ? name : settings.hostName ?? name
-    let mac = try mac(settings, section)
+    let key = try key(settings, section)
     var signed = try signedAddress(settings)
     let source = try source(settings)
     let addresses = try addresses(of: host, settings)
     if case .publicAddress = signed { signed = try publicAddress(for: addresses, settings, source) }
     return Sender(
-      host: host, addresses: addresses, signed: signed, source: source, mac: mac,
+      host: host, addresses: addresses, signed: signed, source: source, key: key,
       settings: settings)
   }
 
-  private func mac(
+  private func key(
     _ settings: ClientSettings, _ section: Argument
   ) throws(ClientError) -> KeyedMAC {
-    switch mac {
-    case .some(let mac):
-      guard let copy = KeyedMAC(copying: mac) else { throw .system(.outOfMemory) }
+    switch commonKey {
+    case .some(let key):
+      guard let copy = KeyedMAC(copying: key) else { throw .system(.outOfMemory) }
       return copy
     case nil:
       guard let path = settings.keyFile else { throw .misuse(.noKey(host: section)) }
-      return try Self.mac(from: .file(path))
+      return try Self.key(from: .file(path))
     }
   }
 

@@ -19,8 +19,8 @@ protocol Applet {
   static func keyOperand(_ settings: Settings, _ operands: Operands) -> Int?
   /// Prints what an option asks for instead of the work; nil if no option does.
   static func printInstead(_ settings: Settings) -> ExitCode?
-  /// Does the work. The number of operands is right; `key` is nil if neither they nor `-k` give it.
-  static func run(_ settings: Settings, _ operands: Operands, key: KeySource?) -> ExitCode
+  /// Does the work. The number of operands is right; `keySource` is nil if neither they nor `-k` give it.
+  static func run(_ settings: Settings, _ operands: Operands, keySource: KeySource?) -> ExitCode
 }
 
 extension Applet {
@@ -77,10 +77,10 @@ extension Applet {
       return .failure
     }
     guard let keyOperand else {
-      return run(settings, operands, key: settings.keyFile.map { .file($0) })
+      return run(settings, operands, keySource: settings.keyFile.map { .file($0) })
     }
     return run(
-      settings, operands.removing(keyOperand), key: operands[keyOperand].map { .operand($0) })
+      settings, operands.removing(keyOperand), keySource: operands[keyOperand].map { .operand($0) })
   }
 
   /// Logs a mistake in the command line, and the usage line.

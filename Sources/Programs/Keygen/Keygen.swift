@@ -41,7 +41,7 @@ enum KeygenApplet: Applet {
   static func operandCount(_ settings: Settings, _ operands: Operands, given: Int) -> Int { 0 }
   static func keyOperand(_ settings: Settings, _ operands: Operands) -> Int? { nil }
 
-  static func run(_ settings: KeygenSettings, _: Operands, key: KeySource?) -> ExitCode {
+  static func run(_ settings: KeygenSettings, _: Operands, keySource: KeySource?) -> ExitCode {
     guard let path = settings.output else {
       logIfOthersSeeTheKey()
       return printToStandardOutput { writeKey(to: &$0) }

@@ -40,12 +40,14 @@ enum ServerApplet: Applet {
     }
   }
 
-  static func run(_ settings: ServerSettings, _ operands: Operands, key: KeySource?) -> ExitCode {
-    guard let key else { return .misuse }
+  static func run(_ settings: ServerSettings, _ operands: Operands, keySource: KeySource?)
+    -> ExitCode
+  {
+    guard let keySource else { return .misuse }
     log.verbosity = settings.verbosity
     if settings.logsAsJSON { log.useJSON() }
     do throws(StartFailure) {
-      return try serve(settings, operands, key)
+      return try serve(settings, operands, keySource)
     } catch {
       switch error {
       case .misuse(let misuse): return fail(misuse)

@@ -6,7 +6,7 @@ struct ServerParts: ~Copyable {
   /// For so many of the last knocks the executor knows whether a new one is a repeat.
   private static let recentKnocks = 1024
 
-  let mac: KeyedMAC
+  let key: KeyedMAC
   let commands: Commands
   let signals: Signals
   let firewall: Firewall?
@@ -41,7 +41,7 @@ struct ServerParts: ~Copyable {
     guard let runner = CommandRunner(commands, settings: settings) else { throw .outOfMemory }
     let receiver = Receiver(
       socket: socket, batch: batch,
-      gate: Gate(key: mac, drift: settings.drift, policies: policies, replays: state.replays),
+      gate: Gate(key: key, drift: settings.drift, policies: policies, replays: state.replays),
       recordsTime: settings.stateDirectory != nil, executor: channel.first, tally: tally,
       start: start, tellsReady: manager.listens,
       beatInterval: manager.watchdogMilliseconds.map { $0 / 4 })

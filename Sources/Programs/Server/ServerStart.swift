@@ -7,7 +7,7 @@ extension ServerApplet {
   static func serve(
     _ settings: ServerSettings, _ operands: Operands, _ source: KeySource
   ) throws(StartFailure) -> ExitCode {
-    let mac = try loadKey(from: source)
+    let key = try loadKey(from: source)
     let commands = try commands(settings, operands)
     let canClose = commands.canClose || settings.firewall.sets != nil
     guard settings.closeAfterSeconds == nil || canClose else {
@@ -38,7 +38,7 @@ extension ServerApplet {
     let metrics = try metrics(settings)
     do throws(SystemError) {
       return try ServerParts(
-        mac: mac, commands: commands, signals: signals, firewall: firewall, socket: socket,
+        key: key, commands: commands, signals: signals, firewall: firewall, socket: socket,
         state: state, metrics: metrics
       ).run(settings, operands)
     } catch { throw .system("fatal", error) }

@@ -21,7 +21,7 @@ struct ServerParts: ~Copyable {
     guard let batch = DatagramBatch(),
       let recent = Storage<RecentKnocks.Entry>.mapped(Self.recentKnocks)
     else { throw .outOfMemory }
-    let start = Receiver.Start(
+    let startLine = Receiver.StartLine(
       address: try socket.localAddress(), drift: settings.drift,
       bufferSize: try ListeningSocket.enlargeBuffer(of: socket))
     let tally = try Tally()
@@ -43,7 +43,7 @@ struct ServerParts: ~Copyable {
       socket: socket, batch: batch,
       gate: Gate(key: key, drift: settings.drift, policies: policies, replays: state.replays),
       recordsTime: settings.stateDirectory != nil, executor: channel.first, tally: tally,
-      start: start, tellsReady: manager.listens,
+      startLine: startLine, tellsReady: manager.listens,
       beatInterval: manager.watchdogMilliseconds.map { $0 / 4 })
     let executor = Executor(
       state: state.directory, signals: signals,

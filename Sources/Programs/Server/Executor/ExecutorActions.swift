@@ -29,10 +29,11 @@ extension Executor {
     } while SystemClock.monotonicMilliseconds() < end
   }
 
+  /// Records a knock, and acts on it unless the journal is full.
   private mutating func act(on knock: Knock) {
     let now = SystemClock.monotonicMilliseconds()
     do throws(GrantKeeper.JournalFull) {
-      act(on: try grants.record(knock, now: now), now: now)
+      perform(try grants.record(knock, now: now), now: now)
     } catch {
       log.warning("not opened: \(knock): \(error)")
     }
@@ -44,14 +45,14 @@ extension Executor {
     var now = end - Self.turn
     while now < end, !shutdown.isEnding, let action = grants.nextExpired(now: now) {
       log.info("expired: \(action.knock)")
-      act(on: action, now: now)
+      perform(action, now: now)
       now = SystemClock.monotonicMilliseconds()
     }
   }
 
   /// Changes the set, and has the command run. The command runs even if the set could not be changed.
   @inline(never)
-  private mutating func act(on action: Action, now: Int64) {
+  private mutating func perform(_ action: Action, now: Int64) {
     let isSetChanged = changeSet(for: action.knock)
     if !runner.hasCommands {
       // An earlier server may have left a grant of a family that there is no set for.

@@ -25,7 +25,7 @@ struct Receiver: ~Copyable {
   private let executor: Channel
   private let tally: Tally
   /// The line to log when everything is in place.
-  private let start: Start
+  private let startLine: StartLine
   /// Whether the executor waits to hear that the receiver is ready.
   private let tellsReady: Bool
   /// The longest time between two rounds of the loop, whose count shows that it runs; nil for any (milliseconds).
@@ -39,7 +39,8 @@ struct Receiver: ~Copyable {
 
   init(
     socket: consuming UDPSocket, batch: consuming DatagramBatch, gate: consuming Gate<KeyedMAC>,
-    recordsTime: Bool, executor: consuming Channel, tally: Tally, start: Start, tellsReady: Bool,
+    recordsTime: Bool, executor: consuming Channel, tally: Tally, startLine: StartLine,
+    tellsReady: Bool,
     beatInterval: Int64?
   ) {
     self.socket = socket
@@ -47,7 +48,7 @@ struct Receiver: ~Copyable {
     self.gate = gate
     self.executor = executor
     self.tally = tally
-    self.start = start
+    self.startLine = startLine
     self.tellsReady = tellsReady
     self.beatInterval = beatInterval
     if beatInterval != nil { nextBeat = .min }
@@ -66,7 +67,7 @@ struct Receiver: ~Copyable {
         socket: socket.number, channel: executor.number, parent: parent)
       if let confinement { log.debug("\(confinement)") }
       CurrentProcess.replaceArguments(by: "pyknock: receiver")
-      log.info("\(start)")
+      log.info("\(startLine)")
       do throws(SystemError) {
         if tellsReady { _ = try executor.send(.ready) }
         try run()
@@ -188,7 +189,7 @@ struct Receiver: ~Copyable {
 
 extension Receiver {
   /// What the server logs when it listens.
-  struct Start: MessageConvertible {
+  struct StartLine: MessageConvertible {
     let address: SocketAddress
     /// In microseconds.
     let drift: Int64

@@ -30,7 +30,7 @@ struct Receiver: ~Copyable {
   private let tellsReady: Bool
   /// The longest time between two rounds of the loop, whose count shows that it runs; nil for any (milliseconds).
   private let beatInterval: Int64?
-  private var statistics: Statistics
+  private var refusals: RefusalLog
   /// The number of knocks sent to the executor, modulo 2^32.
   private var sentCount: UInt32 = 0
   /// When the time is recorded next, in monotonic milliseconds; never without a state directory.
@@ -52,7 +52,7 @@ struct Receiver: ~Copyable {
     self.tellsReady = tellsReady
     self.beatInterval = beatInterval
     if beatInterval != nil { nextBeat = .min }
-    statistics = Statistics(tally)
+    refusals = RefusalLog(tally)
     nextRecord = recordsTime ? .min : .max
   }
 
@@ -103,12 +103,12 @@ struct Receiver: ~Copyable {
         gate.recordTime(SystemClock.wallMicroseconds())
         nextRecord = now + Self.recordInterval
       }
-      statistics.logReport(kernelDropped: socket.droppedCount, now: now)
+      refusals.logReport(kernelDropped: socket.droppedCount, now: now)
     }
   }
 
   private func waitForEvent() throws(SystemError) -> (datagram: Bool, message: Bool) {
-    let next = min(min(nextRecord, nextBeat), statistics.nextDeadline)
+    let next = min(min(nextRecord, nextBeat), refusals.nextDeadline)
     return try poll(socket.number, executor.number, until: next)
   }
 
@@ -142,7 +142,7 @@ struct Receiver: ~Copyable {
     switch Self.admit(index, of: batch, by: &gate, now: wallNow, hasRoom: hasRoom) {
     case .accepted(let knock, let user, let clockSkew):
       tally.record(clockSkew: clockSkew)
-      statistics.countAccepted()
+      tally.countAccepted()
       log.info("accepted \(knock) from \(source: batch.source(index))")
       try send(.knock(knock, user: user))
       sentCount &+= 1
@@ -151,12 +151,12 @@ struct Receiver: ~Copyable {
         tally.record(clockSkew: clockSkew)
       }
       let isWanted = log.shows(.normal) || refusal.isFailure
-      if statistics.count(refusal, isWanted: isWanted, now: now) {
+      if refusals.count(refusal, isWanted: isWanted, now: now) {
         log.warning(
           "refused \(header.subject) from \(source: batch.source(index)): \(header.reason(refusal))"
         )
       }
-    case .unauthentic(let refusal): statistics.count(unauthentic: refusal)
+    case .unauthentic(let refusal): refusals.count(unauthentic: refusal)
     }
   }
 

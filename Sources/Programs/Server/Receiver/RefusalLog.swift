@@ -1,12 +1,12 @@
 import KnockBase
 import KnockProtocol
 
-/// Counts what the receiver has met, and limits the log lines about it.
+/// Counts the datagrams that are refused, and limits the log lines about them.
 ///
 /// Otherwise anyone who can send a datagram could fill the log: without the key with any bytes, with a
 /// recorded knock by replaying it. So unauthentic datagrams are only counted, and refused ones get a line
 /// each within a budget.
-struct Statistics {
+struct RefusalLog {
   private static let reportInterval: Int64 = 60_000
   /// The greatest number of lines at once.
   private static let budgetLimit: Int64 = 60
@@ -26,8 +26,6 @@ struct Statistics {
   private var budgetTime = Int64.min
 
   init(_ tally: Tally) { self.tally = tally }
-
-  func countAccepted() { tally.countAccepted() }
 
   mutating func count(unauthentic refusal: Refusal) {
     tally.count(refusal)

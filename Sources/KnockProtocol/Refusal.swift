@@ -47,10 +47,10 @@ public enum Refusal: UInt8, Error, Sendable {
     case .multicastAddress: "multicast address"
     case .broadcastAddress: "broadcast address"
     case .noSetForFamily: "no set for its address family"
+    case .queueFull: "command queue full"
     case .replayed: "replay of an accepted datagram"
     case .olderThanMemory: "older than the replay memory reaches (did the clock go back?)"
     case .replayMemoryFull: "replay memory full"
-    case .queueFull: "command queue full"
     }
   }
 
@@ -68,10 +68,10 @@ public enum Refusal: UInt8, Error, Sendable {
     case .multicastAddress: "multicast-address"
     case .broadcastAddress: "broadcast-address"
     case .noSetForFamily: "no-set-for-family"
+    case .queueFull: "queue-full"
     case .replayed: "replayed"
     case .olderThanMemory: "older-than-memory"
     case .replayMemoryFull: "replay-memory-full"
-    case .queueFull: "queue-full"
     }
   }
 }

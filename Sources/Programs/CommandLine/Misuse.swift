@@ -1,6 +1,6 @@
 import KnockBase
 
-/// A mistake in a command line.
+/// A mistake in a command line, or in a value of a configuration file.
 enum Misuse: Error {
   case unknownOption(Argument)
   case ambiguousOption(Argument, StaticString, StaticString)

@@ -71,7 +71,8 @@ struct Key: ~Copyable {
     }
   }
 
-  /// Wipes memory that is larger than a page, and so has pages of its own, and returns them to the system.
+  /// Wipes memory. If it has pages of its own, as at the start, they go back to the system. After HUP it is in a
+  /// room of the `Reloader`, which goes back as a whole.
   private static func wipe(_ bytes: borrowing Storage<UInt8>) {
     unsafe sodium_memzero(bytes.baseAddress, bytes.count)
     bytes.releasePages()

@@ -200,7 +200,7 @@ struct Executor: ~Copyable {
     do throws(SystemError) {
       try receiver.send(new.key.mac)
     } catch { throw .receiver(error) }
-    runner.replace(new.takeCommands())
+    runner.replace(new.takeCommands())  // The rest of `new` ends, and wipes the key in this process.
     reloader?.keep()
   }
 

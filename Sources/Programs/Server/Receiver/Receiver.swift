@@ -90,6 +90,7 @@ struct Receiver: ~Copyable {
       let (hasDatagram, hasMessage) = try waitForEvent()
       if hasMessage {
         switch try executor.receive(into: gate.key) {
+        // A new key replaces the old one in the gate.
         case .message(.key), .nothing: break
         case .message, .invalid: throw SystemError.badMessage
         case .end: return

@@ -3,7 +3,7 @@ import KnockBase
 /// The configuration file: each line is a long option and its value.
 extension ServerSettings {
   mutating func readConfiguration() throws(ConfigurationError<Option>) {
-    givenByCommandLine = given
+    givenByCommandLine = given  // Until here, nothing else was read.
     guard let configuration else { return }
     try ConfigurationFile<Option>.read(configuration, isGiven: true) {
       option, value throws(Misuse) in

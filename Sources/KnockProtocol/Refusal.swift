@@ -19,8 +19,8 @@ public enum Refusal: UInt8, Error, Sendable {
   case olderThanMemory
   case replayMemoryFull
 
-  /// One number for each case, by raw value.
-  public typealias Counters = InlineArray<15, UInt64>
+  /// How many cases there are.
+  public static let count: UInt8 = 15
 
   /// Whether a good knock is lost, so that the administrator should act.
   public var isFailure: Bool { self == .replayMemoryFull || self == .queueFull }

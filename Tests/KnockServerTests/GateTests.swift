@@ -102,7 +102,7 @@ private let documentation = Address.inet(0xC000_0201)  // 192.0.2.1
 @Suite struct GateTests {
   @Test func `each refusal has its counter`() {
     for number in UInt8.min...UInt8.max {
-      #expect((Refusal(rawValue: number) != nil) == (number < Refusal.Counters.count))
+      #expect((Refusal(rawValue: number) != nil) == (number < Refusal.count))
     }
   }
 

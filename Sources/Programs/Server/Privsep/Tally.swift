@@ -6,7 +6,7 @@ import KnockProtocol
 /// executor counts the knocks that it is done with, so that the receiver knows whether there is room for another.
 /// Neither uses a number of the other for anything else.
 @safe struct Tally {
-  private static let acceptedIndex = Refusal.Counters.count
+  private static let acceptedIndex = Int(Refusal.count)
   private static let skewIndex = acceptedIndex + 1
   private static let counterCount = skewIndex + 1
 

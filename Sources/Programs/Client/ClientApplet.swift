@@ -58,7 +58,7 @@ enum ClientApplet: Applet {
     do throws(ClientError) {
       let word = operands[0] ?? .empty
       if word == "list" { return try list() }
-      let task = try Task(word, given, operands)
+      let operation = try Operation(word, given, operands)
       let hosts = try hosts(word, given, operands)
       let builder = try SenderBuilder(given, operands, keySource)
       var senders = Senders(given)
@@ -74,7 +74,7 @@ enum ClientApplet: Applet {
       }
       guard senders.count > 0 else { return exitCode }
       let result = try perform(
-        task, given, operands.command, senders, hasAllHosts: exitCode == .success)
+        operation, given, operands.command, senders, hasAllHosts: exitCode == .success)
       return exitCode == .success ? result : exitCode
     } catch {
       logFailure(error)
@@ -83,7 +83,7 @@ enum ClientApplet: Applet {
   }
 
   /// What the first operand asks for.
-  private enum Task {
+  private enum Operation {
     case knock(Command)
     case connect(UInt16)
 
@@ -151,17 +151,17 @@ enum ClientApplet: Applet {
 
   /// - Parameter hasAllHosts: whether there is a sender for each host.
   private static func perform(
-    _ task: Task, _ settings: ClientSettings, _ words: ArgumentList?,
+    _ operation: Operation, _ settings: ClientSettings, _ words: ArgumentList?,
     _ senders: consuming Senders, hasAllHosts: Bool
   ) throws(ClientError) -> ExitCode {
     var senders = senders
-    let knockedOn = senders.send(task.command)
+    let knockedOn = senders.send(operation.command)
     let isComplete = hasAllHosts && knockedOn == senders.count
     if settings.onlyChecks { return isComplete ? .success : .failure }
     var exitCode = ExitCode.failure
     if isComplete {
       do throws(ClientError) {
-        exitCode = try follow(task, words, &senders)
+        exitCode = try follow(operation, words, &senders)
       } catch {
         logFailure(error)
         exitCode = error.exitCode
@@ -173,9 +173,9 @@ enum ClientApplet: Applet {
 
   /// Does what the hosts were knocked on for.
   private static func follow(
-    _ task: Task, _ words: ArgumentList?, _ senders: inout Senders
+    _ operation: Operation, _ words: ArgumentList?, _ senders: inout Senders
   ) throws(ClientError) -> ExitCode {
-    switch task {
+    switch operation {
     case .knock(.close): return .success
     case .knock(.open):
       try senders.waitForPorts()

@@ -24,7 +24,7 @@ struct SenderBuilder: ~Copyable {
     do throws(KeyError) {
       let key = try Key(from: source)
       key.logWarnings(about: source)
-      return key.mac
+      return key.expanded
     } catch { throw .key(error, source) }
   }
 

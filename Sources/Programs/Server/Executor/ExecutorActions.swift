@@ -61,7 +61,7 @@ extension Executor {
     } else if action.isRepeat {
       log.debug("command not run again: \(action.knock)")
     } else {
-      if !isSetChanged { grants.recordFailure(action) }
+      if !isSetChanged { grants.recordUnchangedSet(action) }
       runner.enqueue(action)
     }
   }

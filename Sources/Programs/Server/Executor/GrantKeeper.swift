@@ -79,7 +79,7 @@ struct GrantKeeper: ~Copyable {
   }
 
   /// Records that the set could not be changed for an action whose command still runs.
-  mutating func recordFailure(_ action: Action) {
+  mutating func recordUnchangedSet(_ action: Action) {
     if action.closesGrant { grants.recordFailure(action.knock.address) }
   }
 

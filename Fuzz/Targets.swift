@@ -47,8 +47,8 @@ public func testOneInput(_ start: UnsafePointer<UInt8>?, _ count: Int) -> Int32 
 private struct NoKey: MACKey, ~Copyable {
   let isRight: Bool
 
-  func verify(_ tag: Span<UInt8>, of message: Span<UInt8>) -> Bool { isRight }
-  func tag(of message: Span<UInt8>) -> InlineArray<32, UInt8> { .init(repeating: 0) }
+  func verify(_ mac: Span<UInt8>, of message: Span<UInt8>) -> Bool { isRight }
+  func mac(of message: Span<UInt8>) -> InlineArray<32, UInt8> { .init(repeating: 0) }
 }
 
 private struct Bytes: TextSink {

@@ -1,7 +1,7 @@
 /// A key that makes message authentication codes: HMAC-SHA256 (RFC 2104, FIPS 180-4).
 public protocol MACKey: ~Copyable {
-  /// Whether `tag` (32 bytes) is the MAC of `message`. Compares in constant time.
-  func verify(_ tag: Span<UInt8>, of message: Span<UInt8>) -> Bool
+  /// Whether `mac` (32 bytes) is the MAC of `message`. Compares in constant time.
+  func verify(_ mac: Span<UInt8>, of message: Span<UInt8>) -> Bool
   /// Computes the MAC of `message`: 32 bytes.
-  func tag(of message: Span<UInt8>) -> InlineArray<32, UInt8>
+  func mac(of message: Span<UInt8>) -> InlineArray<32, UInt8>
 }

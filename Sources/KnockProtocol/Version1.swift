@@ -89,8 +89,8 @@ public struct Datagram: ~Copyable {
       storage[Version1.timeOffset + index] = UInt8(truncatingIfNeeded: time >> (8 * index))
     }
     storage[Version1.familyOffset] = family == .inet ? Version1.inet : Version1.inet6
-    let tag = key.tag(of: storage.span.extracting(Version1.macSize..<count))
-    for index in 0..<Version1.macSize { storage[index] = tag[index] }
+    let mac = key.mac(of: storage.span.extracting(Version1.macSize..<count))
+    for index in 0..<Version1.macSize { storage[index] = mac[index] }
   }
 
   public func withBytes<Result, Failure: Error>(

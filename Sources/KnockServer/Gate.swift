@@ -38,10 +38,10 @@ public struct Gate<Key: MACKey & ~Copyable>: ~Copyable {
     _ datagram: Span<UInt8>, now: Int64, hasRoom: Bool, source: () -> Address?
   ) -> Verdict {
     guard Version1.isSize(datagram.count) else { return .unauthentic(.wrongLength) }
-    let tag = datagram.extracting(first: Version1.macSize)
+    let mac = datagram.extracting(first: Version1.macSize)
     let user = Policies.onlyUser
     // A key without a policy opens nothing.
-    guard key.verify(tag, of: datagram.extracting(Version1.macSize...)), let policy = policies[user]
+    guard key.verify(mac, of: datagram.extracting(Version1.macSize...)), let policy = policies[user]
     else { return .unauthentic(.badMAC) }
     let fields = Version1.fields(of: datagram)
     let clockSkew = fields.timeStamp?.subtractingSaturated(now)
@@ -62,7 +62,7 @@ public struct Gate<Key: MACKey & ~Copyable>: ~Copyable {
       if let refusal = knock.address.refusal { throw refusal }
       guard policy.families.contains(knock.address.family) else { throw .noSetForFamily }
       guard hasRoom else { throw .queueFull }
-      try replays.remember(tag, timeStamp: timeStamp, now: now, drift: drift)
+      try replays.remember(mac, timeStamp: timeStamp, now: now, drift: drift)
       return .accepted(knock, user: user, clockSkew: clockSkew)
     } catch {
       return .refused(error, header)

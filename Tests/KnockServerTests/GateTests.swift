@@ -68,8 +68,8 @@ private func signed(
 }
 
 private func sign(_ message: [UInt8]) -> [UInt8] {
-  let tag = TestKey(key).tag(of: message.span)
-  return tag.indices.map { tag[$0] } + message
+  let mac = TestKey(key).mac(of: message.span)
+  return mac.indices.map { mac[$0] } + message
 }
 
 /// What the gate says: a knock, or why not.

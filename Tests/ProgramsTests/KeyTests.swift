@@ -16,16 +16,16 @@ import Testing
     return path
   }
 
-  /// The tag of an empty message tells keys apart. Nil for an error.
-  private func tag(of source: KeySource) throws(KeyError) -> [UInt8] {
-    let tag = try Key(from: source).mac.tag(of: [UInt8]().span)
-    return tag.indices.map { tag[$0] }
+  /// The MAC of an empty message tells keys apart. Nil for an error.
+  private func mac(of source: KeySource) throws(KeyError) -> [UInt8] {
+    let mac = try Key(from: source).expanded.mac(of: [UInt8]().span)
+    return mac.indices.map { mac[$0] }
   }
 
-  private func tag(ofFile text: [UInt8], mode: mode_t = 0o600) throws(KeyError) -> [UInt8] {
+  private func mac(ofFile text: [UInt8], mode: mode_t = 0o600) throws(KeyError) -> [UInt8] {
     let path = file(text, mode: mode)
     defer { unlink(path.pointer) }
-    return try tag(of: .file(path))
+    return try mac(of: .file(path))
   }
 
   @Test(
@@ -37,9 +37,9 @@ import Testing
       ("é\n", "é"), ("\u{FF}\n", "\u{FF}"),
     ] as [(String, String)])
   func `a file has the key in its first line`(text: String, key: String) throws {
-    let expected = try tag(of: .operand(argument(key)))
-    #expect(try tag(ofFile: Array(text.utf8)) == expected)
-    #expect(try tag(ofFile: Array("x\(key.dropFirst())".utf8)) != expected)
+    let expected = try mac(of: .operand(argument(key)))
+    #expect(try mac(ofFile: Array(text.utf8)) == expected)
+    #expect(try mac(ofFile: Array("x\(key.dropFirst())".utf8)) != expected)
   }
 
   @Test(
@@ -50,7 +50,7 @@ import Testing
       ([0xE9, 0x0A], .notLatin1), ([0xC3, 0x0A], .notLatin1),
     ] as [([UInt8], KeyError)])
   func `a file has no usable key`(text: [UInt8], expected: KeyError) {
-    #expect(throws: expected) { try tag(ofFile: text) }
+    #expect(throws: expected) { try mac(ofFile: text) }
   }
 
   @Test(
@@ -61,9 +61,9 @@ import Testing
   func `nobody else may write to a key file`(mode: mode_t, expected: KeyError?) {
     let text = Array("\(Self.good)\n".utf8)
     if let expected {
-      #expect(throws: expected) { try tag(ofFile: text, mode: mode) }
+      #expect(throws: expected) { try mac(ofFile: text, mode: mode) }
     } else {
-      #expect(throws: Never.self) { try tag(ofFile: text, mode: mode) }
+      #expect(throws: Never.self) { try mac(ofFile: text, mode: mode) }
     }
   }
 
@@ -85,10 +85,10 @@ import Testing
 
   @Test func `a key has at most 4096 bytes`() throws {
     let longest = String(repeating: "é", count: Key.maximumSize)
-    #expect(try tag(ofFile: Array("\(longest)\n".utf8)) == tag(of: .operand(argument(longest))))
+    #expect(try mac(ofFile: Array("\(longest)\n".utf8)) == mac(of: .operand(argument(longest))))
     for end in ["k", "k\n", "kkk\n", longest] {
-      #expect(throws: KeyError.tooLong) { try tag(ofFile: Array("\(longest)\(end)".utf8)) }
-      #expect(throws: KeyError.tooLong) { try tag(of: .operand(argument("\(longest)\(end)"))) }
+      #expect(throws: KeyError.tooLong) { try mac(ofFile: Array("\(longest)\(end)".utf8)) }
+      #expect(throws: KeyError.tooLong) { try mac(of: .operand(argument("\(longest)\(end)"))) }
     }
   }
 
@@ -99,7 +99,7 @@ import Testing
   }
 
   @Test func `a missing file and a pipe that gives nothing are errors`() {
-    #expect(throws: KeyError.notFound(.notFound)) { try tag(of: .file(argument("/nowhere/key"))) }
+    #expect(throws: KeyError.notFound(.notFound)) { try mac(of: .file(argument("/nowhere/key"))) }
     var ends: [Int32] = [0, 0]
     pipe(&ends)
     defer { for end in ends { close(end) } }

@@ -10,7 +10,7 @@ struct Key: ~Copyable {
   static let shortSize = 16
   static let readTimeoutMilliseconds: Int64 = 60_000
 
-  let mac: KeyedMAC
+  let expanded: KeyedMAC
   let isShort: Bool
   /// Whether all users of the machine may read its file.
   let isReadableByOthers: Bool
@@ -48,10 +48,10 @@ struct Key: ~Copyable {
     }
     guard key.count > 0 else { throw .empty }
     guard key.count <= Self.maximumSize else { throw .tooLong }
-    guard let mac = key.bytes.withElements(0..<key.count, { KeyedMAC(expanding: $0) }) else {
+    guard let expanded = key.bytes.withElements(0..<key.count, { KeyedMAC(expanding: $0) }) else {
       throw .outOfMemory
     }
-    self.mac = mac
+    self.expanded = expanded
     self.isReadableByOthers = isReadableByOthers
     isShort = key.count < Self.shortSize
   }

@@ -46,60 +46,60 @@ import KnockProtocol
   }
 
   // Inlined with `verify`: a flood of datagrams with bad MACs spends its time here.
-  @inline(__always) func tag(of message: Span<UInt8>) -> InlineArray<32, UInt8> {
+  @inline(__always) func mac(of message: Span<UInt8>) -> InlineArray<32, UInt8> {
     var state = unsafe self.state.pointee
-    var tag = InlineArray<32, UInt8>(repeating: 0)
-    var tagBytes = tag.mutableSpan
+    var mac = InlineArray<32, UInt8>(repeating: 0)
+    var macBytes = mac.mutableSpan
     unsafe message.withUnsafeBufferPointer { message in
       guard let start = message.baseAddress else { return }
       _ = unsafe crypto_auth_hmacsha256_update(&state, start, UInt64(message.count))
     }
     // Wipes the copy of the state, too.
-    unsafe tagBytes.withUnsafeMutableBufferPointer { tag in
-      guard let start = tag.baseAddress else { return }
+    unsafe macBytes.withUnsafeMutableBufferPointer { mac in
+      guard let start = mac.baseAddress else { return }
       _ = unsafe crypto_auth_hmacsha256_final(&state, start)
     }
-    return tag
+    return mac
   }
 
-  @inline(__always) func verify(_ tag: Span<UInt8>, of message: Span<UInt8>) -> Bool {
-    let expected = self.tag(of: message)
-    guard tag.count == expected.count else { return false }
-    return unsafe tag.withUnsafeBufferPointer { tag in
+  @inline(__always) func verify(_ mac: Span<UInt8>, of message: Span<UInt8>) -> Bool {
+    let expected = self.mac(of: message)
+    guard mac.count == expected.count else { return false }
+    return unsafe mac.withUnsafeBufferPointer { mac in
       unsafe expected.span.withUnsafeBufferPointer { expected in
-        guard let tag = tag.baseAddress, let expected = expected.baseAddress else {
+        guard let mac = mac.baseAddress, let expected = expected.baseAddress else {
           return false
         }
-        return unsafe crypto_verify_32(tag, expected) == 0
+        return unsafe crypto_verify_32(mac, expected) == 0
       }
     }
   }
 
   struct SelfTestError: Error {}
 
-  /// Starts libsodium and tests it: it must compute the tag in RFC 4231, section 4.3 (test case 2), and refuse
-  /// the same tag with one bit changed.
+  /// Starts libsodium and tests it: it must compute the MAC in RFC 4231, section 4.3 (test case 2), and refuse
+  /// the same MAC with one bit changed.
   static func testItself() throws(SelfTestError) {
     guard sodium_init() >= 0, computesKnownAnswer() else { throw SelfTestError() }
   }
 
   private static func computesKnownAnswer() -> Bool {
-    let key: InlineArray<4, UInt8> = [0x4A, 0x65, 0x66, 0x65]  // "Jefe"
+    let text: InlineArray<4, UInt8> = [0x4A, 0x65, 0x66, 0x65]  // "Jefe"
     let message: InlineArray<28, UInt8> = [
       // "what do ya want for nothing?"
       0x77, 0x68, 0x61, 0x74, 0x20, 0x64, 0x6F, 0x20, 0x79, 0x61, 0x20, 0x77, 0x61, 0x6E,
       0x74, 0x20, 0x66, 0x6F, 0x72, 0x20, 0x6E, 0x6F, 0x74, 0x68, 0x69, 0x6E, 0x67, 0x3F,
     ]
-    var tag: InlineArray<32, UInt8> = [
+    var mac: InlineArray<32, UInt8> = [
       0x5B, 0xDC, 0xC1, 0x46, 0xBF, 0x60, 0x75, 0x4E, 0x6A, 0x04, 0x24, 0x26, 0x08, 0x95, 0x75,
       0xC7, 0x5A, 0x00, 0x3F, 0x08, 0x9D, 0x27, 0x39, 0x83, 0x9D, 0xEC, 0x58, 0xB9, 0x64, 0xEC,
       0x38, 0x43,
     ]
-    guard let mac = KeyedMAC(expanding: key.span), mac.verify(tag.span, of: message.span) else {
+    guard let key = KeyedMAC(expanding: text.span), key.verify(mac.span, of: message.span) else {
       return false
     }
-    tag[31] ^= 1
-    return !mac.verify(tag.span, of: message.span)
+    mac[31] ^= 1
+    return !key.verify(mac.span, of: message.span)
   }
 }
 

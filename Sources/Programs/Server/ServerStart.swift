@@ -52,7 +52,7 @@ extension ServerApplet {
         log.warning(
           "warning: a key in the command line shows in ps and the history; use -k FILE")
       }
-      return key.mac
+      return key.expanded
     } catch { throw .key(error, source) }
   }
 

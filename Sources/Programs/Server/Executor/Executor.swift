@@ -198,7 +198,7 @@ struct Executor: ~Copyable {
       guard new.commands.canClose || !grants.mustClose else { throw .nothingToClose }
     }
     do throws(SystemError) {
-      try receiver.send(new.key.mac)
+      try receiver.send(new.key.expanded)
     } catch { throw .receiver(error) }
     runner.replace(new.takeCommands())  // The rest of `new` ends, and wipes the key in this process.
     reloader?.keep()

@@ -200,7 +200,8 @@ struct Executor: ~Copyable {
     do throws(SystemError) {
       try receiver.send(new.key.expanded)
     } catch { throw .receiver(error) }
-    runner.replace(new.takeCommands())  // The rest of `new` ends, and wipes the key in this process.
+    // The rest of `new` ends here. That wipes the key in this process.
+    runner.replace(new.takeCommands())
     reloader?.keep()
   }
 

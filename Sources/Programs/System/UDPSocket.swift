@@ -67,6 +67,8 @@ struct UDPSocket: ~Copyable {
 
   /// Receives the datagrams that are there, as many as fit, without waiting.
   func receive(into batch: inout DatagramBatch) throws(SystemError) {
+    // After an error too, the datagrams of the last call must not be handled again.
+    batch.count = 0
     let result = unsafe csys_receive_batch(
       number, batch.datagrams.baseAddress, DatagramBatch.stride,
       batch.lengths.baseAddress, batch.sources.baseAddress)

@@ -4,6 +4,7 @@
 // INTRUDER_ATTEMPT: when a datagram comes, the receiver tries this, as an attacker would who has taken it
 // over. Then it writes whether it succeeded.
 // INTRUDER_NO_SECCOMP: the kernel seems to have no seccomp.
+// INTRUDER_NO_MEMORY: after each call that received datagrams, the next one fails for lack of memory.
 // INTRUDER_DIE_AT: the program is killed at the call with this number. The calls below are counted from 1,
 // in both processes together, in the file INTRUDER_FILE.
 #define _GNU_SOURCE
@@ -123,8 +124,11 @@ int socketpair(int domain, int type, int protocol, int ends[2]) {
 }
 
 int recvmmsg(int fd, struct mmsghdr *messages, unsigned count, int flags, struct timespec *timeout) {
+  static int has_received;
+  if (has_received && getenv("INTRUDER_NO_MEMORY")) return has_received = 0, errno = ENOMEM, -1;
   count_call();
   int result = ORIGINAL(recvmmsg)(fd, messages, count, flags, timeout);
+  has_received = result > 0;
   const char *what = getenv("INTRUDER_ATTEMPT");
   if (what && result > 0) {
     long got = strncmp(what, "lie", 3) ? attempt(what, fd) : lie(what);

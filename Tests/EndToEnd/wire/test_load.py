@@ -1,5 +1,6 @@
 """Many bad datagrams: they cost no memory and few lines of the log."""
 
+import os
 import re
 from pathlib import Path
 
@@ -70,3 +71,13 @@ def test_10000_malformed_datagrams_cost_no_memory_and_no_flood_of_lines(server, 
     ours.output.wait_for("open 192.0.2.2")
     assert ours.counters()["accepted"] == 2
     assert len(ours.log.matching("unauthenticated|refused")) < 100
+
+
+def test_a_lack_of_memory_passes(server, intruder):
+    """The system may have no memory to receive with. No datagram is handled twice because of that."""
+    ours = server(env={**os.environ, "LD_PRELOAD": str(intruder), "INTRUDER_NO_MEMORY": "1"})
+    for number in range(1, 4):
+        ours.knock(f"192.0.2.{number}")
+        ours.output.wait_for(f"^open 192.0.2.{number} inet$")
+    assert ours.counters()["accepted"] == 3
+    assert ours.counters()["replayed"] == 0

@@ -97,7 +97,8 @@ struct SenderBuilder: ~Copyable {
     while let address = addresses.address(at: position) {
       position += 1
       guard source == nil || source?.family == address.family else { continue }
-      if address.family == .inet { needsInet = true } else { needsInet6 = true }
+      // Datagrams to an IPv4-mapped address have an IPv4 source.
+      if address.parts?.address.family == .inet { needsInet = true } else { needsInet6 = true }
     }
     let inet = needsInet ? try find(.inet, settings, source) : nil
     let inet6 = needsInet6 ? try find(.inet6, settings, source) : nil

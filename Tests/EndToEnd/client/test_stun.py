@@ -131,6 +131,12 @@ def test_each_family_has_its_own(stun):
     assert result.stdout == f"open {ADDRESS6} to [::1]:60120\n{OPENED}"
 
 
+def test_an_ipv4_mapped_host_needs_the_ipv4_address(stun):
+    server = stun(lambda request, count: [good(request)])
+    result = client("open", "::ffff:127.0.0.1", server.option, "-S", "auto", "-n")
+    assert (result.code, result.stdout, result.stderr) == (0, OPENED, "")
+
+
 @pytest.mark.slow
 def test_it_asks_again_and_takes_the_answer(stun):
     server = stun(lambda request, count: [good(request)] if count == 3 else [])

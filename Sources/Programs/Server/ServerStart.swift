@@ -31,7 +31,6 @@ extension ServerApplet {
       try CurrentProcess.detachStandardStreams()
     }
     let state = try openState(settings)
-    state.logFound(drift: settings.drift)
     guard canClose || state.grants.count == 0 else {
       throw .cannotClose(count: state.grants.count)
     }
@@ -118,8 +117,11 @@ extension ServerApplet {
   }
 
   private static func openState(_ settings: ServerSettings) throws(StartFailure) -> ServerState {
+    var found = ServerState.Found()
+    // Also after an error: a damaged file may have been replaced, so the next start does not find it.
+    defer { found.logAll(drift: settings.drift) }
     do throws(StateError) {
-      return try ServerState.open(settings)
+      return try ServerState.open(settings, found: &found)
     } catch { throw .state(error) }
   }
 

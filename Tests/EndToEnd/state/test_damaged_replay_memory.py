@@ -6,6 +6,8 @@ import signal
 import time
 
 import pytest
+from support.datagrams import KEY
+from support.programs import program, run
 from support.state import HEADER, KNOCK
 from support.waiting import until
 
@@ -55,6 +57,24 @@ def test_after_a_damage_nothing_is_accepted_that_may_have_been_before(state, dam
         return ours.counters()["accepted"]
 
     until(is_accepted, "a knock is accepted")
+
+
+def test_a_damage_is_logged_even_if_the_server_cannot_start(state):
+    """The next start no longer finds it, because the file has been replaced."""
+    ours = state.start("--close-after=1h")
+    for host in range(20):
+        ours.knock(f"192.0.2.{host}")
+    ours.wait_for_counters(open=20)
+    ours.stop()
+    state.patch(64, bytes(128))
+    words = ["--state", state.path, "--close-after=1h", "--grant-capacity=16", "-k", "-", "true", "true"]
+    result = run([*program("server"), *words], stdin=KEY.encode())
+    assert result.code == 1
+    assert [line.partition(": ")[2].partition(":")[0] for line in result.lines] == [
+        "the replay memory was damaged", "--state"
+    ]  # fmt: skip
+    ours = state.start("--close-after=1h")
+    ours.log.wait_for("^pyknock server: 20 knocks remembered$")
 
 
 def test_a_record_that_was_not_written_to_its_end_is_no_damage(state):

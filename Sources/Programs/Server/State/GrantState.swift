@@ -43,10 +43,11 @@ enum GrantState {
       capacity: capacity, to: mapped.storage(at: 0, count: StateFile.headerCount))
     var grants = try grants(in: mapped.storage(at: FileHeader.pageSize, count: capacity + 1))
     if let file {
-      found = try read(file, into: &grants)
-      guard found.fits else {
-        throw .tooSmall(.grants, count: found.count)
+      let old = try read(file, into: &grants)
+      guard old.fits else {
+        throw .tooSmall(.grants, count: old.count)
       }
+      found = old
     }
     try new.takeName(in: directory)
     return grants

@@ -6,27 +6,33 @@ struct ServerState: ~Copyable {
   let directory: StateDirectory?
   let replays: ReplayMemory
   let grants: Grants
-  /// What was in the files.
-  private let foundReplays: ReplayState.Found?
-  private let foundGrants: Grants.Found
 
-  private init(_ settings: ServerSettings) throws(StateFailure) {
+  /// What was in the files.
+  struct Found {
+    /// Nil if there is no state directory.
+    fileprivate(set) var replays: ReplayState.Found?
+    fileprivate(set) var grants = Grants.Found()
+  }
+
+  private init(_ settings: ServerSettings, found: inout Found) throws(StateFailure) {
     let directory = try Self.directory(settings, onlyChecks: false)
     var foundReplays = ReplayState.Found()
     let replays = try ReplayState.memory(settings, in: directory, found: &foundReplays)
-    var foundGrants = Grants.Found()
-    let grants = try GrantState.grants(settings, in: directory, found: &foundGrants)
-    self.foundReplays = directory == nil ? nil : foundReplays
-    self.foundGrants = foundGrants
+    if directory != nil { found.replays = foundReplays }
+    let grants = try GrantState.grants(settings, in: directory, found: &found.grants)
     self.replays = replays
     self.grants = grants
     self.directory = directory
   }
 
   /// Locks the state directory, if there is one, and reads what is in it.
-  static func open(_ settings: ServerSettings) throws(StateError) -> ServerState {
+  ///
+  /// - Parameter found: what was in the files, also if an error is thrown after they were read.
+  static func open(
+    _ settings: ServerSettings, found: inout Found
+  ) throws(StateError) -> ServerState {
     do throws(StateFailure) {
-      return try ServerState(settings)
+      return try ServerState(settings, found: &found)
     } catch { throw StateError(path: settings.stateDirectory, failure: error) }
   }
 
@@ -53,14 +59,16 @@ struct ServerState: ~Copyable {
       try StateDirectory(path, onlyChecks: onlyChecks)
     }
   }
+}
 
+extension ServerState.Found {
   /// Logs what was in the files.
   ///
   /// - Parameter drift: the drift of the gate (microseconds).
-  func logFound(drift: Int64) {
-    if let foundReplays {
-      let count = foundReplays.count
-      if foundReplays.isDamaged {
+  func logAll(drift: Int64) {
+    if let replays {
+      let count = replays.count
+      if replays.isDamaged {
         log.warning(
           """
           the replay memory was damaged: what is stamped before now + \(seconds: drift) s is \
@@ -70,30 +78,30 @@ struct ServerState: ~Copyable {
         log.info("\(count) knocks remembered")
       }
       // No drift explains such a step of the clock.
-      if foundReplays.timeBehind > drift {
+      if replays.timeBehind > drift {
         log.warning(
           """
-          warning: the clock went back: it is \(seconds: foundReplays.timeBehind) s behind the \
+          warning: the clock went back: it is \(seconds: replays.timeBehind) s behind the \
           time when this server last ran, and all knocks are refused until it is set; if it is \
           right, remove 'replay' from the state directory
           """)
       }
     }
-    if foundGrants.damagedCount > 0 {
+    if grants.damagedCount > 0 {
       log.warning(
         """
-        warning: a part of the journal of grants is damaged (\(foundGrants.damagedCount) records), \
+        warning: a part of the journal of grants is damaged (\(grants.damagedCount) records), \
         and what it stands for may stay open; \(openGrants)
         """)
-    } else if foundGrants.count > 0 {
+    } else if grants.count > 0 {
       log.info("\(openGrants)")
     }
   }
 
   private var openGrants: Message {
     """
-    \(foundGrants.count) \(foundGrants.count == 1 ? "grant is" : "grants are") open, \
-    \(foundGrants.overdueCount) of them overdue
+    \(grants.count) \(grants.count == 1 ? "grant is" : "grants are") open, \
+    \(grants.overdueCount) of them overdue
     """
   }
 }

@@ -600,3 +600,31 @@ extension Image {
     #expect(image.record(of: 1)?.since == wall)
   }
 }
+
+@Test func whatRemainsOfAGrantIsNeverNegative() {
+  let record = Grants.Record(.inet(1), since: 10, asked: 20, ends: 30, sequence: 1)
+  for (now, remaining) in [(19, 0), (20, 10), (29, 1), (30, 0), (31, 0)] as [(Int64, Int64)] {
+    #expect(record.remaining(at: now) == remaining)
+  }
+}
+
+@Test func theOrderOfTheEndsStaysWhateverIsForgotten() {
+  for seed in 0..<200 as Range<UInt64> {
+    var generator = Generator(seed: seed)
+    var grants = Image(capacity: 40).grants()
+    for number in 1...40 as ClosedRange<UInt32> {
+      _ = open(&grants, number, for: Int64.random(in: 1...1000, using: &generator))
+    }
+    for _ in 0..<30 {
+      let number = UInt32.random(in: 1...40, using: &generator)
+      if Bool.random(using: &generator) {
+        grants.forget(.inet(number))
+      } else {
+        _ = open(&grants, number, for: Int64.random(in: 1...1000, using: &generator))
+      }
+    }
+    var ends: [Int64] = []
+    while let record = grants.removeFirst() { ends.append(record.ends) }
+    #expect(ends == ends.sorted(), "\(seed)")
+  }
+}

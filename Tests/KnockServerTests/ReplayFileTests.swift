@@ -432,3 +432,41 @@ private func record(_ numbers: [UInt64]) -> ReplayMemory.Record {
   #expect(elements[0].sequence == 3)
   #expect(elements[1].isEmpty)
 }
+
+@Test func eachByteOfAMACIsRemembered() {
+  let image = Image()
+  var memory = image.memory(isNew: true)
+  let bytes = (1...32).map { UInt8($0) }
+  func remember(_ bytes: [UInt8], _ memory: inout ReplayMemory) -> Refusal? {
+    do throws(Refusal) {
+      try memory.remember(bytes.span, timeStamp: 100, now: 100, drift: 60)
+      return nil
+    } catch { return error }
+  }
+  let new = remember(bytes, &memory)
+  #expect(new == nil)
+  #expect(Array(image.bytes[4096..<4096 + 32]) == bytes)
+  for index in [0, 7, 8, 15, 16, 23, 24, 31] {
+    memory = image.memory(isNew: true)
+    _ = remember(bytes, &memory)
+    var other = bytes
+    other[index] ^= 0x80
+    let isNew = remember(other, &memory)
+    #expect(isNew == nil, "\(index)")
+  }
+}
+
+@Test func aRecordOfTheTurnBeforeIsMissedAsOneThatIsGone() {
+  // The machine stopped before the place of record 11 was written to the disk.
+  let image = Image()
+  _ = image.memory(isNew: true)
+  let records = image.bytes[4096...].bindMemory(to: ReplayMemory.Record.self)
+  for (position, sequence) in [9, 10, 3, 12, 5, 6, 7, 8].enumerated() {
+    records[position] = ReplayMemory.Record(
+      mac: (UInt64(sequence), 0, 0, 0), timeStamp: 100, sequence: UInt64(sequence))
+  }
+  var memory = image.memory()
+  let isWhole = restore(&memory)
+  #expect(!isWhole)
+  #expect(memory.count == 1)
+}

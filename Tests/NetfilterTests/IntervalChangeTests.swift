@@ -292,3 +292,13 @@ private func take(
   let isDecidedNow = change.isDecidedByFirstElement
   #expect(isDecidedNow)
 }
+
+@Test func twoElementsThatBeginAtOneAddressAreOne() {
+  var change = IntervalChange(storage(IntervalChange.capacity, of: Boundary.self))
+  change.begin(AddressRange(.inet(16), prefixLength: 28))
+  for _ in 0..<2 { change.take(Boundary(address: 20, isEnd: false, milliseconds: 1)) }
+  change.take(Boundary(address: 25, isEnd: true, milliseconds: SetElement.forever))
+  var overlaps: [SetElement] = []
+  change.visitOverlaps { overlaps.append($0) }
+  #expect(overlaps == [SetElement(first: 20, last: 24, milliseconds: 1)])
+}

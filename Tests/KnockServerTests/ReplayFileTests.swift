@@ -470,3 +470,34 @@ private func record(_ numbers: [UInt64]) -> ReplayMemory.Record {
   #expect(!isWhole)
   #expect(memory.count == 1)
 }
+
+@Test func whatWasNotFinishedWasNotActedOn() {
+  let image = Image()
+  do {
+    var memory = image.memory(isNew: true)
+    for number in 1...4 as ClosedRange<UInt8> { _ = remember(&memory, number, at: 100) }
+  }
+  let fourth = 4096 + 3 * 56
+  let written = Array(image.bytes[fourth..<fourth + 56])
+  let earlier = Image()
+  do {
+    var memory = earlier.memory(isNew: true)
+    for number in 1...3 as ClosedRange<UInt8> { _ = remember(&memory, number, at: 100) }
+  }
+  // All but the checksum.
+  for (offset, byte) in written.prefix(48).enumerated() { earlier.bytes[fourth + offset] = byte }
+  var memory = earlier.memory()
+  let isWhole = restore(&memory)
+  #expect(isWhole)
+  let again = remember(&memory, 4, at: 100)
+  #expect(again == nil)
+  #expect(memory.count == 4)
+}
+
+@Test func anEmptyMemoryWithoutAFileIsWhole() {
+  var memory = ReplayMemory(
+    records: storage(4, of: ReplayMemory.Record.self),
+    index: PositionIndex(storage(8, of: UInt32.self)))
+  let isWhole = restore(&memory)
+  #expect(isWhole)
+}

@@ -4,6 +4,8 @@ import KnockServer
 import TestSupport
 import Testing
 
+private let ip = "2001:db8::1"
+
 @Suite struct TemplateTests {
   private static let knock = Knock(
     command: .close, address: .inet6(high: 0x2001_0DB8_0000_0000, low: 1))
@@ -13,6 +15,8 @@ import Testing
     ("$af$cmd${ip}", "inet6close2001:db8::1"),
     ("$$ip $ip$$", "$ip 2001:db8::1$"),
     ("$ipx ${ipx} $IP $_ip $ip_", "$ipx ${ipx} $IP $_ip $ip_"),
+    ("$ipa $ipz $ipA $ipZ $ip0 $ip9", "$ipa $ipz $ipA $ipZ $ip0 $ip9"),
+    ("$ip` $ip{ $ip@ $ip[ $ip/ $ip:", "\(ip)` \(ip){ \(ip)@ \(ip)[ \(ip)/ \(ip):"),
     ("$ip. $ip- ${ip}x", "2001:db8::1. 2001:db8::1- 2001:db8::1x"),
     ("$HOME $(date) $1 `x` $", "$HOME $(date) $1 `x` $"),
     ("${ip ${} ${$ip} ${ ip}", "${ip ${} ${2001:db8::1} ${ ip}"),

@@ -76,6 +76,32 @@ private func bytes(_ request: borrowing Request) -> [UInt8]? {
     ])
 }
 
+@Test func theOtherCommandsOfIPSetAreWrittenAsTheKernelReadsThem() throws {
+  let set = IPSet(name: try name("k"), addresses: .inet)
+  func message(_ type: UInt8, _ flags: [UInt8], _ attributes: [UInt8] = []) -> [UInt8] {
+    let length = UInt8(20 + 8 + 8 + attributes.count)
+    return [length, 0, 0, 0, type, 6] + flags + [1, 0, 0, 0, 0, 0, 0, 0]
+      + [2, 0, 0, 0, 5, 0, 1, 0, 6, 0, 0, 0, 6, 0, 2, 0, 0x6B, 0, 0, 0] + attributes
+  }
+  func written(_ body: (inout Request) -> Void) -> [UInt8]? {
+    var request = Request(storage(4096, of: UInt8.self))
+    request.removeAll()
+    body(&request)
+    return bytes(request)
+  }
+  #expect(written { $0.getHeader(set) } == message(12, [5, 0]))
+  // NLM_F_DUMP; IPSET_FLAG_LIST_HEADER
+  #expect(written { $0.getList(set) } == message(7, [1, 3], [8, 0, 6, 0, 0, 0, 0, 4]))
+  let address: [UInt8] = [12, 0, 1, 0x80, 8, 0, 1, 0x40, 192, 0, 2, 1]
+  let host = AddressRange(.inet(0xC000_0201), prefixLength: 32)
+  #expect(
+    written { $0.delete(host, prefixLength: 32, from: set) }
+      == message(10, [5, 0], [16, 0, 7, 0x80] + address))
+  #expect(
+    written { $0.add(host, prefixLength: 32, to: set, seconds: nil) }
+      == message(9, [5, 0], [16, 0, 7, 0x80] + address))
+}
+
 @Test func whatDoesNotFitIsNotSent() throws {
   let table = NftTable(family: .inet, name: try name(String(repeating: "t", count: 255)))
   for size in 1..<300 {

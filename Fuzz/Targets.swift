@@ -82,12 +82,12 @@ private func fuzzGate(_ input: Span<UInt8>, key: consuming NoKey) {
   withMemory(capacity * MemoryLayout<ReplayMemory.Record>.stride) { records in
     withMemory(PositionIndex.count(forRecords: capacity) * 4) { index in
       var gate = Gate(
-        key: NoKey(isRight: isRight), drift: 60 * Microseconds.perSecond,
+        key: NoKey(isRight: isRight), drift: 60 * Microseconds.second,
         policies: Policies(
           Policy(families: AddressFamilies { $0 == .inet }, allowsObservedSource: true)),
         replays: ReplayMemory(records: storage(records), index: PositionIndex(storage(index))))
       var start = 0
-      var now = 1_700_000_000 * Microseconds.perSecond
+      var now = 1_700_000_000 * Microseconds.second
       while start < input.count {
         let end = min(input.count, start + 1 + Int(input[start]))
         let datagram = input.extracting(start + 1..<end)
@@ -100,9 +100,9 @@ private func fuzzGate(_ input: Span<UInt8>, key: consuming NoKey) {
         case .accepted(let knock, _, let clockSkew):
           let timeStamp = Version1.fields(of: datagram).timeStamp
           precondition(isRight && timeStamp == now + clockSkew)
-          precondition(abs(clockSkew) <= 60 * Microseconds.perSecond)
+          precondition(abs(clockSkew) <= 60 * Microseconds.second)
           text.append(knock.address)
-          now += 7 * Microseconds.perSecond
+          now += 7 * Microseconds.second
         case .refused(let refusal, let header):
           precondition(isRight && header.length == datagram.count)
           text.append(refusal.reason)
@@ -201,7 +201,7 @@ private func fuzzState(_ input: Span<UInt8>) {
         file: ReplayFile(existing: storage(file, bytes: headerSize)))
       _ = memory.restore()
       var gate = Gate(
-        key: NoKey(isRight: true), drift: 60 * Microseconds.perSecond,
+        key: NoKey(isRight: true), drift: 60 * Microseconds.second,
         policies: Policies(
           Policy(families: AddressFamilies { _ in true }, allowsObservedSource: false)),
         replays: memory)
@@ -210,7 +210,7 @@ private func fuzzState(_ input: Span<UInt8>) {
         datagram.replaceSubrange(32..<41, with: [1, 0, 0, 0, 0, 0xF1, 0x53, 0xD9, 0x41])
         datagram.replaceSubrange(41..<45, with: [2, 0, 0, 0])
         _ = gate.admit(
-          datagram.span, now: (1_700_000_000 + Int64(number)) * Microseconds.perSecond,
+          datagram.span, now: (1_700_000_000 + Int64(number)) * Microseconds.second,
           hasRoom: true
         ) {
           nil
@@ -262,13 +262,13 @@ private func fuzzGrants(_ input: Span<UInt8>) {
             var grants = Grants(
               records: storage(records), states: storage(states), heap: storage(heap),
               index: PositionIndex(storage(index)))
-            let wallNow = input[0] & 2 == 0 ? 1_700_000_000 * Microseconds.perSecond : .max
+            let wallNow = input[0] & 2 == 0 ? 1_700_000_000 * Microseconds.second : .max
             let found = grants.adopt(storage(old), wallNow: wallNow, now: 0)
             precondition(found.count >= grants.count && grants.count <= capacity)
             var now: Int64 = 0
             for offset in min(input.count, 1 + size)..<input.count {
               let address = Address.inet(0xC000_0200 + UInt32(input[offset] >> 3))
-              now += 3
+              now += 3 * Microseconds.millisecond
               switch input[offset] & 7 {
               case 0: _ = grants.open(address, seconds: 5, wallNow: wallNow, now: now)
               case 1: _ = grants.beginClose(address, wallNow: wallNow)

@@ -21,14 +21,21 @@ _Static_assert(CSYS_ADDRESS_SIZE >= sizeof(struct sockaddr_in6), "an address");
 _Static_assert(_Alignof(struct sockaddr_in6) <= _Alignof(uint64_t), "an address");
 _Static_assert(CSYS_SOURCE_SIZE == sizeof(struct sockaddr_in6), "an address of a batch");
 
-int csys_wait(const int32_t *descriptors, size_t count, uint32_t writers, int timeout) {
+/// The time limit for poll(2) in milliseconds. Rounded up, so that no loop spins until its moment.
+static int poll_limit(int64_t microseconds) {
+  if (microseconds < 0) return -1;
+  const int64_t limit = microseconds / 1000 + (microseconds % 1000 > 0);
+  return limit < INT_MAX ? (int)limit : INT_MAX;
+}
+
+int csys_wait(const int32_t *descriptors, size_t count, uint32_t writers, int64_t timeout) {
   struct pollfd entries[CSYS_WAIT_LIMIT];
   if (count > CSYS_WAIT_LIMIT) return -EINVAL;
   for (size_t i = 0; i < count; i++) {
     entries[i].fd = descriptors[i];
     entries[i].events = writers >> i & 1 ? POLLOUT : POLLIN;
   }
-  if (poll(entries, (nfds_t)count, timeout) < 0) return -errno;
+  if (poll(entries, (nfds_t)count, poll_limit(timeout)) < 0) return -errno;
   int ready = 0;
   for (size_t i = 0; i < count; i++)
     if (entries[i].revents) ready |= 1 << i;

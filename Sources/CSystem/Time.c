@@ -4,11 +4,13 @@
 #include <string.h>
 #include <time.h>
 
-int64_t csys_wall_microseconds(void) {
+static int64_t microseconds(clockid_t clock) {
   struct timespec now;
-  clock_gettime(CLOCK_REALTIME, &now);
+  clock_gettime(clock, &now);
   return (int64_t)now.tv_sec * 1000000 + now.tv_nsec / 1000;
 }
+
+int64_t csys_wall_microseconds(void) { return microseconds(CLOCK_REALTIME); }
 
 void csys_utc(int64_t seconds, int32_t parts[6]) {
   time_t time = (time_t)seconds;
@@ -20,14 +22,6 @@ void csys_utc(int64_t seconds, int32_t parts[6]) {
   memcpy(parts, values, sizeof values);
 }
 
-int64_t csys_monotonic_milliseconds(void) {
-  struct timespec now;
-  clock_gettime(CLOCK_BOOTTIME, &now);
-  return (int64_t)now.tv_sec * 1000 + now.tv_nsec / 1000000;
-}
+int64_t csys_monotonic_microseconds(void) { return microseconds(CLOCK_BOOTTIME); }
 
-int64_t csys_uptime_microseconds(void) {
-  struct timespec now;
-  clock_gettime(CLOCK_MONOTONIC, &now);
-  return (int64_t)now.tv_sec * 1000000 + now.tv_nsec / 1000;
-}
+int64_t csys_uptime_microseconds(void) { return microseconds(CLOCK_MONOTONIC); }

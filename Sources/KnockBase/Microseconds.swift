@@ -1,9 +1,10 @@
-/// Times by the wall clock count microseconds since the Unix epoch; so do differences between them.
+/// All times and differences between them are in microseconds. Times by the wall clock count from the Unix epoch.
 /// The program has no floating-point numbers.
 public enum Microseconds {
-  public static let perSecond: Int64 = 1_000_000
+  public static let millisecond: Int64 = 1000
+  public static let second: Int64 = 1_000_000
   /// The longest drift and the greatest clock skew that mean anything: 10^12 seconds, 31,700 years.
-  public static let longest: Int64 = 1_000_000_000_000 * perSecond
+  public static let longest: Int64 = 1_000_000_000_000 * second
 }
 
 extension Int64 {

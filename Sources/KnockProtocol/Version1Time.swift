@@ -28,8 +28,8 @@ extension Version1 {
   private static func microseconds(exponent: Int, significand: UInt64) -> Int64 {
     guard exponent < exponentBias + 43 else { return .max }
     // The product has up to 73 bits: `high` counts units of 2^32.
-    let low = (significand & 0xFFFF_FFFF) * UInt64(Microseconds.perSecond)
-    let high = (significand >> 32) * UInt64(Microseconds.perSecond) + low >> 32
+    let low = (significand & 0xFFFF_FFFF) * UInt64(Microseconds.second)
+    let high = (significand >> 32) * UInt64(Microseconds.second) + low >> 32
     // From 10 to 1074. All bits are lost from 75 on.
     let shift = exponentBias + fractionBits - exponent
     let half: UInt64 = 1
@@ -41,7 +41,7 @@ extension Version1 {
   /// Microseconds as the nearest double in seconds. Halfway between two, it is the even one, as IEEE 754 rounds.
   static func doubleBits(fromMicroseconds microseconds: Int64) -> UInt64 {
     guard microseconds != 0 else { return 0 }
-    let divisor = UInt64(Microseconds.perSecond)
+    let divisor = UInt64(Microseconds.second)
     var (significand, rest) = microseconds.magnitude.quotientAndRemainder(dividingBy: divisor)
     // Long division, up to one bit more than the significand has, for rounding.
     var exponent = exponentBias + fractionBits + 1

@@ -5,10 +5,10 @@ import Testing
 @testable import KnockServer
 
 private let capacity = 6
-private let second: Int64 = 1_000_000
+private let second = Microseconds.second
 private let now = 1_700_000_000 * second
-/// In monotonic milliseconds.
-private let minute: Int64 = 60_000
+/// In monotonic microseconds.
+private let minute = 60 * second
 
 /// A file in memory, that outlives the grants that use it.
 private struct Image {
@@ -52,12 +52,11 @@ private struct Image {
 private func open(
   _ grants: inout Grants, _ number: UInt32, for seconds: Int64 = 60, at wall: Int64 = now
 ) -> Bool {
-  grants.open(
-    .inet(number), seconds: seconds, wallNow: wall, now: (wall - now) / 1000)
+  grants.open(.inet(number), seconds: seconds, wallNow: wall, now: wall - now)
 }
 
 private func beginNextClose(_ grants: inout Grants, at time: Int64) -> UInt32? {
-  guard case .inet(let bits) = grants.beginNextClose(wallNow: now + time * 1000, now: time) else {
+  guard case .inet(let bits) = grants.beginNextClose(wallNow: now + time, now: time) else {
     return nil
   }
   return bits
@@ -78,7 +77,7 @@ private func endClose(
   // Asked for again, it lasts longer.
   let isOpen = open(&grants, 2, for: 30)
   #expect(isOpen)
-  #expect(grants.nextDeadline == 20_000)
+  #expect(grants.nextDeadline == 20 * second)
   var order: [UInt32] = []
   while let number = beginNextClose(&grants, at: minute) { order.append(number) }
   #expect(order == [4, 2, 3, 1])
@@ -100,7 +99,7 @@ private func endClose(
   let inTime = beginNextClose(&grants, at: minute)
   #expect(inTime == 1)
   // It is being closed, and is not taken twice.
-  let again = beginNextClose(&grants, at: .max / 2000)
+  let again = beginNextClose(&grants, at: .max / 2)
   #expect(again == nil)
 }
 
@@ -117,7 +116,7 @@ private func endClose(
     #expect(isOpen)
   }
   #expect(grants.count == capacity)
-  #expect(grants.nextDeadline == 90_000)
+  #expect(grants.nextDeadline == 90 * second)
 }
 
 @Test func whatIsOpenedAgainWhileItIsClosedStaysOpen() {
@@ -166,7 +165,7 @@ private func endClose(
   let due = beginNextClose(&grants, at: minute)
   #expect(due == 1)
   grants.forget(.inet(1))
-  #expect(grants.nextDeadline == 90_000)
+  #expect(grants.nextDeadline == 90 * second)
   #expect(grants.count == 2)
   #expect(grants.closingCount == 1)
   let closing = endClose(&grants, 1, succeeded: false)
@@ -245,7 +244,7 @@ private func endClose(
     var grants = other.grants()
     let found = grants.adopt(image.records, wallNow: now, now: 0)
     #expect(found.count == 1)
-    #expect(grants.nextDeadline == 20_000)
+    #expect(grants.nextDeadline == 20 * second)
     let isOpen = open(&grants, 2)
     #expect(isOpen)
     #expect(other.adopted().found.count == 2)
@@ -344,8 +343,8 @@ private let changes: [(String, @Sendable (inout Grants) -> Void)] = [
     var running: [UInt32] = []
     var time: Int64 = 0
     for _ in 0..<2000 {
-      time += Int64.random(in: 0...500, using: &generator)
-      let wall = now + time * 1000
+      time += Int64.random(in: 0...500, using: &generator) * Microseconds.millisecond
+      let wall = now + time
       let number = UInt32.random(in: 1...30, using: &generator)
       switch Int.random(in: 0..<5, using: &generator) {
       case 0, 1:
@@ -354,7 +353,7 @@ private let changes: [(String, @Sendable (inout Grants) -> Void)] = [
         #expect(isOpen == (model[number] != nil || model.count < 20))
         guard isOpen else { break }
         model[number] = Model(
-          deadline: (wall - now) / 1000 + seconds * 1000,
+          deadline: time + seconds * second,
           closing: model[number]?.closing ?? 0)
       case 2:
         _ = grants.beginClose(.inet(number), wallNow: wall)
@@ -384,7 +383,7 @@ private let changes: [(String, @Sendable (inout Grants) -> Void)] = [
       let first = model.values.map(\.deadline).filter { $0 < .max }.min()
       #expect(grants.nextDeadline == first)
     }
-    let (found, ends, _) = image.adopted(at: now + time * 1000)
+    let (found, ends, _) = image.adopted(at: now + time)
     #expect(found.count == model.count)
     #expect(Set(ends.keys) == Set(model.keys))
   }
@@ -511,7 +510,7 @@ extension Image {
   var grants = Image().grants()
   let found = grants.adopt(image.records, wallNow: now, now: 0)
   #expect(found.count == 1)
-  #expect(grants.nextDeadline == 10_000)
+  #expect(grants.nextDeadline == 10 * second)
 }
 
 @Test func aClockThatGoesBackMakesNoDamagedRecord() {

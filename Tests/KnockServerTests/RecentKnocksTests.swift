@@ -1,3 +1,4 @@
+import KnockBase
 import KnockProtocol
 import KnockServer
 import TestSupport
@@ -15,7 +16,8 @@ import Testing
   }
 
   @Test func `the same within two seconds of the last one is a repetition`() {
-    let knocks = [0, 2000, 4000, 6001, 8001, 8001].map { (knock(1), at: Int64($0)) }
+    let times: [Int64] = [0, 2_000_000, 4_000_000, 6_000_001, 8_000_001, 8_000_001]
+    let knocks = times.map { (knock(1), at: $0) }
     #expect(note(knocks) == [false, true, true, false, true, true])
   }
 
@@ -69,14 +71,15 @@ import Testing
   @Test func `it is as a list without a limit would have it`() {
     var recent = RecentKnocks(storage(64, of: RecentKnocks.Entry.self))
     var last: [UInt32: (Command, Int64)] = [:]
-    var now: Int64 = -5000
+    var now = -5 * Microseconds.second
     var differences = 0
     for _ in 0..<20_000 {
       // No more than 64 knocks in any two seconds.
-      now += Int64.random(in: 40...300)
+      now += Int64.random(in: 40...300) * Microseconds.millisecond
       let number = UInt32.random(in: 0..<12)
       let command: Command = Bool.random() ? .open : .close
-      let isExpected = last[number].map { $0.0 == command && now - $0.1 <= 2000 } ?? false
+      let isExpected =
+        last[number].map { $0.0 == command && now - $0.1 <= 2 * Microseconds.second } ?? false
       let isRepeated = recent.record(knock(number, command), now: now)
       if isRepeated != isExpected { differences += 1 }
       last[number] = (command, now)
@@ -90,7 +93,7 @@ import Testing
     let bytes = UnsafeRawBufferPointer(start: entries.baseAddress, count: size)
     var recent = RecentKnocks(entries)
     for round in 1...9 as ClosedRange<Int64> {
-      let isRepeat = recent.record(knock(1), now: 5000 * round)
+      let isRepeat = recent.record(knock(1), now: 5 * Microseconds.second * round)
       #expect(!isRepeat)
     }
     #expect(bytes.prefix(size / 4).contains { $0 != 0 })

@@ -1,4 +1,5 @@
 import Foundation
+import KnockBase
 import Testing
 
 @testable import Programs
@@ -104,8 +105,9 @@ import Testing
     pipe(&ends)
     defer { for end in ends { close(end) } }
     let path = argument("/proc/self/fd/\(ends[0])")
-    #expect(throws: KeyError.timedOut(milliseconds: 20)) {
-      _ = try Key(from: .file(path), within: 20).isShort
+    let patience = 20 * Microseconds.millisecond
+    #expect(throws: KeyError.timedOut(after: patience)) {
+      _ = try Key(from: .file(path), within: patience).isShort
     }
   }
 }

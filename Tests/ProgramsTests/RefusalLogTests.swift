@@ -1,3 +1,4 @@
+import KnockBase
 import KnockProtocol
 import Testing
 
@@ -6,16 +7,16 @@ import Testing
 @Suite struct RefusalLogTests {
   @Test func `refusals get 60 lines at once and then one a second`() throws {
     var refusals = RefusalLog(try Tally())
-    let start: Int64 = 1_000_000
+    let start = 1000 * Microseconds.second
     func lines(_ count: Int, at time: Int64) -> Int {
       (0..<count).count { _ in refusals.count(.replayed, isWanted: true, now: time) }
     }
     #expect(lines(1000, at: start) == 60)
-    #expect(lines(1000, at: start + 999) == 0)
-    #expect(lines(1000, at: start + 1000) == 1)
-    #expect(lines(1000, at: start + 3500) == 2)
-    #expect(lines(1000, at: start + 4000) == 1)
-    #expect(lines(1000, at: start + 10_000_000) == 60)
+    #expect(lines(1000, at: start + 999_999) == 0)
+    #expect(lines(1000, at: start + 1_000_000) == 1)
+    #expect(lines(1000, at: start + 3_500_000) == 2)
+    #expect(lines(1000, at: start + 4_000_000) == 1)
+    #expect(lines(1000, at: start + 10_000 * Microseconds.second) == 60)
   }
 
   @Test func `what nobody wants to read costs no line of what is wanted`() throws {
@@ -47,10 +48,10 @@ import Testing
     refusals.logReport(kernelDropped: nil, now: 5)
     #expect(refusals.nextDeadline == .max)
     refusals.count(unauthentic: .badMAC)
-    #expect(refusals.nextDeadline == 60_005)
-    refusals.logReport(kernelDropped: nil, now: 60_004)
-    #expect(refusals.nextDeadline == 60_005)
-    refusals.logReport(kernelDropped: nil, now: 60_005)
+    #expect(refusals.nextDeadline == 60_000_005)
+    refusals.logReport(kernelDropped: nil, now: 60_000_004)
+    #expect(refusals.nextDeadline == 60_000_005)
+    refusals.logReport(kernelDropped: nil, now: 60_000_005)
     #expect(refusals.nextDeadline == .max)
   }
 }

@@ -26,9 +26,9 @@ import Testing
     shutdown.begin()
     #expect(shutdown.advance(isDrained: true, isClosing: false, now: 5) == .closeGrants)
     #expect(!shutdown.isEnding)
-    #expect(shutdown.nextDeadline == 60_005)
-    #expect(shutdown.advance(isDrained: true, isClosing: true, now: 60_004) == nil)
-    #expect(shutdown.advance(isDrained: true, isClosing: false, now: 60_004) == .endCommands)
+    #expect(shutdown.nextDeadline == 60_000_005)
+    #expect(shutdown.advance(isDrained: true, isClosing: true, now: 60_000_004) == nil)
+    #expect(shutdown.advance(isDrained: true, isClosing: false, now: 60_000_004) == .endCommands)
   }
 
   @Test func `closing ends after a minute or when asked again`() {
@@ -37,7 +37,7 @@ import Testing
       shutdown.begin()
       #expect(shutdown.advance(isDrained: true, isClosing: true, now: 5) == .closeGrants)
       if asksAgain { shutdown.begin() }
-      let now: Int64 = asksAgain ? 6 : 60_005
+      let now: Int64 = asksAgain ? 6 : 60_000_005
       #expect(shutdown.nextDeadline <= now)
       #expect(shutdown.advance(isDrained: true, isClosing: true, now: now) == .endCommands)
       shutdown.begin()

@@ -10,7 +10,7 @@ extension Grants {
     var asked: Int64
     var ends: Int64
     var sequence: UInt64 = 0
-    /// When access is to be closed, in monotonic milliseconds. `.max` while it is being closed.
+    /// When access is to be closed, in monotonic microseconds. `.max` while it is being closed.
     var deadline: Int64
     /// The place in the heap.
     fileprivate var place: UInt32 = 0

@@ -9,14 +9,13 @@ import KnockProtocol
 /// grant, a second record is written before the first is erased, so that one of them is always whole.
 ///
 /// Records hold times by the system's clock, because a later process must understand them (microseconds since
-/// the Unix epoch). This process goes by deadlines in monotonic milliseconds.
+/// the Unix epoch). This process goes by deadlines in monotonic microseconds.
 public struct Grants: ~Copyable {
-  /// After a close has failed, it is tried again after a minute, three times, and then every hour for a day
-  /// (milliseconds).
+  /// After a close has failed, it is tried again after a minute, three times, and then every hour for a day.
   static let quickRetries: UInt8 = 3
   static let retries: UInt8 = 27
-  static let quickInterval: Int64 = 60_000
-  static let slowInterval: Int64 = 3_600_000
+  static let quickInterval = 60 * Microseconds.second
+  static let slowInterval = 60 * quickInterval
 
   /// The records are only written. A later process reads them.
   private let records: Storage<Record>
@@ -81,7 +80,7 @@ public struct Grants: ~Copyable {
   ///
   /// - Parameters:
   ///   - wallNow: microseconds since the Unix epoch.
-  ///   - now: monotonic milliseconds.
+  ///   - now: monotonic microseconds.
   public mutating func adopt(
     _ others: borrowing Storage<Record>, wallNow: Int64, now: Int64
   ) -> Found {
@@ -105,7 +104,7 @@ public struct Grants: ~Copyable {
       let position = write(
         State(
           address, since: record.since, asked: record.asked, ends: record.ends,
-          deadline: now + record.remaining(at: wallNow) / 1000), replacing: nil)
+          deadline: now + record.remaining(at: wallNow)), replacing: nil)
       // To be compared with another record for the same address. In the new file the numbers are others.
       table[position].sequence = record.sequence
     }
@@ -128,9 +127,9 @@ public struct Grants: ~Copyable {
     let wallNow = Self.clamped(wallNow)
     let old = table.position(of: address)
     guard old != nil || count < capacity else { return false }
+    let duration = seconds * Microseconds.second
     var state = State(
-      address, since: wallNow, asked: wallNow, ends: wallNow + seconds * Microseconds.perSecond,
-      deadline: now + seconds * 1000)
+      address, since: wallNow, asked: wallNow, ends: wallNow + duration, deadline: now + duration)
     if let old {
       state.closing = table[old].closing
       if table[old].deadline < .max { state.since = min(wallNow, table[old].since) }
@@ -219,7 +218,7 @@ public struct Grants: ~Copyable {
     }
   }
 
-  /// When the next grant expires, in monotonic milliseconds.
+  /// When the next grant expires, in monotonic microseconds.
   public var nextDeadline: Int64? {
     guard let position = table.first, table[position].deadline < .max else { return nil }
     return table[position].deadline

@@ -4,13 +4,13 @@ import KnockProtocol
 /// The last command for each address that knocked just now. It tells a repeat, which a client sends in case the
 /// first datagram was lost, from a new knock. Bounded: if there are more, the oldest are forgotten.
 public struct RecentKnocks: ~Copyable {
-  /// How long after a knock the same one is a repeat (milliseconds).
-  private static let interval: Int64 = 2000
+  /// How long after a knock the same one is a repeat.
+  private static let interval = 2 * Microseconds.second
 
   public struct Entry: BitwiseCopyable {
     /// Nil if a later entry has the address.
     fileprivate var knock: Knock?
-    /// In monotonic milliseconds.
+    /// In monotonic microseconds.
     fileprivate let time: Int64
     /// Whether a repeat has relied on it.
     fileprivate var isRepeated: Bool
@@ -28,7 +28,7 @@ public struct RecentKnocks: ~Copyable {
 
   /// Records a knock.
   ///
-  /// - Parameter now: monotonic milliseconds.
+  /// - Parameter now: monotonic microseconds.
   /// - Returns: whether it is a repeat: the last knock for its address was the same, and just now.
   public mutating func record(_ knock: Knock, now: Int64) -> Bool {
     while count > 0, now - entries[first].time > Self.interval { dropFirst() }

@@ -4,25 +4,24 @@ import KnockProtocol
 extension Sender {
   /// The most addresses of a host that are tried.
   private static var addressCount: Int { 8 }
-  /// How long the first attempt may take (milliseconds). Each one may take twice as long as the one before it,
-  /// up to the limit.
-  private static var firstPatience: Int64 { 100 }
-  private static var patienceLimit: Int64 { 4000 }
+  /// How long the first attempt may take. Each one may take twice as long as the one before it, up to the limit.
+  private static var firstPatience: Int64 { 100 * Microseconds.millisecond }
+  private static var patienceLimit: Int64 { 4 * Microseconds.second }
   /// After so many attempts the knock is sent again before each one, since it may have been lost.
   private static var attemptsPerKnock: Int { 3 }
 
   /// Connects to a TCP port of the host that was knocked on. Tries all addresses at once, until the time is over.
   mutating func connect(to port: UInt16, within seconds: Int64) throws(ClientError) -> Descriptor {
-    let deadline = SystemClock.monotonicMilliseconds() + seconds * 1000
+    let deadline = SystemClock.monotonic() + seconds * Microseconds.second
     var patience = Self.firstPatience
     var failure = SystemError.timedOut
     var attempt = 0
     while true {
       if attempt >= Self.attemptsPerKnock { _ = send(.open) }
-      let end = min(deadline, SystemClock.monotonicMilliseconds() + patience)
+      let end = min(deadline, SystemClock.monotonic() + patience)
       let socket = attemptConnection(to: port, until: end, &failure)
       if socket.isOpen { return socket }
-      guard SystemClock.monotonicMilliseconds() < deadline else { break }
+      guard SystemClock.monotonic() < deadline else { break }
       attempt += 1
       patience = min(2 * patience, Self.patienceLimit)
     }
@@ -42,7 +41,7 @@ extension Sender {
         if error != .familyNotSupported { failure = error }
       }
     }
-    while SystemClock.monotonicMilliseconds() < end {
+    while SystemClock.monotonic() < end {
       var set = PollSet()
       for index in sockets.indices { set.addWriter(sockets[index].number) }
       do throws(SystemError) { try set.wait(until: end) } catch { break }

@@ -6,8 +6,8 @@ import KnockProtocol
 /// Asks all STUN servers at once, each at up to two of its addresses, and again after 0.5, 1.5 and 3.5 seconds
 /// (RFC 8489, section 6.2.1). The first good answer counts.
 struct PublicAddressSearch: ~Copyable {
-  private static let firstPause: Int64 = 500
-  private static let patience: Int64 = 5000
+  private static let firstPause = 500 * Microseconds.millisecond
+  private static let patience = 5 * Microseconds.second
   /// The most addresses of a server that are asked, so that there is room for the other servers.
   private static let addressesPerServer = 2
   /// No answer is longer (bytes). Source: RFC 8489, section 6.1.
@@ -52,12 +52,12 @@ struct PublicAddressSearch: ~Copyable {
 
   /// The public address; nil if no server tells it in time.
   mutating func run() throws(SystemError) -> Address? {
-    let start = SystemClock.monotonicMilliseconds()
+    let start = SystemClock.monotonic()
     let end = start + Self.patience
     var pause = Self.firstPause
     var nextSend = start
     while true {
-      let now = SystemClock.monotonicMilliseconds()
+      let now = SystemClock.monotonic()
       guard now < end else { return nil }
       if nextSend <= now {
         for index in 0..<count { queries[index]?.send() }

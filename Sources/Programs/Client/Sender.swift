@@ -43,7 +43,7 @@ struct Sender: ~Copyable {
     (triedCount, sentCount) = (0, 0)
     sharedTimeStamp = nil
     if case .address(let address) = signed {
-      sharedTimeStamp = SystemClock.wallMicroseconds()
+      sharedTimeStamp = SystemClock.wall()
       send(command, in: address.family)
       if sentCount == 0 { send(command, in: address.family == .inet ? .inet6 : .inet) }
     } else {
@@ -90,7 +90,7 @@ struct Sender: ~Copyable {
       return true
     }
     let datagram = Datagram(
-      knock, timeStamp: sharedTimeStamp ?? SystemClock.wallMicroseconds(), signedWith: key)
+      knock, timeStamp: sharedTimeStamp ?? SystemClock.wall(), signedWith: key)
     try datagram.withBytes { bytes throws(SystemError) in try socket.send(bytes) }
     log.debug("sent \(knock) to \(address)")
     return true

@@ -24,7 +24,7 @@ struct Senders: ~Copyable {
       if settings.onlyChecks { break }
       guard round < settings.repeats else { break }
       SystemClock.pause(
-        until: SystemClock.monotonicMilliseconds() + settings.intervalSeconds * 1000)
+        until: SystemClock.monotonic() + settings.intervalSeconds * Microseconds.second)
     }
     var knockedOn = 0
     for index in 0..<count where isKnockedOn[index] { knockedOn += 1 }

@@ -8,7 +8,7 @@ struct Key: ~Copyable {
   static let maximumSize = 4096
   /// A shorter key gets a warning. HMAC needs a key that nobody can guess.
   static let shortSize = 16
-  static let readTimeoutMilliseconds: Int64 = 60_000
+  static let readTimeout = 60 * Microseconds.second
 
   let expanded: KeyedMAC
   let isShort: Bool
@@ -17,9 +17,9 @@ struct Key: ~Copyable {
 
   /// Reads the key and expands it. Wipes every copy of the text in our memory, the one in argv too.
   ///
-  /// - Parameter patience: how long a pipe or terminal may take to give it (milliseconds).
+  /// - Parameter patience: how long a pipe or terminal may take to give it (microseconds).
   init(
-    from source: KeySource, within patience: Int64 = readTimeoutMilliseconds
+    from source: KeySource, within patience: Int64 = readTimeout
   ) throws(KeyError) {
     // In UTF-8 each character up to U+00FF is at most two bytes. The end of the line is two more.
     guard let text = Storage<UInt8>.mapped(2 * Self.maximumSize + 2),
@@ -92,7 +92,7 @@ struct Key: ~Copyable {
   private static func readFirstLine(
     from descriptor: Int32, into text: borrowing Storage<UInt8>, within patience: Int64
   ) throws(KeyError) -> Int {
-    let deadline = SystemClock.monotonicMilliseconds() + patience
+    let deadline = SystemClock.monotonic() + patience
     var count = 0
     while count < text.count {
       let isReadable: Bool
@@ -101,7 +101,7 @@ struct Key: ~Copyable {
         isReadable = try waitUntilReadable(descriptor, until: deadline)
         length = isReadable ? try Descriptor.read(descriptor, into: text, from: count) : nil
       } catch { throw .cannotRead(error) }
-      guard isReadable else { throw .timedOut(milliseconds: patience) }
+      guard isReadable else { throw .timedOut(after: patience) }
       guard let length else { continue }
       let end = count + length
       for index in count..<end {

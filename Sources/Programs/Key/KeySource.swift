@@ -11,7 +11,8 @@ enum KeyError: Error, Equatable {
   /// There is no such file. Its name may then well be the key.
   case notFound(SystemError)
   case cannotRead(SystemError)
-  case timedOut(milliseconds: Int64)
+  /// No line came in this time (microseconds).
+  case timedOut(after: Int64)
   case writableByOthers
   case empty
   case holdsNUL
@@ -24,7 +25,7 @@ extension KeyError: MessageConvertible {
   var message: Message {
     switch self {
     case .notFound(let error), .cannotRead(let error): error.message
-    case .timedOut(let milliseconds): "no line came within \(milliseconds / 1000) seconds"
+    case .timedOut(let patience): "no line came within \(seconds: patience) seconds"
     case .writableByOthers: "others may write it; chmod 600 prevents that"
     case .empty: "the key is empty"
     case .holdsNUL: "the key has a NUL byte in it"

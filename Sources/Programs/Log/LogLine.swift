@@ -101,7 +101,7 @@ struct MessageSubject {
     _ text: borrowing TextBuffer<1024>, _ severity: Severity, to object: inout TextBuffer<1024>
   ) {
     object.append("{\"time\":\"")
-    object.append(utc: SystemClock.wallMicroseconds())
+    object.append(utc: SystemClock.wall())
     object.append("\",\"level\":\"")
     object.append(severity.name)
     if let knock {

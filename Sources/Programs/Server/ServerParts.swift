@@ -44,7 +44,7 @@ struct ServerParts: ~Copyable {
       gate: Gate(key: key, drift: settings.drift, policies: policies, replays: state.replays),
       recordsTime: settings.stateDirectory != nil, executor: channel.first, tally: tally,
       startLine: startLine, tellsReady: manager.listens,
-      beatInterval: manager.watchdogMilliseconds.map { $0 / 4 })
+      beatInterval: manager.watchdogPatience.map { $0 / 4 })
     let executor = Executor(
       state: state.directory, signals: signals,
       receiver: ReceiverProcess(channel.second, tally: tally), policies: policies, tally: tally,

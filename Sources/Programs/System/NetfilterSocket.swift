@@ -7,7 +7,7 @@ import Netfilter
 /// The kernel answers while it takes the request. It makes only a long list while the list is read. Each exchange
 /// has a time limit. An answer that comes later is never taken for the answer to another request.
 struct NetfilterSocket: ~Copyable {
-  private static let timeoutMilliseconds: Int64 = 2000
+  private static let timeout = 2 * Microseconds.second
   /// The longest datagram in which the kernel sends a part of a list (bytes).
   private static let answerSize = 32_768
   /// Enough for a change of twice `IntervalChange.capacity` elements with the longest names (bytes).
@@ -46,7 +46,7 @@ struct NetfilterSocket: ~Copyable {
     request.removeAll()
     build(&request)
     guard let bytes = unsafe request.bytes else { throw .requestTooLong }
-    let deadline = SystemClock.monotonicMilliseconds() + Self.timeoutMilliseconds
+    let deadline = SystemClock.monotonic() + Self.timeout
     let result = unsafe csys_send(descriptor.number, bytes.start, bytes.count)
     guard result >= 0 else { throw .system(SystemError(number: -result)) }
 
@@ -74,7 +74,7 @@ struct NetfilterSocket: ~Copyable {
   /// The length of the next datagram (bytes); nil if none comes in time.
   private func receive(until deadline: Int64) throws(Failure) -> Int? {
     do throws(SystemError) {
-      while SystemClock.monotonicMilliseconds() < deadline {
+      while SystemClock.monotonic() < deadline {
         let result = unsafe csys_receive(descriptor.number, answer.baseAddress, answer.count)
         if let length = try SystemError.checkReady(result) { return length }
         _ = try waitUntilReadable(descriptor.number, until: deadline)

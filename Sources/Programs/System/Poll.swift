@@ -22,13 +22,13 @@ struct PollSet {
     addReader(descriptor)
   }
 
-  /// Waits until a descriptor is ready, a signal comes, or a moment in monotonic milliseconds (`.max` for ever).
+  /// Waits until a descriptor is ready, a signal comes, or a moment in monotonic microseconds (`.max` for ever).
   @inline(never)
   mutating func wait(until deadline: Int64) throws(SystemError) {
-    var timeout: Int32 = -1
+    var timeout: Int64 = -1
     if deadline < .max {
-      let now = SystemClock.monotonicMilliseconds()
-      timeout = deadline <= now ? 0 : Int32(clamping: deadline - now)
+      let now = SystemClock.monotonic()
+      timeout = deadline <= now ? 0 : deadline - now
     }
     let result = unsafe descriptors.span.withUnsafeBufferPointer {
       unsafe csys_wait($0.baseAddress, count, writers, timeout)
@@ -40,7 +40,7 @@ struct PollSet {
   func isReady(_ position: Int) -> Bool { ready >> UInt32(position) & 1 != 0 }
 }
 
-/// Waits until one of two descriptors is ready to be read, a signal comes, or a moment in monotonic milliseconds
+/// Waits until one of two descriptors is ready to be read, a signal comes, or a moment in monotonic microseconds
 /// (`.max` for ever). Returns which of them are ready. A negative descriptor never is.
 func poll(
   _ first: Int32, _ second: Int32, until deadline: Int64
@@ -52,10 +52,10 @@ func poll(
   return (set.isReady(0), set.isReady(1))
 }
 
-/// Waits until a descriptor is ready to be read. Returns false if the moment (monotonic milliseconds) comes first.
+/// Waits until a descriptor is ready to be read. Returns false if the moment (monotonic microseconds) comes first.
 func waitUntilReadable(_ descriptor: Int32, until deadline: Int64) throws(SystemError) -> Bool {
   repeat {
     if try poll(descriptor, -1, until: deadline).0 { return true }
-  } while SystemClock.monotonicMilliseconds() < deadline
+  } while SystemClock.monotonic() < deadline
   return false
 }

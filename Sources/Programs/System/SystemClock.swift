@@ -4,25 +4,25 @@ import KnockBase
 /// The clocks of the system. Source: clock_gettime(2).
 enum SystemClock {
   /// Microseconds since the Unix epoch, by the clock that users set.
-  static func wallMicroseconds() -> Int64 { csys_wall_microseconds() }
+  static func wall() -> Int64 { csys_wall_microseconds() }
 
-  /// Milliseconds by CLOCK_BOOTTIME. Nobody can set this clock, and it also runs while the machine sleeps.
-  static func monotonicMilliseconds() -> Int64 { csys_monotonic_milliseconds() }
+  /// Microseconds by CLOCK_BOOTTIME. Nobody can set this clock, and it also runs while the machine sleeps.
+  static func monotonic() -> Int64 { csys_monotonic_microseconds() }
 
   /// Microseconds by CLOCK_MONOTONIC, which systemd uses.
-  static func uptimeMicroseconds() -> Int64 { csys_uptime_microseconds() }
+  static func uptime() -> Int64 { csys_uptime_microseconds() }
 
-  /// Waits until a moment in monotonic milliseconds.
+  /// Waits until a moment in monotonic microseconds.
   static func pause(until moment: Int64) {
     while true {
-      let rest = moment - monotonicMilliseconds()
+      let rest = moment - monotonic()
       guard rest > 0 else { return }
-      pause(milliseconds: Int32(clamping: rest))
+      pause(for: rest)
     }
   }
 
-  /// Waits for a time, or until a signal comes.
-  static func pause(milliseconds: Int32) { _ = csys_wait(nil, 0, 0, milliseconds) }
+  /// Waits for a time (microseconds), or until a signal comes.
+  static func pause(for time: Int64) { _ = csys_wait(nil, 0, 0, time) }
 }
 
 extension TextSink where Self: ~Copyable {
@@ -31,7 +31,7 @@ extension TextSink where Self: ~Copyable {
     var parts = InlineArray<6, Int32>(repeating: 0)
     var span = parts.mutableSpan
     unsafe span.withUnsafeMutableBufferPointer {
-      unsafe csys_utc(time / Microseconds.perSecond, $0.baseAddress)
+      unsafe csys_utc(time / Microseconds.second, $0.baseAddress)
     }
     for index in parts.indices {
       if index > 0 { append(index < 3 ? "-" : index == 3 ? "T" : ":") }

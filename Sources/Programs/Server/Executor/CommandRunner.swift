@@ -13,15 +13,15 @@ import KnockServer
   private static let queueCapacity =
     Int(Receiver.queueCapacity) + GrantKeeper.closesAtOnce + ServerSettings.maximumJobs
   /// From TERM to KILL, and from KILL until the runner gives the command up.
-  private static let graceMilliseconds: Int64 = 2000
+  private static let grace = 2 * Microseconds.second
   /// How long a running command may still take once the server stops.
-  private static let stopMilliseconds: Int64 = 5000
+  private static let stopPatience = 5 * Microseconds.second
 
   private struct Job {
     enum Phase { case running, terminated, killed }
     let process: ChildProcess
     let action: Action
-    /// When the next phase begins, in monotonic milliseconds.
+    /// When the next phase begins, in monotonic microseconds.
     var deadline: Int64
     var phase = Phase.running
   }
@@ -50,7 +50,8 @@ import KnockServer
   }
 
   private var commands: Commands
-  private let timeoutSeconds: Int64
+  /// How long a command may run (microseconds).
+  private let timeout: Int64
   private var environment: CommandEnvironment
   /// One for each command that may run at the same time.
   private let jobs: Storage<Job?>
@@ -65,7 +66,7 @@ import KnockServer
       let environment = CommandEnvironment()
     else { return nil }
     self.commands = commands
-    self.timeoutSeconds = settings.commandTimeoutSeconds
+    self.timeout = settings.commandTimeoutSeconds * Microseconds.second
     for slot in 0..<jobs.count { jobs[slot] = nil }
     self.jobs = jobs
     self.environment = environment
@@ -89,7 +90,7 @@ import KnockServer
     queue.removeFirst { !onlyOpens || $0.knock.command == .open }
   }
 
-  /// When the next command reaches its limit, in monotonic milliseconds.
+  /// When the next command reaches its limit, in monotonic microseconds.
   var nextDeadline: Int64 {
     var next = Int64.max
     guard runningCount > 0 else { return next }
@@ -107,7 +108,7 @@ import KnockServer
     guard runningCount > 0 else { return nil }
     for index in 0..<jobs.count {
       guard let job = jobs[index], job.deadline <= now else { continue }
-      jobs[index]?.deadline = now + Self.graceMilliseconds
+      jobs[index]?.deadline = now + Self.grace
       switch job.phase {
       case .running:
         job.process.sendToGroup(.terminate)
@@ -134,7 +135,7 @@ import KnockServer
     else { return nil }
     do throws(SystemError) {
       guard let process = try start(action.knock) else { return .empty(action) }
-      jobs[slot] = Job(process: process, action: action, deadline: now + timeoutSeconds * 1000)
+      jobs[slot] = Job(process: process, action: action, deadline: now + timeout)
       runningCount += 1
       return .started(action, process)
     } catch {
@@ -197,7 +198,7 @@ import KnockServer
   mutating func hurry(now: Int64) {
     for index in 0..<jobs.count {
       guard let job = jobs[index], job.phase == .running else { continue }
-      jobs[index]?.deadline = min(job.deadline, now + Self.stopMilliseconds)
+      jobs[index]?.deadline = min(job.deadline, now + Self.stopPatience)
     }
   }
 }

@@ -8,8 +8,8 @@ import KnockServer
 /// One loop waits for three things: a message, a signal, and the next deadline of one of its parts. Nothing in
 /// it blocks for longer than the kernel takes to change a set.
 struct Executor: ~Copyable {
-  /// How long the loop takes messages, or closes grants, before it does the rest (milliseconds).
-  static let turn: Int64 = 100
+  /// How long the loop takes messages, or closes grants, before it does the rest.
+  static let turn = 100 * Microseconds.millisecond
 
   /// Keeps the directory locked.
   let state: StateDirectory?
@@ -55,7 +55,7 @@ struct Executor: ~Copyable {
     self.runner = runner
     self.grants = grants
     self.shutdown = shutdown
-    watchdog = Watchdog(manager.watchdogMilliseconds)
+    watchdog = Watchdog(manager.watchdogPatience)
     self.manager = manager
     self.metrics = metrics
     self.reloader = reloader
@@ -85,14 +85,14 @@ struct Executor: ~Copyable {
         receiver.descriptor, signals.number, until: nextDeadline())
       if hasMessage { try takeMessages() }
       if hasSignal, let event = try signals.next() { try handle(event) }
-      advance(now: SystemClock.monotonicMilliseconds())
+      advance(now: SystemClock.monotonic())
     }
     if let last = metrics?.nextDeadline { updateMetrics(now: last) }
     log.info("stopped")
     return exitCode
   }
 
-  /// When `advance` has something to do, in monotonic milliseconds.
+  /// When `advance` has something to do, in monotonic microseconds.
   private mutating func nextDeadline() -> Int64 {
     var next = min(receiver.nextDeadline, runner.nextDeadline)
     if !shutdown.isEnding { next = min(next, grants.nextDeadline) }
@@ -134,7 +134,7 @@ struct Executor: ~Copyable {
       if let ending = receiver.reap(process) {
         receiverEnded(ending)
       } else if let event = runner.reap(process) {
-        handle(event, now: SystemClock.monotonicMilliseconds())
+        handle(event, now: SystemClock.monotonic())
       }
     }
   }
@@ -154,7 +154,7 @@ struct Executor: ~Copyable {
   private mutating func stop() {
     if !shutdown.hasBegun {
       manager.tell("STOPPING=1")
-      receiver.stop(now: SystemClock.monotonicMilliseconds())
+      receiver.stop(now: SystemClock.monotonic())
     }
     shutdown.begin()
   }
@@ -186,7 +186,7 @@ struct Executor: ~Copyable {
       log.error("\(error)")
       log.error("not reloaded, going on as before")
     }
-    if isReady { manager.tellReady(now: SystemClock.monotonicMilliseconds()) }
+    if isReady { manager.tellReady(now: SystemClock.monotonic()) }
   }
 
   private mutating func replaceKeyAndCommands() throws(ReloadError) {

@@ -6,7 +6,7 @@ import KnockServer
 extension Executor {
   /// Takes the messages of the receiver that are waiting.
   mutating func takeMessages() throws(SystemError) {
-    let end = SystemClock.monotonicMilliseconds() + Self.turn
+    let end = SystemClock.monotonic() + Self.turn
     repeat {
       switch try receiver.receive() {
       case .message(.knock(let knock, let user))
@@ -14,7 +14,7 @@ extension Executor {
         act(on: knock)
       case .message(.ready) where !isReady:
         isReady = true
-        manager.tellReady(now: SystemClock.monotonicMilliseconds())
+        manager.tellReady(now: SystemClock.monotonic())
       case .message, .invalid:
         log.error("invalid message from the receiver: killing it")
         return killReceiver()
@@ -26,12 +26,12 @@ extension Executor {
         return
       }
       receiver.reportProgress(queued: runner.queuedCount)
-    } while SystemClock.monotonicMilliseconds() < end
+    } while SystemClock.monotonic() < end
   }
 
   /// Records a knock, and acts on it unless the journal is full.
   private mutating func act(on knock: Knock) {
-    let now = SystemClock.monotonicMilliseconds()
+    let now = SystemClock.monotonic()
     do throws(GrantKeeper.JournalFull) {
       perform(try grants.record(knock, now: now), now: now)
     } catch {
@@ -41,12 +41,12 @@ extension Executor {
 
   /// Closes the grants that have expired.
   mutating func closeExpired() {
-    let end = SystemClock.monotonicMilliseconds() + Self.turn
+    let end = SystemClock.monotonic() + Self.turn
     var now = end - Self.turn
     while now < end, !shutdown.isEnding, let action = grants.nextExpired(now: now) {
       log.info("expired: \(action.knock)")
       perform(action, now: now)
-      now = SystemClock.monotonicMilliseconds()
+      now = SystemClock.monotonic()
     }
   }
 

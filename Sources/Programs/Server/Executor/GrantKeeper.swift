@@ -36,7 +36,7 @@ struct GrantKeeper: ~Copyable {
   /// Whether grants are being closed, or have expired and wait for it.
   func isClosing(now: Int64) -> Bool { grants.closingCount > 0 || nextDeadline <= now }
 
-  /// When `nextExpired` has a grant to close, in monotonic milliseconds.
+  /// When `nextExpired` has a grant to close, in monotonic microseconds.
   var nextDeadline: Int64 {
     guard grants.closingCount < Self.closesAtOnce else { return .max }
     return grants.nextDeadline ?? .max
@@ -49,13 +49,13 @@ struct GrantKeeper: ~Copyable {
     switch knock.command {
     case .close:
       let closesGrant =
-        !isRepeat && grants.beginClose(knock.address, wallNow: SystemClock.wallMicroseconds())
+        !isRepeat && grants.beginClose(knock.address, wallNow: SystemClock.wall())
       return Action(knock, closesGrant: closesGrant, isRepeat: isRepeat)
     case .open:
       if let seconds {
         guard
           grants.open(
-            knock.address, seconds: seconds, wallNow: SystemClock.wallMicroseconds(), now: now)
+            knock.address, seconds: seconds, wallNow: SystemClock.wall(), now: now)
         else {
           recent.forget(knock.address)
           refusedCount += 1
@@ -72,7 +72,7 @@ struct GrantKeeper: ~Copyable {
   /// Begins to close the grant that expired first. Nil if none has expired.
   mutating func nextExpired(now: Int64) -> Action? {
     guard nextDeadline <= now,
-      let address = grants.beginNextClose(wallNow: SystemClock.wallMicroseconds(), now: now)
+      let address = grants.beginNextClose(wallNow: SystemClock.wall(), now: now)
     else { return nil }
     recent.forget(address)
     return Action(Knock(command: .close, address: address), closesGrant: true)

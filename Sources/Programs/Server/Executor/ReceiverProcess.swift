@@ -4,8 +4,8 @@ import KnockServer
 
 /// The receiver as the executor sees it: a child process, and the channel that its messages come through.
 struct ReceiverProcess: ~Copyable {
-  /// How long the receiver may take to end after it was told to (milliseconds).
-  private static let stopMilliseconds: Int64 = 5000
+  /// How long the receiver may take to end after it was told to.
+  private static let stopPatience = 5 * Microseconds.second
 
   private let channel: Channel
   private let tally: Tally
@@ -15,7 +15,7 @@ struct ReceiverProcess: ~Copyable {
   private(set) var hasMessages = true
   /// The number of knocks received, modulo 2^32.
   private var receivedCount: UInt32 = 0
-  /// When the process must have ended, in monotonic milliseconds.
+  /// When the process must have ended, in monotonic microseconds.
   private(set) var nextDeadline = Int64.max
 
   init(_ channel: consuming Channel, tally: Tally) {
@@ -49,7 +49,7 @@ struct ReceiverProcess: ~Copyable {
 
   /// Tells the receiver to end when it has handed over all that it has accepted.
   mutating func stop(now: Int64) {
-    nextDeadline = now + Self.stopMilliseconds
+    nextDeadline = now + Self.stopPatience
     channel.hangUp()
   }
 

@@ -1,14 +1,16 @@
+import KnockBase
+
 /// The phases that a stop of the server goes through.
 struct Shutdown {
-  /// How long all grants together may take to close (milliseconds).
-  private static let closeMilliseconds: Int64 = 60_000
+  /// How long all grants together may take to close.
+  private static let closePatience = 60 * Microseconds.second
 
   private enum Phase {
     /// No stop.
     case running
     /// The receiver hands over what it has accepted, and that is acted on as before.
     case draining
-    /// The grants are being closed, until a moment in monotonic milliseconds.
+    /// The grants are being closed, until a moment in monotonic microseconds.
     case closing(until: Int64)
     /// The last commands may end.
     case ending
@@ -34,7 +36,7 @@ struct Shutdown {
     if case .ending = phase { true } else { false }
   }
 
-  /// When `advance` has something to do at the latest, in monotonic milliseconds.
+  /// When `advance` has something to do at the latest, in monotonic microseconds.
   var nextDeadline: Int64 {
     if case .closing(let deadline) = phase { deadline } else { .max }
   }
@@ -56,7 +58,7 @@ struct Shutdown {
   mutating func advance(isDrained: Bool, isClosing: Bool, now: Int64) -> Step? {
     switch phase {
     case .draining where isDrained && closesGrants:
-      phase = .closing(until: now + Self.closeMilliseconds)
+      phase = .closing(until: now + Self.closePatience)
       return .closeGrants
     case .draining where isDrained, .closing where !isClosing || nextDeadline <= now:
       phase = .ending

@@ -7,10 +7,10 @@ extension Firewall {
   /// How often a change is tried if elements come or go meanwhile: one may expire just now.
   private static let attempts = 8
   /// How long a change is tried if somebody else changes the rules meanwhile.
-  private static let patienceMilliseconds: Int64 = 2000
+  private static let patience = 2 * Microseconds.second
 
   mutating func change(_ set: NftSet, for knock: Knock) throws(FirewallError.Reason) -> Bool {
-    let deadline = SystemClock.monotonicMilliseconds() + Self.patienceMilliseconds
+    let deadline = SystemClock.monotonic() + Self.patience
     var failures = 0
     while true {
       do throws(FirewallError.Reason) {
@@ -26,7 +26,7 @@ extension Firewall {
         case .system(.notPermitted): throw try isOwned(set.table) ? .ownedTable : error
         default: throw error
         }
-        guard SystemClock.monotonicMilliseconds() < deadline else { throw .netfilter(.changed) }
+        guard SystemClock.monotonic() < deadline else { throw .netfilter(.changed) }
       }
     }
   }

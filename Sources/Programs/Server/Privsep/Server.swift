@@ -1,10 +1,11 @@
 import CSystem
+import KnockBase
 
 /// The running server: two processes. An attacker who takes over the one that reads from the network cannot
 /// reach files, programs or the firewall. If one process ends, so does the other.
 enum Server {
-  /// How long a process of a killed server may still hold its port and its lock (milliseconds).
-  static let lingerMilliseconds: Int64 = 500
+  /// How long a process of a killed server may still hold its port and its lock.
+  static let linger = 500 * Microseconds.millisecond
 
   /// Runs both processes. Returns in the executor when both have ended.
   ///

@@ -12,12 +12,12 @@ struct Receiver: ~Copyable {
   static let queueCapacity: UInt32 = 1024
   /// How many full batches the loop takes before it does the rest.
   private static let batches = 8
-  /// How often the time is recorded in the state directory (milliseconds). Seldom, to spare flash memory.
-  private static let recordInterval: Int64 = 60_000
-  /// How long the executor may take for one knock (milliseconds). Longer than any exchange with the kernel.
-  private static let patience: Int64 = 30_000
-  /// The time between two attempts to send a knock (milliseconds).
-  private static let pause: Int32 = 5
+  /// How often the time is recorded in the state directory. Seldom, to spare flash memory.
+  private static let recordInterval = 60 * Microseconds.second
+  /// How long the executor may take for one knock. Longer than any exchange with the kernel.
+  private static let patience = 30 * Microseconds.second
+  /// The time between two attempts to send a knock.
+  private static let pause = 5 * Microseconds.millisecond
 
   private let socket: UDPSocket
   private var batch: DatagramBatch
@@ -28,12 +28,12 @@ struct Receiver: ~Copyable {
   private let startLine: StartLine
   /// Whether the executor waits to hear that the receiver is ready.
   private let tellsReady: Bool
-  /// The longest time between two rounds of the loop, whose count shows that it runs; nil for any (milliseconds).
+  /// The longest time between two rounds of the loop, whose count shows that it runs; nil for any (microseconds).
   private let beatInterval: Int64?
   private var refusals: RefusalLog
   /// The number of knocks sent to the executor, modulo 2^32.
   private var sentCount: UInt32 = 0
-  /// When the time is recorded next, in monotonic milliseconds; never without a state directory.
+  /// When the time is recorded next, in monotonic microseconds; never without a state directory.
   private var nextRecord: Int64
   private var nextBeat = Int64.max
 
@@ -97,11 +97,11 @@ struct Receiver: ~Copyable {
         }
       }
       if hasDatagram { try receive() }
-      let now = SystemClock.monotonicMilliseconds()
+      let now = SystemClock.monotonic()
       tally.beatCount &+= 1
       if let beatInterval { nextBeat = now + beatInterval }
       if nextRecord <= now {
-        gate.recordTime(SystemClock.wallMicroseconds())
+        gate.recordTime(SystemClock.wall())
         nextRecord = now + Self.recordInterval
       }
       refusals.logReport(kernelDropped: socket.droppedCount, now: now)
@@ -119,8 +119,8 @@ struct Receiver: ~Copyable {
   }
 
   private mutating func receive() throws(SystemError) {
-    let wallNow = SystemClock.wallMicroseconds()
-    let now = SystemClock.monotonicMilliseconds()
+    let wallNow = SystemClock.wall()
+    let now = SystemClock.monotonic()
     for _ in 0..<Self.batches {
       try receiveBatch()
       for index in 0..<batch.count { try handle(index, wallNow: wallNow, now: now) }
@@ -175,10 +175,10 @@ struct Receiver: ~Copyable {
   private func send(_ message: PrivsepMessage) throws(SystemError) {
     if try executor.send(message) { return }
     var handledCount = tally.handledCount
-    var deadline = SystemClock.monotonicMilliseconds() + Self.patience
+    var deadline = SystemClock.monotonic() + Self.patience
     while try !executor.send(message) {
-      SystemClock.pause(milliseconds: Self.pause)
-      let now = SystemClock.monotonicMilliseconds()
+      SystemClock.pause(for: Self.pause)
+      let now = SystemClock.monotonic()
       if tally.handledCount != handledCount {
         handledCount = tally.handledCount
         deadline = now + Self.patience

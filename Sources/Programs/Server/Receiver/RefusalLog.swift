@@ -7,11 +7,11 @@ import KnockProtocol
 /// recorded knock by replaying it. So unauthentic datagrams are only counted, and refused ones get a line
 /// each within a budget.
 struct RefusalLog {
-  private static let reportInterval: Int64 = 60_000
+  private static let reportInterval = 60 * Microseconds.second
   /// The greatest number of lines at once.
   private static let budgetLimit: Int64 = 60
-  /// How long one more line takes to earn (milliseconds).
-  private static let budgetInterval: Int64 = 1000
+  /// How long one more line takes to earn.
+  private static let budgetInterval = Microseconds.second
 
   private let tally: Tally
   /// Since the last report.
@@ -19,7 +19,7 @@ struct RefusalLog {
   private var unreportedMACs: UInt64 = 0
   private var unreportedRefusals: UInt64 = 0
   private var reportedKernelDropped: UInt64 = 0
-  /// No report comes before this moment, in monotonic milliseconds.
+  /// No report comes before this moment, in monotonic microseconds.
   private var nextReport = Int64.min
   private var budget = budgetLimit
   /// When the budget last grew.
@@ -51,7 +51,7 @@ struct RefusalLog {
     return true
   }
 
-  /// When `logReport` has something to log, in monotonic milliseconds.
+  /// When `logReport` has something to log, in monotonic microseconds.
   var nextDeadline: Int64 {
     unreportedLengths + unreportedMACs + unreportedRefusals > 0 ? nextReport : .max
   }

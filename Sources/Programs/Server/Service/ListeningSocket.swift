@@ -75,7 +75,7 @@ enum ListeningSocket {
   private static func bind(
     to address: SocketAddress, _ settings: ServerSettings
   ) throws(SystemError) -> UDPSocket {
-    let deadline = SystemClock.monotonicMilliseconds() + Server.lingerMilliseconds
+    let deadline = SystemClock.monotonic() + Server.linger
     let socket = try UDPSocket(family: address.family)
     // Before the socket is bound, so that nothing else is ever in it. Without the filter, the receiver refuses
     // what the kernel would drop.
@@ -88,8 +88,8 @@ enum ListeningSocket {
         guard error == .addressInUse else { throw error }
         // --check also works while the server runs.
         if settings.onlyChecks { return socket }
-        guard SystemClock.monotonicMilliseconds() < deadline else { throw error }
-        SystemClock.pause(milliseconds: 10)
+        guard SystemClock.monotonic() < deadline else { throw error }
+        SystemClock.pause(for: 10 * Microseconds.millisecond)
       }
     }
   }

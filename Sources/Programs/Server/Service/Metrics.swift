@@ -3,14 +3,14 @@ import KnockBase
 /// The file of `--metrics`, in the text format of Prometheus. Programs such as the textfile collector of node_exporter
 /// read it.
 struct Metrics: ~Copyable {
-  /// The least time between two writings (milliseconds).
-  private static let interval: Int64 = 15_000
+  /// The least time between two writings.
+  private static let interval = 15 * Microseconds.second
 
   private let path: Argument
   /// The directory of the file.
   private let directory: Descriptor
   private let temporaryName: StorageText
-  /// When `update` may write the file next, in monotonic milliseconds.
+  /// When `update` may write the file next, in monotonic microseconds.
   private(set) var nextDeadline = Int64.min
   /// The checksum of what was written last.
   private var written: UInt64?

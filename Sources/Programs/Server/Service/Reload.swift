@@ -51,8 +51,8 @@ extension ReloadError: MessageConvertible {
 struct Reloader: ~Copyable {
   /// The room for a file, a key, the commands, and their longest expansion (bytes).
   private static let roomSize = 1 << 21
-  /// How long a key file that is a pipe may keep the server from its work (milliseconds).
-  private static let patience: Int64 = 1000
+  /// How long a key file that is a pipe may keep the server from its work.
+  private static let patience = Microseconds.second
 
   private let settings: ServerSettings
   private let operands: Operands

@@ -4,16 +4,16 @@ import KnockBase
 /// Source: sd_notify(3), sd_watchdog_enabled(3), sd_listen_fds(3).
 struct ServiceManager: ~Copyable {
   private static let firstDescriptor: Int32 = 3
-  /// The time between two attempts to tell it something (milliseconds).
-  static let retryInterval: Int64 = 100
-  /// The shortest time of a watchdog that is honoured (milliseconds).
-  private static let leastPatience: Int64 = 40
+  /// The time between two attempts to tell it something.
+  static let retryInterval = 100 * Microseconds.millisecond
+  /// The shortest time of a watchdog that is honoured.
+  private static let leastPatience = 40 * Microseconds.millisecond
 
   /// `Descriptor.none` if it wants to hear nothing.
   private let socket: Descriptor
-  /// How often it wants to hear that the service is alive; nil for never (milliseconds).
-  let watchdogMilliseconds: Int64?
-  /// When `advance` has something to do, in monotonic milliseconds.
+  /// How often it wants to hear that the service is alive; nil for never (microseconds).
+  let watchdogPatience: Int64?
+  /// When `advance` has something to do, in monotonic microseconds.
   private(set) var nextDeadline = Int64.max
 
   /// - Parameter socket: a connection to it, from `connect`.
@@ -21,10 +21,8 @@ struct ServiceManager: ~Copyable {
     self.socket = socket
     let watched = Environment.number("WATCHDOG_PID")
     let isOurs = watched == nil || watched == Int64(CurrentProcess.number)
-    let microseconds = isOurs ? Environment.number("WATCHDOG_USEC") : nil
-    watchdogMilliseconds = microseconds.flatMap {
-      $0 > 0 ? max($0 / 1000, Self.leastPatience) : nil
-    }
+    let patience = isOurs ? Environment.number("WATCHDOG_USEC") : nil
+    watchdogPatience = patience.flatMap { $0 > 0 ? max($0, Self.leastPatience) : nil }
   }
 
   /// A connection to the socket with this name, which begins with `@` if it is abstract.
@@ -64,7 +62,7 @@ struct ServiceManager: ~Copyable {
     guard listens else { return }
     var text = TextBuffer<64>()
     text.append("RELOADING=1\nMONOTONIC_USEC=")
-    text.append(SystemClock.uptimeMicroseconds())
+    text.append(SystemClock.uptime())
     text.withBytes { bytes in
       _ = unsafe bytes.withUnsafeBytes { unsafe send($0) }
     }

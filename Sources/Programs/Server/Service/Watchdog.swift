@@ -1,8 +1,8 @@
 /// Tells the service manager at regular times that both processes are alive.
 struct Watchdog {
-  /// The service manager must hear of it this often; nil if it does not want to (milliseconds).
+  /// The service manager must hear of it this often; nil if it does not want to (microseconds).
   private let patience: Int64?
-  /// When `advance` has something to do, in monotonic milliseconds.
+  /// When `advance` has something to do, in monotonic microseconds.
   private(set) var nextDeadline: Int64
   private var lastBeat: UInt32 = 0
 

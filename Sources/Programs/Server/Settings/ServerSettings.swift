@@ -20,7 +20,7 @@ struct ServerSettings: AppletSettings {
   var bindAddress: Argument?
   var port: UInt16 = 60120
   /// The allowed clock skew: microseconds, 1 to `Microseconds.longest`.
-  var drift = 60 * Microseconds.perSecond
+  var drift = 60 * Microseconds.second
   var keyFile: Argument?
   /// Whether a knock may leave its address open; see `Gate`.
   var allowsObservedSource = false

@@ -91,8 +91,8 @@ enum GrantState {
       let mapped = try file.map(size: try file.size, reserving: false)
       found = grants.adopt(
         mapped.storage(at: FileHeader.pageSize, count: count),
-        wallNow: SystemClock.wallMicroseconds(),
-        now: SystemClock.monotonicMilliseconds())
+        wallNow: SystemClock.wall(),
+        now: SystemClock.monotonic())
       mapped.unmap()
     }
     // Records that the file lacks are damaged too. Without a header, it is at least one.

@@ -25,7 +25,7 @@ enum ReplayState {
     switch directory {
     case .some(let directory):
       return try open(
-        in: directory, capacity: settings.replayCapacity, now: SystemClock.wallMicroseconds(),
+        in: directory, capacity: settings.replayCapacity, now: SystemClock.wall(),
         drift: settings.drift, found: &found)
     case nil:
       guard

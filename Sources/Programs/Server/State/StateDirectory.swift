@@ -16,15 +16,15 @@ struct StateDirectory: ~Copyable {
 
   /// If a server was killed while it started a command, the child has the lock until its execve(2).
   private static func lock(_ descriptor: borrowing Descriptor) throws(SystemError) {
-    let deadline = SystemClock.monotonicMilliseconds() + Server.lingerMilliseconds
+    let deadline = SystemClock.monotonic() + Server.linger
     while true {
       do throws(SystemError) {
         return try descriptor.lock()
       } catch {
-        guard error == .wouldBlock, SystemClock.monotonicMilliseconds() < deadline else {
+        guard error == .wouldBlock, SystemClock.monotonic() < deadline else {
           throw error
         }
-        SystemClock.pause(milliseconds: 10)
+        SystemClock.pause(for: 10 * Microseconds.millisecond)
       }
     }
   }

@@ -607,23 +607,30 @@ extension Image {
   }
 }
 
-@Test func theOrderOfTheEndsStaysWhateverIsForgotten() {
+@Test func theOrderOfTheDeadlinesStaysWhateverHappens() {
   for seed in 0..<200 as Range<UInt64> {
     var generator = Generator(seed: seed)
     var grants = Image(capacity: 40).grants()
     for number in 1...40 as ClosedRange<UInt32> {
       _ = open(&grants, number, for: Int64.random(in: 1...1000, using: &generator))
     }
-    for _ in 0..<30 {
+    for _ in 0..<60 {
       let number = UInt32.random(in: 1...40, using: &generator)
-      if Bool.random(using: &generator) {
-        grants.forget(.inet(number))
-      } else {
-        _ = open(&grants, number, for: Int64.random(in: 1...1000, using: &generator))
+      let time = Int64.random(in: 1...1000, using: &generator)
+      switch Int.random(in: 0..<3, using: &generator) {
+      case 0: grants.forget(.inet(number))
+      case 1: _ = open(&grants, number, for: time)
+      default:
+        guard grants.beginClose(.inet(number), wallNow: now) else { break }
+        _ = endClose(&grants, number, succeeded: false, at: 1000 * time - minute)
       }
     }
-    var ends: [Int64] = []
-    while let record = grants.removeFirst() { ends.append(record.ends) }
-    #expect(ends == ends.sorted(), "\(seed)")
+    var deadlines: [Int64] = []
+    while let deadline = grants.nextDeadline {
+      deadlines.append(deadline)
+      _ = grants.removeFirst()
+    }
+    #expect(deadlines == deadlines.sorted(), "\(seed)")
+    #expect(grants.count == 0)
   }
 }

@@ -104,4 +104,16 @@ import Testing
     let knocks = [1, 1, 2, 2, 1].map { (knock($0), at: Int64(0)) }
     #expect(note(knocks, capacity: 1) == [false, true, false, true, false])
   }
+
+  @Test func `a full list forgets by time as well`() {
+    let knocks = [(1, 0), (2, 1000), (3, 1500), (2, 3100)] as [(UInt32, Int64)]
+    let isRepeat = note(knocks.map { (knock($0.0), at: $0.1) }, capacity: 2)
+    #expect(isRepeat == [false, false, false, false])
+  }
+
+  @Test func `the only one left is not lost`() {
+    let knocks = [(1, 0), (2, 1500), (1, 2100), (2, 2200)] as [(UInt32, Int64)]
+    let isRepeat = note(knocks.map { (knock($0.0), at: $0.1) })
+    #expect(isRepeat == [false, false, false, true])
+  }
 }

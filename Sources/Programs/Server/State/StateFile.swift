@@ -69,7 +69,8 @@ struct StateFile: ~Copyable {
     }
   }
 
-  /// How many records the header counts; nil if the header is damaged or incomplete.
+  /// How many records the header counts; nil if the header is damaged or incomplete, or that of a replay memory
+  /// of an older format.
   func capacity(
     _ read: (borrowing Storage<UInt64>) throws(FileHeader.Failure) -> Int
   ) throws(StateFailure) -> Int? {
@@ -79,8 +80,11 @@ struct StateFile: ~Copyable {
     do throws(FileHeader.Failure) {
       return try read(page.storage(at: 0, count: Self.headerCount))
     } catch {
-      guard error == .damagedHeader else { throw .file(name, error) }
-      return nil
+      switch (error, name) {
+      // An upgrade must not keep the server from its work. As after a damage, what the file may hold is refused.
+      case (.damagedHeader, _), (.older, .replay): return nil
+      default: throw .file(name, error)
+      }
     }
   }
 

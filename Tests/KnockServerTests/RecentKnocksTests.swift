@@ -107,13 +107,14 @@ import Testing
 
   @Test func `a full list forgets by time as well`() {
     let knocks = [(1, 0), (2, 1000), (3, 1500), (2, 3100)] as [(UInt32, Int64)]
-    let isRepeat = note(knocks.map { (knock($0.0), at: $0.1) }, capacity: 2)
+    let isRepeat = note(
+      knocks.map { (knock($0.0), at: $0.1 * Microseconds.millisecond) }, capacity: 2)
     #expect(isRepeat == [false, false, false, false])
   }
 
   @Test func `the only one left is not lost`() {
     let knocks = [(1, 0), (2, 1500), (1, 2100), (2, 2200)] as [(UInt32, Int64)]
-    let isRepeat = note(knocks.map { (knock($0.0), at: $0.1) })
+    let isRepeat = note(knocks.map { (knock($0.0), at: $0.1 * Microseconds.millisecond) })
     #expect(isRepeat == [false, false, false, true])
   }
 }

@@ -622,7 +622,7 @@ extension Image {
       case 1: _ = open(&grants, number, for: time)
       default:
         guard grants.beginClose(.inet(number), wallNow: now) else { break }
-        _ = endClose(&grants, number, succeeded: false, at: 1000 * time - minute)
+        _ = endClose(&grants, number, succeeded: false, at: second * time - minute)
       }
     }
     var deadlines: [Int64] = []

@@ -49,7 +49,7 @@ private func remember(_ memory: inout ReplayMemory, _ number: UInt8, at now: Int
 private let order = [4096..<ReplayFile.size(forRecords: capacity), 0..<4096]
 
 @Test func whereverTheProcessIsKilledNothingIsForgotten() {
-  // Also where the ring begins anew, and where it turns.
+  // Also at the start of the ring, and where it turns.
   for old in [0, 1, 5, 7] {
     let image = Image()
     do {

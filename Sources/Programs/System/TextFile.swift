@@ -13,7 +13,7 @@ struct TextFile: ~Copyable {
     try self.init(try Descriptor(readingPrivate: path), limit: 65_536)
   }
 
-  /// Reads a file, whoever can write to it.
+  /// Reads a file. Anyone may have been able to write to it.
   ///
   /// - Throws: `fileTooLarge` for more than 4 MiB, and what open(2) and read(2) say.
   init(public path: Argument) throws(SystemError) {

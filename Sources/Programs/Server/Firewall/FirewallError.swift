@@ -70,7 +70,7 @@ extension FirewallError: MessageConvertible {
     }
   }
 
-  /// The command of the system that makes the set as it must be.
+  /// The command of the system that makes a set that can be used.
   @inline(never)
   private var remedy: Message {
     switch settings.set(for: family) {

@@ -57,6 +57,19 @@ extension Span<UInt8> {
       ? bigEndian(at: start, count: count) : littleEndian(at: start, count: count)
   }
 
+  /// The first position of a byte, not before `start`.
+  public func firstIndex(of byte: UInt8, from start: Int = 0) -> Int? {
+    for index in start..<Swift.max(start, count) where self[index] == byte { return index }
+    return nil
+  }
+
+  /// Where the last part of a path begins.
+  public var fileNameStart: Int {
+    var start = 0
+    for index in indices where self[index] == UInt8(ascii: "/") { start = index + 1 }
+    return start
+  }
+
   public func equals(_ text: StaticString) -> Bool {
     count == text.utf8CodeUnitCount && isPrefix(of: text)
   }

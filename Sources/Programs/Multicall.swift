@@ -43,9 +43,7 @@ enum Program: UInt8 {
   /// The program that a path such as `/usr/bin/pyknock-server` names.
   static func atPath(_ path: Argument) -> Program? {
     path.withBytes { path in
-      var start = 0
-      for index in path.indices where path[index] == UInt8(ascii: "/") { start = index + 1 }
-      let name = path.extracting(start...)
+      let name = path.extracting(path.fileNameStart...)
       let prefix: StaticString = "pyknock-"
       guard name.hasPrefix(prefix) else { return nil }
       return named(name.extracting(prefix.utf8CodeUnitCount...))

@@ -62,7 +62,7 @@ struct ArgumentReader<Option: OptionTable> {
         if isNegativeNumber(text) { return .operand }
         if isLettered { return .short }
       }
-      for index in text.indices where text[index] == UInt8(ascii: " ") { return .operand }
+      if text.firstIndex(of: UInt8(ascii: " ")) != nil { return .operand }
       return isLong ? .long : .short
     }
   }
@@ -157,6 +157,5 @@ struct ArgumentReader<Option: OptionTable> {
 
 /// Where the name of `--name=value` ends: at the first `=`, or with the text.
 func optionNameEnd(_ text: Span<UInt8>) -> Int {
-  for index in text.indices where text[index] == UInt8(ascii: "=") { return index }
-  return text.count
+  text.firstIndex(of: UInt8(ascii: "=")) ?? text.count
 }

@@ -57,8 +57,8 @@ struct FirewallSettings {
 
   /// Takes `FAMILY/TABLE/SET4[,SET6]`. Returns false if the text has another form.
   mutating func setNft(_ text: Span<UInt8>) -> Bool {
-    guard let familyEnd = text.index(of: UInt8(ascii: "/"), from: 0),
-      let tableEnd = text.index(of: UInt8(ascii: "/"), from: familyEnd + 1),
+    guard let familyEnd = text.firstIndex(of: UInt8(ascii: "/")),
+      let tableEnd = text.firstIndex(of: UInt8(ascii: "/"), from: familyEnd + 1),
       let family = NftTable.Family(text.extracting(first: familyEnd)),
       let table = SetName(
         text.extracting(familyEnd + 1..<tableEnd), limit: SetName.nftLimit),
@@ -77,7 +77,7 @@ struct FirewallSettings {
 
   /// Either name may be empty, but not both.
   private mutating func setNames(_ text: Span<UInt8>, limit: Int) -> Bool {
-    let comma = text.index(of: UInt8(ascii: ","), from: 0)
+    let comma = text.firstIndex(of: UInt8(ascii: ","))
     let inet = text.extracting(first: comma ?? text.count)
     let inet6 = text.extracting((comma.map { $0 + 1 } ?? text.count)...)
     inetName = SetName(inet, limit: limit)
@@ -98,12 +98,5 @@ struct FirewallSettings {
       inet6PrefixLength = Int(number)
     }
     return true
-  }
-}
-
-extension Span<UInt8> {
-  fileprivate func index(of byte: UInt8, from start: Int) -> Int? {
-    for index in start..<Swift.max(start, count) where self[index] == byte { return index }
-    return nil
   }
 }

@@ -33,18 +33,12 @@ struct Metrics: ~Copyable {
     }
     var name = StorageText(memory)
     path.withBytes { path in
-      name.append(path.extracting(Self.nameStart(path)...))
+      name.append(path.extracting(path.fileNameStart...))
     }
     name.append(".tmp\0")
     self.path = path
     self.directory = directory
     temporaryName = name
-  }
-
-  private static func nameStart(_ path: Span<UInt8>) -> Int {
-    var start = 0
-    for index in path.indices where path[index] == UInt8(ascii: "/") { start = index + 1 }
-    return start
   }
 
   /// Writes the file if any number has changed.
@@ -71,7 +65,7 @@ struct Metrics: ~Copyable {
     var text = TextOutput(descriptor: file.number)
     counters.write(to: &text)
     try text.finish()
-    let start = path.withBytes { Self.nameStart($0) }
+    let start = path.withBytes { $0.fileNameStart }
     try unsafe directory.rename(temporary, to: path.pointer + start)
   }
 }

@@ -1,9 +1,10 @@
 #include "Errors.h"
 
+#include "Result.h"
+
 #include <errno.h>
 #include <string.h>
 
-#define ASSERT_SAME(name) _Static_assert(CSYS_##name == name, #name)
 ASSERT_SAME(EPERM);
 ASSERT_SAME(ENOENT);
 ASSERT_SAME(EINTR);
@@ -16,7 +17,6 @@ ASSERT_SAME(ENOTDIR);
 ASSERT_SAME(EINVAL);
 ASSERT_SAME(ENFILE);
 ASSERT_SAME(EFBIG);
-ASSERT_SAME(EPIPE);
 
 const int32_t CSYS_EADDRINUSE = EADDRINUSE;
 const int32_t CSYS_EADDRNOTAVAIL = EADDRNOTAVAIL;

@@ -17,7 +17,6 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#define ASSERT_SAME(name) _Static_assert(CSYS_##name == name, #name)
 ASSERT_SAME(SIGHUP);
 ASSERT_SAME(SIGINT);
 ASSERT_SAME(SIGQUIT);

@@ -15,7 +15,6 @@
 #define CSYS_EINVAL 22
 #define CSYS_ENFILE 23
 #define CSYS_EFBIG 27
-#define CSYS_EPIPE 32
 
 // Different on some.
 extern const int32_t CSYS_EADDRINUSE;

@@ -55,9 +55,6 @@ struct GrantTable: ~Copyable {
     self.index = index
   }
 
-  /// How many positions there are.
-  var positionCount: Int { states.count }
-
   /// The grant at a position. Call `deadlineChanged` after each change of its deadline.
   subscript(position: Int) -> Grants.State {
     get { states[position] }

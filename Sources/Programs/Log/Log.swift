@@ -94,18 +94,20 @@ struct Log: Sendable {
   @inline(never)
   private func writeLine(_ severity: Severity) {
     let whole = unsafe messageSubject.line(messageText, severity, logSettings)
-    Message.removeAll()
-    whole.withBytes { bytes in
-      unsafe bytes.withUnsafeBytes { unsafe csys_write_log($0.baseAddress, $0.count) }
-    }
+    write(whole)
   }
 
   @inline(never)
   private func writePlainLine() {
     var whole = TextBuffer<1024>()
     unsafe messageText.withBytes { whole.append($0) }
-    Message.removeAll()
     whole.endLine()
+    write(whole)
+  }
+
+  /// Writes a whole line, and begins the next message.
+  private func write(_ whole: borrowing TextBuffer<1024>) {
+    Message.removeAll()
     whole.withBytes { bytes in
       unsafe bytes.withUnsafeBytes { unsafe csys_write_log($0.baseAddress, $0.count) }
     }

@@ -59,7 +59,7 @@ struct ServerParts: ~Copyable {
   private static func connectToServiceManager() -> Descriptor {
     guard let name = Environment.variable("NOTIFY_SOCKET") else { return .none }
     do throws(SystemError) {
-      return try ServiceManager.connect(name)
+      return try Descriptor(connectingTo: name)
     } catch {
       log.error("NOTIFY_SOCKET \(quoted: name): \(error)")
       return .none

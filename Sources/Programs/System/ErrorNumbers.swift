@@ -6,7 +6,6 @@ extension SystemError {
   static var addressInUse: SystemError { SystemError(number: CSYS_EADDRINUSE) }
   static var addressNotAvailable: SystemError { SystemError(number: CSYS_EADDRNOTAVAIL) }
   static var badMessage: SystemError { SystemError(number: CSYS_EBADMSG) }
-  static var brokenPipe: SystemError { SystemError(number: CSYS_EPIPE) }
   static var exists: SystemError { SystemError(number: CSYS_EEXIST) }
   static var familyNotSupported: SystemError { SystemError(number: CSYS_EAFNOSUPPORT) }
   static var fileTooLarge: SystemError { SystemError(number: CSYS_EFBIG) }

@@ -16,18 +16,13 @@ struct ServiceManager: ~Copyable {
   /// When `advance` has something to do, in monotonic microseconds.
   private(set) var nextDeadline = Int64.max
 
-  /// - Parameter socket: a connection to it, from `connect`.
+  /// - Parameter socket: a connection to it.
   init(_ socket: consuming Descriptor) {
     self.socket = socket
     let watched = Environment.number("WATCHDOG_PID")
     let isOurs = watched == nil || watched == Int64(CurrentProcess.number)
     let patience = isOurs ? Environment.number("WATCHDOG_USEC") : nil
     watchdogPatience = patience.flatMap { $0 > 0 ? max($0, Self.leastPatience) : nil }
-  }
-
-  /// A connection to the socket with this name, which begins with `@` if it is abstract.
-  static func connect(_ name: Argument) throws(SystemError) -> Descriptor {
-    try Descriptor(connectingTo: name)
   }
 
   /// Whether it wants to hear anything.

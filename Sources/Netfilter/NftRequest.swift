@@ -82,7 +82,7 @@ extension Request {
     element(address, isEnd: false, in: set, timeout: timeout)
   }
 
-  /// Writes an element of a set with intervals: where it begins, and the address after its last.
+  /// Writes an element of a set with intervals: its first address, and the address after its last.
   ///
   /// - Parameter timeout: as for `host`.
   public mutating func interval(_ element: SetElement, in set: NftSet, timeout: UInt64?) {

@@ -33,7 +33,10 @@ HOST = Network()
 
 
 class Namespace(Network):
-    """A new network with loopback up, and with private /etc/hosts and /etc/resolv.conf."""
+    """A new network with loopback up, and with private /etc/hosts and /etc/resolv.conf.
+
+    The kernel gives no socket the default port of its own accord there.
+    """
 
     def __init__(self, folder):
         self.hosts = folder / "hosts"
@@ -42,6 +45,7 @@ class Namespace(Network):
         resolver.write_text("nameserver 127.0.0.1\noptions timeout:1 attempts:1\n")
         script = (
             "mount --bind $0 /etc/hosts; mount --bind $1 /etc/resolv.conf;"
+            "echo 60120 > /proc/sys/net/ipv4/ip_local_reserved_ports;"
             "ip link set lo up; echo ready; exec cat"
         )
         self.holder = subprocess.Popen(

@@ -1,7 +1,10 @@
 #define _GNU_SOURCE  // CLOCK_BOOTTIME
 #include "Time.h"
 
+#include "Result.h"
+
 #include <string.h>
+#include <sys/timerfd.h>
 #include <time.h>
 
 static int64_t microseconds(clockid_t clock) {
@@ -22,6 +25,20 @@ void csys_utc(int64_t seconds, int32_t parts[6]) {
   memcpy(parts, values, sizeof values);
 }
 
-int64_t csys_monotonic_microseconds(void) { return microseconds(CLOCK_BOOTTIME); }
+int64_t csys_monotonic_microseconds(void) { return microseconds(CLOCK_MONOTONIC); }
 
-int64_t csys_uptime_microseconds(void) { return microseconds(CLOCK_MONOTONIC); }
+int64_t csys_boot_microseconds(void) { return microseconds(CLOCK_BOOTTIME); }
+
+int csys_boot_timer(void) { return csys_result(timerfd_create(CLOCK_BOOTTIME, TFD_CLOEXEC)); }
+
+void csys_set_boot_timer(int fd, int64_t moment) {
+  struct itimerspec time;
+  memset(&time, 0, sizeof time);
+  if (moment < INT64_MAX) {
+    // 0 would stop the timer.
+    if (moment <= 0) moment = 1;
+    time.it_value.tv_sec = (time_t)(moment / 1000000);
+    time.it_value.tv_nsec = (long)(moment % 1000000) * 1000;
+  }
+  timerfd_settime(fd, TFD_TIMER_ABSTIME, &time, NULL);
+}

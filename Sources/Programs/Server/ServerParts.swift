@@ -47,7 +47,8 @@ struct ServerParts: ~Copyable {
       beatInterval: manager.watchdogPatience.map { $0 / 4 })
     let executor = Executor(
       state: state.directory, signals: signals,
-      receiver: ReceiverProcess(channel.second, tally: tally), policies: policies, tally: tally,
+      timer: try BootTimer(), receiver: ReceiverProcess(channel.second, tally: tally),
+      policies: policies, tally: tally,
       socket: sameSocket, firewall: firewall, runner: runner,
       grants: GrantKeeper(state.grants, recent: RecentKnocks(recent), settings),
       shutdown: Shutdown(closesGrants: settings.closesOnExit), manager: manager, metrics: metrics,

@@ -6,11 +6,13 @@ enum SystemClock {
   /// Microseconds since the Unix epoch, by the clock that users set.
   static func wall() -> Int64 { csys_wall_microseconds() }
 
-  /// Microseconds by CLOCK_BOOTTIME. Nobody can set this clock, and it also runs while the machine sleeps.
+  /// Microseconds by CLOCK_MONOTONIC. Nobody can set this clock, and it stands still while the machine sleeps, as
+  /// poll(2) does. For limits: nothing can miss one because the machine slept.
   static func monotonic() -> Int64 { csys_monotonic_microseconds() }
 
-  /// Microseconds by CLOCK_MONOTONIC, which systemd uses.
-  static func uptime() -> Int64 { csys_uptime_microseconds() }
+  /// Microseconds by CLOCK_BOOTTIME. Nobody can set this clock, and it also runs while the machine sleeps. For how
+  /// long something is open.
+  static func sinceBoot() -> Int64 { csys_boot_microseconds() }
 
   /// Waits until a moment in monotonic microseconds.
   static func pause(until moment: Int64) {

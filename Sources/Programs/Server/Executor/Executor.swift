@@ -14,6 +14,8 @@ struct Executor: ~Copyable {
   /// Keeps the directory locked.
   let state: StateDirectory?
   let signals: Signals
+  /// Expires when the next grant does.
+  var timer: BootTimer
   let policies: Policies
   let tally: Tally
   /// The receiver's socket, which knows how many datagrams the kernel has dropped.
@@ -39,13 +41,15 @@ struct Executor: ~Copyable {
 
   init(
     state: consuming StateDirectory?, signals: consuming Signals,
-    receiver: consuming ReceiverProcess, policies: Policies, tally: Tally,
+    timer: consuming BootTimer, receiver: consuming ReceiverProcess, policies: Policies,
+    tally: Tally,
     socket: consuming UDPSocket, firewall: consuming Firewall?, runner: consuming CommandRunner,
     grants: consuming GrantKeeper, shutdown: Shutdown, manager: consuming ServiceManager,
     metrics: consuming Metrics?, reloader: consuming Reloader?
   ) {
     self.state = state
     self.signals = signals
+    self.timer = timer
     self.receiver = receiver
     self.policies = policies
     self.tally = tally
@@ -81,11 +85,15 @@ struct Executor: ~Copyable {
   mutating func run(receiver process: ChildProcess) throws(SystemError) -> ExitCode {
     receiver.begin(as: process)
     while !(shutdown.isEnding && !receiver.isRunning && runner.runningCount == 0) {
-      let (hasMessage, hasSignal) = try poll(
-        receiver.descriptor, signals.number, until: nextDeadline())
-      if hasMessage { try takeMessages() }
-      if hasSignal, let event = try signals.next() { try handle(event) }
-      advance(now: SystemClock.monotonic())
+      timer.set(shutdown.isEnding ? .max : grants.nextDeadline)
+      var events = PollSet()
+      events.addReader(receiver.descriptor)
+      events.addReader(signals.number)
+      events.addReader(timer.number)
+      try events.wait(until: nextDeadline())
+      if events.isReady(0) { try takeMessages() }
+      if events.isReady(1), let event = try signals.next() { try handle(event) }
+      try advance(now: SystemClock.monotonic())
     }
     if let last = metrics?.nextDeadline { updateMetrics(now: last) }
     log.info("stopped")
@@ -95,7 +103,6 @@ struct Executor: ~Copyable {
   /// When `advance` has something to do, in monotonic microseconds.
   private mutating func nextDeadline() -> Int64 {
     var next = min(receiver.nextDeadline, runner.nextDeadline)
-    if !shutdown.isEnding { next = min(next, grants.nextDeadline) }
     next = min(next, shutdown.nextDeadline)
     next = min(next, manager.nextDeadline)
     next = min(next, watchdog.nextDeadline)
@@ -103,10 +110,12 @@ struct Executor: ~Copyable {
   }
 
   /// Has each part do what is due.
-  private mutating func advance(now: Int64) {
+  private mutating func advance(now: Int64) throws(SystemError) {
+    // What has ended in time has not reached its limit, however late that is noticed.
+    if min(receiver.nextDeadline, runner.nextDeadline) <= now { try reapChildren() }
     if let ending = receiver.advance(now: now) { receiverEnded(ending) }
     closeExpired()
-    while let event = runner.advance(now: now) { handle(event, now: now) }
+    while let event = runner.advance(now: now) { handle(event, now: SystemClock.sinceBoot()) }
     advanceShutdown(now: now)
     receiver.reportProgress(queued: runner.queuedCount)
     manager.advance(now: now)
@@ -134,7 +143,7 @@ struct Executor: ~Copyable {
       if let ending = receiver.reap(process) {
         receiverEnded(ending)
       } else if let event = runner.reap(process) {
-        handle(event, now: SystemClock.monotonic())
+        handle(event, now: SystemClock.sinceBoot())
       }
     }
   }
@@ -160,14 +169,15 @@ struct Executor: ~Copyable {
   }
 
   private mutating func advanceShutdown(now: Int64) {
+    let isClosing = grants.isClosing(now: SystemClock.sinceBoot())
     let step = shutdown.advance(
-      isDrained: !receiver.hasMessages, isClosing: grants.isClosing(now: now), now: now)
+      isDrained: !receiver.hasMessages, isClosing: isClosing, now: now)
     guard let step else { return }
     let closesGrants = if case .closeGrants = step { true } else { false }
     while let action = runner.dequeue(onlyOpens: closesGrants) {
       log.warning("command not run, the server stops: \(action.knock)")
     }
-    if closesGrants { return grants.expireAll(now: now) }
+    if closesGrants { return grants.expireAll(now: SystemClock.sinceBoot()) }
     runner.hurry(now: now)
     if shutdown.closesGrants, grants.count > 0 {
       log.warning("\(grants.count) addresses are left open, for the next start to close")

@@ -31,7 +31,7 @@ extension Executor {
 
   /// Records a knock, and acts on it unless the journal is full.
   private mutating func act(on knock: Knock) {
-    let now = SystemClock.monotonic()
+    let now = SystemClock.sinceBoot()
     do throws(GrantKeeper.JournalFull) {
       perform(try grants.record(knock, now: now), now: now)
     } catch {
@@ -41,12 +41,12 @@ extension Executor {
 
   /// Closes the grants that have expired.
   mutating func closeExpired() {
-    let end = SystemClock.monotonic() + Self.turn
+    let end = SystemClock.sinceBoot() + Self.turn
     var now = end - Self.turn
     while now < end, !shutdown.isEnding, let action = grants.nextExpired(now: now) {
       log.info("expired: \(action.knock)")
       perform(action, now: now)
-      now = SystemClock.monotonic()
+      now = SystemClock.sinceBoot()
     }
   }
 

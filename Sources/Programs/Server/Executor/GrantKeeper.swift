@@ -36,7 +36,7 @@ struct GrantKeeper: ~Copyable {
   /// Whether grants are being closed, or have expired and wait for it.
   func isClosing(now: Int64) -> Bool { grants.closingCount > 0 || nextDeadline <= now }
 
-  /// When `nextExpired` has a grant to close, in monotonic microseconds.
+  /// When `nextExpired` has a grant to close, in microseconds since boot.
   var nextDeadline: Int64 {
     guard grants.closingCount < Self.closesAtOnce else { return .max }
     return grants.nextDeadline ?? .max

@@ -57,7 +57,7 @@ struct ServiceManager: ~Copyable {
     guard listens else { return }
     var text = TextBuffer<64>()
     text.append("RELOADING=1\nMONOTONIC_USEC=")
-    text.append(SystemClock.uptime())
+    text.append(SystemClock.monotonic())
     text.withBytes { bytes in
       _ = unsafe bytes.withUnsafeBytes { unsafe send($0) }
     }

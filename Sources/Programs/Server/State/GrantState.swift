@@ -92,7 +92,7 @@ enum GrantState {
       found = grants.adopt(
         mapped.storage(at: FileHeader.pageSize, count: count),
         wallNow: SystemClock.wall(),
-        now: SystemClock.monotonic())
+        now: SystemClock.sinceBoot())
       mapped.unmap()
     }
     // Records that the file lacks are damaged too. Without a header, it is at least one.

@@ -12,6 +12,7 @@
 #include <netinet/tcp.h>
 #include <poll.h>
 #include <string.h>
+#include <sys/epoll.h>
 #include <sys/socket.h>
 #include <sys/un.h>
 #include <unistd.h>
@@ -213,13 +214,18 @@ int64_t csys_dropped_datagrams(int fd) {
   return size == sizeof values ? (int64_t)values[DROPS] : -ENOPROTOOPT;
 }
 
-int csys_begin_connection(const void *source, const void *address, uint32_t size) {
+int csys_begin_connection(const void *source, const void *address, uint32_t size, int only_route) {
   int fd = socket(csys_address_family(address), SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, IPPROTO_TCP);
   if (fd < 0) return -errno;
   int on = 1;
+  const struct linger reset = {.l_onoff = 1};
+  setsockopt(fd, SOL_SOCKET, SO_LINGER, &reset, sizeof reset);
   setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
   setsockopt(fd, SOL_SOCKET, SO_KEEPALIVE, &on, sizeof on);
-  if ((!source || bind(fd, source, size) == 0) && (connect(fd, address, size) == 0 || errno == EINPROGRESS))
+  // Fast open without a cookie defers the SYN until the first write.
+  if ((!only_route || (setsockopt(fd, IPPROTO_TCP, TCP_FASTOPEN_CONNECT, &on, sizeof on) == 0 &&
+                       setsockopt(fd, IPPROTO_TCP, TCP_FASTOPEN_NO_COOKIE, &on, sizeof on) == 0)) &&
+      (!source || bind(fd, source, size) == 0) && (connect(fd, address, size) == 0 || errno == EINPROGRESS))
     return fd;
   int error = errno;
   close(fd);
@@ -229,7 +235,23 @@ int csys_begin_connection(const void *source, const void *address, uint32_t size
 int csys_connection_result(int fd) {
   int error = 0;
   socklen_t size = sizeof error;
-  return getsockopt(fd, SOL_SOCKET, SO_ERROR, &error, &size) < 0 ? -errno : -error;
+  const struct linger off = {.l_onoff = 0};
+  if (getsockopt(fd, SOL_SOCKET, SO_ERROR, &error, &size) < 0) return -errno;
+  return error ? -error : csys_result(setsockopt(fd, SOL_SOCKET, SO_LINGER, &off, sizeof off));
+}
+
+int csys_open_waiter(void) { return csys_result(epoll_create1(EPOLL_CLOEXEC)); }
+
+int csys_watch_connection(int waiter, int fd, uint32_t place) {
+  struct epoll_event event = {.events = EPOLLOUT, .data.u32 = place};
+  return csys_result(epoll_ctl(waiter, EPOLL_CTL_ADD, fd, &event));
+}
+
+int csys_next_connection(int waiter, int64_t timeout) {
+  struct epoll_event event;
+  int count = epoll_wait(waiter, &event, 1, poll_limit(timeout));
+  if (count < 0 && errno != EINTR) return -errno;
+  return count > 0 ? (int)event.data.u32 : -EAGAIN;
 }
 
 int csys_write_now(int fd, const void *bytes, size_t size) {

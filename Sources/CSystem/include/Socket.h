@@ -108,12 +108,25 @@ int64_t csys_dropped_datagrams(int fd);
 
 // TCP
 
-/// Begins to connect a socket that never blocks, from `source` unless that is NULL. It can be written to once
-/// it is connected or has failed.
-int csys_begin_connection(const void *source, const void *address, uint32_t size);
+/// Begins to connect a socket that never blocks, from `source` unless that is NULL. If it is closed before
+/// `csys_connection_result` said that it is connected, the other side gets a reset, and no byte. If `only_route`
+/// is not 0, the socket gets its local address and sends nothing; -EOPNOTSUPP if the system cannot do that.
+/// Source: tcp(7), TCP_FASTOPEN_CONNECT.
+int csys_begin_connection(const void *source, const void *address, uint32_t size, int only_route);
 
 /// 0 if the connection was made, or why it failed.
 int csys_connection_result(int fd);
+
+/// A descriptor that waits for any number of connections. Source: epoll(7).
+int csys_open_waiter(void);
+
+/// Makes a waiter report when a socket is connected or has failed, until the socket is closed. `place` is at
+/// most INT_MAX.
+int csys_watch_connection(int waiter, int fd, uint32_t place);
+
+/// The place of a socket that is connected or has failed. Waits for one for `timeout` microseconds. -EAGAIN after
+/// the timeout or a signal.
+int csys_next_connection(int waiter, int64_t timeout);
 
 /// Writes as many bytes as there is room for, without waiting, to a descriptor that is ready. -EAGAIN if
 /// there is no room.

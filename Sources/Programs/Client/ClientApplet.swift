@@ -59,6 +59,8 @@ enum ClientApplet: Applet {
       let word = operands[0] ?? .empty
       if word == "list" { return try list() }
       let operation = try Operation(word, given, operands)
+      var given = given
+      if case .connect(let port) = operation { given.connect(to: port) }
       let hosts = try hosts(word, given, operands)
       let builder = try SenderBuilder(given, operands, keySource)
       var senders = Senders(given)
@@ -178,10 +180,10 @@ enum ClientApplet: Applet {
     switch operation {
     case .knock(.close): return .success
     case .knock(.open):
-      try senders.waitForPorts()
+      _ = try senders.connect()
       return try words.map { words throws(ClientError) in try run(words) } ?? .success
-    case .connect(let port):
-      let socket = try senders.connect(to: port)
+    case .connect:
+      let socket = try senders.connect()
       do throws(SystemError) {
         var relay = try Relay(socket)
         try relay.run()

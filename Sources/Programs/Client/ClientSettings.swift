@@ -97,6 +97,9 @@ struct ClientSettings: AppletSettings {
     }
   }
 
+  /// Sets the port of `connect PORT`.
+  mutating func connect(to port: UInt16) { waitPort = port }
+
   private mutating func addStunServer(_ value: Argument) throws(Misuse) {
     let spec = Option.stun.spec
     guard let server = StunServer(value, isConfigured: false) else {

@@ -1,59 +1,54 @@
 import KnockBase
 import KnockProtocol
 
-extension Sender {
-  /// The most addresses of a host that are tried.
-  private static var addressCount: Int { 8 }
-  /// How long the first attempt may take. Each one may take twice as long as the one before it, up to the limit.
-  private static var firstPatience: Int64 { 100 * Microseconds.millisecond }
-  private static var patienceLimit: Int64 { 4 * Microseconds.second }
-  /// After so many attempts the knock is sent again before each one, since it may have been lost.
-  private static var attemptsPerKnock: Int { 3 }
-
-  /// Connects to a TCP port of the host that was knocked on. Tries all addresses at once, until the time is over.
-  mutating func connect(to port: UInt16, within seconds: Int64) throws(ClientError) -> Descriptor {
-    let deadline = SystemClock.monotonic() + seconds * Microseconds.second
-    var patience = Self.firstPatience
-    var failure = SystemError.timedOut
-    var attempt = 0
-    while true {
-      if attempt >= Self.attemptsPerKnock { _ = send(.open) }
-      let end = min(deadline, SystemClock.monotonic() + patience)
-      let socket = attemptConnection(to: port, until: end, &failure)
-      if socket.isOpen { return socket }
-      guard SystemClock.monotonic() < deadline else { break }
-      attempt += 1
-      patience = min(2 * patience, Self.patienceLimit)
-    }
-    throw .portNotOpened(port, host: host, seconds: seconds, failure)
-  }
-
-  /// The first connection that is made; none if none is made in time.
-  private func attemptConnection(
-    to port: UInt16, until end: Int64, _ failure: inout SystemError
-  ) -> Descriptor {
-    var sockets = InlineArray<8, Descriptor> { _ in .none }
-    for position in 0..<Self.addressCount {
-      guard let address = addresses.address(at: position) else { break }
-      do throws(SystemError) {
-        sockets[position] = try Descriptor(connectingTo: address.with(port: port), from: source)
-      } catch {
-        if error != .familyNotSupported { failure = error }
+extension Senders {
+  /// Connects to the TCP port of each host that has one. Meanwhile sends the knocks of `--repeat` that are left, and
+  /// knocks again on hosts whose port does not open.
+  ///
+  /// - Returns: the connection that was made last. The others are closed.
+  mutating func connect() throws(ClientError) -> Descriptor {
+    let start = SystemClock.monotonic()
+    let end = start + settings.waitSeconds * Microseconds.second
+    var races = InlineArray<16, ConnectionRace?> { _ in nil }
+    var (running, placeCount) = (0, 0)
+    var connection = Descriptor.none
+    var failed: (index: Int, reason: SystemError)?
+    do throws(SystemError) {
+      for index in 0..<count {
+        guard let race = try items[index]?.race(from: start, until: end, firstPlace: placeCount)
+        else { continue }
+        placeCount = race.places.upperBound
+        races[index] = consume race
+        running += 1
       }
-    }
-    while SystemClock.monotonic() < end {
-      var set = PollSet()
-      for index in sockets.indices { set.addWriter(sockets[index].number) }
-      do throws(SystemError) { try set.wait(until: end) } catch { break }
-      for index in sockets.indices where set.isReady(index) {
-        var socket = Descriptor.none
-        swap(&socket, &sockets[index])
-        do throws(SystemError) {
-          try socket.finishConnecting()
-          return socket
-        } catch { failure = error }
+      let sockets = try ConnectingSockets(count: max(1, placeCount))
+      // A host without a port gets all its knocks.
+      let needsAllRounds = running < count
+      while running > 0 || needsAllRounds && roundsLeft > 0 {
+        let now = SystemClock.monotonic()
+        guard running == 0 || now < end else { break }
+        if roundsLeft > 0, nextRound <= now { sendRound(.open) }
+        var moment = min(running > 0 ? end : .max, roundsLeft > 0 ? nextRound : .max)
+        for index in 0..<count {
+          if races[index]?.takeKnock(now: now) == true { _ = items[index]?.send(.open) }
+          races[index]?.advance(now: now, sockets)
+          moment = min(moment, races[index]?.nextDeadline ?? .max)
+        }
+        guard let place = try sockets.next(until: moment) else { continue }
+        for index in 0..<count where races[index]?.places.contains(place) == true {
+          guard let made = races[index]?.finish(at: place, sockets), made.isOpen
+          else { continue }
+          connection = consume made
+          running -= 1
+        }
       }
+      for index in 0..<count {
+        if failed == nil, let reason = races[index]?.failure(sockets) { failed = (index, reason) }
+      }
+    } catch { throw .system(error) }
+    if let failed, let host = items[failed.index]?.host, let port = items[failed.index]?.waitPort {
+      throw .portNotOpened(port, host: host, seconds: settings.waitSeconds, failed.reason)
     }
-    return .none
+    return connection
   }
 }

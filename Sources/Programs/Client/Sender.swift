@@ -80,8 +80,12 @@ struct Sender: ~Copyable {
   private mutating func send(
     _ command: Command, to address: SocketAddress
   ) throws(SystemError) -> Bool {
-    let socket = try UDPSocket(to: address, from: source)
-    guard let own = try socket.localAddress().parts?.address else { throw .familyNotSupported }
+    let connectionSource = connectionSource(to: address)
+    // The server sees the source of the datagram.
+    let isObserved = if case .observed = signed { true } else { false }
+    let socket = try UDPSocket(to: address, from: isObserved ? connectionSource ?? source : source)
+    let local = if let connectionSource { connectionSource } else { try socket.localAddress() }
+    guard let own = local.parts?.address else { throw .familyNotSupported }
     guard let signed = signed.address(from: own) else { return false }
     logIfBehindNAT(signed, to: address)
     let knock = Knock(command: command, address: signed)
@@ -94,6 +98,39 @@ struct Sender: ~Copyable {
     try datagram.withBytes { bytes throws(SystemError) in try socket.send(bytes) }
     log.debug("sent \(knock) to \(address)")
     return true
+  }
+
+  /// The address that a connection to the port leaves from; nil if there is no port, or no such address.
+  private func connectionSource(to address: SocketAddress) -> SocketAddress? {
+    guard let waitPort else { return nil }
+    do throws(SystemError) {
+      return try SocketAddress(ofConnectionTo: address.with(port: waitPort), from: source).with(
+        port: 0)
+    } catch { return nil }
+  }
+
+  /// Makes the race for a connection to the port; nil if there is none.
+  func race(
+    from start: Int64, until end: Int64, firstPlace: Int
+  ) throws(SystemError) -> ConnectionRace? {
+    guard let waitPort else { return nil }
+    return try ConnectionRace(
+      to: waitPort, of: self, from: start, until: end, firstPlace: firstPlace)
+  }
+
+  /// The family to connect in first: that of the signed address, or of the first address of the host.
+  var preferredFamily: AddressFamily {
+    if case .address(let address) = signed { return address.family }
+    return addresses.address(at: 0)?.family ?? .inet6
+  }
+
+  /// The next address of a family, from a position on, to connect to from the source address.
+  func nextAddress(in family: AddressFamily, from position: inout Int) -> SocketAddress? {
+    while let address = addresses.address(at: position) {
+      position += 1
+      if address.family == family, source == nil || source?.family == family { return address }
+    }
+    return nil
   }
 
   private func print(_ knock: Knock, to address: SocketAddress) throws(SystemError) {

@@ -1,0 +1,156 @@
+import KnockBase
+
+/// A race between the addresses of a host for a connection to its TCP port.
+///
+/// As in RFC 8305, the addresses are tried one after another, families by turns, and each attempt stays open while
+/// others run. A slow firewall drops the first SYN to an address. So the address is tried again soon, but at most 3
+/// times in 10 seconds, since servers limit the rate of new connections. In between, the kernel repeats each SYN.
+struct ConnectionRace: ~Copyable {
+  private struct Target {
+    let address: SocketAddress
+    var attemptCount = 0
+    var nextAttempt = Int64.max
+  }
+
+  /// How many attempts for an address can be open at once.
+  private static let attemptsPerTarget = 3
+  /// How long most servers need to open the port (microseconds). The first SYN waits for it.
+  private static let openingTime = 50 * Microseconds.millisecond
+  /// Between the first attempts for two addresses (microseconds). Source: RFC 8305, section 8.
+  private static let usualGap = 250 * Microseconds.millisecond
+  private static let leastGap = 10 * Microseconds.millisecond
+  /// Until the second knock (microseconds). The kernel first repeats a SYN just after it.
+  private static let firstKnockPause = 900 * Microseconds.millisecond
+  private static let longestKnockPause = 4 * Microseconds.second
+  /// Before the third attempt, if the second was refused (microseconds): then no SYN is repeated.
+  private static let pauseAfterRefusal = 1750 * Microseconds.millisecond
+
+  private let source: SocketAddress?
+  /// In the order in which they are tried.
+  private let targets: Storage<Target>
+  private let targetCount: Int
+  /// How many of them have been tried.
+  private var startedCount = 0
+  private let gap: Int64
+  private var nextStart: Int64
+  private var nextKnock: Int64
+  private var knockPause = Microseconds.second
+  /// Where the sockets of this race are among those of all.
+  let places: Range<Int>
+  private var lastFailure = SystemError.timedOut
+  private var hasEnded = false
+
+  /// - Parameters:
+  ///   - start: when the host was knocked on (monotonic microseconds).
+  ///   - end: when the race ends.
+  init(
+    to port: UInt16, of sender: borrowing Sender, from start: Int64, until end: Int64,
+    firstPlace: Int
+  ) throws(SystemError) {
+    var count = 0
+    while sender.addresses.address(at: count) != nil { count += 1 }
+    guard let targets = Storage<Target>.mapped(max(1, count)) else { throw .outOfMemory }
+    count = 0
+    var family = sender.preferredFamily
+    var positions = InlineArray<2, Int>(repeating: 0)
+    var misses = 0
+    while misses < 2 {
+      let place = family == .inet ? 0 : 1
+      if let address = sender.nextAddress(in: family, from: &positions[place]) {
+        targets[count] = Target(address: address.with(port: port))
+        count += 1
+        misses = 0
+      } else {
+        misses += 1
+      }
+      family = family == .inet ? .inet6 : .inet
+    }
+    targetCount = count
+    source = sender.source
+    self.targets = targets
+    // So that the last address is tried before the last quarter of the time.
+    gap = max(
+      Self.leastGap, min(Self.usualGap, (end - start) / 4 * 3 / Int64(max(1, count))))
+    nextStart = start + Self.openingTime
+    nextKnock = start + Self.firstKnockPause
+    places = firstPlace..<firstPlace + count * Self.attemptsPerTarget
+  }
+
+  /// When something is to be done (monotonic microseconds).
+  var nextDeadline: Int64 {
+    guard !hasEnded else { return .max }
+    var deadline = startedCount < targetCount ? min(nextKnock, nextStart) : nextKnock
+    for index in 0..<startedCount { deadline = min(deadline, targets[index].nextAttempt) }
+    return deadline
+  }
+
+  /// Whether the host is to be knocked on again now: a knock may have been lost.
+  mutating func takeKnock(now: Int64) -> Bool {
+    guard !hasEnded, nextKnock <= now else { return false }
+    nextKnock = now + knockPause
+    knockPause = min(2 * knockPause, Self.longestKnockPause)
+    return true
+  }
+
+  /// Begins the attempts that are due.
+  mutating func advance(now: Int64, _ sockets: borrowing ConnectingSockets) {
+    guard !hasEnded else { return }
+    for index in 0..<startedCount where targets[index].nextAttempt <= now {
+      begin(index, now: now, sockets)
+    }
+    while startedCount < targetCount, nextStart <= now {
+      nextStart = now + gap
+      startedCount += 1
+      begin(startedCount - 1, now: now, sockets)
+    }
+  }
+
+  private mutating func begin(_ index: Int, now: Int64, _ sockets: borrowing ConnectingSockets) {
+    let number = targets[index].attemptCount
+    targets[index].attemptCount = number + 1
+    targets[index].nextAttempt = now + Self.pause(afterAttempt: number)
+    let place = places.lowerBound + index * Self.attemptsPerTarget + number % Self.attemptsPerTarget
+    do throws(SystemError) {
+      try sockets.begin(at: place, to: targets[index].address, from: source)
+    } catch {
+      // What the network says tells more.
+      if lastFailure == .timedOut { lastFailure = error }
+      nextStart = now
+    }
+  }
+
+  /// Of the attempts for an address, there are at most 3 in 10 seconds.
+  private static func pause(afterAttempt number: Int) -> Int64 {
+    switch number {
+    case 0: 250 * Microseconds.millisecond
+    case 1: 4750 * Microseconds.millisecond
+    case 2: 8500 * Microseconds.millisecond
+    default: 5 * Microseconds.second
+    }
+  }
+
+  /// Takes the result of the attempt at a place. The first connection ends the race.
+  mutating func finish(at place: Int, _ sockets: borrowing ConnectingSockets) -> Descriptor {
+    do throws(SystemError) {
+      let socket = try sockets.finish(at: place)
+      sockets.close(places)
+      hasEnded = true
+      return socket
+    } catch {
+      lastFailure = error
+      nextStart = SystemClock.monotonic()
+      let index = (place - places.lowerBound) / Self.attemptsPerTarget
+      if targets[index].attemptCount == 2 {
+        targets[index].nextAttempt = min(
+          targets[index].nextAttempt, nextStart + Self.pauseAfterRefusal)
+      }
+      return .none
+    }
+  }
+
+  /// Why there is no connection; nil if there was one.
+  func failure(_ sockets: borrowing ConnectingSockets) -> SystemError? {
+    for place in places where sockets.isOpen(at: place) { return .timedOut }
+    return hasEnded ? nil : lastFailure
+  }
+}

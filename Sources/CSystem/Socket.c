@@ -29,7 +29,7 @@ static int poll_limit(int64_t microseconds) {
   return limit < INT_MAX ? (int)limit : INT_MAX;
 }
 
-int csys_wait(const int32_t *descriptors, size_t count, uint32_t writers, int64_t timeout) {
+int csys_wait(const int32_t *descriptors, size_t count, uint64_t writers, int64_t timeout, uint64_t *ready) {
   struct pollfd entries[CSYS_WAIT_LIMIT];
   if (count > CSYS_WAIT_LIMIT) return -EINVAL;
   for (size_t i = 0; i < count; i++) {
@@ -37,10 +37,10 @@ int csys_wait(const int32_t *descriptors, size_t count, uint32_t writers, int64_
     entries[i].events = writers >> i & 1 ? POLLOUT : POLLIN;
   }
   if (poll(entries, (nfds_t)count, poll_limit(timeout)) < 0) return -errno;
-  int ready = 0;
+  *ready = 0;
   for (size_t i = 0; i < count; i++)
-    if (entries[i].revents) ready |= 1 << i;
-  return ready;
+    if (entries[i].revents) *ready |= (uint64_t)1 << i;
+  return 0;
 }
 
 int csys_address_family(const void *address) { return ((const struct sockaddr *)address)->sa_family; }

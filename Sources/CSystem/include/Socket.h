@@ -6,13 +6,13 @@
 // Waiting
 
 /// The most descriptors that can be waited for.
-#define CSYS_WAIT_LIMIT 8
+#define CSYS_WAIT_LIMIT 64
 
 /// Waits until one of `count` descriptors (-1 is none) is ready, or for `timeout` microseconds, or forever if
 /// that is negative. A descriptor with its bit in `writers` is ready if it can be written to, another if it
-/// can be read from. All are ready at an error or at their end. Returns the bits of the ready descriptors: 0
-/// after the timeout, -EINTR after a signal. Source: poll(2).
-int csys_wait(const int32_t *descriptors, size_t count, uint32_t writers, int64_t timeout);
+/// can be read from. All are ready at an error or at their end. Stores the bits of the ready descriptors in
+/// `ready`: none after the timeout. Returns -EINTR after a signal. Source: poll(2).
+int csys_wait(const int32_t *descriptors, size_t count, uint64_t writers, int64_t timeout, uint64_t *ready);
 
 // Addresses
 

@@ -1,12 +1,12 @@
 import CSystem
 import KnockBase
 
-/// Up to 8 descriptors to wait for, and which of them are ready. Source: poll(2).
+/// Up to 64 descriptors to wait for, and which of them are ready. Source: poll(2).
 struct PollSet {
-  private var descriptors = InlineArray<8, Int32>(repeating: -1)
+  private var descriptors = InlineArray<64, Int32>(repeating: -1)
   private var count = 0
-  private var writers: UInt32 = 0
-  private var ready: UInt32 = 0
+  private var writers: UInt64 = 0
+  private var ready: UInt64 = 0
 
   /// Adds a descriptor that is ready if there is something to read, at its end or at an error. A negative one is
   /// never ready.
@@ -18,7 +18,7 @@ struct PollSet {
 
   /// Adds a descriptor that is ready if there is room to write, once a connection is made, or at an error.
   mutating func addWriter(_ descriptor: Int32) {
-    writers |= 1 << UInt32(count)
+    writers |= 1 << UInt64(count)
     addReader(descriptor)
   }
 
@@ -31,13 +31,13 @@ struct PollSet {
       timeout = deadline <= now ? 0 : deadline - now
     }
     let result = unsafe descriptors.span.withUnsafeBufferPointer {
-      unsafe csys_wait($0.baseAddress, count, writers, timeout)
+      unsafe csys_wait($0.baseAddress, count, writers, timeout, &ready)
     }
-    ready = result == -CSYS_EINTR ? 0 : UInt32(try SystemError.check(result))
+    if result == -CSYS_EINTR { ready = 0 } else { try SystemError.check(result) }
   }
 
   /// - Parameter position: counts from 0 in the order in which the descriptors were added.
-  func isReady(_ position: Int) -> Bool { ready >> UInt32(position) & 1 != 0 }
+  func isReady(_ position: Int) -> Bool { ready >> UInt64(position) & 1 != 0 }
 }
 
 /// Waits until one of two descriptors is ready to be read, a signal comes, or a moment in monotonic microseconds

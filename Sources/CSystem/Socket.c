@@ -186,20 +186,23 @@ int csys_receive_batch(int fd, void *buffer, size_t size, uint32_t *lengths, voi
   return csys_result(count);
 }
 
-int csys_drop_others(int fd, uint32_t length, uint32_t other_length, uint32_t offset, uint8_t first,
-                     uint8_t last, int forever) {
-  enum { UDP_HEADER = 8 };  // The filter sees the datagram with it.
-  const struct filter_step steps[] = {
-      {LOAD_LENGTH, 0, 0, 0},
-      {IF_EQUAL, 1, 0, UDP_HEADER + length},
-      {IF_EQUAL, 0, 3, UDP_HEADER + other_length},
-      {LOAD_BYTE, 0, 0, UDP_HEADER + offset},
-      {IF_AT_LEAST, 0, 1, first},
-      {IF_GREATER, 0, 1, last},
-      {RETURN, 0, 0, 0},
-      {RETURN, 0, 0, UINT32_MAX},
-  };
-  struct filter_program program = {sizeof steps / sizeof *steps, steps};
+int csys_drop_others(int fd, const struct csys_form *forms, size_t count, int forever) {
+  enum { UDP_HEADER = 8, EACH = 6 };  // The filter sees the datagram with its header.
+  struct filter_step steps[1 + EACH * CSYS_FORMS + 1] = {{LOAD_LENGTH, 0, 0, 0}};
+  if (count > CSYS_FORMS) return -EINVAL;
+  for (size_t i = 0; i < count; i++) {
+    const struct filter_step form[EACH] = {
+        {IF_EQUAL, 0, EACH - 1, UDP_HEADER + forms[i].length},
+        {LOAD_BYTE, 0, 0, UDP_HEADER + forms[i].offset},
+        {IF_AT_LEAST, 0, 1, forms[i].first},
+        {IF_GREATER, 0, 1, forms[i].last},
+        {RETURN, 0, 0, 0},
+        {RETURN, 0, 0, UINT32_MAX},
+    };
+    memcpy(steps + 1 + EACH * i, form, sizeof form);
+  }
+  steps[1 + EACH * count] = (struct filter_step){RETURN, 0, 0, 0};
+  struct filter_program program = {(unsigned short)(2 + EACH * count), steps};
   int on = 1;
   if (setsockopt(fd, SOL_SOCKET, SO_ATTACH_FILTER, &program, sizeof program) < 0) return -errno;
   if (!forever) return 0;

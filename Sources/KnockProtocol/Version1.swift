@@ -12,8 +12,6 @@ import KnockBase
 /// Source: `HDR_FMT` of the Python original, pyknock 0.4.3.
 public enum Version1 {
   public static let macSize = 32
-  public static let inetSize = 49
-  public static let inet6Size = 61
   public static let commandOffset = 32
   public static let timeOffset = 33
   public static let familyOffset = 41
@@ -24,7 +22,7 @@ public enum Version1 {
   static let inet6: UInt8 = 10
 
   /// Whether a datagram can have this length (bytes).
-  public static func isSize(_ count: Int) -> Bool { count == inetSize || count == inet6Size }
+  public static func isSize(_ count: Int) -> Bool { Cases<Form>.first { $0.size == count } != nil }
 
   /// The command, time stamp and family of a datagram whose length has been checked. They may be out of range.
   /// The time stamp is in microseconds since the Unix epoch, or nil if it is NaN or infinite.
@@ -38,13 +36,35 @@ public enum Version1 {
     )
   }
 
-  /// The length of an address (bytes) of a family, or nil for a number that no system uses: 2 everywhere;
-  /// 10 Linux, 30 macOS, 28 FreeBSD, 24 NetBSD and OpenBSD, 23 Windows.
+  /// The length of an address (bytes) of a family, or nil for a number that no system uses.
   public static func addressLength(ofFamily family: Int32) -> Int? {
-    switch family {
-    case 2: 4
-    case 10, 23, 24, 28, 30: 16
-    default: nil
+    Cases<Form>.first { $0.hasFamily(family) }.map { $0.size - addressOffset }
+  }
+
+  /// The forms of datagrams. This is the only place that lists them: the gate, the kernel's filter and the
+  /// printed rules come from it. Tests compare the packages with the printed rules.
+  public enum Form: UInt8 {
+    case inet, inet6
+
+    /// The length of a datagram (bytes).
+    public var size: Int {
+      switch self {
+      case .inet: 49
+      case .inet6: 61
+      }
+    }
+
+    /// The numbers that systems have for the address family, as bits: 2 everywhere; 10 Linux, 23 Windows,
+    /// 24 NetBSD and OpenBSD, 28 FreeBSD, 30 macOS.
+    private var families: UInt32 {
+      switch self {
+      case .inet: 1 << 2
+      case .inet6: 1 << 10 | 1 << 23 | 1 << 24 | 1 << 28 | 1 << 30
+      }
+    }
+
+    public func hasFamily(_ number: Int32) -> Bool {
+      0..<32 ~= number && families >> UInt32(number) & 1 == 1
     }
   }
 }

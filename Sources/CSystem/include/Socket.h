@@ -97,11 +97,18 @@ int csys_set_receive_buffer(int fd, int size);
 /// number: -EAGAIN if none is there.
 int csys_receive_batch(int fd, void *buffer, size_t size, uint32_t *lengths, void *sources);
 
-/// Makes the kernel drop all datagrams except those that have one of two lengths, and a byte from `first` to
-/// `last` at `offset`. They then wake no process. If `forever` is not 0, this cannot be undone. Source:
-/// socket(7), SO_ATTACH_FILTER.
-int csys_drop_others(int fd, uint32_t length, uint32_t other_length, uint32_t offset, uint8_t first,
-                     uint8_t last, int forever);
+/// A form of datagrams: `length` bytes, with a byte from `first` to `last` at `offset`.
+struct csys_form {
+  uint32_t length, offset;
+  uint8_t first, last;
+};
+
+/// The most forms that csys_drop_others takes.
+#define CSYS_FORMS 4
+
+/// Makes the kernel drop all datagrams except those that have one of these forms. They then wake no process. If
+/// `forever` is not 0, this cannot be undone. Source: socket(7), SO_ATTACH_FILTER.
+int csys_drop_others(int fd, const struct csys_form *forms, size_t count, int forever);
 
 /// How many datagrams the kernel dropped, through the filter or for lack of room. Source: SO_MEMINFO.
 int64_t csys_dropped_datagrams(int fd);

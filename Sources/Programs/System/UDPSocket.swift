@@ -75,14 +75,22 @@ struct UDPSocket: ~Copyable {
     batch.count = try SystemError.checkReady(result) ?? 0
   }
 
-  /// Makes the kernel drop all datagrams of another form before they wake the program.
+  /// Makes the kernel drop all datagrams of other forms before they wake the program.
   ///
   /// - Parameter forever: whether nobody can undo this as long as the socket exists.
-  func dropOthers(than form: DatagramForm, forever: Bool) throws(SystemError) {
-    try SystemError.check(
-      csys_drop_others(
-        number, form.lengths.0, form.lengths.1, form.offset, form.values.lowerBound,
-        form.values.upperBound, forever ? 1 : 0))
+  func dropOthers<let count: Int>(
+    than forms: InlineArray<count, DatagramForm>, forever: Bool
+  ) throws(SystemError) {
+    let forms = InlineArray<count, csys_form> { index in
+      let form = forms[index]
+      return csys_form(
+        length: form.length, offset: form.offset, first: form.values.lowerBound,
+        last: form.values.upperBound)
+    }
+    let result = unsafe forms.span.withUnsafeBufferPointer {
+      unsafe csys_drop_others(number, $0.baseAddress, count, forever ? 1 : 0)
+    }
+    try SystemError.check(result)
   }
 
   /// How many datagrams the kernel has dropped because of their form or because the buffer was full; nil if it does
@@ -98,9 +106,9 @@ struct UDPSocket: ~Copyable {
   }
 }
 
-/// A form of datagrams: one of two lengths in bytes, and a byte with certain values at an offset.
+/// A form of datagrams: a length in bytes, and a byte with certain values at an offset.
 struct DatagramForm {
-  let lengths: (UInt32, UInt32)
+  let length: UInt32
   let offset: UInt32
   let values: ClosedRange<UInt8>
 }

@@ -1,13 +1,14 @@
 """The rules of --example, from end to end: packets arrive or they do not."""
 
 import contextlib
+import json
 import re
 import socket
 import struct
 
 import pytest
-from support.datagrams import packet
-from support.networks import CLIENT, SERVER
+from support.datagrams import knocks_of_all_forms, nearly_knocks, packet
+from support.networks import CLIENT, SERVER, listener
 from support.programs import TIMEOUT, program, run
 from support.servers import client
 from support.waiting import until
@@ -169,3 +170,158 @@ def test_loaded_again_the_example_keeps_who_has_knocked(firewall, start):
     firewall.load_example()
     assert rules() == before
     assert list(firewall.elements()) == ["192.0.2.1"]
+
+
+ANY = {socket.AF_INET: "0.0.0.0", socket.AF_INET6: "::"}
+# Ends what a test sends. The rules let it in wherever they let anything in.
+LAST = packet("203.0.113.1")
+
+
+def arriving(receiver):
+    """What a socket receives until LAST, which is left out."""
+    found = []
+    while (data := receiver.recv(4096)) != LAST:
+        found.append(data)
+    return found
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_exactly_what_has_the_form_of_a_knock_arrives(firewall, outside, family):
+    firewall.load_example("--port=4711")
+    with listener(firewall, family, SERVER[family], 4711) as receiver, outside.socket(family) as sender:
+        knocks = knocks_of_all_forms()
+        for datagram in [*nearly_knocks(), *knocks, LAST]:
+            sender.sendto(datagram, (SERVER[family], 4711))
+        assert arriving(receiver) == knocks
+
+
+@pytest.fixture
+def cable(firewall, outside):
+    """The link-local addresses of the server and of the client, and the client's number of the cable."""
+    firewall.load_example("--port=4711")
+    firewall.run("ip address add fe80::1/64 dev cable nodad")
+    outside.run("ip address add fe80::2/64 dev cable nodad")
+    [link] = json.loads(run([*outside.prefix, "ip", "-j", "link", "show", "cable"]).stdout)
+    return "fe80::1", "fe80::2", link["ifindex"]
+
+
+def test_the_answers_of_dhcp_servers_arrive(firewall, outside, cable):
+    ours, theirs, number = cable
+    inet, inet6 = FAMILIES
+    for family, source, target in (
+        (inet, (CLIENT[inet], 67), (SERVER[inet], 68)),
+        (inet6, (theirs, 547, 0, number), (ours, 546, 0, number)),
+        (inet6, (CLIENT[inet6], 547), (ours, 546, 0, number)),
+        (inet6, (CLIENT[inet6], 40000), (ours, 546, 0, number)),
+    ):
+        with listener(firewall, family, ANY[family], target[1]) as receiver, outside.socket(family) as sender:
+            sender.bind(source)
+            sender.sendto(b"reply", target)
+            assert receiver.recv(100) == b"reply", source
+
+
+ICMP = {socket.AF_INET: socket.IPPROTO_ICMP, socket.AF_INET6: socket.IPPROTO_ICMPV6}
+# The types that arrive. Errors are about a packet that the kernel knows nothing of.
+ERRORS = {socket.AF_INET: {3, 11, 12}, socket.AF_INET6: {1, 2, 3, 4}}
+NEIGHBOURS = {133, 134, 135, 136}
+LISTENERS = {130, 131, 132, 143}
+
+
+def arriving_types(firewall, outside, family, source, target, hops):
+    """The types of ICMP messages that arrive of all that there are."""
+    with (
+        firewall.socket(family, socket.SOCK_RAW, ICMP[family]) as receiver,
+        outside.socket(family, socket.SOCK_RAW, ICMP[family]) as sender,
+    ):
+        receiver.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1 << 20)
+        receiver.settimeout(TIMEOUT)
+        sender.bind(source)
+        if family == socket.AF_INET6:
+            sender.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_UNICAST_HOPS, hops)
+        last = max(ERRORS[family])
+        found = set()
+        # The kernel sends some, too. The last one arrives in any case.
+        for kind, body in [*((kind, b"test" * 16) for kind in range(256)), (last, b"last" * 16)]:
+            head = struct.pack("!BBHI", kind, 0, 0, 0)
+            if family == socket.AF_INET:
+                words = struct.unpack("!36H", head + body)
+                total = sum(words)
+                total = (total & 0xFFFF) + (total >> 16)
+                head = struct.pack("!BBHI", kind, 0, ~total & 0xFFFF, 0)
+            sender.sendto(head + body, target)
+        while True:
+            data = receiver.recv(4096)
+            message = data[20:] if family == socket.AF_INET else data
+            if message.endswith(b"last"):
+                return found
+            if message.endswith(b"test"):
+                found.add(message[0])
+
+
+def test_the_icmp_messages_that_a_host_needs_arrive(firewall, outside, cable):
+    ours, theirs, number = cable
+    (inet, inet6) = FAMILIES
+    found = arriving_types(firewall, outside, inet, (CLIENT[inet], 0), (SERVER[inet], 0), 64)
+    assert found == ERRORS[inet]
+    for hops, more in (64, set()), (255, NEIGHBOURS):
+        near = ((theirs, 0, 0, number), (ours, 0, 0, number))
+        far = ((CLIENT[inet6], 0), (SERVER[inet6], 0))
+        assert arriving_types(firewall, outside, inet6, *near, hops) == ERRORS[inet6] | more | LISTENERS
+        assert arriving_types(firewall, outside, inet6, *far, hops) == ERRORS[inet6] | more
+
+
+def test_the_questions_for_multicast_groups_arrive(firewall, outside, cable):
+    question = bytes([0x11, 100, 0xEE, 0x9B, 0, 0, 0, 0])  # A general query of IGMP, RFC 2236.
+    with (
+        firewall.socket(socket.AF_INET, socket.SOCK_RAW, socket.IPPROTO_IGMP) as receiver,
+        outside.socket(socket.AF_INET, socket.SOCK_RAW, socket.IPPROTO_IGMP) as sender,
+    ):
+        receiver.settimeout(TIMEOUT)
+        sender.sendto(question, (SERVER[socket.AF_INET], 0))
+        assert receiver.recv(100)[20:] == question
+
+
+def test_fragments_of_what_is_accepted_arrive(firewall, outside):
+    firewall.load_example()
+    with listener(firewall, socket.AF_INET6, "::", 68) as receiver:
+        with outside.socket() as sender:
+            sender.sendto(bytes(4000), (SERVER[socket.AF_INET], 68))
+        assert receiver.recv(5000) == bytes(4000)
+
+
+def redirect(firewall, rule):
+    """Has NAT send the datagrams of a rule to port 4711."""
+    if firewall.kind == "nft":
+        firewall.output(*"nft add table inet nat".split())
+        chain = "{ type nat hook prerouting priority dstnat; }"
+        firewall.output("nft", f"add chain inet nat prerouting {chain}")
+        firewall.output("nft", f"add rule inet nat prerouting udp dport {rule} redirect to :4711")
+    else:
+        for command in ("iptables", "ip6tables"):
+            firewall.run(f"{command} -t nat -A PREROUTING -p udp --dport {rule} -j REDIRECT --to-ports 4711")
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_another_port_can_be_redirected_to_the_knock_port(firewall, outside, family):
+    firewall.load_example("--port=4711")
+    redirect(firewall, 53)
+    with listener(firewall, family, SERVER[family], 4711) as receiver, outside.socket(family) as sender:
+        sender.sendto(LAST, (SERVER[family], 53))
+        assert receiver.recv(100) == LAST
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_the_knock_port_can_be_redirected_as_the_rules_say(firewall, outside, family):
+    text = " ".join(firewall.load_example("--port=60120").replace("#", "").split())
+    assert "to send this port elsewhere (redirect, DNAT), remove this rule" in text
+    redirect(firewall, 60120)
+    if firewall.kind == "nft":
+        firewall.nft("flush chain inet pyknock prerouting")
+        firewall.nft("add rule inet pyknock input udp dport 4711 accept")
+    else:
+        for command in ("iptables", "ip6tables"):
+            firewall.run(f"{command} -t raw -F PREROUTING")
+            firewall.run(f"{command} -A INPUT -p udp --dport 4711 -j ACCEPT")
+    with listener(firewall, family, SERVER[family], 4711) as receiver, outside.socket(family) as sender:
+        sender.sendto(LAST, (SERVER[family], 60120))
+        assert receiver.recv(100) == LAST

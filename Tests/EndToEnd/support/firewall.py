@@ -33,6 +33,7 @@ class Firewall(Namespace):
     def load_example(self, *options):
         text = run([*program("server"), "--example", self.kind, *options]).stdout
         self.output(*(["nft", "-f", "-"] if self.kind == "nft" else ["sh"]), stdin=text.encode())
+        return text
 
     def make_intervals(self, elements=""):
         """Makes knock4 of nftables a set of intervals, with these elements."""

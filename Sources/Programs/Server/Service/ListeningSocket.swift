@@ -6,10 +6,11 @@ enum ListeningSocket {
   /// The receive buffer (bytes). The kernel's default holds only about 255 datagrams.
   private static let receiveBufferSize: Int32 = 1 << 20
 
-  private static var knockForm: DatagramForm {
+  private static var knockForms: InlineArray<2, DatagramForm> { [form(.inet), form(.inet6)] }
+
+  private static func form(_ form: Version1.Form) -> DatagramForm {
     DatagramForm(
-      lengths: (UInt32(Version1.inetSize), UInt32(Version1.inet6Size)),
-      offset: UInt32(Version1.commandOffset),
+      length: UInt32(form.size), offset: UInt32(Version1.commandOffset),
       values: Command.open.rawValue...Command.close.rawValue)
   }
 
@@ -57,7 +58,7 @@ enum ListeningSocket {
     _ socket: consuming UDPSocket, _ settings: ServerSettings
   ) throws(StartFailure) -> UDPSocket {
     // The socket outlives this server, and another version may accept other datagrams.
-    do throws(SystemError) { try socket.dropOthers(than: knockForm, forever: false) } catch {}
+    do throws(SystemError) { try socket.dropOthers(than: knockForms, forever: false) } catch {}
     let passed: SocketAddress
     do throws(SystemError) {
       passed = try socket.localAddress()
@@ -79,7 +80,7 @@ enum ListeningSocket {
     let socket = try UDPSocket(family: address.family)
     // Before the socket is bound, so that nothing else is ever in it. Without the filter, the receiver refuses
     // what the kernel would drop.
-    do throws(SystemError) { try socket.dropOthers(than: knockForm, forever: true) } catch {}
+    do throws(SystemError) { try socket.dropOthers(than: knockForms, forever: true) } catch {}
     while true {
       do throws(SystemError) {
         try socket.bind(to: address)

@@ -68,7 +68,7 @@ for program in pyknock pyknock-server pyknock-client pyknock-keygen
     complete -c $program -n '__pyknock_is client' -s h -l help -d 'print this help'
     complete -c $program -n '__pyknock_is client' -s V -l version -d 'print the version'
 
-    complete -c $program -n '__pyknock_is keygen' -s o -l output -rF -d 'write the key to FILE, a new file with mode 600'
+    complete -c $program -n '__pyknock_is keygen' -s o -l output -rF -d 'write it to a new FILE, mode 600 (- for stdout)'
     complete -c $program -n '__pyknock_is keygen' -s h -l help -d 'print this help'
     complete -c $program -n '__pyknock_is keygen' -s V -l version -d 'print the version'
 

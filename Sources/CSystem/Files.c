@@ -92,6 +92,8 @@ int csys_rename(int directory, const char *old_name, const char *new_name) {
   return csys_result(renameat(directory, old_name, directory, new_name));
 }
 
+int csys_exists(const char *path) { return access(path, F_OK) == 0; }
+
 /// Writes the directory that a path is in into `parent` (PATH_MAX bytes).
 static int find_parent(const char *path, char *parent) {
   size_t length = strlen(path);

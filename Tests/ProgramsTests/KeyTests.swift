@@ -32,8 +32,8 @@ import Testing
   @Test(
     arguments: [
       // The first line, without its end.
-      ("\(good)\n", good), ("\(good)\r\n", good), ("\(good)\nmore\n", good),
-      ("\(good)\n\0", good), ("\(good)\r", "\(good)\r"), (" \(good) \n", " \(good) "),
+      ("\(good)\n", good), ("\(good)\r\n", good), ("\(good)\n\n \t\r\n", good),
+      ("\(good)\r", good), ("\(good) \(good)\n", "\(good) \(good)"),
       // UTF-8 becomes Latin-1.
       ("é\n", "é"), ("\u{FF}\n", "\u{FF}"),
     ] as [(String, String)])
@@ -45,8 +45,9 @@ import Testing
 
   @Test(
     arguments: [
-      (Array("".utf8), .empty), (Array("\n".utf8), .empty), (Array("\r\nkey\n".utf8), .empty),
-      (Array("k\0y\n".utf8), .holdsNUL),
+      (Array("".utf8), .empty), (Array("\n".utf8), .empty), (Array("\r\n\n".utf8), .empty),
+      (Array("k\0y\n".utf8), .holdsNUL), (Array("key\nmore".utf8), .secondLine),
+      (Array("key\n\n\0".utf8), .secondLine), (Array(" key\n".utf8), .line(.blanks)),
       (Array("€\n".utf8), .notLatin1), (Array("\u{100}\n".utf8), .notLatin1),
       ([0xE9, 0x0A], .notLatin1), ([0xC3, 0x0A], .notLatin1),
     ] as [([UInt8], KeyError)])

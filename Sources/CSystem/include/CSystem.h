@@ -15,4 +15,5 @@
 #include "Process.h"
 #include "Sandbox.h"
 #include "Socket.h"
+#include "Terminal.h"
 #include "Time.h"

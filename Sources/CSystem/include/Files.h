@@ -46,6 +46,9 @@ int csys_reserve(int fd, int64_t size);
 /// Renames a file within a directory. `csys_sync` of the directory makes that last.
 int csys_rename(int directory, const char *old_name, const char *new_name);
 
+/// Whether there is something at a path.
+int csys_exists(const char *path);
+
 /// 0 if something can be made at a path: its directory exists, and we can write there.
 int csys_check_place(const char *path);
 

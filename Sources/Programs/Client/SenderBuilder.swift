@@ -56,7 +56,7 @@ struct SenderBuilder: ~Copyable {
       return copy
     case nil:
       guard let path = settings.keyFile else { throw .misuse(.noKey(host: section)) }
-      return try Self.key(from: .file(path))
+      return try Self.key(from: .configuredFile(path))
     }
   }
 

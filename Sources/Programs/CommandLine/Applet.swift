@@ -77,7 +77,7 @@ extension Applet {
       return .failure
     }
     guard let keyOperand else {
-      return run(settings, operands, keySource: settings.keyFile.map { .file($0) })
+      return run(settings, operands, keySource: settings.keyFileSource)
     }
     return run(
       settings, operands.removing(keyOperand), keySource: operands[keyOperand].map { .operand($0) })
@@ -95,8 +95,10 @@ extension Applet {
     switch source {
     case .operand: return fail(.key(error))
     case .file(let path):
-      log.error("\(KeyFileError(path: path, error: error))")
-      return .failure
+      log.error("\(KeyFileError(path: path, isConfigured: false, error: error))")
+    case .configuredFile(let path):
+      log.error("\(KeyFileError(path: path, isConfigured: true, error: error))")
     }
+    return .failure
   }
 }

@@ -4,6 +4,8 @@ protocol AppletSettings {
   init()
   /// The file that `-k` names. Without `-k`, one of the operands is the key.
   var keyFile: Argument? { get }
+  /// Whether `keyFile` is from a configuration file.
+  var configuresKeyFile: Bool { get }
   /// Whether none of the arguments can be the key, so that messages may quote them.
   var showsArguments: Bool { get }
   /// Takes any option except help and version.
@@ -15,6 +17,10 @@ protocol AppletSettings {
 }
 
 extension AppletSettings {
+  var configuresKeyFile: Bool { false }
+  var keyFileSource: KeySource? {
+    keyFile.map { configuresKeyFile ? .configuredFile($0) : .file($0) }
+  }
   var showsArguments: Bool { keyFile != nil }
   mutating func readConfiguration() throws(ConfigurationError<Option>) {}
   func validate() throws(Misuse) {}

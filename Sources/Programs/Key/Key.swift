@@ -14,6 +14,8 @@ struct Key: ~Copyable {
   let isShort: Bool
   /// Whether all users of the machine may read its file.
   let isReadableByOthers: Bool
+  /// Whether it is an operand that names a file, or has a slash in it.
+  let looksLikePath: Bool
 
   /// Reads the key and expands it. Wipes every copy of the text in our memory, the one in argv too.
   ///
@@ -32,14 +34,18 @@ struct Key: ~Copyable {
     }
 
     var isReadableByOthers = false
+    var looksLikePath = false
     let count: Int
     switch source {
-    case .operand(let argument): count = Self.take(argument, into: text)
+    case .operand(let argument):
+      looksLikePath = argument.isPath || argument.isFile
+      count = Self.take(argument, into: text)
     case .file(let path) where path == "-":
-      count = try Self.readFirstLine(from: 0, into: text, within: patience)
-    case .file(let path):
+      count = try Self.readLine(from: 0, into: text, within: patience)
+    case .file(let path), .configuredFile(let path):
       let file = try KeyFile(path)
-      count = try Self.readFirstLine(from: file.descriptor.number, into: text, within: patience)
+      count = try Self.readLine(from: file.descriptor.number, into: text, within: patience)
+      if file.isRegular { try Self.checkRest(of: file.descriptor, text, from: count) }
       isReadableByOthers = file.isReadableByOthers
     }
     guard count < text.count else { throw .tooLong }
@@ -53,14 +59,25 @@ struct Key: ~Copyable {
     }
     self.expanded = expanded
     self.isReadableByOthers = isReadableByOthers
+    self.looksLikePath = looksLikePath
     isShort = key.count < Self.shortSize
   }
 
   /// Logs what makes the key unsafe.
   func logWarnings(about source: KeySource) {
-    if case .file(let path) = source, isReadableByOthers {
+    switch source {
+    case .operand:
+      log.warning("warning: a key in the command line shows in ps and the history; use -k FILE")
+    case .file(let path), .configuredFile(let path):
+      if isReadableByOthers {
+        log.warning(
+          "warning: key file \(quoted: path): others may read it; chmod 600 prevents that")
+      }
+    }
+    if looksLikePath {
       log.warning(
-        "warning: key file \(quoted: path): others may read it; chmod 600 prevents that")
+        "warning: PSK looks like the name of a file, but is itself the key; to read FILE, write -k FILE"
+      )
     }
     if isShort {
       log.warning(
@@ -88,37 +105,60 @@ struct Key: ~Copyable {
     return count
   }
 
+  /// Reads a line, and nothing that follows it: that is for the user's command. On a terminal, asks for the line
+  /// and hides it.
+  ///
   /// - Returns: the length of the line without its end (LF or CR LF); `text.count` if the line is longer.
-  private static func readFirstLine(
+  private static func readLine(
     from descriptor: Int32, into text: borrowing Storage<UInt8>, within patience: Int64
   ) throws(KeyError) -> Int {
+    Terminal.hideInput(descriptor, prompt: "key (not shown): ")
+    defer { Terminal.showInput() }
     let deadline = SystemClock.monotonic() + patience
     var count = 0
-    while count < text.count {
-      let isReadable: Bool
-      let length: Int?
-      do throws(SystemError) {
-        isReadable = try waitUntilReadable(descriptor, until: deadline)
-        length = isReadable ? try Descriptor.read(descriptor, into: text, from: count) : nil
-      } catch { throw .cannotRead(error) }
-      guard isReadable else { throw .timedOut(after: patience) }
-      guard let length else { continue }
-      let end = count + length
-      for index in count..<end {
-        if text[index] == 0 { throw .holdsNUL }
-        guard text[index] == UInt8(ascii: "\n") else { continue }
-        return index > 0 && text[index - 1] == UInt8(ascii: "\r") ? index - 1 : index
+    do throws(SystemError) {
+      while count < text.count {
+        guard try waitUntilReadable(descriptor, until: deadline) else {
+          throw .timedOut
+        }
+        guard let length = try Descriptor.read(descriptor, into: text, in: count..<count + 1) else {
+          continue
+        }
+        if length == 0 || text[count] == UInt8(ascii: "\n") { break }
+        count += 1
       }
-      if end == count { break }
-      count = end
+    } catch { throw error == .timedOut ? .timedOut(after: patience) : .cannotRead(error) }
+    if count > 0, count < text.count, text[count - 1] == UInt8(ascii: "\r") { count -= 1 }
+    try text.withElements(0..<count) { line throws(KeyError) in
+      if let fault = KeyLineFault(of: line) { throw .line(fault) }
+      if line.firstIndex(of: 0) != nil { throw .holdsNUL }
     }
     return count
+  }
+
+  /// Checks that only blanks follow the line. Uses the memory behind it.
+  private static func checkRest(
+    of file: borrowing Descriptor, _ text: borrowing Storage<UInt8>, from start: Int
+  ) throws(KeyError) {
+    var end = start
+    do throws(SystemError) {
+      while end < text.count, let length = try file.read(into: text, from: end), length > 0 {
+        end += length
+      }
+    } catch { throw .cannotRead(error) }
+    for index in start..<end where !isBlank(text[index]) { throw .secondLine }
+    guard end < text.count || start == end else { throw .secondLine }
+  }
+
+  private static func isBlank(_ byte: UInt8) -> Bool {
+    byte == UInt8(ascii: " ") || (9...13).contains(byte)
   }
 }
 
 /// An open file with a key.
 private struct KeyFile: ~Copyable {
   let descriptor: Descriptor
+  let isRegular: Bool
   let isReadableByOthers: Bool
 
   init(_ path: Argument) throws(KeyError) {
@@ -133,6 +173,7 @@ private struct KeyFile: ~Copyable {
     let permissions = mode.isRegularFile ? mode.permissions : 0
     guard permissions & 0o022 == 0 else { throw .writableByOthers }
     self.descriptor = descriptor
+    isRegular = mode.isRegularFile
     isReadableByOthers = permissions & 0o004 != 0
   }
 }

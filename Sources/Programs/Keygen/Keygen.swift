@@ -9,7 +9,7 @@ struct KeygenSettings: AppletSettings {
       switch self {
       case .output:
         OptionSpec(
-          "o", "output", value: "FILE", "write the key to FILE, a new file with mode 600")
+          "o", "output", value: "FILE", "write it to a new FILE, mode 600 (- for stdout)")
       case .help: .help
       case .version: .version
       }
@@ -42,7 +42,7 @@ enum KeygenApplet: Applet {
   static func keyOperand(_ settings: Settings, _ operands: Operands) -> Int? { nil }
 
   static func run(_ settings: KeygenSettings, _: Operands, keySource: KeySource?) -> ExitCode {
-    guard let path = settings.output else {
+    guard let path = settings.output, !(path == "-") else {
       logIfOthersSeeTheKey()
       return printToStandardOutput { writeKey(to: &$0) }
     }

@@ -47,10 +47,6 @@ extension ServerApplet {
     do throws(KeyError) {
       let key = try Key(from: source)
       key.logWarnings(about: source)
-      if case .operand = source {
-        log.warning(
-          "warning: a key in the command line shows in ps and the history; use -k FILE")
-      }
       return key.expanded
     } catch { throw .key(error, source) }
   }

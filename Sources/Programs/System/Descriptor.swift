@@ -23,15 +23,15 @@ struct Descriptor: ~Copyable {
   func read(
     into bytes: borrowing Storage<UInt8>, from start: Int = 0
   ) throws(SystemError) -> Int? {
-    try Self.read(number, into: bytes, from: start)
+    try Self.read(number, into: bytes, in: start..<bytes.count)
   }
 
   /// Reads from a descriptor that stays open.
   static func read(
-    _ number: Int32, into bytes: borrowing Storage<UInt8>, from start: Int
+    _ number: Int32, into bytes: borrowing Storage<UInt8>, in range: Range<Int>
   ) throws(SystemError) -> Int? {
-    let place = unsafe bytes.baseAddress.map { unsafe $0 + start }
-    return try SystemError.checkReady(unsafe csys_read(number, place, bytes.count - start))
+    let place = unsafe bytes.baseAddress.map { unsafe $0 + range.lowerBound }
+    return try SystemError.checkReady(unsafe csys_read(number, place, range.count))
   }
 
   /// Writes as many of the bytes as there is room for, without waiting. For a descriptor that poll(2) has

@@ -84,6 +84,12 @@ struct FileMode {
 }
 
 extension Argument {
+  /// Whether it has a slash in it.
+  var isPath: Bool { withBytes { $0.firstIndex(of: UInt8(ascii: "/")) != nil } }
+
+  /// Whether there is a file with this name.
+  var isFile: Bool { unsafe csys_exists(pointer) != 0 }
+
   /// Removes the file at this path, if there is one.
   func removeFile() { unsafe csys_remove(pointer) }
 

@@ -20,6 +20,18 @@ KEY_FILE_ERRORS = {
     "cut UTF-8": LATIN1,
     "overlong UTF-8": LATIN1,
     "above U+00FF": LATIN1,
+    "second line": "the file has more than one line; it must hold only the key",
+    "second line behind blanks": "the file has more than one line; it must hold only the key",
+    "NUL in the second line": "the file has more than one line; it must hold only the key",
+    "long end": "the file has more than one line; it must hold only the key",
+    "blank before": "there is a blank before or after the key; remove it",
+    "blank behind": "there is a blank before or after the key; remove it",
+    "no-break space": "there is a blank before or after the key; remove it",
+    "quotes": "there is a quote before or after the key; remove it",
+    "typographic quotes": "there is a quote before or after the key; remove it",
+    "name": "there is a name before the key; leave only the key",
+    "byte-order mark": "it begins with a byte-order mark; save it as UTF-8 without one",
+    "UTF-16": "it begins with a byte-order mark; save it as UTF-8 without one",
     "writable by the group": "others may write it; chmod 600 prevents that",
     "writable by all": "others may write it; chmod 600 prevents that",
 }
@@ -28,7 +40,12 @@ KEY_FILE_ERRORS = {
 def make_bad_key_file(fault, folder):
     path = folder / "bad key"
     contents = {
-        "empty": b"", "empty line": b"\n" + KEY.encode(), "only CR LF": b"\r\n",
+        "empty": b"", "empty line": b"\n\n", "only CR LF": b"\r\n",
+        "second line": KEY.encode() + b"\nanother\n", "second line behind blanks": b"key\r\n\r\n \t\nx",
+        "NUL in the second line": b"key\n\0", "long end": b"key\n" + b"\n" * 10_000,
+        "blank before": b" key\n", "blank behind": b"key\t\n", "no-break space": "key\u00a0\n".encode(),
+        "quotes": b'"key"\n', "typographic quotes": "\u201ckey\u201d\n".encode(), "name": b"PSK=key\n",
+        "byte-order mark": b"\xef\xbb\xbfkey\n", "UTF-16": "key\n".encode("utf-16"),
         "NUL": b"a long enough\0key\n", "4097 bytes": b"k" * 4097,
         "4097 characters": "é".encode() * 4097 + b"\r\n", "invalid UTF-8": b"\xff" * 20,
         "cut UTF-8": b"k" * 20 + b"\xc3", "overlong UTF-8": b"k" * 20 + b"\xc1\x81",
@@ -51,17 +68,84 @@ def test_a_key_file_error_is_one_line(tmp_path, applet, operands, fault, message
     assert result.lines == [f"pyknock {applet}: key file '{path}': {message}"]
 
 
+# The first lines of files that are no keys, and what they are said to be.
+KNOWN_LINES = {
+    "-----BEGIN OPENSSH PRIVATE KEY-----": "a PEM or PGP file",
+    "-----BEGIN CERTIFICATE-----": "a PEM or PGP file",
+    "-----BEGIN PGP PRIVATE KEY BLOCK-----": "a PEM or PGP file",
+    "---- BEGIN SSH2 PUBLIC KEY ----": "a PEM or PGP file",
+    "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIJ me@box": "an SSH public key",
+    "ssh-rsa AAAAB3NzaC1yc2EAAAADAQABAAABgQ me@box": "an SSH public key",
+    "ecdsa-sha2-nistp256 AAAAE2VjZHNhLXNoYTItbmlzdHAyNTYA": "an SSH public key",
+    "sk-ecdsa-sha2-nistp256@openssh.com AAAAInNrLWVjZHNh": "an SSH public key",
+    "box.example.org ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIJ": "an SSH public key",
+    "PuTTY-User-Key-File-2: ssh-rsa": "a PuTTY key",
+    "AGE-SECRET-KEY-1GFPYYSJZGFPYYSJZGFPYYSJZGFPYYSJZGFPYYSJZGFPYYSJZGFPQ4EGAEX": "an age key or file",
+    "age1ql3z7hjy54pw3hyww5ayyfg7zqgvc7w3j2elw8zmrj2kg5sfn9aqmcac8p": "an age key or file",
+    "# created: 2026-11-26T02:00:00Z": "a comment or a script",
+    "#!/bin/sh": "a comment or a script",
+    "; a comment": "a comment or a script",
+    "// a comment": "a comment or a script",
+    "untrusted comment: minisign public key 5F1C9E2D": "a minisign file",
+    '<?xml version="1.0" encoding="UTF-8"?>': "XML, HTML or YAML",
+    "<!DOCTYPE html>": "XML, HTML or YAML",
+    '{"key": "a long enough key"}': "JSON",
+    "table inet filter {": "a set of firewall rules",
+    "flush ruleset": "a set of firewall rules",
+    "*filter": "a set of firewall rules",
+    "[Interface]": "an INI section or a JSON array",
+}
+
+
+@both_applets
+@pytest.mark.parametrize("source", ["file", "pipe"])
+@pytest.mark.parametrize("line, kind", KNOWN_LINES.items())
+def test_what_many_files_begin_with_is_no_key(tmp_path, applet, operands, source, line, kind):
+    path = tmp_path / "no key"
+    path.write_text(line + "\n")
+    path.chmod(0o600)
+    path = path if source == "file" else "-"
+    result = run([*program(applet), "-k", path, *operands], stdin=line.encode() + b"\n")
+    assert (result.code, result.stdout) == (1, "")
+    assert result.lines == [
+        f"pyknock {applet}: key file '{path}': its first line is that of {kind}, not a key;"
+        " pyknock keygen -o FILE makes one"
+    ]
+
+
+@both_applets
+@pytest.mark.parametrize("path", ["missing", "k" * 300, ""])
+def test_a_missing_key_file_is_not_named_if_that_may_be_the_key(tmp_path, applet, operands, path):
+    result = run([*program(applet), "-k", path, *operands], cwd=tmp_path)
+    error = "File name too long" if len(path) > 255 else "No such file or directory"
+    words = result.stderr.replace("Filename", "File name")  # musl writes Filename.
+    assert (result.code, result.stdout) == (1, "")
+    assert words == f"pyknock {applet}: key file (not shown, it may be the key itself): {error}\n"
+
+
 @both_applets
 @pytest.mark.parametrize(
-    "path, error",
-    [("missing", "No such file or directory"), (__file__ + "/key", "Not a directory"),
-     ("k" * 300, "File name too long"), ("", "No such file or directory")],
-)  # fmt: skip
-def test_a_missing_key_file_is_one_line_without_its_name(tmp_path, applet, operands, path, error):
+    "path, error", [("./missing", "No such file or directory"), (__file__ + "/key", "Not a directory")]
+)
+def test_a_missing_key_file_is_named_if_it_has_a_slash(tmp_path, applet, operands, path, error):
     result = run([*program(applet), "-k", path, *operands], cwd=tmp_path)
-    assert (result.code, result.stdout) == (1, "")
-    words = result.stderr.replace("Filename", "File name")  # musl writes Filename.
-    assert words == f"pyknock {applet}: key file (not shown, it may be the key itself): {error}\n"
+    assert (result.code, result.lines) == (1, [f"pyknock {applet}: key file '{path}': {error}"])
+
+
+def test_a_missing_key_file_is_named_if_a_configuration_file_names_it(tmp_path):
+    conf = tmp_path / "server.conf"
+    conf.write_text("key-file missing\nopen-command true\n")
+    result = run([*program("server"), "-n", "-f", conf], cwd=tmp_path)
+    assert (result.code, result.lines) == (
+        1, ["pyknock server: key file 'missing': No such file or directory"]
+    )  # fmt: skip
+    (tmp_path / "pyknock").mkdir()
+    (tmp_path / "pyknock/client.conf").write_text("Host box\nHostName ::1\nKeyFile /no/such/key\n")
+    environment = {"XDG_CONFIG_HOME": str(tmp_path)}
+    result = run([*program("client"), "open", "box"], env=environment)
+    assert (result.code, result.lines) == (
+        1, ["pyknock client: key file '/no/such/key': No such file or directory"]
+    )  # fmt: skip
 
 
 def test_an_empty_standard_input_is_no_key():

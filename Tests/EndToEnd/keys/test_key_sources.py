@@ -1,11 +1,12 @@
 """Where the key comes from: a file, a pipe, or an operand."""
 
 import os
+import subprocess
 
 import pytest
 from support.datagrams import KEY, signed
 from support.networks import listener
-from support.programs import program
+from support.programs import program, run
 from support.servers import client
 from support.waiting import until
 
@@ -14,12 +15,11 @@ KEY_FILES = {
     "LF": (b"a long enough key\n", "a long enough key"),
     "CR LF": (b"a long enough key\r\n", "a long enough key"),
     "no end": (b"a long enough key", "a long enough key"),
-    "second line": (b"a long enough key\nanother key\xff\0\n", "a long enough key"),
-    "CR LF and a second line": (b"a long enough key\r\nanother\r\n", "a long enough key"),
-    "blanks": (b" \ta long enough key \n", " \ta long enough key "),
-    "CR inside": (b"a long\renough key\r\r\n", "a long\renough key\r"),
-    "Latin-1": ("clé à l'été, ÿ\x80\u00a0\n".encode(), "clé à l'été, ÿ\x80\u00a0"),
+    "blank lines": (b"a long enough key\r\n\r\n \t\n", "a long enough key"),
+    "CR inside": (b"a long\renough key\r\n", "a long\renough key"),
+    "Latin-1": ("clé à l'été, \x80\u00a0ÿ\n".encode(), "clé à l'été, \x80\u00a0ÿ"),
     "leading -": (b"-k a long enough key\n", "-k a long enough key"),
+    "Base64": (b"c3VmZmljaWVudGx5IGxvbmc=\n", "c3VmZmljaWVudGx5IGxvbmc="),
     "4096 bytes": (b"k" * 4096, "k" * 4096),
     "4096 characters and CR LF": ("é".encode() * 4096 + b"\r\n", "é" * 4096),
 }
@@ -48,6 +48,21 @@ def test_the_key_is_the_first_line_of_the_standard_input(server, content, key):
     ours = server(words=["-k", "-", "echo open", ""], stdin=content, key=key)
     ours.knock()
     ours.output.wait_for("open")
+
+
+@pytest.mark.parametrize("path", ["-", "/dev/stdin", "/proc/self/fd/0"])
+def test_what_follows_the_key_is_left_for_the_command(path):
+    words = ["-k", path, "open", "127.0.0.1", "--", "cat"]
+    sent = run([*program("client"), *words], stdin=KEY.encode() + b"\nfirst\nsecond")
+    assert (sent.code, sent.stdout, sent.stderr) == (0, "first\nsecond", "")
+
+
+def test_what_follows_the_key_in_a_file_is_left_for_the_command(tmp_path):
+    (tmp_path / "both").write_text(KEY + "\r\nfirst\nsecond")
+    with open(tmp_path / "both", "rb") as both:
+        words = [*program("client"), "-k-", "open", "127.0.0.1", "--", "cat"]
+        completed = subprocess.run(words, stdin=both, capture_output=True, check=True)
+    assert completed.stdout == b"first\nsecond"
 
 
 def test_the_key_comes_through_an_inherited_pipe(server):
@@ -114,12 +129,30 @@ def test_a_key_under_16_bytes_warns_and_works(server, key, warns):
     ours.output.wait_for("open")
 
 
+IN_ARGV = "warning: a key in the command line shows in ps and the history; use -k FILE"
+LIKE_A_PATH = (
+    "warning: PSK looks like the name of a file, but is itself the key; to read FILE, write -k FILE"
+)
+
+
 def test_a_key_operand_warns_once_that_a_file_is_better(server):
-    ours = server(words=[KEY, "echo open", ""])
+    ours = server(words=[KEY, "echo open $ip", ""])
     ours.knock()
     ours.output.wait_for("open")
-    assert ours.log.lines[0] == (
-        "pyknock server: warning: a key in the command line shows in ps and the history;"
-        " use -k FILE"
-    )
+    assert ours.log.lines[0] == f"pyknock server: {IN_ARGV}"
     assert len(ours.log.matching("warning")) == 1
+    sent = client("open", "127.0.0.1", KEY, key=None)
+    assert (sent.code, sent.lines) == (0, [f"pyknock client: {IN_ARGV}"])
+
+
+@pytest.mark.parametrize("key", ["./my key of pyknock", "/nowhere/it/is-not", "a+long/enough+key=", "an-existing-key!"])
+def test_a_key_operand_that_looks_like_a_path_warns_and_works(server, tmp_path, key):
+    (tmp_path / "an-existing-key!").touch()
+    ours = server(words=[key, "echo open $ip", ""], key=key, cwd=tmp_path)
+    ours.knock()
+    ours.output.wait_for("open")
+    assert ours.log.lines[:2] == [f"pyknock server: {IN_ARGV}", f"pyknock server: {LIKE_A_PATH}"]
+    sent = client("open", "127.0.0.1", key, key=None, cwd=tmp_path)
+    assert (sent.code, sent.lines) == (
+        0, [f"pyknock client: {IN_ARGV}", f"pyknock client: {LIKE_A_PATH}"]
+    )  # fmt: skip

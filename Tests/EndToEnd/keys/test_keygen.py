@@ -66,6 +66,14 @@ def test_keygen_never_overwrites(tmp_path, kind):
     assert kind != "file" or path.read_text() == "precious"
 
 
+@pytest.mark.parametrize("words", [["-o", "-"], ["-o-"], ["--output=-"]])
+def test_a_dash_is_the_standard_output(tmp_path, words):
+    result = run([*program("keygen"), *words], cwd=tmp_path)
+    assert (result.code, result.stderr) == (0, "")
+    assert re.fullmatch(r"[\w-]{43}\n", result.stdout)
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_keygen_leaves_no_file_when_it_cannot_make_one(tmp_path):
     path = tmp_path / "missing" / "key"
     result = run([*program("keygen"), "-o", path])

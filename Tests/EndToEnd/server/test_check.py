@@ -21,7 +21,7 @@ def test_check_is_good_beside_a_running_server(server, key_file):
         (
             ["-k", "/no/such/key", "true", "true"],
             1,
-            "key file (not shown, it may be the key itself): No such file",
+            "key file '/no/such/key': No such file",
         ),
         (["-b", "203.0.113.7", "true", "true"], 1, "cannot bind to 203.0.113.7:"),
         (["--no-shell", "true", "a '"], 2, "CLOSE_CMD: "),

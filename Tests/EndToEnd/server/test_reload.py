@@ -77,7 +77,7 @@ def test_many_reloads_take_no_memory(started, conf, not_emulated):
     [
         ("jobs x\n", "{conf}:2: --jobs: 'x' is not a number from 1 to 64"),
         ("no-shell yes\n" + "open-command /bin/sh '\n", "OPEN_CMD: the quote ' is not closed"),
-        ("key-file /nowhere/key\n", "key file (not shown, it may be the key itself): No such file or directory"),
+        ("key-file /nowhere/key\n", "key file '/nowhere/key': No such file or directory"),
     ],
 )
 def test_a_broken_file_keeps_the_old_one_running(server, conf, text, complaint):

@@ -3,7 +3,7 @@ import KnockBase
 /// A key and commands that were read for HUP.
 struct Reloaded: ~Copyable {
   let key: Key
-  let keyFile: Argument
+  let keySource: KeySource
   let commands: Commands
   /// Whether the configuration file has other changes, which only a restart applies.
   let needsRestart: Bool
@@ -11,7 +11,7 @@ struct Reloaded: ~Copyable {
   consuming func takeCommands() -> Commands { commands }
 
   func logWarnings() {
-    key.logWarnings(about: .file(keyFile))
+    key.logWarnings(about: keySource)
     if needsRestart {
       log.warning(
         "warning: other changes in the configuration file take effect when the server restarts")
@@ -91,13 +91,17 @@ struct Reloader: ~Copyable {
     do throws(ConfigurationError<ServerOption>) {
       new = try settings.reread()
     } catch { throw .configuration(error) }
-    guard let path = new.keyFile else { throw .noKeyFile }
+    guard let path = new.keyFile, let source = new.keyFileSource else { throw .noKeyFile }
     let commands = try commands(new)
     do throws(KeyError) {
-      let key = try Key(from: .file(path), within: Self.patience)
+      let key = try Key(from: source, within: Self.patience)
       return Reloaded(
-        key: key, keyFile: path, commands: commands, needsRestart: settings.needsRestart(for: new))
-    } catch { throw .key(KeyFileError(path: path, error: error)) }
+        key: key, keySource: source, commands: commands,
+        needsRestart: settings.needsRestart(for: new))
+    } catch {
+      throw .key(
+        KeyFileError(path: path, isConfigured: new.configuresKeyFile, error: error))
+    }
   }
 
   private func commands(_ settings: ServerSettings) throws(ReloadError) -> Commands {

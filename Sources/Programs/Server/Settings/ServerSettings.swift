@@ -53,6 +53,10 @@ struct ServerSettings: AppletSettings {
   var onlyChecks = false
   var verbosity = Verbosity.normal
 
+  var configuresKeyFile: Bool {
+    given.contains(.keyFile) && !givenByCommandLine.contains(.keyFile)
+  }
+
   /// The port, if an option sets it.
   var givenPort: UInt16? { given.contains(.port) ? port : nil }
 }

@@ -1,0 +1,107 @@
+"""-k - on a terminal: a prompt, and the key is not shown."""
+
+import contextlib
+import fcntl
+import os
+import pty
+import signal
+import subprocess
+import termios
+
+import pytest
+from support.datagrams import KEY
+from support.processes import children_of
+from support.programs import TIMEOUT, program
+from support.waiting import until
+
+PROMPT = b"key (not shown): "
+
+
+class TerminalProcess:
+    """A program on a terminal of its own."""
+
+    def __init__(self, *words):
+        self.ours, theirs = pty.openpty()
+        self.popen = subprocess.Popen(
+            words, stdin=theirs, stdout=theirs, stderr=theirs,
+            preexec_fn=lambda: (os.setsid(), fcntl.ioctl(0, termios.TIOCSCTTY, 0)),
+        )  # fmt: skip
+        self.theirs = theirs
+        self.text = b""
+
+    def wait_for(self, text):
+        while text not in self.text:
+            self.text += os.read(self.ours, 4096)
+
+    def type(self, text):
+        os.write(self.ours, text)
+
+    def echoes(self):
+        return bool(termios.tcgetattr(self.theirs)[3] & termios.ECHO)
+
+    def close(self):
+        self.popen.kill()
+        self.popen.wait()
+        os.close(self.ours)
+        os.close(self.theirs)
+
+
+@pytest.fixture
+def terminal():
+    with contextlib.ExitStack() as stack:
+        yield lambda *words: stack.enter_context(contextlib.closing(TerminalProcess(*words)))
+
+
+@pytest.mark.parametrize("path", ["-", "/dev/stdin", "/dev/tty"])
+def test_the_client_asks_for_the_key_and_hides_it(terminal, path):
+    ours = terminal(*program("client"), "-v", "-k", path, "open", "127.0.0.1")
+    ours.wait_for(PROMPT)
+    assert not ours.echoes()
+    ours.type(KEY.encode() + b"\n")
+    ours.wait_for(b"sent open 127.0.0.1 to 127.0.0.1:60120\r\n")
+    assert ours.popen.wait(TIMEOUT) == 0
+    assert ours.echoes()
+    assert ours.text == PROMPT + b"\r\npyknock client: sent open 127.0.0.1 to 127.0.0.1:60120\r\n"
+
+
+def test_the_server_asks_for_the_key_and_hides_it(terminal):
+    ours = terminal(*program("server"), "-n", "-p0601", "-b127.0.0.1", "-k-", "echo $ip", "")
+    ours.wait_for(PROMPT)
+    ours.type(KEY.encode() + b"\n")
+    ours.wait_for(b"configuration OK\r\n")
+    assert ours.popen.wait(TIMEOUT) == 0
+    assert ours.echoes()
+    assert KEY.encode() not in ours.text
+
+
+def test_what_is_typed_behind_the_key_is_for_the_command(terminal):
+    ours = terminal(*program("client"), "-k-", "open", "127.0.0.1", "--", "head", "-n1")
+    ours.wait_for(PROMPT)
+    ours.type(KEY.encode() + b"\nmore\n")
+    ours.wait_for(b"more\r\n")
+    assert ours.popen.wait(TIMEOUT) == 0
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT])
+def test_a_signal_ends_it_and_the_terminal_shows_again_what_is_typed(terminal, number):
+    ours = terminal(*program("client"), "-k", "-", "open", "127.0.0.1")
+    ours.wait_for(PROMPT)
+    ours.popen.send_signal(number)
+    assert ours.popen.wait(TIMEOUT) == -number
+    assert ours.echoes()
+
+
+def test_the_terminal_shows_what_is_typed_while_the_program_is_stopped(terminal):
+    # A shell with job control: it takes the terminal when its child stops, and gives it back after a line.
+    script = '"$@"; read; fg'
+    ours = terminal("bash", "-mc", script, "bash", *program("client"), "-k-", "open", "127.0.0.1")
+    ours.wait_for(PROMPT)
+    assert not ours.echoes()
+    [child] = children_of(ours.popen.pid)
+    os.kill(child, signal.SIGTSTP)
+    until(ours.echoes, "the terminal shows what is typed")
+    ours.type(b"\n")
+    until(lambda: not ours.echoes(), "the terminal hides what is typed")
+    ours.type(KEY.encode() + b"\n")
+    assert ours.popen.wait(TIMEOUT) == 0
+    assert ours.echoes()

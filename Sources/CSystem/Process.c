@@ -12,6 +12,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/prctl.h>
+#include <sys/resource.h>
 #include <sys/signalfd.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
@@ -31,6 +32,18 @@ static void leave(int signal) { _exit(128 + signal); }
 static char *arguments_start;
 static size_t arguments_size;
 
+/// What this process does by itself at signals whose action it changes at the start, for a program that it becomes.
+static const int changed[] = {SIGPIPE, SIGXFSZ, SIGCHLD};
+enum { CHANGED_COUNT = sizeof changed / sizeof *changed };
+static struct sigaction initial_actions[CHANGED_COUNT];
+
+static void change_actions(void) {
+  signal(SIGPIPE, SIG_IGN);
+  signal(SIGXFSZ, SIG_IGN);
+  // If a parent ignored CHLD, the kernel would reap our children itself.
+  signal(SIGCHLD, SIG_DFL);
+}
+
 void csys_start_process(char **arguments) {
   // The arguments follow each other in memory.
   arguments_start = *arguments;
@@ -39,10 +52,13 @@ void csys_start_process(char **arguments) {
   // Process 1 has no default action for signals.
   if (getpid() == 1)
     for (int i = 0; i < 3; i++) signal((int[]){SIGTERM, SIGINT, SIGHUP}[i], leave);
-  signal(SIGPIPE, SIG_IGN);
-  signal(SIGXFSZ, SIG_IGN);
+  for (int i = 0; i < CHANGED_COUNT; i++) sigaction(changed[i], NULL, &initial_actions[i]);
+  change_actions();
   for (int fd = 0; fd <= STDERR_FILENO; fd++)
     if (fcntl(fd, F_GETFD) < 0) open("/dev/null", fd == STDOUT_FILENO ? O_RDONLY : O_RDWR);
+}
+
+void csys_keep_descriptors(void) {
   // Before Linux 5.11: as many as a parent may reasonably leave open.
   enum { CLOSE_ON_EXEC = 4 };  // linux/close_range.h, which a C library need not come with.
   if (syscall(SYS_close_range, 3, ~0U, CLOSE_ON_EXEC) < 0)
@@ -82,8 +98,6 @@ int csys_open_signals(void) {
   sigaddset(&mask, SIGCHLD);
   struct sigaction hangup;
   if (sigaction(SIGHUP, NULL, &hangup) == 0 && hangup.sa_handler != SIG_IGN) sigaddset(&mask, SIGHUP);
-  // If a parent ignored CHLD, the kernel would reap our children itself.
-  signal(SIGCHLD, SIG_DFL);
   if (sigprocmask(SIG_BLOCK, &mask, &initial_mask) < 0) return -errno;
   return csys_result(signalfd(-1, &mask, SFD_CLOEXEC | SFD_NONBLOCK));
 }
@@ -95,7 +109,56 @@ int csys_next_signal(int fd) {
   return count == (int)sizeof info ? (int)info.ssi_signo : count < 0 ? count : -EIO;
 }
 
-void csys_ignore(int number) { signal(number, SIG_IGN); }
+int csys_hold_signals(void) {
+  // All that end a process, and come from outside.
+  const int ending[] = {SIGHUP,  SIGINT,  SIGQUIT,   SIGTERM, SIGALRM, SIGUSR1,
+                        SIGUSR2, SIGXCPU, SIGVTALRM, SIGPROF, SIGIO,   SIGPWR};
+  sigset_t held;
+  sigemptyset(&held);
+  for (size_t i = 0; i < sizeof ending / sizeof *ending; i++) {
+    struct sigaction action;
+    if (sigaction(ending[i], NULL, &action) == 0 && action.sa_handler != SIG_IGN) sigaddset(&held, ending[i]);
+  }
+  if (sigprocmask(SIG_BLOCK, &held, &initial_mask) < 0) return -errno;
+  return csys_result(signalfd(-1, &held, SFD_CLOEXEC));
+}
+
+void csys_release_signals(void) { sigprocmask(SIG_SETMASK, &initial_mask, NULL); }
+
+int csys_guard(int process) {
+  sigset_t awaited;
+  sigprocmask(SIG_BLOCK, NULL, &awaited);
+  // If the terminal stops all, this process stops once the other has.
+  for (int i = 0; i < 4; i++) sigaddset(&awaited, (int[]){SIGCHLD, SIGTSTP, SIGTTIN, SIGTTOU}[i]);
+  sigprocmask(SIG_BLOCK, &awaited, NULL);
+  while (1) {
+    // A child may have ended before CHLD was blocked.
+    int status, ended;
+    while ((ended = waitpid(-1, &status, WNOHANG | WUNTRACED)) > 0) {
+      if (ended != process) continue;
+      if (!WIFSTOPPED(status)) return WIFSIGNALED(status) ? -WTERMSIG(status) : WEXITSTATUS(status);
+      kill(getpid(), SIGSTOP);
+      kill(process, SIGCONT);
+    }
+    siginfo_t info;
+    int number = sigwaitinfo(&awaited, &info);
+    // The terminal sends these to the whole group.
+    int is_from_terminal =
+        number == SIGINT || number == SIGQUIT || number == SIGTSTP || number == SIGTTIN || number == SIGTTOU;
+    if (number < 0 || number == SIGCHLD || (is_from_terminal && info.si_code == SI_KERNEL)) continue;
+    kill(process, number);
+  }
+}
+
+void csys_die(int number) {
+  const struct rlimit none = {0, 0};
+  setrlimit(RLIMIT_CORE, &none);
+  signal(number, SIG_DFL);
+  csys_release_signals();
+  kill(getpid(), number);
+  // Process 1 has survived.
+  _exit(128 + number);
+}
 
 int csys_kill(int32_t process, int number) { return csys_result(kill(process, number)); }
 
@@ -136,28 +199,40 @@ int csys_check_program(const char *name) {
   return find_program(name, path, &error) ? 0 : error;
 }
 
+int csys_become(char *const *arguments) {
+  char path[PATH_MAX];
+  int error;
+  const char *program = find_program(arguments[0], path, &error);
+  if (!program) return error;
+  for (int i = 0; i < CHANGED_COUNT; i++) sigaction(changed[i], &initial_actions[i], NULL);
+  execve(program, arguments, environ);
+  error = errno;
+  change_actions();
+  return -error;
+}
+
 struct start {
   const char *path;
   char *const *arguments, *const *environment;
-  int own_group, error;
+  int error;
 };
 
 /// Runs in the child, which shares the memory of the parent while that waits.
 static int start_program(void *place) {
   struct start *start = place;
-  if (start->own_group) setpgid(0, 0);
-  for (int i = 0; i < 3; i++) signal((int[]){SIGPIPE, SIGXFSZ, SIGQUIT}[i], SIG_DFL);
+  setpgid(0, 0);
+  for (int i = 0; i < CHANGED_COUNT; i++) signal(changed[i], SIG_DFL);
   sigprocmask(SIG_SETMASK, &initial_mask, NULL);
   execve(start->path, start->arguments, start->environment);
   start->error = errno;
   _exit(127);
 }
 
-int csys_spawn(char *const *arguments, char *const *environment, int own_group) {
+int csys_spawn(char *const *arguments, char *const *environment) {
   static char stack[16384] __attribute__((aligned(64)));
   char path[PATH_MAX];
   int error;
-  struct start start = {find_program(arguments[0], path, &error), arguments, environment, own_group, 0};
+  struct start start = {find_program(arguments[0], path, &error), arguments, environment, 0};
   if (!start.path) return error;
   int process = clone(start_program, stack + sizeof stack, CLONE_VM | CLONE_VFORK | SIGCHLD, &start);
   if (process < 0) return -errno;

@@ -1,8 +1,9 @@
-#define _GNU_SOURCE  // recvmmsg
+#define _GNU_SOURCE  // recvmmsg, pipe2
 #include "Socket.h"
 
 #include "Files.h"
 #include "Filter.h"
+#include "Process.h"
 #include "Result.h"
 
 #include <fcntl.h>
@@ -11,13 +12,16 @@
 #include <netinet/in.h>
 #include <netinet/tcp.h>
 #include <poll.h>
+#include <signal.h>
 #include <string.h>
 #include <sys/epoll.h>
+#include <sys/prctl.h>
 #include <sys/socket.h>
 #include <sys/un.h>
 #include <unistd.h>
 
 _Static_assert(CSYS_ANY_FAMILY == AF_UNSPEC && CSYS_INET == AF_INET && CSYS_INET6 == AF_INET6, "families");
+_Static_assert(CSYS_EAI_AGAIN == EAI_AGAIN, "an error");
 _Static_assert(CSYS_ADDRESS_SIZE >= sizeof(struct sockaddr_in6), "an address");
 _Static_assert(_Alignof(struct sockaddr_in6) <= _Alignof(uint64_t), "an address");
 _Static_assert(CSYS_SOURCE_SIZE == sizeof(struct sockaddr_in6), "an address of a batch");
@@ -64,6 +68,10 @@ int csys_address_bytes(const void *address, uint8_t bytes[16], uint16_t *port) {
   }
 }
 
+uint32_t csys_address_size(const void *address) {
+  return csys_address_family(address) == AF_INET ? sizeof(struct sockaddr_in) : sizeof(struct sockaddr_in6);
+}
+
 void csys_set_port(void *address, uint16_t port) {
   if (csys_address_family(address) == AF_INET) ((struct sockaddr_in *)address)->sin_port = htons(port);
   if (csys_address_family(address) == AF_INET6) ((struct sockaddr_in6 *)address)->sin6_port = htons(port);
@@ -73,44 +81,72 @@ uint32_t csys_any_address(int family, uint16_t port, void *address) {
   memset(address, 0, CSYS_ADDRESS_SIZE);
   ((struct sockaddr *)address)->sa_family = (sa_family_t)family;
   csys_set_port(address, port);
-  return family == AF_INET ? sizeof(struct sockaddr_in) : sizeof(struct sockaddr_in6);
+  return csys_address_size(address);
 }
 
-int csys_look_up(const char *host, int family, int numeric, void **found) {
+// Below it are the error numbers of the system, from it on those of getaddrinfo(3).
+enum { SYSTEM_ERROR = -1000 };
+
+static int is_known(const char *addresses, int count, const struct addrinfo *entry) {
+  for (int i = 0; i < count; i++)
+    if (memcmp(addresses + i * CSYS_ADDRESS_SIZE, entry->ai_addr, entry->ai_addrlen) == 0) return 1;
+  return 0;
+}
+
+int csys_look_up(const char *host, int family, int numeric, void *addresses, int limit) {
   struct addrinfo hints, *first = NULL;
   memset(&hints, 0, sizeof hints);
   hints.ai_family = family;
   hints.ai_socktype = SOCK_DGRAM;
   hints.ai_protocol = IPPROTO_UDP;
   hints.ai_flags = numeric ? AI_NUMERICHOST : 0;
-  int error = getaddrinfo(host, NULL, &hints, &first);
-  *found = first;
-  return error;
+  int error = getaddrinfo(host, NULL, &hints, &first), count = 0;
+  if (error == EAI_SYSTEM) return SYSTEM_ERROR - errno;
+  if (error) return error;
+  memset(addresses, 0, (size_t)limit * CSYS_ADDRESS_SIZE);
+  for (const struct addrinfo *entry = first; entry && count < limit; entry = entry->ai_next)
+    if (entry->ai_addrlen <= CSYS_ADDRESS_SIZE && !is_known(addresses, count, entry))
+      memcpy((char *)addresses + count++ * CSYS_ADDRESS_SIZE, entry->ai_addr, entry->ai_addrlen);
+  freeaddrinfo(first);
+  return count;
 }
 
-static int are_equal(const struct addrinfo *one, const struct addrinfo *other) {
-  return one->ai_addrlen == other->ai_addrlen && memcmp(one->ai_addr, other->ai_addr, one->ai_addrlen) == 0;
-}
+/// What one process tells another of a name. As small as what a pipe takes whole. Source: pipe(7).
+struct answer {
+  int count;
+  char addresses[CSYS_NAME_ADDRESSES][CSYS_ADDRESS_SIZE];
+};
+_Static_assert(sizeof(struct answer) <= PIPE_BUF, "an answer");
 
-uint32_t csys_found_address(const void *found, size_t position, void *address) {
-  for (const struct addrinfo *entry = found; entry; entry = entry->ai_next) {
-    if (entry->ai_addrlen > CSYS_ADDRESS_SIZE) continue;
-    const struct addrinfo *first = found;
-    while (!are_equal(first, entry)) first = first->ai_next;
-    if (first != entry || position-- > 0) continue;
-    memcpy(address, entry->ai_addr, entry->ai_addrlen);
-    return entry->ai_addrlen;
+int csys_begin_look_up(const char *host, int family, int *process) {
+  int ends[2];
+  if (pipe2(ends, O_CLOEXEC | O_NONBLOCK) < 0) return -errno;
+  *process = fork();
+  if (*process == 0) {
+    struct answer answer;
+    prctl(PR_SET_PDEATHSIG, SIGKILL, 0L, 0L, 0L);
+    answer.count = csys_look_up(host, family, 0, answer.addresses, CSYS_NAME_ADDRESSES);
+    _exit(csys_write(ends[1], &answer, sizeof answer) < 0);
   }
-  return 0;
+  const int error = errno;
+  close(ends[1]);
+  if (*process > 0) return ends[0];
+  close(ends[0]);
+  return -error;
 }
 
-void csys_free_found(void *found) {
-  // Some C libraries do not accept NULL.
-  if (found) freeaddrinfo(found);
+int csys_end_look_up(int fd, int process, void *addresses) {
+  struct answer answer;
+  int size = csys_read(fd, &answer, sizeof answer);
+  if (size == -EAGAIN) return CSYS_UNFINISHED;
+  csys_reap(process);
+  if (size != sizeof answer) return EAI_FAIL;
+  memcpy(addresses, answer.addresses, sizeof answer.addresses);
+  return answer.count;
 }
 
 const char *csys_resolve_error(int error) {
-  return error == EAI_SYSTEM ? strerror(errno) : gai_strerror(error);
+  return error <= SYSTEM_ERROR ? strerror(SYSTEM_ERROR - error) : gai_strerror(error);
 }
 
 int csys_bind(int fd, const void *address, uint32_t size) { return csys_result(bind(fd, address, size)); }

@@ -17,11 +17,14 @@ extern const int32_t CSYS_SIGCHLD;
 /// - TERM, INT and HUP end it, even as process 1, until `csys_open_signals` is called.
 /// - Descriptors 0 to 2 that are closed become /dev/null, so that no socket of ours becomes standard error.
 ///   Number 1 is then opened to read, so that a write to it still fails.
-/// - No command inherits any other descriptor.
 /// - If the reader of our output is gone, or a file is at its limit, write(2) fails. No signal ends the
 ///   process.
 /// - `csys_replace_arguments` knows where the arguments are.
 void csys_start_process(char **arguments);
+
+/// From now on, no program that is started inherits a descriptor from 3 on. Android traps close_range(2), so only
+/// the server calls this.
+void csys_keep_descriptors(void);
 
 /// Names the process for ps(1) and top(1), which show the first 15 bytes. Source: prctl(2), PR_SET_NAME.
 void csys_name_process(const char *name);
@@ -48,7 +51,19 @@ int csys_open_signals(void);
 /// The number of the next signal, 0 if none is waiting.
 int csys_next_signal(int fd);
 
-void csys_ignore(int number);
+/// Blocks all signals that end a process from outside, except those that are ignored. Returns a descriptor that can
+/// be read once one has come. Nobody reads it, so that the signal stays.
+int csys_hold_signals(void);
+
+/// Undoes it. A signal that has come then does what it does by itself.
+void csys_release_signals(void);
+
+/// Waits for the end of a child, between `csys_hold_signals` and `csys_release_signals`. Passes signals on to it, and
+/// stops and continues with it. Returns as `csys_reap`.
+int csys_guard(int process);
+
+/// Ends the process by a signal, without a core dump.
+void csys_die(int number);
 
 /// Sends a signal to a process, or to the group `-process`.
 int csys_kill(int32_t process, int number);
@@ -58,9 +73,12 @@ int csys_kill(int32_t process, int number);
 /// 0 if a program can be run: a path, or a name that is looked up in PATH.
 int csys_check_program(const char *name);
 
-/// Starts `arguments[0]`, which is looked up in PATH. No signal is ignored or blocked in it only because it is
-/// here. If `own_group` is not 0, it gets a process group of its own. Returns its process ID.
-int csys_spawn(char *const *arguments, char *const *environment, int own_group);
+/// Makes this process the program `arguments[0]`, which is looked up in PATH. Returns only if that fails.
+int csys_become(char *const *arguments);
+
+/// Starts `arguments[0]`, which is looked up in PATH, in a process group of its own. No signal is ignored or
+/// blocked in it only because it is here. Returns its process ID.
+int csys_spawn(char *const *arguments, char *const *environment);
 
 /// The process ID in the parent, 0 in the child.
 int csys_fork(void);

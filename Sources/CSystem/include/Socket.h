@@ -32,20 +32,33 @@ int csys_address_family(const void *address);
 /// another family.
 int csys_address_bytes(const void *address, uint8_t bytes[16], uint16_t *port);
 
+/// How many bytes an IPv4 or IPv6 address uses.
+uint32_t csys_address_size(const void *address);
+
 void csys_set_port(void *address, uint16_t port);
 
 /// Stores the wildcard address of a family. Returns its size.
 uint32_t csys_any_address(int family, uint16_t port, void *address);
 
-/// Finds the addresses of `host` for UDP. If `numeric` is not 0, only a numeric address is accepted.
-/// Otherwise a name is looked up. Returns 0, or a number that `csys_resolve_error` explains.
-int csys_look_up(const char *host, int family, int numeric, void **found);
+/// The most addresses of a name, in one family, that are taken.
+#define CSYS_NAME_ADDRESSES 100
 
-/// Stores the address at a position in what was found, without repeats, in the system's order. Returns its
-/// size, 0 behind the last.
-uint32_t csys_found_address(const void *found, size_t position, void *address);
+/// Stores up to `limit` addresses of `host` for UDP, without repeats, in the system's order. If `numeric` is not 0,
+/// only a numeric address is accepted. Otherwise a name is looked up. Returns how many there are, or a number below 0
+/// that `csys_resolve_error` explains.
+int csys_look_up(const char *host, int family, int numeric, void *addresses, int limit);
 
-void csys_free_found(void *found);
+/// The error of a name server that gives no answer. Socket.c asserts its number.
+#define CSYS_EAI_AGAIN -3
+
+/// Starts a process that looks a name up. Returns a descriptor that can be read once it has ended.
+int csys_begin_look_up(const char *host, int family, int *process);
+
+/// What a look-up that has not ended returns.
+#define CSYS_UNFINISHED 1000
+
+/// Ends a look-up, if its process has. Stores up to CSYS_NAME_ADDRESSES addresses. Returns as `csys_look_up`.
+int csys_end_look_up(int fd, int process, void *addresses);
 
 /// Why a host has no addresses.
 const char *csys_resolve_error(int error);

@@ -75,9 +75,9 @@ enum ClientApplet: Applet {
         }
       }
       guard senders.count > 0 else { return exitCode }
-      let result = try perform(
-        operation, given, operands.command, senders, hasAllHosts: exitCode == .success)
-      return exitCode == .success ? result : exitCode
+      let call = Call(
+        operation: operation, settings: given, words: operands.command, failure: exitCode)
+      return try call.perform(senders)
     } catch {
       logFailure(error)
       return error.exitCode
@@ -85,7 +85,7 @@ enum ClientApplet: Applet {
   }
 
   /// What the first operand asks for.
-  private enum Operation {
+  enum Operation {
     case knock(Command)
     case connect(UInt16)
 
@@ -151,54 +151,7 @@ enum ClientApplet: Applet {
     return exitCode
   }
 
-  /// - Parameter hasAllHosts: whether there is a sender for each host.
-  private static func perform(
-    _ operation: Operation, _ settings: ClientSettings, _ words: ArgumentList?,
-    _ senders: consuming Senders, hasAllHosts: Bool
-  ) throws(ClientError) -> ExitCode {
-    var senders = senders
-    let knockedOn = senders.send(operation.command)
-    let isComplete = hasAllHosts && knockedOn == senders.count
-    if settings.onlyChecks { return isComplete ? .success : .failure }
-    var exitCode = ExitCode.failure
-    if isComplete {
-      do throws(ClientError) {
-        exitCode = try follow(operation, words, &senders)
-      } catch {
-        logFailure(error)
-        exitCode = error.exitCode
-      }
-    }
-    if settings.closesAfterwards, knockedOn > 0 { _ = senders.send(.close) }
-    return exitCode
-  }
-
-  /// Does what the hosts were knocked on for.
-  private static func follow(
-    _ operation: Operation, _ words: ArgumentList?, _ senders: inout Senders
-  ) throws(ClientError) -> ExitCode {
-    switch operation {
-    case .knock(.close): return .success
-    case .knock(.open):
-      _ = try senders.connect()
-      return try words.map { words throws(ClientError) in try run(words) } ?? .success
-    case .connect:
-      let socket = try senders.connect()
-      do throws(SystemError) {
-        var relay = try Relay(socket)
-        try relay.run()
-        return .success
-      } catch { throw .connectionBroke(error) }
-    }
-  }
-
-  private static func run(_ words: ArgumentList) throws(ClientError) -> ExitCode {
-    do throws(SystemError) {
-      return try Subprocess.run(words)
-    } catch { throw .commandNotRun(words[0] ?? .empty, error) }
-  }
-
-  private static func logFailure(_ error: ClientError) {
+  static func logFailure(_ error: ClientError) {
     switch error {
     case .misuse(let misuse): _ = fail(misuse)
     case .key(let error, let source): _ = fail(error, from: source)

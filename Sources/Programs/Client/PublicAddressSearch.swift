@@ -14,34 +14,53 @@ struct PublicAddressSearch: ~Copyable {
   private static let answerSize = 1280
 
   private let family: AddressFamily
+  private let servers: StunServerList
+  /// The local address to ask from, if it matters.
+  private let source: SocketAddress?
   private let answer: Storage<UInt8>
+  /// The addresses of each server; nil once they are asked.
+  private var resolutions = InlineArray<4, Resolution?> { _ in nil }
+  private var unresolvedCount: Int
   private var queries = InlineArray<8, StunQuery?> { _ in nil }
   private var count = 0
+  private var pause = firstPause
+  private var nextSend: Int64 = 0
+  /// 0 if no question waits for its answer.
+  private var end: Int64 = 0
+  private var isFinished = false
+  private var address: Address?
+  private var hasLogged = false
 
-  /// - Parameter source: the local address to ask from, if it matters.
+  enum Result {
+    case pending
+    /// Nil if no server told.
+    case ended(Address?)
+  }
+
+  var result: Result { isFinished ? .ended(address) : .pending }
+
   init(
     _ family: AddressFamily, _ servers: StunServerList, from source: SocketAddress?
   ) throws(SystemError) {
     guard let answer = Storage<UInt8>.mapped(Self.answerSize) else { throw .outOfMemory }
     self.family = family
+    self.servers = servers
+    self.source = source
     self.answer = answer
-    for index in 0..<servers.count {
-      if let server = servers[index] { add(server, from: source) }
-    }
+    unresolvedCount = servers.count
   }
 
-  private mutating func add(_ server: StunServer, from source: SocketAddress?) {
-    do throws(Resolution.Failure) {
-      let addresses = try Resolution(
-        of: server.host, port: server.port, family: family, numeric: false)
-      var position = 0
-      while position < Self.addressesPerServer, let address = addresses.address(at: position) {
-        append(StunQuery(to: server, at: address, from: source))
-        position += 1
-      }
-    } catch {
-      append(StunQuery(to: server, failed: error))
+  /// Begins to look the servers up.
+  mutating func begin(now: Int64) throws(SystemError) {
+    for index in 0..<servers.count {
+      guard let server = servers[index] else { continue }
+      resolutions[index] = try Resolution(of: server.host, port: server.port, family: family)
     }
+    advance(now: now)
+  }
+
+  func asks(_ servers: StunServerList, _ family: AddressFamily) -> Bool {
+    self.family == family && self.servers.isSame(as: servers)
   }
 
   private mutating func append(_ query: consuming StunQuery) {
@@ -50,44 +69,114 @@ struct PublicAddressSearch: ~Copyable {
     count += 1
   }
 
-  /// The public address; nil if no server tells it in time.
-  mutating func run() throws(SystemError) -> Address? {
-    let start = SystemClock.monotonic()
-    let end = start + Self.patience
-    var pause = Self.firstPause
-    var nextSend = start
-    while true {
-      let now = SystemClock.monotonic()
-      guard now < end else { return nil }
-      if nextSend <= now {
-        for index in 0..<count { queries[index]?.send() }
-        nextSend += pause
-        pause *= 2
-      }
-      guard try wait(until: min(nextSend, end)) else { return nil }
-      for index in 0..<count {
-        if let address = queries[index]?.receive(into: answer, family) { return address }
-      }
-    }
-  }
-
-  /// Returns false if no answer can come any more.
-  private mutating func wait(until moment: Int64) throws(SystemError) -> Bool {
-    var canCome = false
-    var set = PollSet()
+  /// Takes what has come, and asks what is due.
+  mutating func advance(now: Int64) {
+    guard !isFinished else { return }
+    takeResolutions(now: now)
     for index in 0..<count {
-      guard let descriptor = queries[index]?.descriptor, descriptor >= 0 else { continue }
-      set.addReader(descriptor)
-      canCome = true
+      guard let address = queries[index]?.receive(into: answer, family) else { continue }
+      self.address = address
+      isFinished = true
+      return
     }
-    if canCome { try set.wait(until: moment) }
-    return canCome
+    if now < end, nextSend <= now {
+      for index in 0..<count { queries[index]?.send() }
+      nextSend += pause
+      pause *= 2
+    }
+    isFinished = !canHear(now: now)
+    if end <= now { end = 0 }
   }
 
-  /// Logs why each server did not tell.
+  /// Begins to ask the servers whose addresses are known by now.
+  private mutating func takeResolutions(now: Int64) {
+    for index in 0..<servers.count {
+      guard let server = servers[index] else { continue }
+      resolutions[index]?.advance()
+      guard resolutions[index]?.isFinished(family) == true else { continue }
+      if let failure = resolutions[index]?.failure {
+        append(StunQuery(to: server, failed: failure))
+      }
+      var position = 0
+      while position < Self.addressesPerServer,
+        let address = resolutions[index]?.address(at: position)
+      {
+        append(StunQuery(to: server, at: address, from: source))
+        position += 1
+      }
+      resolutions[index] = nil
+      unresolvedCount -= 1
+      (pause, nextSend, end) = (Self.firstPause, now, now + Self.patience)
+    }
+  }
+
+  /// Whether an answer can still come.
+  private mutating func canHear(now: Int64) -> Bool {
+    if unresolvedCount > 0 { return true }
+    for index in 0..<count {
+      if let descriptor = queries[index]?.descriptor, descriptor >= 0 { return now < end }
+    }
+    return false
+  }
+
+  /// Adds the descriptors to wait for. Returns the next moment at which something is due.
+  mutating func addReaders(to set: inout PollSet) -> Int64 {
+    guard !isFinished else { return .max }
+    for index in 0..<servers.count { resolutions[index]?.addReaders(to: &set) }
+    for index in 0..<count {
+      if let descriptor = queries[index]?.descriptor { set.addReader(descriptor) }
+    }
+    return end == 0 ? .max : min(nextSend, end)
+  }
+
+  /// Logs, once, why each server did not tell.
   mutating func logFailures() {
+    guard isFinished, address == nil, !hasLogged else { return }
+    hasLogged = true
     for index in 0..<count { queries[index]?.logFailure() }
     log.error(
       "no STUN server told our public \(family == .inet ? "IPv4" as StaticString : "IPv6") address")
+  }
+}
+
+/// The searches of a call: one for each family, and each list of servers.
+struct PublicAddressSearches: ~Copyable {
+  private var items = InlineArray<32, PublicAddressSearch?> { _ in nil }
+  private var count = 0
+
+  /// Begins a search, unless it has begun.
+  mutating func find(
+    _ family: AddressFamily, _ servers: StunServerList, from source: SocketAddress?, now: Int64
+  ) throws(SystemError) -> PublicAddressSearch.Result {
+    for index in 0..<count where items[index]?.asks(servers, family) == true {
+      return items[index]?.result ?? .pending
+    }
+    guard count < items.count else { return .ended(nil) }
+    items[count] = try PublicAddressSearch(family, servers, from: source)
+    try items[count]?.begin(now: now)
+    count += 1
+    return .pending
+  }
+
+  mutating func advance(now: Int64) {
+    for index in 0..<count { items[index]?.advance(now: now) }
+  }
+
+  /// Adds the descriptors to wait for. Returns the next moment at which something is due.
+  mutating func addReaders(to set: inout PollSet) -> Int64 {
+    var deadline = Int64.max
+    for index in 0..<count {
+      if let next = items[index]?.addReaders(to: &set) { deadline = min(deadline, next) }
+    }
+    return deadline
+  }
+
+  /// Logs why the servers in a list did not tell.
+  mutating func logFailures(of servers: StunServerList) {
+    for index in 0..<count
+    where items[index]?.asks(servers, .inet) == true || items[index]?.asks(servers, .inet6) == true
+    {
+      items[index]?.logFailures()
+    }
   }
 }

@@ -6,8 +6,10 @@ import KnockProtocol
 struct Sender: ~Copyable {
   let host: Argument
   /// The addresses of the host, with the port to knock on.
-  let addresses: Resolution
-  private let signed: SignedAddress
+  private(set) var addresses: Resolution
+  private var signed: SignedAddress
+  /// The servers that tell the address to sign, with `-S auto`.
+  private let stunServers: StunServerList
   /// The local address to send from, if `-s` names it.
   let source: SocketAddress?
   private let key: KeyedMAC
@@ -18,9 +20,18 @@ struct Sender: ~Copyable {
   /// With `-S ADDR`, all datagrams have one time stamp, and so one MAC. A server that receives two of them on two
   /// of its addresses then takes the second for a replay.
   private var sharedTimeStamp: Int64?
+  /// How long a family waits for the first one (microseconds). Source: RFC 8305, section 3.
+  private static var resolutionDelay: Int64 { 50 * Microseconds.millisecond }
+  /// Whether the first knock is done in a family, or need not be.
+  private var (isFirstSettled, isOtherSettled) = (false, false)
+  private var precedingMoment = Int64.max
+  /// Whether the first knock is done.
+  private(set) var isSettled = false
+  private(set) var isKnockedOn = false
   private var triedCount = 0
   private var sentCount = 0
   private var hasWarned = false
+  private var logsFailures = false
 
   init(
     host: Argument, addresses: consuming Resolution, signed: SignedAddress,
@@ -31,6 +42,7 @@ struct Sender: ~Copyable {
     self.signed = signed
     self.source = source
     self.key = key
+    stunServers = settings.stunServers
     waitPort = settings.waitPort
     onlyPrints = settings.onlyChecks
   }
@@ -40,33 +52,51 @@ struct Sender: ~Copyable {
   ///
   /// - Returns: whether at least one datagram was sent.
   mutating func send(_ command: Command) -> Bool {
+    beginRound()
+    send(command, in: firstFamily)
+    if case .address = signed, sentCount > 0 {} else { send(command, in: otherFamily) }
+    return endRound(command)
+  }
+
+  /// Knocks on all addresses after the first knock, if there are some.
+  mutating func sendAgain(_ command: Command) {
+    guard isKnockedOn || isSettled && addresses.failure == nil else { return }
+    if send(command) { isKnockedOn = true }
+  }
+
+  private var firstFamily: AddressFamily {
+    if case .address(let address) = signed { address.family } else { .inet6 }
+  }
+  private var otherFamily: AddressFamily { firstFamily == .inet ? .inet6 : .inet }
+
+  private mutating func beginRound() {
     (triedCount, sentCount) = (0, 0)
     sharedTimeStamp = nil
-    if case .address(let address) = signed {
-      sharedTimeStamp = SystemClock.wall()
-      send(command, in: address.family)
-      if sentCount == 0 { send(command, in: address.family == .inet ? .inet6 : .inet) }
-    } else {
-      send(command, in: nil)
-    }
+  }
+
+  /// If nothing could be sent, tries again, and logs why. A family without a route is no fault if the other has one.
+  private mutating func endRound(_ command: Command) -> Bool {
     if triedCount == 0 {
       log.error("\(quoted: host) has no address of the family of the source address")
+    } else if sentCount == 0, !log.shows(.verbose) {
+      logsFailures = true
+      send(command, in: firstFamily)
+      send(command, in: otherFamily)
+      logsFailures = false
     }
     return sentCount > 0
   }
 
-  /// - Parameter family: nil for both.
-  private mutating func send(_ command: Command, in family: AddressFamily?) {
+  private mutating func send(_ command: Command, in family: AddressFamily) {
     var position = 0
     while let address = addresses.address(at: position) {
       position += 1
-      guard family == nil || family == address.family,
-        source == nil || source?.family == address.family
-      else { continue }
+      guard family == address.family, source == nil || source?.family == family else { continue }
       triedCount += 1
       do throws(SystemError) {
         if try send(command, to: address) { sentCount += 1 }
       } catch {
+        guard logsFailures || log.shows(.verbose) else { continue }
         if let source = source?.parts?.address {
           log.error("cannot knock on \(address) from \(source): \(error)")
         } else {
@@ -93,8 +123,9 @@ struct Sender: ~Copyable {
       try print(knock, to: address)
       return true
     }
-    let datagram = Datagram(
-      knock, timeStamp: sharedTimeStamp ?? SystemClock.wall(), signedWith: key)
+    let timeStamp = sharedTimeStamp ?? SystemClock.wall()
+    if case .address = self.signed { sharedTimeStamp = timeStamp }
+    let datagram = Datagram(knock, timeStamp: timeStamp, signedWith: key)
     try datagram.withBytes { bytes throws(SystemError) in try socket.send(bytes) }
     log.debug("sent \(knock) to \(address)")
     return true
@@ -131,6 +162,81 @@ struct Sender: ~Copyable {
       if address.family == family, source == nil || source?.family == family { return address }
     }
     return nil
+  }
+
+  // MARK: The first knock
+
+  /// Takes the addresses that have been found. Knocks for the first time in each family whose addresses to knock on
+  /// and to sign are known.
+  mutating func advance(
+    _ command: Command, now: Int64, _ searches: inout PublicAddressSearches
+  ) throws(SystemError) {
+    guard !isSettled else { return }
+    addresses.advance()
+    if !isFirstSettled {
+      isFirstSettled = try knock(command, in: firstFamily, now: now, &searches)
+    }
+    if !isOtherSettled {
+      if case .address = signed {
+        if isFirstSettled {
+          isOtherSettled = sentCount > 0
+          if !isOtherSettled {
+            isOtherSettled = try knock(command, in: otherFamily, now: now, &searches)
+          }
+        }
+      } else if isFirstSettled || mayPrecede(now: now) {
+        isOtherSettled = try knock(command, in: otherFamily, now: now, &searches)
+      }
+    }
+    isSettled = isFirstSettled && isOtherSettled
+    isKnockedOn = sentCount > 0
+  }
+
+  /// Whether a family need not wait any longer for the first one.
+  private mutating func mayPrecede(now: Int64) -> Bool {
+    guard addresses.isFinished(otherFamily) else { return false }
+    if precedingMoment == .max, !onlyPrints { precedingMoment = now + Self.resolutionDelay }
+    return precedingMoment <= now
+  }
+
+  /// The next moment at which something is due by itself.
+  func nextDeadline(after now: Int64) -> Int64 { precedingMoment <= now ? .max : precedingMoment }
+
+  /// Returns false if something is not known yet.
+  private mutating func knock(
+    _ command: Command, in family: AddressFamily, now: Int64,
+    _ searches: inout PublicAddressSearches
+  ) throws(SystemError) -> Bool {
+    guard addresses.isFinished(family) else { return false }
+    if case .publicAddress(var inet, var inet6) = signed {
+      var position = 0
+      while let address = addresses.address(at: position) {
+        position += 1
+        guard family == address.family, source == nil || source?.family == family else { continue }
+        // Datagrams to an IPv4-mapped address have an IPv4 source.
+        let own = address.parts?.address.family ?? family
+        switch try searches.find(own, stunServers, from: source, now: now) {
+        case .pending: return false
+        case .ended(let found): if own == .inet { inet = found } else { inet6 = found }
+        }
+      }
+      signed = .publicAddress(inet: inet, inet6: inet6)
+    }
+    send(command, in: family)
+    return true
+  }
+
+  /// Ends the first knock. Logs why nothing could be sent.
+  mutating func endFirstKnock(
+    _ command: Command, _ searches: inout PublicAddressSearches
+  ) throws(ClientError) {
+    if case .publicAddress(let inet, let inet6) = signed {
+      let isUnknown = inet == nil && inet6 == nil && addresses.failure == nil
+      if isUnknown || log.shows(.verbose) { searches.logFailures(of: stunServers) }
+      if isUnknown, triedCount > 0 { throw .noPublicAddress }
+    }
+    if let failure = addresses.failure { throw .unresolved(host: host, failure) }
+    if !isKnockedOn { isKnockedOn = endRound(command) }
   }
 
   private func print(_ knock: Knock, to address: SocketAddress) throws(SystemError) {

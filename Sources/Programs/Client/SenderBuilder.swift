@@ -38,10 +38,9 @@ struct SenderBuilder: ~Copyable {
     } catch { throw .misuse(error) }
     let host = isBesideName ? name : settings.hostName ?? name
     let key = try key(settings, section)
-    var signed = try signedAddress(settings)
+    let signed = try signedAddress(settings)
     let source = try source(settings)
     let addresses = try addresses(of: host, settings)
-    if case .publicAddress = signed { signed = try publicAddress(for: addresses, settings, source) }
     return Sender(
       host: host, addresses: addresses, signed: signed, source: source, key: key,
       settings: settings)
@@ -63,10 +62,9 @@ struct SenderBuilder: ~Copyable {
   private func addresses(
     of host: Argument, _ settings: ClientSettings
   ) throws(ClientError) -> Resolution {
-    do throws(Resolution.Failure) {
-      return try Resolution(
-        of: host, port: settings.port, family: settings.family, numeric: false)
-    } catch { throw .unresolved(host: host, error) }
+    do throws(SystemError) {
+      return try Resolution(of: host, port: settings.port, family: settings.family)
+    } catch { throw .system(error) }
   }
 
   /// What `-S` says. For `auto`, the public addresses are still to be found.
@@ -86,35 +84,5 @@ struct SenderBuilder: ~Copyable {
     guard let text = settings.sourceAddress else { return nil }
     guard let source = SocketAddress(numeric: text) else { throw .badSourceAddress(text) }
     return source
-  }
-
-  /// Asks for our public address in each family that will be knocked in.
-  private func publicAddress(
-    for addresses: borrowing Resolution, _ settings: ClientSettings, _ source: SocketAddress?
-  ) throws(ClientError) -> SignedAddress {
-    var (needsInet, needsInet6) = (false, false)
-    var position = 0
-    while let address = addresses.address(at: position) {
-      position += 1
-      guard source == nil || source?.family == address.family else { continue }
-      // Datagrams to an IPv4-mapped address have an IPv4 source.
-      if address.parts?.address.family == .inet { needsInet = true } else { needsInet6 = true }
-    }
-    let inet = needsInet ? try find(.inet, settings, source) : nil
-    let inet6 = needsInet6 ? try find(.inet6, settings, source) : nil
-    let isNeeded = needsInet || needsInet6
-    guard !isNeeded || inet != nil || inet6 != nil else { throw .noPublicAddress }
-    return .publicAddress(inet: inet, inet6: inet6)
-  }
-
-  private func find(
-    _ family: AddressFamily, _ settings: ClientSettings, _ source: SocketAddress?
-  ) throws(ClientError) -> Address? {
-    do throws(SystemError) {
-      var search = try PublicAddressSearch(family, settings.stunServers, from: source)
-      let address = try search.run()
-      if address == nil { search.logFailures() }
-      return address
-    } catch { throw .system(error) }
   }
 }

@@ -6,12 +6,15 @@ struct Senders: ~Copyable {
   var items = InlineArray<16, Sender?> { _ in nil }
   private(set) var count = 0
   let settings: ClientSettings
-  private var knockedOn = InlineArray<16, Bool>(repeating: false)
+  private var searches = PublicAddressSearches()
+  /// How many knocks on each host are left.
   private(set) var roundsLeft = 0
   /// When the next round begins (monotonic microseconds).
   private(set) var nextRound: Int64 = 0
   /// Whether a host has a port to connect to.
   private var hasPort = false
+  /// How long to wait if there are more descriptors than can be waited for (microseconds).
+  private static var fullPause: Int64 { 50 * Microseconds.millisecond }
 
   init(_ settings: ClientSettings) { self.settings = settings }
 
@@ -23,25 +26,75 @@ struct Senders: ~Copyable {
     count += 1
   }
 
-  /// Knocks on all hosts, as often as `--repeat` says. If a port is waited for, `connect` sends the rest.
-  ///
-  /// - Returns: how many of the hosts a datagram was sent to.
-  mutating func send(_ command: Command) -> Int {
+  /// Knocks once on each host, as soon as it is known how, until `stop` can be read.
+  mutating func knock(_ command: Command, untilReadable stop: Int32) throws(SystemError) {
     roundsLeft = settings.onlyChecks ? 1 : settings.repeats
-    knockedOn = InlineArray(repeating: false)
+    defer { endRound() }
     while true {
-      sendRound(command)
-      var knockedOnCount = 0
-      for index in 0..<count where knockedOn[index] { knockedOnCount += 1 }
-      let goesOn = command == .open && hasPort && knockedOnCount == count
-      guard roundsLeft > 0, !goesOn else { return knockedOnCount }
-      SystemClock.pause(until: nextRound)
+      let now = SystemClock.monotonic()
+      var deadline = Int64.max
+      var isWaiting = false
+      var set = PollSet()
+      set.addReader(stop)
+      searches.advance(now: now)
+      for index in 0..<count {
+        try items[index]?.advance(command, now: now, &searches)
+        guard items[index]?.isSettled == false else { continue }
+        isWaiting = true
+        deadline = min(deadline, items[index]?.nextDeadline(after: now) ?? .max)
+        items[index]?.addresses.addReaders(to: &set)
+        // What is printed has the order of the command line.
+        if settings.onlyChecks { break }
+      }
+      guard isWaiting else { return }
+      deadline = min(deadline, searches.addReaders(to: &set))
+      if set.isFull { deadline = min(deadline, now + Self.fullPause) }
+      try set.wait(until: deadline)
+      if set.isReady(0) { return }
     }
   }
 
+  /// Ends the knock on each host, with `onFailure` for each that could not be knocked on.
+  mutating func endKnock(_ command: Command, onFailure: (ClientError) -> Void) {
+    for index in 0..<count {
+      do throws(ClientError) {
+        try items[index]?.endFirstKnock(command, &searches)
+      } catch { onFailure(error) }
+    }
+  }
+
+  /// Sends the knocks of `--repeat` that are left, until `stop` can be read. If a port is waited for, `connect` does.
+  mutating func sendRest(_ command: Command, untilReadable stop: Int32) throws(SystemError) {
+    while roundsLeft > 0 {
+      if command == .open, hasPort, areKnockedOn() { return }
+      if try waitUntilReadable(stop, until: nextRound) { return }
+      sendRound(command)
+    }
+  }
+
+  /// Closes all hosts, at least once.
+  mutating func close(untilReadable stop: Int32) throws(SystemError) {
+    roundsLeft = settings.repeats
+    sendRound(.close)
+    try sendRest(.close, untilReadable: stop)
+  }
+
+  /// Knocks once more on all hosts.
   mutating func sendRound(_ command: Command) {
-    for index in 0..<count where items[index]?.send(command) == true { knockedOn[index] = true }
+    for index in 0..<count where items[index]?.isKnockedOn == true || settings.repeats > 1 {
+      items[index]?.sendAgain(command)
+    }
+    endRound()
+  }
+
+  private mutating func endRound() {
     roundsLeft -= 1
     nextRound = SystemClock.monotonic() + settings.intervalSeconds * Microseconds.second
+  }
+
+  /// Whether all hosts were knocked on.
+  mutating func areKnockedOn() -> Bool {
+    for index in 0..<count where items[index]?.isKnockedOn == false { return false }
+    return true
   }
 }

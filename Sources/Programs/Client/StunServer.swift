@@ -39,6 +39,16 @@ struct StunServerList {
 
   subscript(index: Int) -> StunServer? { items[index] }
 
+  func isSame(as other: StunServerList) -> Bool {
+    guard count == other.count else { return false }
+    for index in 0..<count {
+      guard let one = items[index], let another = other[index], one.port == another.port,
+        one.host == another.host
+      else { return false }
+    }
+    return true
+  }
+
   /// Returns false if there is no room.
   mutating func append(_ server: StunServer) -> Bool {
     guard count < items.count else { return false }

@@ -7,6 +7,7 @@ extension ServerApplet {
   static func serve(
     _ settings: ServerSettings, _ operands: Operands, _ source: KeySource
   ) throws(StartFailure) -> ExitCode {
+    CurrentProcess.keepDescriptors()
     let key = try loadKey(from: source)
     let commands = try commands(settings, operands)
     let canClose = commands.canClose || settings.firewall.sets != nil

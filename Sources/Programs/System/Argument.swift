@@ -39,6 +39,10 @@ import KnockBase
   static func == (argument: Argument, text: StaticString) -> Bool {
     argument.withBytes { $0.equals(text) }
   }
+
+  static func == (one: Argument, other: Argument) -> Bool {
+    one.withBytes { one in other.withBytes { one.equals($0) } }
+  }
 }
 
 /// The arguments, or the environment.

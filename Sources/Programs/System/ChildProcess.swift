@@ -14,16 +14,14 @@ struct ChildProcess: Equatable, BitwiseCopyable {
 
   private init(number: Int32) { self.number = number }
 
-  /// Starts `words[0]`, which is looked up in PATH.
+  /// Starts `words[0]`, which is looked up in PATH. It leads a process group of its own.
   ///
-  /// - Parameters:
-  ///   - words: strings, and NULL after the last. The same for `environment`.
-  ///   - inOwnGroup: whether it leads a process group of its own.
+  /// - Parameter words: strings, and NULL after the last. The same for `environment`.
   init(
     starting words: UnsafeMutablePointer<UnsafeMutablePointer<CChar>?>?,
-    environment: UnsafeMutablePointer<UnsafeMutablePointer<CChar>?>?, inOwnGroup: Bool
+    environment: UnsafeMutablePointer<UnsafeMutablePointer<CChar>?>?
   ) throws(SystemError) {
-    number = try SystemError.check(unsafe csys_spawn(words, environment, inOwnGroup ? 1 : 0))
+    number = try SystemError.check(unsafe csys_spawn(words, environment))
   }
 
   /// Starts a copy of this process. Returns nil in the copy. Source: fork(2).
@@ -39,10 +37,14 @@ struct ChildProcess: Equatable, BitwiseCopyable {
   }
 
   /// Takes the exit status of a process that has ended. From then on its number may belong to another one.
-  func reap() -> Ending {
-    let result = csys_reap(number)
-    return result < 0 ? .killed(Signal(number: -result)) : .exited(status: result)
+  func reap() -> Ending { Self.ending(csys_reap(number)) }
+
+  private static func ending(_ result: Int32) -> Ending {
+    result < 0 ? .killed(Signal(number: -result)) : .exited(status: result)
   }
+
+  /// Waits for its end, while signals are held. Passes them on, and stops and continues with it.
+  func guardUntilItEnds() -> Ending { Self.ending(csys_guard(number)) }
 
   /// Sends a signal to it. Returns false if this process may not.
   @discardableResult

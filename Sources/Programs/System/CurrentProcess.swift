@@ -7,6 +7,16 @@ enum CurrentProcess {
     unsafe csys_start_process(arguments)
   }
 
+  /// Keeps the descriptors from 3 on from all programs that are started.
+  static func keepDescriptors() { csys_keep_descriptors() }
+
+  /// Becomes the program `words[0]`, which is looked up in PATH.
+  ///
+  /// - Throws: why it cannot be run. The process is then as before.
+  static func become(_ words: ArgumentList) throws(SystemError) {
+    try SystemError.check(unsafe csys_become(words.pointers))
+  }
+
   /// The process ID.
   static var number: Int32 { csys_process_id() }
 

@@ -16,6 +16,9 @@ struct PollSet {
     count += 1
   }
 
+  /// Whether there is no room for another descriptor.
+  var isFull: Bool { count == descriptors.count }
+
   /// Adds a descriptor that is ready if there is room to write, once a connection is made, or at an error.
   mutating func addWriter(_ descriptor: Int32) {
     writers |= 1 << UInt64(count)

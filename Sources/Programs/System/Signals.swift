@@ -15,8 +15,23 @@ struct Signal: Equatable {
     self == .terminate ? "SIGTERM" : self == .interrupt ? "SIGINT" : "SIGHUP"
   }
 
-  /// Ignores the signal in this process, not in its children.
-  func ignore() { csys_ignore(number) }
+  /// Ends this process by the signal, without a core dump.
+  func die() { csys_die(number) }
+}
+
+/// Signals that would end this process wait until they are released, or the process ends by one.
+struct HeldSignals: ~Copyable {
+  private let descriptor: Descriptor
+
+  init() throws(SystemError) {
+    descriptor = Descriptor(owning: try SystemError.check(csys_hold_signals()))
+  }
+
+  /// The descriptor to wait for. It can be read once a signal has come.
+  var number: Int32 { descriptor.number }
+
+  /// From here on signals act again. One that has come ends the process.
+  func release() { csys_release_signals() }
 }
 
 /// The signals that the program handles. They are read from a descriptor, so they never interrupt it.

@@ -7,13 +7,11 @@ import KnockBase
   private var storage = InlineArray<4, UInt64>(repeating: 0)
   private var size: UInt32 = 0
 
-  /// An address that the system stores in the memory that `store` gets.
-  ///
-  /// - Parameter store: returns the size of the address; 0 if there is none.
-  init?(port: UInt16, _ store: (UnsafeMutableRawPointer) -> UInt32) {
-    size = unsafe withUnsafeMutablePointer(to: &storage) { unsafe store($0) }
-    guard size > 0 else { return nil }
-    unsafe csys_set_port(&storage, port)
+  /// An address of CSYS_ADDRESS_SIZE bytes, with another port.
+  init(stored bytes: Span<UInt8>, port: UInt16) {
+    self.init(bytes: bytes)
+    self = with(port: port)
+    size = unsafe csys_address_size(&storage)
   }
 
   /// A copy of what the system stored: a sockaddr_in6 or sockaddr_in.
@@ -32,11 +30,11 @@ import KnockBase
 
   /// Nil if the text is no IPv4 or IPv6 address.
   init?(numeric text: Argument, port: UInt16 = 0) {
-    do throws(Resolution.Failure) {
-      let found = try Resolution(of: text, port: port, family: nil, numeric: true)
-      guard let first = found.address(at: 0) else { return nil }
-      self = first
-    } catch { return nil }
+    guard unsafe csys_look_up(text.pointer, CSYS_ANY_FAMILY, 1, &storage, 1) == 1 else {
+      return nil
+    }
+    self = with(port: port)
+    size = unsafe csys_address_size(&storage)
   }
 
   /// The wildcard address: all local addresses of a family.

@@ -34,7 +34,7 @@ def test_its_streams_and_status_are_those_of_the_command(knocks):
 
 @pytest.mark.parametrize(
     ("command", "code"),
-    [(["true"], 0), (["sh", "-c", "exit 3"], 3), (["sh", "-c", "kill -9 $$"], 137)],
+    [(["true"], 0), (["sh", "-c", "exit 3"], 3), (["sh", "-c", "kill -9 $$"], -signal.SIGKILL)],
 )
 def test_close_comes_afterwards_whatever_happened(knocks, command, code):
     result = run(knocks.words("open", "127.0.0.1", "--close", "--", *command))

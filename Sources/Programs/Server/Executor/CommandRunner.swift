@@ -150,7 +150,7 @@ import KnockServer
     return try commands.expand(for: knock) { words throws(SystemError) in
       guard words.count > 0 else { return nil }
       return try unsafe ChildProcess(
-        starting: words.pointer, environment: environment.variables.pointer, inOwnGroup: true)
+        starting: words.pointer, environment: environment.variables.pointer)
     }
   }
 

@@ -8,11 +8,14 @@ public struct Action: Equatable, BitwiseCopyable, Sendable {
   public let closesGrant: Bool
   /// Whether the knock is a repeat. Its command has just run or soon will, and need not run again.
   public let isRepeat: Bool
+  /// Tells it from other actions for the same knock; see `RecentKnocks.record`. 0 for a grant that has expired.
+  public let number: UInt32
 
-  public init(_ knock: Knock, closesGrant: Bool, isRepeat: Bool = false) {
+  public init(_ knock: Knock, closesGrant: Bool, isRepeat: Bool = false, number: UInt32 = 0) {
     self.knock = knock
     self.closesGrant = closesGrant
     self.isRepeat = isRepeat
+    self.number = number
   }
 }
 

@@ -12,7 +12,7 @@ import Testing
   /// Whether each of the knocks is a repetition.
   private func note(_ knocks: [(Knock, at: Int64)], capacity: Int = 4) -> [Bool] {
     var recent = RecentKnocks(storage(capacity, of: RecentKnocks.Entry.self))
-    return knocks.map { recent.record($0.0, now: $0.at) }
+    return knocks.map { recent.record($0.0, now: $0.at).isRepeat }
   }
 
   @Test func `the same within two seconds of the last one is a repetition`() {
@@ -40,32 +40,64 @@ import Testing
 
   @Test func `what is forgotten is new`() {
     var recent = RecentKnocks(storage(4, of: RecentKnocks.Entry.self))
-    let first = recent.record(knock(1), now: 0)
+    let first = recent.record(knock(1), now: 0).isRepeat
     recent.forget(.inet(2))
-    let second = recent.record(knock(1), now: 1)
+    let second = recent.record(knock(1), now: 1).isRepeat
     recent.forget(.inet(1))
-    let third = recent.record(knock(1), now: 2)
+    let third = recent.record(knock(1), now: 2).isRepeat
     #expect([first, second, third] == [false, true, false])
+  }
+
+  /// Records a knock as the server does.
+  private func act(_ knock: Knock, at now: Int64, _ recent: inout RecentKnocks) -> Action {
+    let (isRepeat, number) = recent.record(knock, now: now)
+    return Action(knock, closesGrant: false, isRepeat: isRepeat, number: number)
   }
 
   @Test func `what failed is new, and is done once more where a repetition relied on it`() {
     var recent = RecentKnocks(storage(4, of: RecentKnocks.Entry.self))
-    _ = recent.record(knock(1), now: 0)
-    let unwanted = recent.recordFailure(knock(1))
-    let isNew = recent.record(knock(1), now: 1)
-    _ = recent.record(knock(1), now: 2)
-    let wanted = recent.recordFailure(knock(1))
-    let unwantedNow = recent.recordFailure(knock(1))
-    #expect([unwanted, isNew, wanted, unwantedNow] == [false, false, true, false])
+    let first = act(knock(1), at: 0, &recent)
+    let unwanted = recent.recordFailure(first)
+    let second = act(knock(1), at: 1, &recent)
+    let third = act(knock(1), at: 2, &recent)
+    #expect(second.number == third.number)
+    let wanted = recent.recordFailure(second)
+    let unwantedNow = recent.recordFailure(second)
+    #expect(!second.isRepeat && third.isRepeat)
+    #expect([unwanted, wanted, unwantedNow] == [false, true, false])
   }
 
   @Test func `a failure of what is no longer wanted changes nothing`() {
     var recent = RecentKnocks(storage(4, of: RecentKnocks.Entry.self))
-    _ = recent.record(knock(1, .close), now: 0)
-    _ = recent.record(knock(1), now: 1)
-    let wanted = recent.recordFailure(knock(1, .close))
-    let isRepeated = recent.record(knock(1), now: 2)
+    let close = act(knock(1, .close), at: 0, &recent)
+    _ = act(knock(1), at: 1, &recent)
+    let wanted = recent.recordFailure(close)
+    let isRepeated = recent.record(knock(1), now: 2).isRepeat
     #expect([wanted, isRepeated] == [false, true])
+  }
+
+  /// The knocks for one address before the last one, whose failure comes late.
+  @Test(arguments: [[.open], [.open, .close], [.open, .close, .open, .close]] as [[Command]])
+  func `a late failure of an older one changes nothing about a newer one`(older: [Command]) {
+    for isRepeated in [false, true] {
+      for order in [older.indices.map { $0 }, older.indices.reversed()] {
+        var recent = RecentKnocks(storage(8, of: RecentKnocks.Entry.self))
+        let actions = older.map { act(knock(1, $0), at: 0, &recent) }
+        let late = 2 * Microseconds.second + 1
+        let newest = act(knock(1), at: late, &recent)
+        #expect(!newest.isRepeat)
+        if isRepeated { _ = act(knock(1), at: late, &recent) }
+        for index in order {
+          let isWanted = recent.recordFailure(actions[index])
+          #expect(!isWanted)
+        }
+        let next = act(knock(1), at: late, &recent)
+        #expect(next.isRepeat && next.number == newest.number)
+        // Its own failure counts.
+        let isWanted = recent.recordFailure(newest)
+        #expect(isWanted)
+      }
+    }
   }
 
   @Test func `it is as a list without a limit would have it`() {
@@ -80,7 +112,7 @@ import Testing
       let command: Command = Bool.random() ? .open : .close
       let isExpected =
         last[number].map { $0.0 == command && now - $0.1 <= 2 * Microseconds.second } ?? false
-      let isRepeated = recent.record(knock(number, command), now: now)
+      let isRepeated = recent.record(knock(number, command), now: now).isRepeat
       if isRepeated != isExpected { differences += 1 }
       last[number] = (command, now)
     }
@@ -93,7 +125,7 @@ import Testing
     let bytes = UnsafeRawBufferPointer(start: entries.baseAddress, count: size)
     var recent = RecentKnocks(entries)
     for round in 1...9 as ClosedRange<Int64> {
-      let isRepeat = recent.record(knock(1), now: 5 * Microseconds.second * round)
+      let isRepeat = recent.record(knock(1), now: 5 * Microseconds.second * round).isRepeat
       #expect(!isRepeat)
     }
     #expect(bytes.prefix(size / 4).contains { $0 != 0 })

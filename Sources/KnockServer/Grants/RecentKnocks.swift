@@ -10,8 +10,10 @@ public struct RecentKnocks: ~Copyable {
   public struct Entry: BitwiseCopyable {
     /// Nil if a later entry has the address.
     fileprivate var knock: Knock?
-    /// In monotonic microseconds.
+    /// In microseconds since boot.
     fileprivate let time: Int64
+    /// The number of the action whose command runs for it.
+    fileprivate let number: UInt32
     /// Whether a repeat has relied on it.
     fileprivate var isRepeated: Bool
   }
@@ -19,6 +21,7 @@ public struct RecentKnocks: ~Copyable {
   private let entries: Storage<Entry>
   private var first = 0
   private var count = 0
+  private var lastNumber: UInt32 = 0
 
   /// - Parameter entries: at least one.
   public init(_ entries: consuming Storage<Entry>) {
@@ -28,28 +31,32 @@ public struct RecentKnocks: ~Copyable {
 
   /// Records a knock.
   ///
-  /// - Parameter now: monotonic microseconds.
-  /// - Returns: whether it is a repeat: the last knock for its address was the same, and just now.
-  public mutating func record(_ knock: Knock, now: Int64) -> Bool {
+  /// - Parameter now: microseconds since boot.
+  /// - Returns: whether it is a repeat: the last knock for its address was the same, and just now. And the number
+  ///   of the action whose command runs for it: a new number, modulo 2^32, unless it is a repeat.
+  public mutating func record(_ knock: Knock, now: Int64) -> (isRepeat: Bool, number: UInt32) {
     while count > 0, now - entries[first].time > Self.interval { dropFirst() }
-    let isRepeated = forget(knock.address) == knock.command
+    let last = remove(knock.address)
+    let isRepeat = last?.knock == knock
+    if !isRepeat { lastNumber &+= 1 }
+    let number = isRepeat ? last?.number ?? 0 : lastNumber
     if count == entries.count { dropFirst() }
     if count == 0 { first = 0 }  // A short list then touches few pages.
     entries[(first + count) % entries.count] = Entry(
-      knock: knock, time: now, isRepeated: isRepeated)
+      knock: knock, time: now, number: number, isRepeated: isRepeat)
     count += 1
-    return isRepeated
+    return (isRepeat, number)
   }
 
-  /// Records that the command of a knock has failed. The next one is then not a repeat, unless another command was
-  /// asked for meanwhile.
+  /// Records that the command of an action has failed. The next knock is then not a repeat, unless another command
+  /// was asked for meanwhile: a late failure changes nothing about a newer action.
   ///
   /// - Returns: whether a repeat has relied on it, so that the command must run again. That repeat then counts as
   ///   the first knock.
-  public mutating func recordFailure(_ knock: Knock) -> Bool {
-    guard let position = position(of: knock.address), entries[position].knock == knock else {
-      return false
-    }
+  public mutating func recordFailure(_ action: Action) -> Bool {
+    guard let position = position(of: action.knock.address),
+      entries[position].number == action.number
+    else { return false }
     guard entries[position].isRepeated else {
       entries[position].knock = nil
       return false
@@ -58,12 +65,15 @@ public struct RecentKnocks: ~Copyable {
     return true
   }
 
-  /// Forgets an address, so that its next knock is not a repeat. Returns the last command for it.
-  @discardableResult public mutating func forget(_ address: Address) -> Command? {
+  /// Forgets an address, so that its next knock is not a repeat.
+  public mutating func forget(_ address: Address) { _ = remove(address) }
+
+  /// Removes the entry of an address, and returns it as it was.
+  private mutating func remove(_ address: Address) -> Entry? {
     guard let position = position(of: address) else { return nil }
-    let command = entries[position].knock?.command
+    let entry = entries[position]
     entries[position].knock = nil
-    return command
+    return entry
   }
 
   private func position(of address: Address) -> Int? {

@@ -1,5 +1,7 @@
 """Repeats: knocks that are sent again because datagrams get lost. They refresh a grant, and run no command."""
 
+import time
+
 import pytest
 from support.datagrams import CLOSE, KEY
 from support.processes import Process
@@ -70,6 +72,27 @@ def test_a_close_that_fails_makes_no_new_open_of_a_repetition(server, tmp_path):
     ours.wait_for_counters(failed=1, succeeded=1, repeated=1)
     ours.output.wait_for("open")
     assert ours.output.lines == ["open"]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("between", [[], [CLOSE]])
+def test_a_late_failure_of_an_older_command_changes_nothing_about_a_newer_one(server, tmp_path, between):
+    """A repeat would otherwise run the newer command twice, and add a rule twice."""
+    runs, go = tmp_path / "runs", tmp_path / "go"
+    wait = f"until test -e {go}; do sleep 0.01; done; exit 1"
+    ours = server(on_open=f"echo run | tee -a {runs}; test $(wc -l < {runs}) != 1 || {{ {wait}; }}", on_close="true")
+    ours.knock()
+    ours.output.wait_for("run")
+    time.sleep(2.1)  # What comes now is no repeat of the first one.
+    for command in between:
+        ours.knock(command=command)
+    ours.knock()
+    ours.wait_for_counters(accepted=2 + len(between), running=1)
+    go.touch()
+    ours.wait_for_counters(failed=1, succeeded=1 + len(between), repeated=0)
+    ours.knock()
+    ours.wait_for_counters(accepted=3 + len(between), repeated=1, running=0, queued=0)
+    assert ours.output.lines == ["run", "run"]
 
 
 @pytest.mark.slow

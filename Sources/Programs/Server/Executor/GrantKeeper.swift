@@ -44,13 +44,13 @@ struct GrantKeeper: ~Copyable {
 
   /// Records a knock before it is acted on.
   mutating func record(_ knock: Knock, now: Int64) throws(JournalFull) -> Action {
-    let isRepeat = recent.record(knock, now: now)
+    let (isRepeat, number) = recent.record(knock, now: now)
     if isRepeat { repeatCount += 1 }
     switch knock.command {
     case .close:
       let closesGrant =
         !isRepeat && grants.beginClose(knock.address, wallNow: SystemClock.wall())
-      return Action(knock, closesGrant: closesGrant, isRepeat: isRepeat)
+      return Action(knock, closesGrant: closesGrant, isRepeat: isRepeat, number: number)
     case .open:
       if let seconds {
         guard
@@ -65,7 +65,7 @@ struct GrantKeeper: ~Copyable {
         // An earlier server with --close-after may have left a grant, which must not end any more.
         grants.forget(knock.address)
       }
-      return Action(knock, closesGrant: false, isRepeat: isRepeat)
+      return Action(knock, closesGrant: false, isRepeat: isRepeat, number: number)
     }
   }
 
@@ -95,7 +95,7 @@ struct GrantKeeper: ~Copyable {
   @inline(never)
   mutating func finish(_ action: Action, succeeded: Bool, now: Int64) -> Outcome {
     let address = action.knock.address
-    let isWantedAgain = !succeeded && recent.recordFailure(action.knock)
+    let isWantedAgain = !succeeded && recent.recordFailure(action)
     guard action.closesGrant else { return isWantedAgain ? .runAgain : .done }
     // The journal tries again by itself.
     if isWantedAgain { recent.forget(address) }

@@ -41,6 +41,18 @@ public struct ActionQueue: ~Copyable {
     return true
   }
 
+  /// Removes the action whose command runs next. Two for the same address keep their order. Otherwise a close that
+  /// ends a grant comes before all opens, and so does what came earlier for its address.
+  ///
+  /// - Parameter isBusy: whether a command runs for an address. Another one must wait for it.
+  public mutating func removeNext(isBusy: (Address) -> Bool) -> Action? {
+    for index in 0..<count where self[index].closesGrant {
+      let address = self[index].knock.address
+      if !isBusy(address) { return removeFirst { $0.knock.address == address } }
+    }
+    return removeFirst { !isBusy($0.knock.address) }
+  }
+
   /// Removes the first action for which `isReady` is true. The order of the others stays.
   public mutating func removeFirst(where isReady: (Action) -> Bool) -> Action? {
     for index in 0..<count where isReady(self[index]) {

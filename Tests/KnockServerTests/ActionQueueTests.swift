@@ -80,4 +80,43 @@ import Testing
     #expect(!action(1).isRepeat)
     #expect(Action(action(1).knock, closesGrant: false, isRepeat: true).isRepeat)
   }
+
+  private func close(_ number: UInt32, endsGrant: Bool = true) -> Action {
+    Action(Knock(command: .close, address: .inet(number)), closesGrant: endsGrant)
+  }
+
+  /// The order in which actions run while nothing runs for the addresses that are not busy.
+  private func order(_ actions: [Action], busy: Set<UInt32> = []) -> [Action] {
+    var queue = ActionQueue(storage(16, of: Action.self))
+    for action in actions { _ = queue.append(action) }
+    var order: [Action] = []
+    while let next = queue.removeNext(isBusy: { address in
+      busy.contains { address == .inet($0) }
+    }) {
+      order.append(next)
+    }
+    return order
+  }
+
+  @Test func `a close that ends a grant comes before all opens`() {
+    let actions = [action(1), action(2), close(3), action(4), close(5)]
+    #expect(order(actions) == [close(3), close(5), action(1), action(2), action(4)])
+  }
+
+  @Test func `a close that ends no grant waits for its turn`() {
+    let actions = [action(1), close(2, endsGrant: false)]
+    #expect(order(actions) == actions)
+  }
+
+  @Test func `for one address nothing overtakes anything`() {
+    let actions = [action(1), action(2), close(2), action(2), close(3), close(2)]
+    #expect(
+      order(actions) == [action(2), close(2), close(3), action(2), close(2), action(1)])
+  }
+
+  @Test func `a close waits while a command runs for its address`() {
+    let actions = [action(1), close(2), close(3), action(3)]
+    #expect(order(actions, busy: [2]) == [close(3), action(1), action(3)])
+    #expect(order(actions, busy: [1, 2, 3]) == [])
+  }
 }

@@ -110,6 +110,37 @@ def test_jobs_are_no_more_than_asked_for(server, gates):
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("jobs", [1, 2])
+def test_a_close_that_is_due_comes_before_the_opens_that_wait(server, gates, tmp_path, jobs):
+    addresses = gates.make(2 + 2 * jobs)
+    due, last = addresses[:2]
+    ours = server(
+        f"--state={tmp_path}/state", "--close-after=1", f"--jobs={jobs}",
+        on_open=gates.command, on_close="echo $cmd $ip",
+    )  # fmt: skip
+    ours.knock(due)
+    gates.release(due)
+    ours.output.wait_for("end")
+    for address in [*addresses[2:], last]:
+        ours.knock(address)
+    ours.wait_for_counters(accepted=2 + 2 * jobs, running=jobs, queued=1 + jobs)
+    ours.log.wait_for(f"expired: close {due}")
+    # Commands hang in all places. When the first one ends, the close runs.
+    gates.release(addresses[2])
+    ours.output.wait_for("start", 2 + jobs)
+    lines = ours.output.lines
+    assert lines.index(f"close {due}") < lines.index(f"start open {addresses[2 + jobs]}")
+    # The grants of those that wait are over by now. For each address the open still comes first.
+    ours.log.wait_for("expired", len(addresses))
+    gates.release(*addresses[3:], last)
+    ours.wait_for_counters(succeeded=2 * len(addresses), queued=0, running=0)
+    for address in addresses:
+        assert [line for line in ours.output.lines if line.endswith(address)] == [
+            f"start open {address}", f"end open {address}", f"close {address}"
+        ]  # fmt: skip
+
+
+@pytest.mark.slow
 def test_a_full_queue_refuses_the_newest_and_says_so(server, gates):
     first, last = gates.make(2)
     ours = server("-q", on_open=gates.command, on_close="echo $ip", wait=False)

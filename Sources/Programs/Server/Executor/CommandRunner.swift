@@ -4,8 +4,8 @@ import KnockServer
 
 /// Runs the command for each action in a child process of its own, and never waits for one.
 ///
-/// Actions queue up and run in order. Two for the same address never overtake each other and never run at
-/// the same time. A child gets its own process group, /dev/null as standard input, only the standard
+/// Actions queue up and run in the order of `ActionQueue.removeNext`. Two for the same address never overtake each
+/// other and never run at the same time. A child gets its own process group, /dev/null as standard input, only the standard
 /// descriptors, and a time limit. When the limit is over, its group gets TERM, and KILL if that does not help.
 @safe struct CommandRunner: ~Copyable {
   /// How many actions can wait. There are never more: the receiver refuses the rest, the number of closes at
@@ -131,7 +131,7 @@ import KnockServer
 
   private mutating func startNext(now: Int64) -> Event? {
     guard queue.count > 0, let slot = freeSlot,
-      let action = Self.removeFirst(of: &queue, notIn: jobs)
+      let action = Self.removeNext(of: &queue, notIn: jobs)
     else { return nil }
     do throws(SystemError) {
       guard let process = try start(action.knock) else { return .empty(action) }
@@ -159,16 +159,14 @@ import KnockServer
     return nil
   }
 
-  /// Removes the first action whose address has no command running.
-  private static func removeFirst(
+  private static func removeNext(
     of queue: inout ActionQueue, notIn jobs: borrowing Storage<Job?>
   ) -> Action? {
-    queue.removeFirst { action in
-      let address = action.knock.address
+    queue.removeNext { address in
       for index in 0..<jobs.count where jobs[index]?.action.knock.address == address {
-        return false
+        return true
       }
-      return true
+      return false
     }
   }
 

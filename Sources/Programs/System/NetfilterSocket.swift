@@ -8,6 +8,8 @@ import Netfilter
 /// has a time limit. An answer that comes later is never taken for the answer to another request.
 struct NetfilterSocket: ~Copyable {
   private static let timeout = 2 * Microseconds.second
+  /// What one wait, or the reading of one datagram, counts at most. More passes only if this process is paused.
+  private static let longestStep = timeout / 4
   /// The longest datagram in which the kernel sends a part of a list (bytes).
   private static let answerSize = 32_768
   /// Enough for a change of twice `IntervalChange.capacity` elements with the longest names (bytes).
@@ -46,13 +48,13 @@ struct NetfilterSocket: ~Copyable {
     request.removeAll()
     build(&request)
     guard let bytes = unsafe request.bytes else { throw .requestTooLong }
-    let deadline = SystemClock.monotonic() + Self.timeout
     let result = unsafe csys_send(descriptor.number, bytes.start, bytes.count)
     guard result >= 0 else { throw .system(SystemError(number: -result)) }
 
     var exchange = Exchange(sequences: request.sequences)
+    var rest = Self.timeout
     while !exchange.isOver {
-      guard let length = try receive(until: deadline) else {
+      guard let length = try receive(within: &rest) else {
         // A late answer must not come before the next one, so the socket is replaced.
         let result = csys_netfilter_socket()
         if result >= 0 { descriptor = Descriptor(owning: result) }
@@ -72,17 +74,30 @@ struct NetfilterSocket: ~Copyable {
   }
 
   /// The length of the next datagram (bytes); nil if none comes in time.
-  private func receive(until deadline: Int64) throws(Failure) -> Int? {
+  ///
+  /// - Parameter rest: the time that is left (microseconds). If this process was paused, an answer that came meanwhile
+  ///   is still taken.
+  private func receive(within rest: inout Int64) throws(Failure) -> Int? {
     do throws(SystemError) {
-      while SystemClock.monotonic() < deadline {
-        let result = unsafe csys_receive(descriptor.number, answer.baseAddress, answer.count)
-        if let length = try SystemError.checkReady(result) { return length }
-        _ = try waitUntilReadable(descriptor.number, until: deadline)
+      while rest > 0 {
+        let begin = SystemClock.monotonic()
+        defer { rest -= min(SystemClock.monotonic() - begin, Self.longestStep) }
+        if let length = try receive() { return length }
+        let end = begin + min(rest, Self.longestStep)
+        if try waitUntilReadable(descriptor.number, until: end), let length = try receive() {
+          return length
+        }
       }
       return nil
     } catch {
       throw .system(error)
     }
+  }
+
+  /// The length of the next datagram (bytes); nil if none is there.
+  private func receive() throws(SystemError) -> Int? {
+    try SystemError.checkReady(
+      unsafe csys_receive(descriptor.number, answer.baseAddress, answer.count))
   }
 
   /// The answers so far.

@@ -3,6 +3,7 @@
 The tests read the sets with nft and ipset, and never trust what the server says.
 """
 
+import os
 import re
 import signal
 import socket
@@ -160,3 +161,18 @@ def test_the_longest_name_of_an_ipset(firewall, start):
     ours = start("--ttl=2147483", "-v", sets=f"--ipset={name}")
     ours.knock()
     ours.log.wait_for("set changed")
+
+
+@pytest.mark.slow
+def test_an_answer_that_is_there_is_taken_however_late(start, firewall, intruder, tmp_path):
+    """The server may be paused between its request and the answer, for longer than it waits for one."""
+    firewall.load_example()
+    milliseconds = tmp_path / "slow"
+    milliseconds.write_text("0")
+    environment = {**os.environ, "LD_PRELOAD": str(intruder), "INTRUDER_SLOW": str(milliseconds)}
+    ours = start(env=environment)
+    milliseconds.write_text("2100")
+    ours.knock()
+    ours.wait_for_counters(set_changed=1, set_not_changed=0)
+    firewall.expect(["192.0.2.1"])
+    milliseconds.write_text("0")

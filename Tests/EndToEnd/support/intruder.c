@@ -5,6 +5,8 @@
 // over. Then it writes whether it succeeded.
 // INTRUDER_NO_SECCOMP: the kernel seems to have no seccomp.
 // INTRUDER_NO_MEMORY: after each call that received datagrams, the next one fails for lack of memory.
+// INTRUDER_SLOW: the name of a file. Each request to the kernel's firewall takes as many milliseconds longer as
+// it says.
 // INTRUDER_DIE_AT: the program is killed at the call with this number. The calls below are counted from 1,
 // in both processes together, in the file INTRUDER_FILE.
 #define _GNU_SOURCE
@@ -27,8 +29,10 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-// The commands of the server must not load it.
-__attribute__((constructor)) static void begin(void) { unsetenv("LD_PRELOAD"); }
+// The commands of the server must not load it. A program that starts the server passes it on.
+__attribute__((constructor)) static void begin(void) {
+  if (strcmp(program_invocation_short_name, "nsenter")) unsetenv("LD_PRELOAD");
+}
 
 // Makes the system calls directly, so that no code of the C library changes the result.
 static long attempt(const char *what, int socket_fd) {
@@ -71,6 +75,19 @@ static int lie(const char *what) {
   return send(channel, message, size, 0) == (ssize_t)size;
 }
 
+static void slow_down(int fd) {
+  const char *name = getenv("INTRUDER_SLOW");
+  int domain = 0;
+  socklen_t size = sizeof domain;
+  if (!name || fd == channel || getsockopt(fd, SOL_SOCKET, SO_DOMAIN, &domain, &size) < 0) return;
+  if (domain != AF_NETLINK) return;
+  char milliseconds[16] = "";
+  int file = open(name, O_RDONLY | O_CLOEXEC);
+  read(file, milliseconds, sizeof milliseconds - 1);
+  close(file);
+  usleep(1000 * (useconds_t)atoi(milliseconds));
+}
+
 static void count_call(void) {
   static volatile int *calls;
   const char *file = getenv("INTRUDER_FILE"), *last = getenv("INTRUDER_DIE_AT");
@@ -96,7 +113,8 @@ static void count_call(void) {
     errno = error;                             \
     return result;                             \
   }
-COUNTED(ssize_t, send, (int fd, const void *bytes, size_t size, int flags), fd, bytes, size, flags)
+COUNTED(ssize_t, send, (int fd, const void *bytes, size_t size, int flags), (slow_down(fd), fd), bytes, size,
+        flags)
 COUNTED(ssize_t, recv, (int fd, void *bytes, size_t size, int flags), fd, bytes, size, flags)
 COUNTED(ssize_t, write, (int fd, const void *bytes, size_t size), fd, bytes, size)
 COUNTED(int, fsync, (int fd), fd)

@@ -11,8 +11,9 @@ extension Firewall {
 
   mutating func change(_ set: NftSet, for knock: Knock) throws(FirewallError.Reason) -> Bool {
     let deadline = SystemClock.monotonic() + Self.patience
-    var failures = 0
+    var (failures, tries) = (0, 0)
     while true {
+      tries += 1
       do throws(FirewallError.Reason) {
         return try tryToChange(set, for: knock, readsAll: failures > 0)
       } catch {
@@ -26,7 +27,10 @@ extension Firewall {
         case .system(.notPermitted): throw try isOwned(set.table) ? .ownedTable : error
         default: throw error
         }
-        guard SystemClock.monotonic() < deadline else { throw .netfilter(.changed) }
+        // Time may also pass because this process is paused.
+        guard tries < Self.attempts || SystemClock.monotonic() < deadline else {
+          throw .netfilter(.changed)
+        }
       }
     }
   }

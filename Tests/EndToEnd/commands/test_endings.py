@@ -1,10 +1,13 @@
 """How commands end, by themselves or by the server."""
 
+import os
+import signal
 import time
 from pathlib import Path
 
 import pytest
 from support.datagrams import CLOSE
+from support.processes import children_of
 from support.waiting import until
 
 
@@ -34,6 +37,36 @@ def test_a_command_that_takes_too_long_gets_term(server):
     ours.log.wait_for(r"^pyknock server: command ended: open 192\.0\.2\.1: signal 15$")
     ours.output.wait_for("next")
     ours.wait_for_counters(timed_out=1, succeeded=1, failed=0)
+
+
+@pytest.mark.slow
+def test_a_command_that_ended_while_the_server_was_paused_has_not_timed_out(server):
+    ours = server("--command-timeout", "1", on_open="echo $$$$; sleep 0.2")
+    ours.knock()
+    ours.output.wait_for("")
+    ours.signal(signal.SIGSTOP)
+    time.sleep(1.2)
+    ours.signal(signal.SIGUSR1)  # It is read before CHLD.
+    ours.signal(signal.SIGCONT)
+    ours.log.wait_for("counters")
+    ours.wait_for_counters(succeeded=1, timed_out=0)
+    assert not ours.log.matching("timed out")
+
+
+@pytest.mark.slow
+def test_a_pause_of_all_processes_counts_for_no_limit(server):
+    """A container may be frozen. For the command no time has passed."""
+    ours = server("--command-timeout", "2", on_open="echo $$$$; sleep 1")
+    ours.knock()
+    command = int(ours.output.wait_for(r"\d+")[0])
+    processes = [ours.pid, ours.receiver, command, *children_of(command)]
+    for process in processes:
+        os.kill(process, signal.SIGSTOP)
+    time.sleep(6)
+    for process in processes:
+        os.kill(process, signal.SIGCONT)
+    ours.wait_for_counters(succeeded=1, timed_out=0)
+    assert not ours.log.matching("timed out")
 
 
 @pytest.mark.slow

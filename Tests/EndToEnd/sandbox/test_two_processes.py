@@ -2,6 +2,7 @@
 
 import os
 import signal
+import time
 from pathlib import Path
 
 import pytest
@@ -50,6 +51,61 @@ def test_while_the_executor_is_busy_the_receiver_waits_and_loses_nothing(server)
     until(lambda: len(ours.log.matching("accepted")) > 200, "the first are accepted")
     ours.signal(signal.SIGCONT)
     ours.wait_for_counters(accepted=800, succeeded=800)
+
+
+def accept_more_than_fit(ours):
+    """Stops the executor, and sends more knocks than the connection holds. Returns how many were accepted."""
+    ours.signal(signal.SIGSTOP)
+    for start in range(0, 400, 200):
+        ours.send(*(packet(f"10.0.{start // 200}.{host}") for host in range(200)))
+
+    def is_waiting():
+        accepted = len(ours.log.matching("accepted"))
+        time.sleep(0.1)
+        return 200 < accepted == len(ours.log.matching("accepted"))
+
+    until(is_waiting, "the receiver waits")
+    return len(ours.log.matching("accepted"))
+
+
+@pytest.mark.slow
+def test_a_pause_of_the_executor_ends_nothing(server):
+    """Version 1.0.0 gave up after 30 seconds."""
+    ours = server("-t600", "--no-shell", on_open="true")
+    accept_more_than_fit(ours)
+    time.sleep(31)
+    ours.signal(signal.SIGCONT)
+    ours.wait_for_counters(accepted=400, succeeded=400)
+    assert ours.stop() == 0
+
+
+def test_a_pause_of_the_receiver_ends_nothing(server, key_file):
+    ours = server("--no-shell", words=["-k", str(key_file), "true", "true"])
+    os.kill(ours.receiver, signal.SIGSTOP)
+    ours.knock()
+    ours.signal(signal.SIGHUP)
+    ours.log.wait_for("reloaded")
+    os.kill(ours.receiver, signal.SIGCONT)
+    ours.wait_for_counters(accepted=1, succeeded=1)
+    assert ours.stop() == 0
+
+
+def test_what_the_receiver_had_accepted_when_it_was_killed_is_run_or_logged(server):
+    ours = server("--no-shell", on_open="true")
+    accepted = accept_more_than_fit(ours)
+    os.kill(ours.receiver, signal.SIGKILL)
+    ours.signal(signal.SIGUSR1)
+    ours.signal(signal.SIGCONT)
+    assert ours.exit_code() == 1
+    lines = ours.log.wait_for_end()
+    assert lines[-1] == "pyknock server: stopped"
+    # It was about to pass on one.
+    ours.log.wait_for(
+        "^pyknock server: accepted knocks not run, the receiver did not pass them on: 1$"
+    )
+    not_run = len(ours.log.matching("^pyknock server: command not run, the server stops: open 10"))
+    # All others were taken, and few commands had time to begin.
+    assert accepted - 10 < not_run < accepted
 
 
 def test_when_the_executor_is_killed_the_receiver_ends(server):

@@ -1,10 +1,12 @@
 """Signals, and what becomes of running and waiting commands when the server stops."""
 
+import os
 import signal
 import time
 
 import pytest
-from support.datagrams import CLOSE
+from support.datagrams import CLOSE, packet
+from support.waiting import until
 
 
 def test_a_hangup_that_is_ignored_does_not_stop_the_server(server):
@@ -81,3 +83,55 @@ def test_ignored_and_blocked_signals_of_the_parent_make_no_difference(server):
     ours.knock()
     ours.log.wait_for("command ended: open 192.0.2.1: exit status 7")
     assert ours.stop() == 0
+
+
+@pytest.fixture
+def slow(start, firewall, intruder, tmp_path):
+    """A server whose requests to the firewall take longer, after it has accepted many knocks."""
+    firewall.load_example()
+    milliseconds = tmp_path / "slow"
+    milliseconds.write_text("0")
+    environment = {**os.environ, "LD_PRELOAD": str(intruder), "INTRUDER_SLOW": str(milliseconds)}
+    ours = start("--ttl=1h", "-t600", env=environment)
+    milliseconds.write_text("40")
+    for number in range(0, 600, 200):
+        ours.send(*(packet(f"10.0.{number // 200}.{host}") for host in range(200)))
+    until(lambda: len(ours.log.matching("accepted")) > 280, "the receiver has accepted many")
+    ours.signal(signal.SIGTERM)
+    ours.log.wait_for("stopping on SIGTERM")
+    return ours
+
+
+def all_are_in_the_set_or_logged(ours, firewall):
+    assert ours.exit_code() == 0
+    lines = ours.log.wait_for_end()
+    assert lines[-1] == "pyknock server: stopped"
+    accepted = {match[1] for match in ours.log.matching(r"accepted open (\S+)")}
+    prefix = "^pyknock server: not run, the server stops: open "
+    not_run = {match[1] for match in ours.log.matching(prefix + r"(\S+)$")}
+    done = set(firewall.elements())
+    assert done | not_run == accepted and not done & not_run
+    return len(done), len(not_run)
+
+
+@pytest.mark.slow
+def test_with_a_slow_firewall_each_accepted_knock_is_carried_out_or_logged(slow, firewall):
+    done, not_run = all_are_in_the_set_or_logged(slow, firewall)
+    assert done > 10 and not_run > 100
+
+
+def test_a_second_signal_ends_the_wait_for_a_slow_firewall(slow, firewall):
+    slow.signal(signal.SIGTERM)
+    all_are_in_the_set_or_logged(slow, firewall)
+
+
+@pytest.mark.slow
+def test_a_pause_while_it_stops_loses_nothing(slow, firewall):
+    processes = [slow.receiver, slow.pid]
+    for process in processes:
+        os.kill(process, signal.SIGSTOP)
+    slow.signal(signal.SIGHUP)
+    time.sleep(7)
+    for process in reversed(processes):
+        os.kill(process, signal.SIGCONT)
+    all_are_in_the_set_or_logged(slow, firewall)

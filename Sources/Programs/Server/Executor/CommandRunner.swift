@@ -192,6 +192,11 @@ import KnockServer
     return .ended(ended.action, ending)
   }
 
+  /// Moves the limits of the running commands (microseconds).
+  mutating func postpone(by time: Int64) {
+    for index in 0..<jobs.count where jobs[index] != nil { jobs[index]?.deadline += time }
+  }
+
   /// Shortens the limits of the running commands, because the server stops.
   mutating func hurry(now: Int64) {
     for index in 0..<jobs.count {

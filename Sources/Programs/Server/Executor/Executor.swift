@@ -11,6 +11,11 @@ struct Executor: ~Copyable {
   /// How long the loop takes messages, or closes grants, before it does the rest.
   static let turn = 100 * Microseconds.millisecond
 
+  /// How often the loop checks limits, and how long a round of it takes at most while there are any. If one takes
+  /// longer, this process was paused, for example by SIGSTOP or a frozen container.
+  private static let limitInterval = Microseconds.second
+  private static let longestRound = 5 * Microseconds.second
+
   /// Keeps the directory locked.
   let state: StateDirectory?
   let signals: Signals
@@ -35,6 +40,8 @@ struct Executor: ~Copyable {
   /// Whether this process has kept the privileges that commands may need.
   let keepsPrivileges: Bool
   var isReady = false
+  /// When the last round of the loop ended, in monotonic microseconds.
+  private var lastRound: Int64 = 0
   var setsChanged: UInt64 = 0
   var setsNotChanged: UInt64 = 0
   var exitCode = ExitCode.success
@@ -104,6 +111,7 @@ struct Executor: ~Copyable {
   private mutating func nextDeadline() -> Int64 {
     var next = min(receiver.nextDeadline, runner.nextDeadline)
     next = min(next, shutdown.nextDeadline)
+    if next < .max { next = min(next, SystemClock.monotonic() + Self.limitInterval) }
     next = min(next, manager.nextDeadline)
     next = min(next, watchdog.nextDeadline)
     return min(next, metrics?.nextDeadline ?? .max)
@@ -111,6 +119,8 @@ struct Executor: ~Copyable {
 
   /// Has each part do what is due.
   private mutating func advance(now: Int64) throws(SystemError) {
+    if now - lastRound > Self.longestRound { postponeLimits(by: now - lastRound) }
+    lastRound = now
     // What has ended in time has not reached its limit, however late that is noticed.
     if min(receiver.nextDeadline, runner.nextDeadline) <= now { try reapChildren() }
     if let ending = receiver.advance(now: now) { receiverEnded(ending) }
@@ -122,6 +132,13 @@ struct Executor: ~Copyable {
     watchdog.advance(
       tally.beatCount, isReceiverRunning: receiver.isRunning, manager, now: now)
     updateMetrics(now: now)
+  }
+
+  /// Makes a pause of this process count for no limit. What it waits for may have been paused, too.
+  private mutating func postponeLimits(by pause: Int64) {
+    receiver.postpone(by: pause)
+    runner.postpone(by: pause)
+    shutdown.postpone(by: pause)
   }
 
   // Signals and children
@@ -148,6 +165,14 @@ struct Executor: ~Copyable {
     }
   }
 
+  /// Takes no more messages of the receiver.
+  mutating func closeReceiver() {
+    receiver.close()
+    let count = receiver.unreceivedCount
+    guard count > 0 else { return }
+    log.error("accepted knocks not run, the receiver did not pass them on: \(count)")
+  }
+
   mutating func killReceiver() {
     if let ending = receiver.killProcess() { receiverEnded(ending) }
   }
@@ -161,11 +186,12 @@ struct Executor: ~Copyable {
   }
 
   private mutating func stop() {
+    let now = SystemClock.monotonic()
     if !shutdown.hasBegun {
       manager.tell("STOPPING=1")
-      receiver.stop(now: SystemClock.monotonic())
+      receiver.stop(now: now)
     }
-    shutdown.begin()
+    shutdown.begin(now: now)
   }
 
   private mutating func advanceShutdown(now: Int64) {

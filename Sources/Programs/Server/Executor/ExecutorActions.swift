@@ -11,16 +11,21 @@ extension Executor {
       switch try receiver.receive() {
       case .message(.knock(let knock, let user))
       where runner.hasRoom && policies.allow(knock, from: user):
-        act(on: knock)
+        if shutdown.takesKnocks(now: SystemClock.monotonic()) {
+          act(on: knock)
+        } else {
+          log.warning("not run, the server stops: \(knock)")
+        }
       case .message(.ready) where !isReady:
         isReady = true
         manager.tellReady(now: SystemClock.monotonic())
       case .message, .invalid:
         log.error("invalid message from the receiver: killing it")
+        closeReceiver()
         return killReceiver()
       case .nothing: return
       case .end:
-        receiver.close()
+        closeReceiver()
         // Unless the server stops, the receiver must not close its end: it has ended, or it ends now.
         if !shutdown.hasBegun { killReceiver() }
         return
@@ -111,7 +116,9 @@ extension Executor {
   private mutating func finish(_ action: Action, succeeded: Bool, now: Int64) {
     switch grants.finish(action, succeeded: succeeded, now: now) {
     case .done: break
-    case .runAgain: if !shutdown.isEnding { runner.enqueue(action) }
+    case .runAgain where shutdown.isEnding:
+      log.warning("command not run again, the server stops: \(action.knock)")
+    case .runAgain: runner.enqueue(action)
     case .closeInAMinute: log.warning("not closed: \(action.knock), trying again in a minute")
     case .closeInAnHour: log.warning("not closed: \(action.knock), trying again in an hour")
     case .closeGivenUp: log.warning("not closed: \(action.knock), giving up: it may stay open")

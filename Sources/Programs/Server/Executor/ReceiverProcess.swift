@@ -4,8 +4,8 @@ import KnockServer
 
 /// The receiver as the executor sees it: a child process, and the channel that its messages come through.
 struct ReceiverProcess: ~Copyable {
-  /// How long the receiver may take to end after it was told to.
-  private static let stopPatience = 5 * Microseconds.second
+  /// How long the receiver may take to end after it was told to. Twice the time in which its knocks are acted on.
+  private static let stopPatience = 6 * Microseconds.second
 
   private let channel: Channel
   private let tally: Tally
@@ -56,18 +56,23 @@ struct ReceiverProcess: ~Copyable {
   /// Takes no more messages: the receiver has closed its end.
   mutating func close() { hasMessages = false }
 
+  /// Moves the deadline (microseconds).
+  mutating func postpone(by time: Int64) {
+    if nextDeadline < .max { nextDeadline += time }
+  }
+
   /// Kills the process if its deadline has passed. Returns as `killProcess` does.
   mutating func advance(now: Int64) -> ChildProcess.Ending? {
     nextDeadline <= now ? killProcess() : nil
   }
 
-  /// Kills the process and takes no more messages. It is then reaped like any other child.
+  /// Kills the process. It is then reaped like any other child. The messages that it has sent are still there.
   ///
   /// - Returns: how it counts as ended, if this process may not kill it. It then ends with this process.
   mutating func killProcess() -> ChildProcess.Ending? {
-    hasMessages = false
     nextDeadline = .max
     guard let process, !process.send(.kill) else { return nil }
+    hasMessages = false
     self.process = nil
     return .killed(.kill)
   }

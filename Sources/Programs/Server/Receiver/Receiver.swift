@@ -14,8 +14,6 @@ struct Receiver: ~Copyable {
   private static let batches = 8
   /// How often the time is recorded in the state directory. Seldom, to spare flash memory.
   private static let recordInterval = 60 * Microseconds.second
-  /// How long the executor may take for one knock. Longer than any exchange with the kernel.
-  private static let patience = 30 * Microseconds.second
   /// The time between two attempts to send a knock.
   private static let pause = 5 * Microseconds.millisecond
 
@@ -170,20 +168,12 @@ struct Receiver: ~Copyable {
     }
   }
 
-  /// The channel has room for fewer knocks than may wait, so the rest waits here. poll(2) would not help: it
-  /// reports room only when most of the channel is free.
+  /// The channel has room for fewer knocks than may wait, so the rest waits here as long as the executor lives. poll(2)
+  /// would not help: it reports room only when most of the channel is free.
   private func send(_ message: PrivsepMessage) throws(SystemError) {
-    if try executor.send(message) { return }
-    var handledCount = tally.handledCount
-    var deadline = SystemClock.monotonic() + Self.patience
     while try !executor.send(message) {
       SystemClock.pause(for: Self.pause)
-      let now = SystemClock.monotonic()
-      if tally.handledCount != handledCount {
-        handledCount = tally.handledCount
-        deadline = now + Self.patience
-      }
-      guard now < deadline else { throw SystemError.timedOut }
+      tally.beatCount &+= 1
     }
   }
 }

@@ -39,12 +39,14 @@ struct ServerParts: ~Copyable {
         allowsObservedSource: settings.allowsObservedSource))
     let manager = ServiceManager(Self.connectToServiceManager())
     guard let runner = CommandRunner(commands, settings: settings) else { throw .outOfMemory }
+    let beatInterval = min(
+      manager.watchdogPatience.map { $0 / 4 } ?? .max, metrics == nil ? .max : Metrics.interval)
     let receiver = Receiver(
       socket: socket, batch: batch,
       gate: Gate(key: key, drift: settings.drift, policies: policies, replays: state.replays),
       recordsTime: settings.stateDirectory != nil, executor: channel.first, tally: tally,
       startLine: startLine, tellsReady: manager.listens,
-      beatInterval: manager.watchdogPatience.map { $0 / 4 })
+      beatInterval: beatInterval == .max ? nil : beatInterval)
     let executor = Executor(
       state: state.directory, signals: signals,
       timer: try BootTimer(), receiver: ReceiverProcess(channel.second, tally: tally),

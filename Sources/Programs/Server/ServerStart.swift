@@ -125,7 +125,7 @@ extension ServerApplet {
   private static func metrics(_ settings: ServerSettings) throws(StartFailure) -> Metrics? {
     guard let path = settings.metrics else { return nil }
     do throws(Metrics.Failure) {
-      return try Metrics(path)
+      return try Metrics(path, wallNow: SystemClock.wall())
     } catch { throw .metrics(error) }
   }
 }

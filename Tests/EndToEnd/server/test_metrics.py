@@ -1,6 +1,7 @@
 """--metrics: the counters in a file, as Prometheus reads them."""
 
 import os
+import time
 
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
@@ -29,7 +30,8 @@ def test_all_counters_are_in_the_file(server, tmp_path):
     assert first["pyknock_accepted_total"] == 0
     counters = ours.counters()
     labelled = {name for name in first if "{" in name}
-    assert len(first) == len(counters) + 1  # The other one is the clock skew.
+    # The others are the clock skew and two times.
+    assert len(first) == len(counters) + 3
     for name in counters:
         plain = "pyknock_" + name.replace("-", "_")
         assert (
@@ -51,6 +53,25 @@ def test_all_counters_are_in_the_file(server, tmp_path):
     assert 19 < last["pyknock_clock_skew_seconds"] <= 20.1
     assert os.listdir(tmp_path) == ["pyknock.prom"]
     assert path.stat().st_mode & 0o777 == 0o644
+
+
+@pytest.mark.slow
+def test_the_last_round_moves_and_the_start_time_does_not(server, tmp_path):
+    """So a dead server can be told from an idle one."""
+    path = tmp_path / "pyknock.prom"
+    before = int(time.time())
+    ours = server("--metrics", str(path))
+    until(path.exists, "the file is there")
+    first = samples(path)
+    for name in ("pyknock_start_time_seconds", "pyknock_last_round_time_seconds"):
+        assert before <= first[name] <= time.time()
+    time.sleep(1.1)
+    ours.knock()
+    ours.wait_for_counters(accepted=1)
+    assert ours.stop() == 0
+    last = samples(path)
+    assert last["pyknock_start_time_seconds"] == first["pyknock_start_time_seconds"]
+    assert last["pyknock_last_round_time_seconds"] > first["pyknock_last_round_time_seconds"]
 
 
 def test_no_time_stamp_spoils_the_file(server, tmp_path):

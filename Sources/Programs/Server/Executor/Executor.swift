@@ -256,7 +256,8 @@ struct Executor: ~Copyable {
     guard let deadline = metrics?.nextDeadline, deadline <= now else { return }
     let counters = counters
     do throws(Metrics.Failure) {
-      try metrics?.update(counters, now: now)
+      try metrics?.update(
+        counters, beat: tally.beatCount, wallNow: SystemClock.wall(), now: now)
     } catch { log.error("\(error)") }
   }
 }

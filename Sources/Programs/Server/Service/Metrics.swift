@@ -3,8 +3,10 @@ import KnockBase
 /// The file of `--metrics`, in the text format of Prometheus. Programs such as the textfile collector of node_exporter
 /// read it.
 struct Metrics: ~Copyable {
-  /// The least time between two writings.
-  private static let interval = 15 * Microseconds.second
+  /// The least time between two writings, and between two rounds of the receiver that are told apart.
+  static let interval = 15 * Microseconds.second
+  /// The longest time between two writings. They show that the server is alive even if nobody knocks.
+  private static let longestInterval = 60 * Microseconds.second
 
   private let path: Argument
   /// The directory of the file.
@@ -14,6 +16,13 @@ struct Metrics: ~Copyable {
   private(set) var nextDeadline = Int64.min
   /// The checksum of what was written last.
   private var written: UInt64?
+  /// When the file is written even if no counter has changed, in monotonic microseconds.
+  private var nextWriting = Int64.min
+  /// By the system's clock.
+  private let startTime: Int64
+  /// When the receiver was last found to have made a round, by the system's clock.
+  private var lastRound: Int64
+  private var lastBeat: UInt32 = 0
   private var hasFailed = false
 
   /// Why the file was not written.
@@ -23,7 +32,7 @@ struct Metrics: ~Copyable {
   }
 
   /// - Throws: what open(2) says of the directory.
-  init(_ path: Argument) throws(Failure) {
+  init(_ path: Argument, wallNow: Int64) throws(Failure) {
     let directory: Descriptor
     do throws(SystemError) {
       directory = try Descriptor(parentOf: path)
@@ -39,18 +48,30 @@ struct Metrics: ~Copyable {
     self.path = path
     self.directory = directory
     temporaryName = name
+    (startTime, lastRound) = (wallNow, wallNow)
   }
 
-  /// Writes the file if any number has changed.
+  /// Writes the file if a counter has changed, or a minute has passed.
   ///
+  /// - Parameters:
+  ///   - beat: counts the rounds of the receiver.
+  ///   - wallNow: microseconds since the Unix epoch.
+  ///   - now: monotonic microseconds.
   /// - Throws: a failure, but not again until the file could be written.
-  mutating func update(_ counters: Counters, now: Int64) throws(Failure) {
+  mutating func update(
+    _ counters: Counters, beat: UInt32, wallNow: Int64, now: Int64
+  ) throws(Failure) {
     nextDeadline = now + Self.interval
+    if beat != lastBeat {
+      lastBeat = beat
+      lastRound = wallNow
+    }
     let checksum = counters.checksum
-    guard written != checksum else { return }
+    guard written != checksum || nextWriting <= now else { return }
     do throws(SystemError) {
       try write(counters)
       written = checksum
+      nextWriting = now + Self.longestInterval
       hasFailed = false
     } catch {
       let isKnown = hasFailed
@@ -64,9 +85,21 @@ struct Metrics: ~Copyable {
     let file = try unsafe directory.makePublicFile(temporary)
     var text = TextOutput(descriptor: file.number)
     counters.write(to: &text)
+    Self.write(
+      Counter("start-time-seconds", .gauge, "When the server started, in seconds since 1970."),
+      startTime, to: &text)
+    Self.write(
+      Counter(
+        "last-round-time-seconds", .gauge,
+        "When both processes of the server were last seen at work, in seconds since 1970."),
+      lastRound, to: &text)
     try text.finish()
     let start = path.withBytes { $0.fileNameStart }
     try unsafe directory.rename(temporary, to: path.pointer + start)
+  }
+
+  private static func write(_ gauge: Counter, _ time: Int64, to text: inout TextOutput) {
+    gauge.write(UInt64(max(0, time / Microseconds.second)), to: &text, after: nil)
   }
 }
 

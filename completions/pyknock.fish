@@ -30,7 +30,7 @@ for program in pyknock pyknock-server pyknock-client pyknock-keygen
     complete -c $program -n '__pyknock_is server' -l no-shell -d 'run the commands directly, without /bin/sh'
     complete -c $program -n '__pyknock_is server' -l jobs -x -d 'commands at the same time, 1 to 64 (default: 1)'
     complete -c $program -n '__pyknock_is server' -l command-timeout -x -d 'end commands that run longer (default: 30)'
-    complete -c $program -n '__pyknock_is server' -l close-after -x -d 'close again after this time; needs --state'
+    complete -c $program -n '__pyknock_is server' -l close-after -x -d 'close after this time, or at the next start'
     complete -c $program -n '__pyknock_is server' -l close-on-exit -d 'close what is open when the server stops'
     complete -c $program -n '__pyknock_is server' -l state -x -a '(__fish_complete_directories)' -d 'keep the replay memory and open grants in DIR'
     complete -c $program -n '__pyknock_is server' -l replay-capacity -x -d 'remembered knocks, 16 to 1000000 (default: 4096)'

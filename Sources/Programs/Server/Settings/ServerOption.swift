@@ -53,7 +53,7 @@ enum ServerOption: UInt8, OptionTable {
         nil, "command-timeout", value: "DURATION", "end commands that run longer (default: 30)")
     case .closeAfter:
       OptionSpec(
-        nil, "close-after", value: "DURATION", "close again after this time; needs --state")
+        nil, "close-after", value: "DURATION", "close after this time, or at the next start")
     case .closeOnExit:
       OptionSpec(nil, "close-on-exit", "close what is open when the server stops")
     case .state:

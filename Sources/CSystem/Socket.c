@@ -169,8 +169,10 @@ int csys_send(int fd, const void *bytes, size_t size) {
 
 int csys_receive(int fd, void *buffer, size_t size) {
   ssize_t count;
+  // A process that ends without having read all that it was sent resets the connection. What it has sent is still
+  // there.
   do count = recv(fd, buffer, size, MSG_DONTWAIT | MSG_TRUNC);
-  while (count < 0 && errno == EINTR);
+  while (count < 0 && (errno == EINTR || errno == ECONNRESET));
   return csys_result(count);
 }
 

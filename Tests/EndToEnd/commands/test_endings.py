@@ -62,7 +62,7 @@ def test_a_pause_of_all_processes_counts_for_no_limit(server):
     processes = [ours.pid, ours.receiver, command, *children_of(command)]
     for process in processes:
         os.kill(process, signal.SIGSTOP)
-    time.sleep(6)
+    time.sleep(3)
     for process in processes:
         os.kill(process, signal.SIGCONT)
     ours.wait_for_counters(succeeded=1, timed_out=0)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 from support.datagrams import packet
-from support.processes import name_of, status_of
+from support.processes import name_of, stat_of, status_of
 from support.programs import program
 from support.waiting import until
 
@@ -88,6 +88,25 @@ def test_a_pause_of_the_receiver_ends_nothing(server, key_file):
     os.kill(ours.receiver, signal.SIGCONT)
     ours.wait_for_counters(accepted=1, succeeded=1)
     assert ours.stop() == 0
+
+
+def test_a_new_key_that_the_receiver_did_not_take_loses_no_knock(server, key_file):
+    """The kernel resets the connection of a process that ends before it has read all."""
+    ours = server("--no-shell", words=["-k", str(key_file), "true", "true"])
+    ours.signal(signal.SIGSTOP)
+    ours.knock()
+    ours.log.wait_for("accepted")
+    os.kill(ours.receiver, signal.SIGSTOP)
+    until(lambda: stat_of(ours.receiver)[0] == "T", "the receiver stands still")
+    ours.signal(signal.SIGHUP)
+    ours.signal(signal.SIGCONT)
+    ours.log.wait_for("reloaded")
+    os.kill(ours.receiver, signal.SIGKILL)
+    assert ours.exit_code() == 1
+    assert ours.log.wait_for_end()[-2:] == [
+        "pyknock server: the receiver ended: signal 9",
+        "pyknock server: stopped",
+    ]
 
 
 def test_what_the_receiver_had_accepted_when_it_was_killed_is_run_or_logged(server):

@@ -11,10 +11,9 @@ struct Executor: ~Copyable {
   /// How long the loop takes messages, or closes grants, before it does the rest.
   static let turn = 100 * Microseconds.millisecond
 
-  /// How often the loop checks limits, and how long a round of it takes at most while there are any. If one takes
-  /// longer, this process was paused, for example by SIGSTOP or a frozen container.
-  private static let limitInterval = Microseconds.second
-  private static let longestRound = 5 * Microseconds.second
+  /// For how much of a limit a round of the loop counts at most. What takes longer is mostly a pause of this process,
+  /// for example by SIGSTOP or in a frozen container. While there are limits, a round waits no longer than half of it.
+  private static let longestRound = 500 * Microseconds.millisecond
 
   /// Keeps the directory locked.
   let state: StateDirectory?
@@ -111,7 +110,7 @@ struct Executor: ~Copyable {
   private mutating func nextDeadline() -> Int64 {
     var next = min(receiver.nextDeadline, runner.nextDeadline)
     next = min(next, shutdown.nextDeadline)
-    if next < .max { next = min(next, SystemClock.monotonic() + Self.limitInterval) }
+    if next < .max { next = min(next, SystemClock.monotonic() + Self.longestRound / 2) }
     next = min(next, manager.nextDeadline)
     next = min(next, watchdog.nextDeadline)
     return min(next, metrics?.nextDeadline ?? .max)
@@ -119,7 +118,8 @@ struct Executor: ~Copyable {
 
   /// Has each part do what is due.
   private mutating func advance(now: Int64) throws(SystemError) {
-    if now - lastRound > Self.longestRound { postponeLimits(by: now - lastRound) }
+    let pause = now - lastRound - Self.longestRound
+    if pause > 0 { postponeLimits(by: pause) }
     lastRound = now
     // What has ended in time has not reached its limit, however late that is noticed.
     if min(receiver.nextDeadline, runner.nextDeadline) <= now { try reapChildren() }

@@ -172,6 +172,7 @@ private func fuzzNumbers(_ input: Span<UInt8>) {
 }
 
 private func fuzzKey(_ input: Span<UInt8>) {
+  _ = KeyLineFault(of: input)
   var key = Bytes()
   let isKey = KeyText.encode(utf8: input, into: &key)
   let bytes = input.indices.map { input[$0] }
@@ -321,7 +322,7 @@ private func fuzzConfig(_ input: Span<UInt8>) {
       value.withUnsafeMutableBufferPointer { value in
         guard let start = value.baseAddress else { return }
         _ = keyword?.refusal(of: Argument(start))
-        _ = line.extracting(parsed.value).holdsWord([UInt8(ascii: "a")].span)
+        _ = [UInt8(ascii: "a")].span.matches(patterns: line.extracting(parsed.value))
       }
     } catch {}
   }

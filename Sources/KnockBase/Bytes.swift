@@ -97,19 +97,60 @@ extension Span<UInt8> {
     }
   }
 
-  /// Whether one of the words is `name` or `*`. Blanks separate words.
-  public func holdsWord(_ name: Span<UInt8>) -> Bool {
-    var found = false
-    visitWords { word in found = found || word.equals("*") || word.equals(name) }
-    return found
+  /// Whether a name matches a list of patterns as in ssh_config(5): one of them, and none of those that begin with
+  /// `!`. Blanks or commas separate patterns.
+  public func matches(patterns: Span<UInt8>) -> Bool {
+    var (isNamed, isExcluded) = (false, false)
+    patterns.visitWords { word in
+      let isNegated = word.hasPrefix("!")
+      guard matches(pattern: word.extracting((isNegated ? 1 : 0)...)) else { return }
+      if isNegated { isExcluded = true } else { isNamed = true }
+    }
+    return isNamed && !isExcluded
   }
 
-  /// Calls `body` with each word. Blanks separate words.
+  /// `*` stands for any text, `?` for one byte.
+  private func matches(pattern: Span<UInt8>) -> Bool {
+    var (index, place) = (0, 0)
+    // The last `*`, and where the text that it stands for ends so far.
+    var star: Int?
+    var end = 0
+    while index < count {
+      if place < pattern.count, pattern[place] == UInt8(ascii: "*") {
+        (star, end) = (place, index)
+        place += 1
+      } else if place < pattern.count,
+        pattern[place] == UInt8(ascii: "?") || pattern[place] == self[index]
+      {
+        index += 1
+        place += 1
+      } else if let star {
+        end += 1
+        (index, place) = (end, star + 1)
+      } else {
+        return false
+      }
+    }
+    while place < pattern.count, pattern[place] == UInt8(ascii: "*") { place += 1 }
+    return place == pattern.count
+  }
+
+  /// Whether it is a pattern for several names, or excludes some.
+  public var isPattern: Bool {
+    for index in indices where self[index] == UInt8(ascii: "*") || self[index] == UInt8(ascii: "?")
+    {
+      return true
+    }
+    return hasPrefix("!")
+  }
+
+  /// Calls `body` with each word. Blanks or commas separate words.
   public func visitWords(_ body: (Span<UInt8>) -> Void) {
     var start = 0
     for index in 0...count {
       let isEnd =
         index == count || self[index] == UInt8(ascii: " ") || self[index] == UInt8(ascii: "\t")
+        || self[index] == UInt8(ascii: ",")
       guard isEnd else { continue }
       if index > start { body(extracting(start..<index)) }
       start = index + 1

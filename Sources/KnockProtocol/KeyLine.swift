@@ -84,14 +84,14 @@ extension Span<UInt8> {
 
   /// A line of a public key, of authorized_keys or of known_hosts. Source: sshd(8).
   fileprivate var namesSSHKey: Bool {
-    var (words, isNamed) = (0, false)
+    guard firstIndex(of: UInt8(ascii: " ")) != nil else { return false }
+    var isNamed = false
     visitWords { word in
-      words += 1
       isNamed =
         isNamed
         || word.hasPrefix(in: "ssh-\necdsa-sha2-\nsk-ssh-\nsk-ecdsa-\nrsa-sha2-\nwebauthn-sk-")
     }
-    return isNamed && words > 1
+    return isNamed
   }
 
   /// In Bech32, at least 59 characters, none of them a capital.

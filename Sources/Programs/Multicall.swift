@@ -70,7 +70,13 @@ private func dispatch(_ arguments: ArgumentList) -> ExitCode {
   }
   if word == "version" || word == "-V" || word == "--version" { return printVersion() }
   guard word == "help" || word == "-h" || word == "--help" else {
-    return fail("unknown command (not shown, it may be the key)")
+    if word == "open" || word == "close" || word == "connect" || word == "list" {
+      return fail("write pyknock client \(clientCommand: word, of: arguments[2])")
+    }
+    guard word.isLowerCaseWord else {
+      return fail("unknown command (not shown, it may be the key)")
+    }
+    return fail("unknown command \(quoted: word)")
   }
   guard let topic = arguments[2] else { return printOverview() }
   guard let program = topic.withBytes({ Program.named($0) }) else {
@@ -87,6 +93,37 @@ private func fail(_ reason: @autoclosure () -> Message) -> ExitCode {
   log.error("\(reason()); commands are server, client, keygen, help, version")
   log.plain("\(usage)")
   return .misuse
+}
+
+extension Message.Parts {
+  /// A command of the client and its operands. The host is shown if it looks like one.
+  fileprivate mutating func appendInterpolation(clientCommand word: Argument, of host: Argument?) {
+    word.withBytes { word in write { $0.append(word) } }
+    guard !(word == "list") else { return }
+    appendInterpolation(" " as StaticString)
+    if let host, host.withBytes({ $0.looksLikeHost }) {
+      host.withBytes { host in write { $0.append(host) } }
+    } else {
+      appendInterpolation("HOST" as StaticString)
+    }
+    if word == "connect" { appendInterpolation(" PORT" as StaticString) }
+  }
+}
+
+extension Span<UInt8> {
+  /// Without capitals, which a key is likely to have.
+  fileprivate var looksLikeHost: Bool {
+    for index in indices {
+      switch self[index] {
+      case UInt8(ascii: "0")...UInt8(ascii: "9"), UInt8(ascii: "a")...UInt8(ascii: "z"),
+        UInt8(ascii: "."), UInt8(ascii: ":"):
+        continue
+      case UInt8(ascii: "-") where index > 0: continue
+      default: return false
+      }
+    }
+    return !isEmpty && count < 64
+  }
 }
 
 private func printOverview() -> ExitCode {

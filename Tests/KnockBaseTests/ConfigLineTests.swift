@@ -13,6 +13,14 @@ private func parse(_ text: String) throws -> [String] {
     ("Port 7", "Port", "7"), ("\t Port \t7 \r", "Port", "7"), ("Port=7", "Port", "7"),
     ("Port = 7", "Port", "7"), ("Port \"7 8\"", "Port", "7 8"), ("Host a b  c", "Host", "a b  c"),
     ("a=b=c", "a", "b=c"), ("a b\"", "a", "b\""), ("a \"#\"", "a", "#"), ("=x", "", "x"),
+    // A comment behind a value.
+    ("Port 7 # x", "Port", "7"), ("Port 7\t#", "Port", "7"), ("Port = \"7\" # \"x\"", "Port", "7"),
+    ("Host a # b", "Host", "a"), ("a b#c", "a", "b#c"), ("a b #c # d", "a", "b"),
+    ("a b # it's", "a", "b"), ("a 'b' # 'c", "a", "'b'"),
+    // No comment, since it is quoted.
+    ("a \"b # c\"", "a", "b # c"), ("a echo 'b # c' d", "a", "echo 'b # c' d"),
+    ("a echo \"b # c\" # d", "a", "echo \"b # c\""), ("a b \\# c", "a", "b \\# c"),
+    ("a \"b\\\" # c", "a", "b\\"), ("a 'b\\' # c", "a", "'b\\'"), ("a it's#so", "a", "it's#so"),
   ])
   func `a keyword and its value`(line: String, keyword: String, value: String) throws {
     #expect(try parse(line) == [keyword, value])
@@ -26,23 +34,36 @@ private func parse(_ text: String) throws -> [String] {
   @Test(arguments: [
     ("Port", ConfigLine.Failure.noValue), ("Port =", .noValue), ("Port \"\"", .noValue),
     ("Port \"", .openQuote), ("Port \"7", .openQuote), ("Port \"7\" 8", .innerQuote),
-    ("Port \"7\"8\"", .innerQuote), ("Po\0rt 7", .holdsNUL), ("\0", .holdsNUL),
+    ("Port \"7\"8\"", .innerQuote), ("Port \"7\"# 8", .innerQuote), ("Port # 7", .noValue),
+    ("Port #", .noValue), ("Port=#7", .noValue), ("a it's # so", .openQuote),
+    ("Po\0rt 7", .holdsNUL), ("\0", .holdsNUL),
   ])
   func `what is no line`(line: String, failure: ConfigLine.Failure) {
     #expect(throws: failure) { try parse(line) }
   }
 
-  @Test func `words are found whole`() {
-    let words = Array("box  other\tthird".utf8)
-    for (name, isThere) in [("box", true), ("third", true), ("bo", false), ("", false)] {
-      let bytes = Array(name.utf8)
-      let isFound = words.span.holdsWord(bytes.span)
-      #expect(isFound == isThere)
+  @Test(arguments: [
+    ("box  other\tthird", ["box", "other", "third"], ["bo", "boxx", "", "Box"]),
+    ("a *", ["a", "anything", ""], []), ("*", [""], []),
+    ("box,other", ["box", "other"], ["box,other"]),
+    ("*.example.org", ["a.example.org", "a.b.example.org", ".example.org"], ["example.org"]),
+    ("b?x", ["box", "b?x"], ["bx", "boox"]), ("a*b*c", ["abc", "axxbxbc"], ["ab", "abcd", "cba"]),
+    ("*box", ["box", "bobox"], ["boxer"]), ("* !box", ["other", "boxx"], ["box"]),
+    ("!b* *x !ax", ["cx"], ["box", "ax", "c"]), ("!box", [], ["box", "other"]),
+    ("!", [], ["", "a"]),
+    ("**a**", ["a", "bab"], ["b"]),
+  ])
+  func `patterns are those of ssh_config`(patterns: String, matching: [String], others: [String]) {
+    let bytes = Array(patterns.utf8)
+    for name in matching + others {
+      let isMatching = Array(name.utf8).span.matches(patterns: bytes.span)
+      #expect(isMatching == matching.contains(name), "\(name)")
     }
-    let all = Array("a *".utf8)
-    let name = Array("anything".utf8)
-    let isFound = all.span.holdsWord(name.span)
-    #expect(isFound)
+  }
+
+  @Test(arguments: [("box", false), ("*", true), ("b?x", true), ("!box", true), ("a.b-c", false)])
+  func `a pattern is no name`(word: String, isPattern: Bool) {
+    #expect(Array(word.utf8).span.isPattern == isPattern)
   }
 
   @Test(arguments: [
@@ -67,6 +88,7 @@ private func parse(_ text: String) throws -> [String] {
 
   @Test(arguments: [
     ("", []), (" \t", []), ("a", ["a"]), (" a  b\tc ", ["a", "b", "c"]), ("ab c", ["ab", "c"]),
+    ("a,b, c", ["a", "b", "c"]),
   ])
   func `blanks part words`(text: String, expected: [String]) {
     var words: [String] = []

@@ -35,8 +35,26 @@ enum ClientApplet: Applet {
 
     """
   }
-  static func operandNames(withKey: Bool) -> StaticString {
-    withKey ? "open|close HOST PSK" : "open|close HOST, or connect HOST PORT"
+  static func operandMisuse(
+    _ settings: ClientSettings, _ operands: Operands, withKey: Bool
+  ) -> Misuse {
+    guard let word = operands[0] else {
+      return .operands(
+        "write open HOST, close HOST, connect HOST PORT, or list", given: operands.count)
+    }
+    let advice: StaticString
+    if word == "open" {
+      advice = "write open HOST, and -k FILE for the key, -- before COMMAND"
+    } else if word == "close" {
+      advice = "write close HOST, and -k FILE for the key"
+    } else if word == "connect" {
+      advice = "write connect HOST PORT"
+    } else if word == "list" {
+      advice = "write list alone"
+    } else {
+      return .unknownCommand(word)
+    }
+    return .operands(advice, given: operands.count)
   }
   static func operandCount(_ settings: Settings, _ operands: Operands, given: Int) -> Int {
     guard let word = operands[0] else { return 2 }
@@ -44,8 +62,12 @@ enum ClientApplet: Applet {
     if word == "connect" { return 3 }
     return settings.config != nil && given == 1 ? 1 : 2
   }
-  static func takesCommand(_ settings: ClientSettings, after operands: Operands) -> Bool {
+  /// Without `-c` and `-k`, one word after `--` is the PSK of somebody who used the original.
+  static func takesCommand(
+    _ settings: ClientSettings, after operands: Operands, count: Int
+  ) -> Bool {
     settings.config != nil && operands.count >= 1 || settings.keyFile != nil && operands.count >= 2
+      || operands.count == 2 && count > 1
   }
   static func keyOperand(_ settings: ClientSettings, _ operands: Operands) -> Int? {
     if let word = operands[0], word == "connect" || word == "list" { return nil }
@@ -94,7 +116,7 @@ enum ClientApplet: Applet {
     ) throws(ClientError) {
       let isOpen = word == "open"
       guard isOpen || word == "close" || word == "connect" else {
-        throw .misuse(.badOperand("COMMAND", word, accepted: "open, close, connect or list"))
+        throw .misuse(.unknownCommand(word))
       }
       if settings.closesAfterwards, operands.command == nil {
         throw .misuse(

@@ -9,12 +9,14 @@ protocol Applet {
   static var synopsis: StaticString { get }
   /// Whole lines for the help, between the usage line and the options.
   static var description: StaticString { get }
-  /// The names of the operands, with the key among them unless `-k` gives it.
-  static func operandNames(withKey: Bool) -> StaticString
+  /// What to write instead of these operands, whose number is wrong.
+  ///
+  /// - Parameter withKey: whether one of the operands is the key.
+  static func operandMisuse(_ settings: Settings, _ operands: Operands, withKey: Bool) -> Misuse
   /// How many operands there must be besides the key, at most 3. `given` is how many there are.
   static func operandCount(_ settings: Settings, _ operands: Operands, given: Int) -> Int
-  /// Whether the words after `--` are a command of the user's, if these operands come before it.
-  static func takesCommand(_ settings: Settings, after operands: Operands) -> Bool
+  /// Whether the `count` words after `--` are a command of the user's, if these operands come before it.
+  static func takesCommand(_ settings: Settings, after operands: Operands, count: Int) -> Bool
   /// The position of the key among the operands; nil if it is not one of them.
   static func keyOperand(_ settings: Settings, _ operands: Operands) -> Int?
   /// Prints what an option asks for instead of the work; nil if no option does.
@@ -24,7 +26,9 @@ protocol Applet {
 }
 
 extension Applet {
-  static func takesCommand(_ settings: Settings, after operands: Operands) -> Bool { false }
+  static func takesCommand(_ settings: Settings, after operands: Operands, count: Int) -> Bool {
+    false
+  }
   static func printInstead(_ settings: Settings) -> ExitCode? { nil }
 
   /// Reads the command line, and does what it says.
@@ -36,7 +40,9 @@ extension Applet {
     var reader = ArgumentReader<Settings.Option>(arguments)
     while let token = reader.next() {
       switch token {
-      case .operand where reader.onlyOperands && takesCommand(settings, after: operands):
+      case .operand
+      where reader.onlyOperands
+        && takesCommand(settings, after: operands, count: reader.restCount):
         operands.command = reader.takeRest()
       case .operand(let operand): operands.append(operand)
       case .misuse(let found): misuse = misuse ?? found
@@ -67,8 +73,7 @@ extension Applet {
       operandCount(settings, operands, given: operands.count - keyCount) + keyCount
     if let printed = printInstead(settings) { return printed }
     guard operands.count == needed else {
-      let names = operandNames(withKey: keyOperand != nil)
-      return fail(.operandCount(needed: needed, names: names, given: operands.count))
+      return fail(operandMisuse(settings, operands, withKey: keyOperand != nil))
     }
     do throws(KeyedMAC.SelfTestError) {
       try KeyedMAC.testItself()

@@ -40,6 +40,9 @@ struct ArgumentReader<Option: OptionTable> {
     }
   }
 
+  /// How many arguments there still are, with the one that `next` returned last.
+  var restCount: Int { arguments.count - index + 1 }
+
   /// The rest of the arguments, with the token that `next` returned last.
   mutating func takeRest() -> ArgumentList {
     let rest = arguments.dropFirst(index - 1)

@@ -37,7 +37,7 @@ extension ConfigurationFailure: MessageConvertible {
   var message: Message {
     switch self {
     case .notFound(let path, let error):
-      if log.showsArguments {
+      if log.showsArguments || path.isPath {
         "\(quoted: path): \(error)"
       } else {
         "configuration file (not shown, it may be the key): \(error)"
@@ -50,7 +50,7 @@ extension ConfigurationFailure: MessageConvertible {
       } else {
         "\(quoted: path): \(error)"
       }
-    case .line(let path, let number, let error): "\(path: path):\(number): \(error)"
+    case .line(let path, let number, let error): "\(quoted: path):\(number): \(error)"
     }
   }
 }
@@ -70,11 +70,6 @@ extension ConfigurationFailure.Line: MessageConvertible {
 }
 
 extension Message.Parts {
-  /// The path of a file that exists.
-  fileprivate mutating func appendInterpolation(path: Argument) {
-    path.withBytes { path in write { $0.append(path) } }
-  }
-
   /// All keywords.
   fileprivate mutating func appendInterpolation<Keyword: ConfigurationKeyword>(list: Keyword.Type) {
     var keywords = Cases<Keyword>()

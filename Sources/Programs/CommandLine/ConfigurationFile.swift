@@ -68,9 +68,10 @@ private func open(
     return try TextFile(private: path)
   } catch {
     switch error {
-    case .notFound, .notADirectory, .nameTooLong:
+    case .notFound, .notADirectory:
       if !isGiven { return nil }
       throw .notFound(path, error)
+    case .nameTooLong: throw .notFound(path, error)
     default: throw .cannotRead(path, error)
     }
   }

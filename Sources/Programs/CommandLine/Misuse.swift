@@ -12,7 +12,9 @@ enum Misuse: Error {
   /// Of an operand that is not the key.
   case badOperand(StaticString, Argument, accepted: StaticString)
   case unsuitableOperand(StaticString, StaticString)
-  case operandCount(needed: Int, names: StaticString, given: Int)
+  /// The number of operands is wrong. The text says what to write.
+  case operands(StaticString, given: Int)
+  case unknownCommand(Argument)
   case key(KeyError)
   /// Neither the command line nor client.conf names a key.
   case noKey(host: Argument)
@@ -37,8 +39,13 @@ extension Misuse: MessageConvertible {
     case .badOperand(let name, let value, let accepted):
       "\(name): \(argument: value) is not \(accepted)"
     case .unsuitableOperand(let name, let reason): "\(name): \(reason)"
-    case .operandCount(let needed, let names, let given):
-      "operands: \(names) (\(needed)) needed, \(given) given"
+    case .operands(let advice, let given): "\(advice); operands given: \(given)"
+    case .unknownCommand(let word):
+      if word.isLowerCaseWord {
+        "COMMAND: \(quoted: word) is not open, close, connect or list"
+      } else {
+        "COMMAND: \(argument: word) is not open, close, connect or list"
+      }
     case .key(let error): "PSK: \(error)"
     case .noKey(let host):
       "no key: give PSK, -k FILE, or a KeyFile for \(quoted: host) in client.conf"
@@ -51,6 +58,17 @@ extension Misuse: MessageConvertible {
     log.showsArguments = true
     defer { log.showsArguments = shown }
     return message
+  }
+}
+
+extension Argument {
+  /// Whether it is a short word of lower-case letters. In the place of a command that is no good key, so a message
+  /// may show it.
+  var isLowerCaseWord: Bool {
+    withBytes { word in
+      for index in word.indices where !(0x61...0x7A).contains(word[index]) { return false }
+      return !word.isEmpty && word.count < Key.shortSize
+    }
   }
 }
 

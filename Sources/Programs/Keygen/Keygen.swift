@@ -37,7 +37,9 @@ enum KeygenApplet: Applet {
 
     """
   }
-  static func operandNames(withKey: Bool) -> StaticString { "none" }
+  static func operandMisuse(_: Settings, _ operands: Operands, withKey: Bool) -> Misuse {
+    .operands("write -o before FILE", given: operands.count)
+  }
   static func operandCount(_ settings: Settings, _ operands: Operands, given: Int) -> Int { 0 }
   static func keyOperand(_ settings: Settings, _ operands: Operands) -> Int? { nil }
 

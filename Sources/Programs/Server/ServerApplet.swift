@@ -18,8 +18,17 @@ enum ServerApplet: Applet {
 
     """
   }
-  static func operandNames(withKey: Bool) -> StaticString {
-    withKey ? "PSK OPEN_CMD CLOSE_CMD" : "OPEN_CMD CLOSE_CMD"
+  static func operandMisuse(
+    _ settings: ServerSettings, _ operands: Operands, withKey: Bool
+  ) -> Misuse {
+    if withKey, operands.count == 0, operandCount(settings, operands, given: 0) == 0 {
+      return .operands("no key: write -k FILE, or key-file in the file of -f", given: 0)
+    }
+    return .operands(
+      withKey
+        ? "write -k FILE or PSK, then 'OPEN_CMD' 'CLOSE_CMD', each in single quotes"
+        : "write 'OPEN_CMD' 'CLOSE_CMD', each in single quotes, or use --nft or --ipset",
+      given: operands.count)
   }
   /// The commands are optional if there are sets, or if the configuration file has commands.
   static func operandCount(

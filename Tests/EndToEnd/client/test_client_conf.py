@@ -80,6 +80,9 @@ VALUES = {
     "Stun nobody.test:1": "open 127.0.0.1 to 127.0.0.1:60120",
     "Family any": "open 127.0.0.1 to 127.0.0.1:60120",
     "WaitPort 22": "open 127.0.0.1 to 127.0.0.1:60120",
+    "Port 7 # a comment": "open 127.0.0.1 to 127.0.0.1:7",
+    "HostName 127.0.0.2\t#a comment": "open 127.0.0.1 to 127.0.0.2:60120",
+    'Sign "192.0.2.5" # a "comment"': "open 192.0.2.5 to 127.0.0.1:60120",
 }
 
 
@@ -104,6 +107,21 @@ def test_which_value_counts(home, key_file):
         "open 192.0.2.9 to 127.0.0.1:9\n"
     )
     assert home.run("open", "c", "-n").stdout == "open 127.0.0.1 to 127.0.0.1:60120\n"
+
+
+@pytest.mark.parametrize(
+    "patterns, matches",
+    [
+        ("127.0.0.?", True), ("127.*", True), ("*.0.1 # a comment", True), ("box 127.0.0.1", True),
+        ("box,127.*", True), ("127.0.0.??", False), ("*.example.org", False), ("", False),
+        ("* !127.0.0.1", False), ("!127.* *", False), ("!box *", True), ("!box", False),
+        ("box # 127.0.0.1", False),
+    ],
+)  # fmt: skip
+def test_patterns_are_as_in_ssh_config(home, key_file, patterns, matches):
+    home.write(f"Host {patterns or 'box'}\nPort 7\nHost *\nPort 8\nKeyFile {key_file}\n")
+    port = 7 if matches else 8
+    assert home.run("open", "127.0.0.1", "-n").stdout == f"open 127.0.0.1 to 127.0.0.1:{port}\n"
 
 
 def test_the_file_of_the_user_counts_before_that_of_the_system(home, key_file, namespace):
@@ -141,6 +159,56 @@ def test_xdg_config_home(home, key_file):
     assert result.stdout == "open 127.0.0.1 to 127.0.0.1:5\n"
 
 
+def test_a_relative_xdg_config_home_does_not_count(home, key_file):
+    home.write(f"Host 127.0.0.1\nPort 5\nKeyFile {key_file}\n")
+    folder = home.path.parents[1]
+    other = folder.parent / "other/pyknock"
+    other.mkdir(parents=True)
+    (other / "client.conf").write_text("nonsense\n")
+    for variable in ("other", "./other", ""):
+        result = home.run("open", "127.0.0.1", "-n", cwd=folder.parent, environment={"XDG_CONFIG_HOME": variable})
+        assert result.stdout == "open 127.0.0.1 to 127.0.0.1:5\n", result
+
+
+@pytest.mark.parametrize("variables", [{}, {"HOME": ""}, {"HOME": "home"}, {"XDG_CONFIG_HOME": ".config"}])
+def test_without_a_home_there_is_no_file_of_the_user(tmp_path, variables, namespace):
+    (tmp_path / "home/.config/pyknock").mkdir(parents=True)
+    for folder in (tmp_path / "home/.config", tmp_path / ".config", tmp_path):
+        (folder / "pyknock").mkdir(parents=True, exist_ok=True)
+        (folder / "pyknock/client.conf").write_text("nonsense\n")
+    # The root directory has such a file, too.
+    script = 'mount --rbind "$0" /mnt; cd "$0"; exec "$@"'
+    words = ["unshare", "-m", "sh", "-ec", script, tmp_path, *program("client"), "list"]
+    path = {"PATH": os.environ["PATH"]}
+    result = run(words, cwd=tmp_path, env=path | variables)
+    assert (result.code, result.stdout, result.stderr) == (0, "", "")
+
+
+def test_a_home_that_is_too_long_is_an_error(home):
+    long = "/" + "x" * 5000
+    for variables in ({"HOME": long}, {"XDG_CONFIG_HOME": long}):
+        result = home.run("list", environment=variables)
+        assert (result.code, result.stdout) == (1, "")
+        [line] = result.lines
+        assert line.replace("Filename", "File name") == (  # musl writes Filename.
+            f"pyknock client: '{long[:128]}...': File name too long"
+        )
+    for length in (3000, 4095, 4096):
+        assert home.run("list", environment={"HOME": "/" + "x/" * (length // 2)}).code in (0, 1)
+
+
+def test_a_key_in_a_home_that_is_not_known(home, key_file):
+    home.write("Host 127.0.0.1\nKeyFile ~/my.key\nHost *\nKeyFile /nowhere\n")
+    environment = {"XDG_CONFIG_HOME": str(home.path.parents[1]), "HOME": ""}
+    result = home.run("open", "127.0.0.1", environment=environment)
+    assert result.lines == [
+        f"pyknock client: '{home.path}':2: KeyFile: '~/my.key' is not known: HOME is not set to a directory"
+    ]
+    assert home.run("open", "::1", environment=environment).lines == [
+        "pyknock client: key file '/nowhere': No such file or directory"
+    ]
+
+
 def test_who_gives_a_psk_reads_no_file(home):
     home.write("nonsense\n")
     assert home.run("open", "127.0.0.1", KEY, "-n").code == 0
@@ -161,9 +229,22 @@ def test_a_command_with_a_name(home, key_file):
     assert (result.code, result.stdout) == (3, "in\n")
 
 
+def test_a_command_without_a_name(home, key_file):
+    home.write(f"Host box\nHostName 127.0.0.1\nPort 9\nKeyFile {key_file}\n")
+    result = home.run("open", "box", "--", "sh", "-c", "echo in; exit 3")
+    assert (result.code, result.stdout, result.stderr) == (3, "in\n", "")
+    result = home.run("open", "box", "-v", "--", "echo", "-v")
+    assert (result.code, result.stdout) == (0, "-v\n")
+    result = home.run("close", "box", "--", "echo", "-v")
+    assert (result.code, result.stdout) == (2, "")
+    # One word is the key, as in the original.
+    result = home.run("open", "127.0.0.1", "--", "true")
+    assert result.code == 0 and "a key in the command line shows" in result.lines[0]
+
+
 def test_the_list(home):
     assert (home.run("list").code, home.run("list").stdout) == (0, "")
-    home.write("Host box  other\nPort 1\nHost *\nHost third\n")
+    home.write("Host box  other # more\nPort 1\nHost *\nHost third *.example.org b?x !third\n")
     assert home.run("list").stdout == "box\nother\nthird\n"
 
 
@@ -204,7 +285,7 @@ def test_a_bad_line_is_named(home, key_file, line, arguments):
     # The section with the mistake is for another host.
     home.write(f"Host 127.0.0.1\n\nKeyFile {key_file}\nHost other\n{line}\n")
     result = home.run(*arguments)
-    assert (result.code, result.lines) == (1, [f"pyknock client: {home.path}:5: {BAD[line]}"])
+    assert (result.code, result.lines) == (1, [f"pyknock client: '{home.path}':5: {BAD[line]}"])
 
 
 def test_a_file_that_others_may_write_is_not_used(home, key_file):

@@ -17,16 +17,22 @@ JOBS = f"--jobs: {HIDDEN} is not a number from 1 to 64"
 TIMEOUT = (
     f"--command-timeout: {HIDDEN} is not a duration such as 90, 15m, 2h or 1d, at most 366 days"
 )
-SERVER_OPERANDS = "operands: PSK OPEN_CMD CLOSE_CMD (3) needed, {} given"
-CLIENT_OPERANDS = "operands: open|close HOST PSK (3) needed, {} given"
+SERVER_OPERANDS = (
+    "write -k FILE or PSK, then 'OPEN_CMD' 'CLOSE_CMD', each in single quotes; operands given: {}"
+)
+SERVER_COMMANDS = (
+    "write 'OPEN_CMD' 'CLOSE_CMD', each in single quotes, or use --nft or --ipset; operands given: {}"
+)
+OPEN_OPERANDS = "write open HOST, and -k FILE for the key, -- before COMMAND; operands given: {}"
+COMMAND = "COMMAND: {} is not open, close, connect or list"
 LATIN1 = "PSK: the key is not UTF-8 text of characters up to U+00FF, which version 1 needs"
 
 MISUSES = [
     ("server", [], SERVER_OPERANDS.format(0)),
     ("server", [KEY, "o"], SERVER_OPERANDS.format(2)),
     ("server", [KEY, "o", "c", "x", "y"], SERVER_OPERANDS.format(5)),
-    ("server", ["-k", "f", "o"], "operands: OPEN_CMD CLOSE_CMD (2) needed, 1 given"),
-    ("server", ["-k", "f", KEY, "o", "c"], "operands: OPEN_CMD CLOSE_CMD (2) needed, 3 given"),
+    ("server", ["-k", "f", "o"], SERVER_COMMANDS.format(1)),
+    ("server", ["-k", "f", KEY, "o", "c"], SERVER_COMMANDS.format(3)),
     ("server", ["--prot", "o"], UNKNOWN),
     ("server", ["-z"], UNKNOWN),
     ("server", ["-qz"], UNKNOWN),
@@ -56,24 +62,36 @@ MISUSES = [
     ("server", ["Ā" * 20, "o", "c"], LATIN1),
     ("server", [b"\xff" * 20, "o", "c"], LATIN1),
     ("server", ["k" * 4097, "o", "c"], "PSK: the key is longer than 4096 bytes"),
-    ("client", [], CLIENT_OPERANDS.format(0)),
+    ("server", ["--nft", "inet/t/s"], "no key: write -k FILE, or key-file in the file of -f; operands given: 0"),
+    ("server", ["--nft", "inet/t/s", KEY, "o"], SERVER_OPERANDS.format(2)),
+    ("client", [], "write open HOST, close HOST, connect HOST PORT, or list; operands given: 0"),
+    ("client", ["open"], OPEN_OPERANDS.format(1)),
+    ("client", ["close"], "write close HOST, and -k FILE for the key; operands given: 1"),
+    ("client", ["connect", "home"], "write connect HOST PORT; operands given: 2"),
+    ("client", ["list", "home"], "write list alone; operands given: 2"),
+    ("client", ["home"], COMMAND.format("'home'")),
+    ("client", ["home", "open", KEY, "x"], COMMAND.format("'home'")),
+    ("client", ["Home"], COMMAND.format(HIDDEN)),
+    ("client", ["k" * 16], COMMAND.format(HIDDEN)),
+    ("client", [""], COMMAND.format(HIDDEN)),
     (
         "client",
         ["open", "127.0.0.1"],
         "no key: give PSK, -k FILE, or a KeyFile for '127.0.0.1' in client.conf",
     ),
-    ("client", ["open", "127.0.0.1", KEY, "x"], CLIENT_OPERANDS.format(4)),
-    ("client", ["-k", "f", "open"], "operands: open|close HOST, or connect HOST PORT (2) needed, 1 given"),
+    ("client", ["open", "127.0.0.1", KEY, "x"], OPEN_OPERANDS.format(4)),
+    ("client", ["-k", "f", "open"], OPEN_OPERANDS.format(1)),
     ("client", ["-z"], UNKNOWN),
     ("client", ["-p", "x"], PORT),
     ("client", ["-S"], "-S/--sign-address needs a value: ADDR"),
     ("client", ["--ipv4=1"], "-4/--ipv4 takes no value"),
-    ("client", ["knock", "::1", "-k", "-"], "COMMAND: 'knock' is not open, close, connect or list"),
-    ("client", ["o\n\x1b'", "::1", "-k-"], r"COMMAND: 'o\x0a\x1b\x27' is not open, close, connect or list"),
-    ("client", ["knock", "::1", KEY], f"COMMAND: {HIDDEN} is not open, close, connect or list"),
+    ("client", ["knock", "::1", "-k", "-"], COMMAND.format("'knock'")),
+    ("client", ["o\n\x1b'", "::1", "-k-"], COMMAND.format(r"'o\x0a\x1b\x27'")),
+    ("client", ["knock", "::1", KEY], COMMAND.format("'knock'")),
+    ("client", ["Knock", "::1", KEY], COMMAND.format(HIDDEN)),
     ("client", ["open", "127.0.0.1", ""], "PSK: the key is empty"),
     ("client", ["open", "127.0.0.1", "Ā" * 20], LATIN1),
-    ("keygen", ["x"], "operands: none (0) needed, 1 given"),
+    ("keygen", ["x"], "write -o before FILE; operands given: 1"),
     ("keygen", ["-o"], "-o/--output needs a value: FILE"),
     ("keygen", ["-z"], "unknown option '-z'"),
     ("keygen", ["--out", "f"], "unknown option '--out'"),
@@ -116,7 +134,18 @@ def test_a_command_too_long_for_the_kernel_is_misuse(key_file):
     "words, message",
     [
         ([], "no command given"),
-        (["serve"], "unknown command (not shown, it may be the key)"),
+        (["serve"], "unknown command 'serve'"),
+        (["k" * 16], "unknown command (not shown, it may be the key)"),
+        (["open", "home"], "write pyknock client open home"),
+        (["open", "home", KEY], "write pyknock client open home"),
+        (["close", "gate-1.example.org"], "write pyknock client close gate-1.example.org"),
+        (["open", "2001:db8::1"], "write pyknock client open 2001:db8::1"),
+        (["open"], "write pyknock client open HOST"),
+        (["open", "-k", "key"], "write pyknock client open HOST"),
+        (["open", KEY], "write pyknock client open HOST"),
+        (["open", "\x1b[2J"], "write pyknock client open HOST"),
+        (["connect", "home", "22"], "write pyknock client connect home PORT"),
+        (["list"], "write pyknock client list"),
         ([""], "unknown command (not shown, it may be the key)"),
         (["-p"], "unknown command (not shown, it may be the key)"),
         (["Server"], "unknown command (not shown, it may be the key)"),

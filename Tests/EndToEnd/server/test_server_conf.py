@@ -33,9 +33,40 @@ def test_comments_quotes_blanks_and_case_are_as_in_client_conf(server, conf):
     ours.output.wait_for(r"^two  blanks 192\.0\.2\.1$")
 
 
+@pytest.mark.parametrize(
+    "line, text",
+    [
+        ("echo open $ip # with a comment", "open 192.0.2.1"),
+        ("echo open $ip\t#", "open 192.0.2.1"),
+        ('"echo open $ip" # in "quotes"', "open 192.0.2.1"),
+        ("echo '$ip # is' quoted # it's not", "192.0.2.1 # is quoted"),
+        ('"echo $ip \'# is\' quoted"', "192.0.2.1 # is quoted"),
+        ("echo $ip#is no comment", "192.0.2.1#is no comment"),
+        ("echo $ip \\# is escaped", "192.0.2.1 # is escaped"),
+    ],
+)
+@pytest.mark.parametrize("no_shell", ["yes", "no"])
+def test_a_comment_behind_a_command_is_not_a_part_of_it(server, conf, line, text, no_shell):
+    conf.write(f"open-command {line}\nno-shell {no_shell} # or not\nport 45123 # for the test\n")
+    ours = server("-f", str(conf.path), words=[], port=45123)
+    ours.knock()
+    assert ours.output.wait_for(".*")[0] == text
+
+
+def test_a_comment_behind_a_path_is_not_a_part_of_it(conf, tmp_path):
+    conf.write(COMMANDS + f"state {tmp_path}/state # a comment\nmetrics {tmp_path}/metrics # another\n")
+    (tmp_path / "state").mkdir(mode=0o700)
+    result = conf.check("--list", "--json")
+    assert (result.code, result.stdout, result.stderr) == (0, "[]\n", "")
+    conf.write(COMMANDS + f"state {tmp_path}/it's # a comment\n")
+    assert conf.fails() == f"'{conf.path}':4: a quote that is not closed"
+    conf.write(COMMANDS + "state # a comment\n")
+    assert conf.fails() == f"'{conf.path}':4: a keyword without a value"
+
+
 def test_the_command_line_wins_wherever_it_stands(conf):
     conf.write(COMMANDS + "port 0\nnft inet/pyknock/none\n")
-    assert conf.fails() == f"{conf.path}:4: -p/--port: '0' is not a port number from 1 to 65535"
+    assert conf.fails() == f"'{conf.path}':4: -p/--port: '0' is not a port number from 1 to 65535"
     conf.write(COMMANDS + "port 1\nbind-address 192.0.2.77\nlog-format xml\n")
     result = run([*program("server"), "-p", "45124", "-n", "-b127.0.0.1", "--log-format=text", "-f", str(conf.path)])
     assert (result.code, result.stdout, result.stderr) == (0, "configuration OK\n", "")
@@ -56,7 +87,7 @@ def test_commands_as_options(server, key_file):
 
 def test_an_unknown_name_gets_all_that_are_known(conf):
     conf.write("list yes\n")
-    known = conf.fails().removeprefix(f"{conf.path}:2: 'list' is not ")
+    known = conf.fails().removeprefix(f"'{conf.path}':2: 'list' is not ")
     assert known.split(", ") == SETTINGS
     for name in SETTINGS:
         conf.write(f"{name.upper()} \x01\n")
@@ -81,7 +112,7 @@ def test_an_unknown_name_gets_all_that_are_known(conf):
 )
 def test_what_is_wrong_is_told_with_its_line(conf, text, complaint):
     conf.write(f"# one\n{text}\n")
-    assert conf.fails() == f"{conf.path}:3: {complaint}"
+    assert conf.fails() == f"'{conf.path}':3: {complaint}"
 
 
 SECRET = "S3CRET-in-the-wrong-place"
@@ -93,7 +124,7 @@ SECRET = "S3CRET-in-the-wrong-place"
         ["-f", SECRET, "echo", "echo"],
         ["-f", "CONF", "-p", SECRET],
         ["-f", "CONF", "--jobs", SECRET, "x", "x"],
-        ["-f", SECRET + "/" + 5000 * "x"],
+        ["-f", SECRET + 5000 * "x"],
         ["-f", "CONF", SECRET],
         ["-f", "CONF", "--nft", SECRET, "key"],
     ],
@@ -132,7 +163,7 @@ def test_a_set_of_the_command_line_takes_the_place_of_that_of_the_file(start, fi
 def test_a_key_in_the_place_of_the_file_is_not_printed(conf, key):
     conf.write(key + "\n", key="")
     line = conf.fails()
-    assert line.startswith(f"{conf.path}:1: ")
+    assert line.startswith(f"'{conf.path}':1: ")
     for word in key.split():
         assert word not in line.replace("is not", "") or word in ("a", "of")
     conf.write("port 1\n" + key + " x\n", key="")
@@ -150,7 +181,7 @@ def test_without_a_key_the_key_is_missing(conf):
     result = conf.check()
     assert result.code == 2
     assert result.lines[0] == (
-        "pyknock server: operands: PSK OPEN_CMD CLOSE_CMD (1) needed, 0 given"
+        "pyknock server: no key: write -k FILE, or key-file in the file of -f; operands given: 0"
     )
     assert conf.check(KEY).code == 0
 
@@ -173,8 +204,11 @@ def test_a_file_that_others_may_have_written_is_refused(conf, mode, owner):
 def test_a_file_that_is_none(conf, tmp_path):
     # If FILE is forgotten, the key stands in its place.
     hidden = "configuration file (not shown, it may be the key): No such file or directory"
+    conf.path = "server.conf"
     assert conf.fails() == hidden
     assert conf.fails("-k", "/nowhere") == f"'{conf.path}': No such file or directory"
+    conf.path = tmp_path / "missing"
+    assert conf.fails() == f"'{conf.path}': No such file or directory"
     conf.path = tmp_path
     assert conf.fails() == f"'{tmp_path}': Invalid argument"
     conf.path = tmp_path / "big"

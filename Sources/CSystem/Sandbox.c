@@ -5,6 +5,7 @@
 #include "Filter.h"
 #include "Log.h"
 #include "Result.h"
+#include "Socket.h"
 
 #include <grp.h>
 #include <signal.h>
@@ -127,6 +128,7 @@ enum { KILL = (int)0x80000000, ALLOW = 0x7FFF0000 };
 enum { CALL = 0, ARCHITECTURE_OF_CALL = 4, FIRST_ARGUMENT = 16 };
 
 int csys_filter_calls(int socket, int channel, int log) {
+  csys_number_zones();
   enum { ANY = -1 };
   // Some calls have two numbers. Which one is used depends on the C library and the kernel.
   const struct {

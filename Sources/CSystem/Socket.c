@@ -6,8 +6,10 @@
 #include "Process.h"
 #include "Result.h"
 
+#include <arpa/inet.h>
 #include <fcntl.h>
 #include <limits.h>
+#include <net/if.h>
 #include <netdb.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
@@ -70,6 +72,23 @@ int csys_address_bytes(const void *address, uint8_t bytes[16], uint16_t *port) {
 
 uint32_t csys_address_size(const void *address) {
   return csys_address_family(address) == AF_INET ? sizeof(struct sockaddr_in) : sizeof(struct sockaddr_in6);
+}
+
+int csys_parse_address(const char *text, uint8_t bytes[16]) {
+  if (inet_pton(AF_INET, text, bytes) == 1) return 4;
+  return inet_pton(AF_INET6, text, bytes) == 1 ? 16 : 0;
+}
+
+/// Whether this process may ask for the names of interfaces.
+static int asks_for_names = 1;
+
+void csys_number_zones(void) { asks_for_names = 0; }
+
+const char *csys_zone(const void *address, uint32_t *number) {
+  static char name[IF_NAMESIZE];
+  const struct sockaddr_in6 *inet6 = address;
+  *number = csys_address_family(address) == AF_INET6 ? inet6->sin6_scope_id : 0;
+  return *number > 0 && asks_for_names ? if_indextoname(*number, name) : NULL;
 }
 
 void csys_set_port(void *address, uint16_t port) {

@@ -35,6 +35,16 @@ int csys_address_bytes(const void *address, uint8_t bytes[16], uint16_t *port);
 /// How many bytes an IPv4 or IPv6 address uses.
 uint32_t csys_address_size(const void *address);
 
+/// Stores the bytes of an address as inet_pton(3) reads it: without a zone, and none of the old forms of IPv4 such as
+/// 010.0.0.1 and 127.1. Returns their number, 0 if the text is something else.
+int csys_parse_address(const char *text, uint8_t bytes[16]);
+
+/// Stores the number of an address's zone, 0 if it has none. Returns the name of the zone, or NULL. Source: RFC 4007.
+const char *csys_zone(const void *address, uint32_t *number);
+
+/// From now on, zones have no names. The system call for them is forbidden in the receiver.
+void csys_number_zones(void);
+
 void csys_set_port(void *address, uint16_t port);
 
 /// Stores the wildcard address of a family. Returns its size.

@@ -159,6 +159,12 @@ enum ClientApplet: Applet {
           accepted: isConnect
             ? "one host, for connect" : "one host, or up to 16 with commas between them"))
     }
+    for index in 0..<hosts.count {
+      guard operands[1] != nil, let host = hosts[index], let accepted = host.hostRefusal else {
+        continue
+      }
+      throw .misuse(.badOperand("HOST", host, accepted: accepted))
+    }
     return hosts
   }
 
@@ -183,7 +189,9 @@ enum ClientApplet: Applet {
     case .badSourceAddress(let text):
       log.error("source address: \(argument: text) is not a numeric IPv4 or IPv6 address")
     case .badSignedAddress(let text):
-      log.error("signed address: \(argument: text) is not a numeric IPv4 or IPv6 address")
+      log.error(
+        "signed address: \(argument: text) is not an IPv4 address such as 192.0.2.1, or an IPv6 address"
+      )
     case .refusedSignedAddress(let refusal):
       log.error("signed address: no server opens for this: \(refusal.reason)")
     case .portNotOpened(let port, let host, let seconds, let failure):

@@ -125,7 +125,7 @@ struct ClientSettings: AppletSettings {
   mutating func add(_ keyword: ClientKeyword, _ value: Argument) {
     switch keyword {
     case .host: break
-    case .hostName: hostName = hostName ?? value
+    case .hostName: hostName = hostName ?? value.withoutBrackets
     case .port: givenPort = givenPort ?? value.portNumber
     case .keyFile: keyFile = keyFile ?? value
     case .sign: signAddress = signAddress ?? value
@@ -168,10 +168,11 @@ enum ClientKeyword: UInt8, ConfigurationKeyword {
         ? nil : "a path that begins with / or ~/"
     case .family: FamilyChoice(value) == nil ? "inet, inet6 or any" : nil
     case .sign:
-      value == "auto" || value == "observed" || SocketAddress(numeric: value) != nil
-        ? nil : "auto, observed, or a numeric IPv4 or IPv6 address"
+      value == "auto" || value == "observed" || Address(value) != nil
+        ? nil : "auto, observed, an IPv4 address such as 192.0.2.1, or an IPv6 address"
     case .stun: StunServer(value, isConfigured: true) == nil ? StunServer.accepted : nil
-    case .host, .hostName: nil
+    case .hostName: value.hostRefusal
+    case .host: nil
     }
   }
 }

@@ -26,9 +26,46 @@ struct HostList {
     for index in 0...text.count
     where unsafe index == text.count || text.pointer[index] == CChar(comma) {
       if index < text.count { unsafe text.pointer[index] = 0 }
-      items[count] = unsafe Argument(text.pointer + start)
+      items[count] = unsafe Argument(text.pointer + start).withoutBrackets
       count += 1
       start = index + 1
+    }
+  }
+}
+
+/// HOST of the command line, or HostName of client.conf.
+extension Argument {
+  /// What it would have to be instead. Nil if the resolver may decide.
+  var hostRefusal: StaticString? {
+    guard !isBracketed else { return nil }
+    return withBytes { text in
+      var colons = 0
+      var hasBracket = false
+      for index in text.indices {
+        switch text[index] {
+        case UInt8(ascii: ":"): colons += 1
+        case UInt8(ascii: "@"): return "a host alone: leave out the user and the @"
+        case UInt8(ascii: "/"): return "a host alone: write its name or address, and no URL or path"
+        case UInt8(ascii: "["), UInt8(ascii: "]"): hasBracket = true
+        default: break
+        }
+      }
+      return colons == 1 || hasBracket
+        ? "a host alone: leave out the port, which -p or Port in client.conf names" : nil
+    }
+  }
+
+  /// The text without the brackets around an IPv6 address. A NUL replaces the last one.
+  var withoutBrackets: Argument {
+    guard isBracketed else { return self }
+    unsafe pointer[count - 1] = 0
+    return unsafe Argument(pointer + 1)
+  }
+
+  private var isBracketed: Bool {
+    withBytes { text in
+      text.hasPrefix("[") && text.firstIndex(of: UInt8(ascii: "]")) == text.count - 1
+        && text.firstIndex(of: UInt8(ascii: ":")) != nil
     }
   }
 }

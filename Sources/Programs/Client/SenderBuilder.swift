@@ -17,6 +17,7 @@ struct SenderBuilder: ~Copyable {
     self.given = given
     isBesideName = given.config != nil && operands[1] != nil
     if case .operand = keySource { readsConfiguration = false } else { readsConfiguration = true }
+    given.sourceAddress?.logOldForm("source address")
     if let keySource { commonKey = try Self.key(from: keySource) } else { commonKey = nil }
   }
 
@@ -37,6 +38,7 @@ struct SenderBuilder: ~Copyable {
       try settings.validateStunServers()
     } catch { throw .misuse(error) }
     let host = isBesideName ? name : settings.hostName ?? name
+    host.logOldForm("HOST")
     let key = try key(settings, section)
     let signed = try signedAddress(settings)
     let source = try source(settings)
@@ -72,9 +74,7 @@ struct SenderBuilder: ~Copyable {
     guard let text = settings.signAddress else { return .source }
     if text == "observed" { return .observed }
     if text == "auto" { return .publicAddress(inet: nil, inet6: nil) }
-    guard let address = SocketAddress(numeric: text)?.parts?.address else {
-      throw .badSignedAddress(text)
-    }
+    guard let address = Address(text) else { throw .badSignedAddress(text) }
     if let refusal = address.refusal { throw .refusedSignedAddress(refusal) }
     return .address(address)
   }

@@ -11,8 +11,13 @@ struct StunServer {
   /// Whether client.conf names it, so that the name cannot be the key.
   private let isConfigured: Bool
 
-  /// Nil if the text is no `Endpoint`.
+  /// Nil if the text is no `Endpoint`. It may be a URI such as `stun:HOST:PORT`. Source: RFC 7064.
   init?(_ text: Argument, isConfigured: Bool) {
+    let scheme: StaticString = "stun:"
+    let isURI = text.withBytes { text in
+      text.hasPrefix(scheme) && Numbers.port(text.extracting(scheme.utf8CodeUnitCount...)) == nil
+    }
+    let text = isURI ? unsafe Argument(text.pointer + scheme.utf8CodeUnitCount) : text
     guard let endpoint = text.withBytes({ Endpoint($0) }),
       let memory = Storage<UInt8>.mapped(endpoint.host.count + 1)
     else { return nil }
@@ -20,6 +25,10 @@ struct StunServer {
     text.withBytes { name.append($0.extracting(endpoint.host)) }
     guard let start = unsafe name.start else { return nil }
     host = unsafe Argument(start)
+    let isNumeric = host.withBytes { $0.firstIndex(of: UInt8(ascii: ":")) != nil }
+    guard isNumeric ? SocketAddress(numeric: host) != nil : host.hostRefusal == nil,
+      Address(oldForm: host) == nil
+    else { return nil }
     port = endpoint.port ?? Self.standardPort
     self.isConfigured = isConfigured
   }

@@ -30,4 +30,11 @@ extension Argument {
     }
     return seconds
   }
+
+  /// Warns if it is an old form of IPv4. The address is then not the one that people may read. It is shown, so there
+  /// is no use in hiding the argument.
+  func logOldForm(_ name: StaticString) {
+    guard let address = Address(oldForm: self) else { return }
+    log.warning("warning: \(name) \(quoted: self) is read as \(address)")
+  }
 }

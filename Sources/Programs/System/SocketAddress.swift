@@ -80,13 +80,34 @@ import KnockBase
   }
 }
 
+extension Address {
+  /// An address as inet_pton(3) reads it: no zone, and none of the old forms of IPv4. Nil for another text.
+  init?(_ text: Argument) {
+    var bytes = InlineArray<16, UInt8>(repeating: 0)
+    var mutableBytes = bytes.mutableSpan
+    let count = unsafe mutableBytes.withUnsafeMutableBufferPointer {
+      unsafe csys_parse_address(text.pointer, $0.baseAddress)
+    }
+    self.init(networkBytes: bytes.span.extracting(first: Int(count)))
+  }
+
+  /// The address that an old form of IPv4 stands for, such as 010.0.0.1 (8.0.0.1) and 127.1. Nil for another text.
+  /// Source: inet_aton(3).
+  init?(oldForm text: Argument) {
+    guard Address(text) == nil, let address = SocketAddress(numeric: text), address.family == .inet,
+      let parts = address.parts
+    else { return nil }
+    self = parts.address
+  }
+}
+
 extension AddressFamily {
   /// The number that CSystem has for the family.
   var number: Int32 { self == .inet ? CSYS_INET : CSYS_INET6 }
 }
 
 extension TextSink where Self: ~Copyable {
-  /// `192.0.2.1:60120` or `[2001:db8::1]:60120`.
+  /// `192.0.2.1:60120`, `[2001:db8::1]:60120` or `[fe80::1%eth0]:60120`.
   mutating func append(_ address: SocketAddress) {
     guard let (host, port) = address.parts else { return append("an unknown address") }
     switch host {
@@ -94,9 +115,18 @@ extension TextSink where Self: ~Copyable {
     case .inet6:
       append(byte: UInt8(ascii: "["))
       append(host)
+      append(zoneOf: address)
       append(byte: UInt8(ascii: "]"))
     }
     append(byte: UInt8(ascii: ":"))
     append(port)
+  }
+
+  private mutating func append(zoneOf address: SocketAddress) {
+    var number: UInt32 = 0
+    let name = unsafe address.withSystemAddress { address, _ in unsafe csys_zone(address, &number) }
+    guard number > 0 else { return }
+    append("%")
+    if let name = unsafe name { unsafe append(cString: name) } else { append(number) }
   }
 }

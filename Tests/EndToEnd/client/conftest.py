@@ -56,6 +56,7 @@ ROUTES = """
     ip address add 10.0.0.1/8 dev lo
     ip address add 100.64.0.1/10 dev lo
     ip address add fd00::1/64 dev lo nodad
+    ip address add fe80::77/64 dev lo nodad
     ip route add 203.0.113.0/24 dev lo src 10.0.0.1
     ip -6 route add 2001:db8:1::/48 dev lo src fd00::1
     ip route add 198.51.100.0/24 dev lo src 100.64.0.1

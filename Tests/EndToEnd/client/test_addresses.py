@@ -154,15 +154,92 @@ def test_a_source_address_of_another_machine_is_exit_1():
 
 
 @pytest.mark.parametrize("address", ["localhost", "127.0.0.999", "127.0.0.1:5"])
-@pytest.mark.parametrize(
-    "option, code, what", [("-s", 4, "source address"), ("-S", 5, "signed address")]
-)
-def test_an_address_that_is_not_numeric_is_exit_4_or_5(option, code, what, address):
-    result = client("open", "127.0.0.1", option, address)
-    assert (result.code, result.stdout) == (code, "")
+def test_a_source_address_that_is_not_numeric_is_exit_4(address):
+    result = client("open", "127.0.0.1", "-s", address)
+    assert (result.code, result.stdout) == (4, "")
     assert result.lines == [
-        f"pyknock client: {what}: '{address}' is not a numeric IPv4 or IPv6 address"
+        f"pyknock client: source address: '{address}' is not a numeric IPv4 or IPv6 address"
     ]
+
+
+# IPv4 in the forms of inet_aton(3) that inet_pton(3) does not take, and the address that each stands for.
+OLD_FORMS = {
+    "010.0.0.1": "8.0.0.1", "127.1": "127.0.0.1", "0x7f.0.0.1": "127.0.0.1", "127.0.1": "127.0.0.1",
+    "2130706433": "127.0.0.1", "0177.0.0.01": "127.0.0.1", "0x7F000001": "127.0.0.1",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "address",
+    ["localhost", "127.0.0.999", "127.0.0.1:5", "198.51.1007", " 192.0.2.1", "192.0.2.1 ", "192.0.2.1.",
+     "1.2.3", "fe80::1%lo", "::1%1", "[::1]", "2001:db8::/64", "::ffff:010.0.0.1", "1:2", *OLD_FORMS],
+)  # fmt: skip
+def test_a_signed_address_is_what_inet_pton_takes(address):
+    result = client("open", "127.0.0.1", "-S", address)
+    assert (result.code, result.stdout) == (5, "")
+    assert result.lines == [
+        f"pyknock client: signed address: '{address}' is not an IPv4 address such as 192.0.2.1,"
+        " or an IPv6 address"
+    ]
+
+
+@pytest.mark.parametrize("address", OLD_FORMS)
+def test_an_old_form_of_a_host_and_a_source_is_taken_with_a_warning(network, address):
+    meant = OLD_FORMS[address]
+    warning = f"pyknock client: warning: HOST '{address}' is read as {meant}"
+    result = client("open", address, "-n", "-s127.0.0.1", network=network)
+    assert result.lines[:1] == [warning]
+    if meant == "127.0.0.1":
+        assert (result.code, result.stdout) == (0, "open 127.0.0.1 to 127.0.0.1:60120\n")
+        result = client("open", "127.0.0.1", "-n", "-s", address, network=network)
+        assert (result.code, result.stdout) == (0, "open 127.0.0.1 to 127.0.0.1:60120\n")
+        assert result.lines == [
+            f"pyknock client: warning: source address '{address}' is read as 127.0.0.1"
+        ]
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "::1", "::ffff:127.0.0.1", "four.test", "fe80::77%lo"])
+def test_a_usual_host_gets_no_warning(network, host):
+    assert client("open", host, "-n", network=network).stderr == ""
+
+
+@pytest.mark.parametrize("hosts, count", [("[::1]", 1), ("[::1],[::1],127.0.0.1", 3), ("[fe80::77%lo]", 1)])
+def test_an_ipv6_host_may_be_in_brackets(network, hosts, count):
+    result = client("open", hosts, "-n", "-S192.0.2.1", network=network)
+    assert (result.code, len(result.stdout.splitlines()), result.stderr) == (0, count, "")
+
+
+@pytest.mark.parametrize(
+    "host, part",
+    [("box:22", "port"), ("127.0.0.1:60120", "port"), ("[::1]:60120", "port"), ("[box]", "port"),
+     ("box:", "port"), ("[::1", "port"), ("me@box", "user"), ("me@127.0.0.1:22", "user"),
+     ("ssh://box", "URL"), ("box/24", "URL"), ("four.test,me@box", "user")],
+)  # fmt: skip
+@pytest.mark.parametrize("command", ["open", "close", "connect"])
+def test_more_than_a_host_is_misuse(network, host, part, command):
+    result = client(command, host, *(["22"] if command == "connect" else []), network=network)
+    advice = {
+        "port": "leave out the port, which -p or Port in client.conf names",
+        "user": "leave out the user and the @",
+        "URL": "write its name or address, and no URL or path",
+    }[part]
+    if "," in host and command == "connect":
+        return
+    assert (result.code, result.stdout) == (2, "")
+    assert result.lines[0] == (
+        f"pyknock client: HOST: '{host.split(',')[-1]}' is not a host alone: {advice}"
+    )
+
+
+def test_a_link_local_address_is_shown_with_its_zone(server, network):
+    ours = server("-b", "fe80::77%lo", network=network)
+    # The receiver may not ask for the name.
+    ours.log.wait_for(rf"listening on \[fe80::77%1\]:{ours.port}, ")
+    sent = client("open", "fe80::77%lo", "-v", f"-p{ours.port}", network=network)
+    assert (sent.code, sent.lines) == (
+        0, [f"pyknock client: sent open fe80::77 to [fe80::77%lo]:{ours.port}"]
+    )  # fmt: skip
+    ours.log.wait_for(r"accepted open fe80::77 from \[fe80::77%1\]:")
 
 
 @pytest.mark.parametrize(

@@ -71,6 +71,7 @@ def test_n_prints_what_would_be_sent_and_sends_nothing(home, key_file):
 
 VALUES = {
     "HostName 127.0.0.2": "open 127.0.0.1 to 127.0.0.2:60120",
+    "HostName [::ffff:127.0.0.2]": "open 127.0.0.1 to 127.0.0.2:60120",
     "hostname 127.0.0.2": "open 127.0.0.1 to 127.0.0.2:60120",
     "Port 7": "open 127.0.0.1 to 127.0.0.1:7",
     "PORT=7": "open 127.0.0.1 to 127.0.0.1:7",
@@ -271,8 +272,17 @@ BAD = {
     "Port x": "Port: 'x' is not a port number from 1 to 65535",
     "WaitPort 65536": "WaitPort: '65536' is not a port number from 1 to 65535",
     "KeyFile key": "KeyFile: 'key' is not a path that begins with / or ~/",
-    "Sign box": "Sign: 'box' is not auto, observed, or a numeric IPv4 or IPv6 address",
-    "Sign Auto": "Sign: 'Auto' is not auto, observed, or a numeric IPv4 or IPv6 address",
+    **{
+        f"Sign {address}": f"Sign: '{address}' is not auto, observed, an IPv4 address such as 192.0.2.1,"
+        " or an IPv6 address"
+        for address in ("box", "Auto", "010.0.0.1", "198.51.1007", "0x7f.1", "fe80::1%lo")
+    },
+    "HostName me@box": "HostName: 'me@box' is not a host alone: leave out the user and the @",
+    "HostName box:22": "HostName: 'box:22' is not a host alone:"
+    " leave out the port, which -p or Port in client.conf names",
+    "HostName ssh://box": "HostName: 'ssh://box' is not a host alone: write its name or address,"
+    " and no URL or path",
+    "Stun stuns:a:1": "Stun: 'stuns:a:1' is not HOST, HOST:PORT or [ADDRESS]:PORT",
     "Stun a:0": "Stun: 'a:0' is not HOST, HOST:PORT or [ADDRESS]:PORT",
     "Stun [::1": "Stun: '[::1' is not HOST, HOST:PORT or [ADDRESS]:PORT",
     "Family ipv4": "Family: 'ipv4' is not inet, inet6 or any",

@@ -277,7 +277,10 @@ def test_servers_from_the_configuration(stun, tmp_path, key_file):
         (["--stun=a"], "--stun needs -S auto"),
         (["--stun=a", "-S", "192.0.2.1"], "--stun needs -S auto"),
         (["--stun=a:0"], "--stun: 'a:0' is not HOST, HOST:PORT or [ADDRESS]:PORT"),
-        (["--stun="], "--stun: '' is not HOST, HOST:PORT or [ADDRESS]:PORT"),
+        *(
+            ([f"--stun={server}"], f"--stun: '{server}' is not HOST, HOST:PORT or [ADDRESS]:PORT")
+            for server in ["", "stuns:a:1", "turn:a:1", "stun:a:0", "stun://a", "me@a", "a:b:1", "010.0.0.1"]
+        ),
         (["--stun=a"] * 5, "--stun can be given up to 4 times"),
     ],
 )

@@ -32,6 +32,15 @@ def test_a_bound_server_leaves_the_other_addresses_free(server, address, other):
     ours.output.wait_for(f"open {address}")
 
 
+@pytest.mark.parametrize("address", ["127.1", "0177.0.0.1", "2130706433"])
+def test_an_old_form_of_an_address_is_taken_with_a_warning(server, address):
+    ours = server("-b", address)
+    assert ours.log.lines[0] == (
+        f"pyknock server: warning: bind address '{address}' is read as 127.0.0.1"
+    )
+    ours.log.wait_for(rf"listening on 127\.0\.0\.1:{ours.port}, ")
+
+
 @pytest.mark.parametrize("address", ["localhost", "127.0.0.999", "::1::", "127.0.0.1:60120", "-5"])
 def test_an_address_that_is_not_numeric_is_exit_1(key_file, address):
     result = run([*program("server"), "-k", key_file, "-b", address, "o", "c"])

@@ -51,6 +51,7 @@ enum ListeningSocket {
     guard let address = SocketAddress(numeric: text, port: port) else {
       throw .notNumeric("bind address", text)
     }
+    text.logOldForm("bind address")
     return address
   }
 

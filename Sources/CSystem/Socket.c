@@ -35,12 +35,13 @@ static int poll_limit(int64_t microseconds) {
   return limit < INT_MAX ? (int)limit : INT_MAX;
 }
 
-int csys_wait(const int32_t *descriptors, size_t count, uint64_t writers, int64_t timeout, uint64_t *ready) {
+int csys_wait(const int32_t *descriptors, size_t count, uint64_t readers, uint64_t writers, int64_t timeout,
+              uint64_t *ready) {
   struct pollfd entries[CSYS_WAIT_LIMIT];
   if (count > CSYS_WAIT_LIMIT) return -EINVAL;
   for (size_t i = 0; i < count; i++) {
     entries[i].fd = descriptors[i];
-    entries[i].events = writers >> i & 1 ? POLLOUT : POLLIN;
+    entries[i].events = (short)((readers >> i & 1 ? POLLIN : 0) | (writers >> i & 1 ? POLLOUT : 0));
   }
   if (poll(entries, (nfds_t)count, poll_limit(timeout)) < 0) return -errno;
   *ready = 0;

@@ -9,10 +9,11 @@
 #define CSYS_WAIT_LIMIT 64
 
 /// Waits until one of `count` descriptors (-1 is none) is ready, or for `timeout` microseconds, or forever if
-/// that is negative. A descriptor with its bit in `writers` is ready if it can be written to, another if it
-/// can be read from. All are ready at an error or at their end. Stores the bits of the ready descriptors in
-/// `ready`: none after the timeout. Returns -EINTR after a signal. Source: poll(2).
-int csys_wait(const int32_t *descriptors, size_t count, uint64_t writers, int64_t timeout, uint64_t *ready);
+/// that is negative. One with its bit in `readers` is ready if it can be read from, one with its bit in `writers`
+/// if it can be written to. All are ready at an error, or when nothing can pass any more. Stores the bits of the
+/// ready descriptors in `ready`: none after the timeout. Returns -EINTR after a signal. Source: poll(2).
+int csys_wait(const int32_t *descriptors, size_t count, uint64_t readers, uint64_t writers, int64_t timeout,
+              uint64_t *ready);
 
 // Addresses
 

@@ -47,27 +47,36 @@ struct Relay: ~Copyable {
     self.received = received
   }
 
-  /// - Throws: why the connection, or one of the standard streams, broke.
+  /// - Throws: why the connection, or one of the standard streams, broke. What had arrived was written before.
   mutating func run() throws(SystemError) {
     var isSending = true
+    var failure: SystemError?
     while isSending || output.isOpen {
       var set = PollSet()
-      set.addReader(sent.waitsForSource ? input.number : -1)
-      set.addWriter(sent.waitsForSink ? socket.number : -1)
+      set.addReader(isSending && sent.waitsForSource ? input.number : -1)
+      set.addWriter(isSending && sent.waitsForSink ? socket.number : -1)
       set.addReader(received.waitsForSource ? socket.number : -1)
       set.addWriter(received.waitsForSink ? output.number : -1)
+      // A connection may break while nothing is read from it or written to it.
+      set.addWatch(isSending ? socket.number : -1)
+      set.addWatch(isSending ? -1 : output.number)
       // Without a limit: keepalive ends a connection whose other side is gone.
       try set.wait(until: .max)
       if set.isReady(0) { try sent.fill(from: input) }
-      if set.isReady(1) { try sent.drain(into: socket) }
+      do throws(SystemError) {
+        if set.isReady(1) { try sent.drain(into: socket) }
+        if set.isReady(4) { try socket.checkConnection() }
+      } catch { failure = error }
       if set.isReady(2) { try received.fill(from: socket) }
       if set.isReady(3) { try received.drain(into: output) }
       // Each end is passed on at once.
-      if sent.hasEnded, isSending {
+      if isSending, sent.hasEnded || failure != nil || set.isReady(4) {
         socket.endWriting()
         isSending = false
       }
-      if received.hasEnded { output = .none }
+      // Nobody reads what may still come.
+      if received.hasEnded || set.isReady(5) { output = .none }
     }
+    if let failure { throw failure }
   }
 }

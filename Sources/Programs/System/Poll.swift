@@ -5,12 +5,12 @@ import KnockBase
 struct PollSet {
   private var descriptors = InlineArray<64, Int32>(repeating: -1)
   private var count = 0
+  private var readers: UInt64 = 0
   private var writers: UInt64 = 0
   private var ready: UInt64 = 0
 
-  /// Adds a descriptor that is ready if there is something to read, at its end or at an error. A negative one is
-  /// never ready.
-  mutating func addReader(_ descriptor: Int32) {
+  /// Adds a descriptor that is ready at an error, or when nothing can pass any more. A negative one is never ready.
+  mutating func addWatch(_ descriptor: Int32) {
     guard count < descriptors.count else { return }
     descriptors[count] = descriptor
     count += 1
@@ -19,10 +19,16 @@ struct PollSet {
   /// Whether there is no room for another descriptor.
   var isFull: Bool { count == descriptors.count }
 
-  /// Adds a descriptor that is ready if there is room to write, once a connection is made, or at an error.
+  /// Adds a descriptor that is also ready if there is something to read, or at its end.
+  mutating func addReader(_ descriptor: Int32) {
+    readers |= 1 << UInt64(count)
+    addWatch(descriptor)
+  }
+
+  /// Adds a descriptor that is also ready if there is room to write.
   mutating func addWriter(_ descriptor: Int32) {
     writers |= 1 << UInt64(count)
-    addReader(descriptor)
+    addWatch(descriptor)
   }
 
   /// Waits until a descriptor is ready, a signal comes, or a moment in monotonic microseconds (`.max` for ever).
@@ -34,7 +40,7 @@ struct PollSet {
       timeout = deadline <= now ? 0 : deadline - now
     }
     let result = unsafe descriptors.span.withUnsafeBufferPointer {
-      unsafe csys_wait($0.baseAddress, count, writers, timeout, &ready)
+      unsafe csys_wait($0.baseAddress, count, readers, writers, timeout, &ready)
     }
     if result == -CSYS_EINTR { ready = 0 } else { try SystemError.check(result) }
   }

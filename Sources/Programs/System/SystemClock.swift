@@ -26,7 +26,7 @@ enum SystemClock {
   /// Waits for a time (microseconds), or until a signal comes.
   static func pause(for time: Int64) {
     var ready: UInt64 = 0
-    _ = unsafe csys_wait(nil, 0, 0, time, &ready)
+    _ = unsafe csys_wait(nil, 0, 0, 0, time, &ready)
   }
 }
 

@@ -12,6 +12,13 @@ extension SocketAddress {
   }
 }
 
+extension Descriptor {
+  /// Throws why a connection was not made, or why it broke.
+  func checkConnection() throws(SystemError) {
+    try SystemError.check(csys_connection_result(number))
+  }
+}
+
 /// TCP sockets that are connecting, each at a place, which counts from 0. All are closed when the value ends. If one
 /// that has connected is closed here, its other side gets a reset.
 struct ConnectingSockets: ~Copyable {
@@ -55,7 +62,7 @@ struct ConnectingSockets: ~Copyable {
   func finish(at place: Int) throws(SystemError) -> Descriptor {
     let socket = Descriptor(owning: numbers[place] - 1)
     numbers[place] = 0
-    try SystemError.check(csys_connection_result(socket.number))
+    try socket.checkConnection()
     return socket
   }
 

@@ -15,7 +15,7 @@ def words(key_file):
 
 @pytest.fixture
 def service():
-    """A TCP port. `serve` passes the next connection to a function."""
+    """A TCP port. `serve` passes the next connections to a function."""
 
     class Service:
         def __init__(self):
@@ -23,13 +23,14 @@ def service():
             self.socket.settimeout(TIMEOUT)
             self.port = self.socket.getsockname()[1]
 
-        def serve(self, body):
+        def serve(self, body, times=1):
             def take():
                 # If nobody is accepted in time, the end of the listener ends the client, too.
                 with self.socket:
-                    connection, _ = self.socket.accept()
-                with connection:
-                    body(connection)
+                    connections = (self.socket.accept()[0] for _ in range(times))
+                    for connection in connections:
+                        with connection:
+                            body(connection)
 
             threading.Thread(target=take, daemon=True).start()
 

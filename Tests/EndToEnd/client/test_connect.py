@@ -2,13 +2,17 @@
 
 import contextlib
 import os
+import signal
 import socket
+import struct
 import subprocess
 import threading
 
 import pytest
 from support.programs import TIMEOUT, run
 from support.waiting import until
+
+RESET_AT_CLOSE = struct.pack("ii", 1, 0)  # struct linger: socket(7)
 
 
 def begin(command):
@@ -82,8 +86,7 @@ def test_much_at_once_in_both_directions(words, service, kind):
 def test_a_connection_that_breaks(words, service):
     def break_off(connection):
         connection.recv(5)
-        linger = (1).to_bytes(4, "little") + bytes(4)
-        connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET_AT_CLOSE)
 
     service.serve(break_off)
     popen = begin(words("connect", "127.0.0.1", str(service.port)))
@@ -91,6 +94,93 @@ def test_a_connection_that_breaks(words, service):
     popen.stdin.flush()
     assert popen.wait(TIMEOUT) == 6
     assert popen.stderr.read() == b"pyknock client: the connection broke: Connection reset by peer\n"
+
+
+def both_clients(words, port):
+    """`connect` and nc. Both end when the connection does, while their standard input stays open."""
+    yield "connect", begin(words("connect", "127.0.0.1", str(port)))
+    yield "nc", begin(["nc", "127.0.0.1", str(port)])
+
+
+def test_a_reset_behind_the_end_of_the_connection(words, service):
+    may_reset = threading.Semaphore(0)
+
+    def end_and_reset(connection):
+        connection.sendall(b"bye")
+        connection.shutdown(socket.SHUT_WR)
+        may_reset.acquire()
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET_AT_CLOSE)
+
+    service.serve(end_and_reset, times=2)
+    for name, popen in both_clients(words, service.port):
+        assert popen.stdout.read(3) == b"bye"
+        assert popen.poll() is None
+        may_reset.release()
+        code = popen.wait(TIMEOUT)
+        if name == "connect":
+            assert code == 6
+            assert popen.stderr.read() == b"pyknock client: the connection broke: Broken pipe\n"
+
+
+@pytest.mark.slow
+def test_a_server_that_dies_behind_the_end_of_the_connection(words, namespace, key_file):
+    """Nobody answers the probes of keepalive. nc would wait for ever."""
+    for name, seconds in (("time", 1), ("intvl", 1), ("probes", 1)):
+        namespace.run(f"sysctl -qw net.ipv4.tcp_keepalive_{name}={seconds}")
+    with namespace.socket(kind=socket.SOCK_STREAM) as listening:
+        listening.bind(("127.0.0.1", 0))
+        listening.listen()
+        port = str(listening.getsockname()[1])
+        popen = begin([*namespace.prefix, *words("connect", "127.0.0.1", port)])
+        connection, _ = listening.accept()
+        with connection:
+            connection.sendall(b"bye")
+            connection.shutdown(socket.SHUT_WR)
+            assert popen.stdout.read() == b"bye"
+            namespace.run("ip link set lo down")
+            assert popen.wait(TIMEOUT) == 6
+            assert popen.stderr.read() == b"pyknock client: the connection broke: Connection timed out\n"
+    namespace.run("ip link set lo up")
+
+
+def test_what_came_before_a_reset_is_written(words, service):
+    """The client sees both at the same time, and has more to send."""
+    is_connected, may_refuse, is_reset = (threading.Event() for _ in range(3))
+
+    def refuse(connection):
+        connection.recv(5)
+        is_connected.set()
+        may_refuse.wait(TIMEOUT)
+        connection.sendall(b"too many connections")
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET_AT_CLOSE)
+        connection.close()
+        is_reset.set()
+
+    service.serve(refuse)
+    popen = begin(words("connect", "127.0.0.1", str(service.port)))
+    popen.stdin.write(b"hello")
+    popen.stdin.flush()
+    assert is_connected.wait(TIMEOUT)
+    popen.send_signal(signal.SIGSTOP)
+    may_refuse.set()
+    assert is_reset.wait(TIMEOUT)
+    popen.stdin.write(b"more")
+    popen.stdin.flush()
+    popen.send_signal(signal.SIGCONT)
+    assert popen.wait(TIMEOUT) == 6
+    assert popen.stdout.read() == b"too many connections"
+
+
+def test_nobody_is_left_to_read_or_to_write(words, service):
+    """ssh was killed. The service does not mind, and goes on waiting."""
+    may_end = threading.Event()
+    service.serve(lambda connection: may_end.wait(TIMEOUT))
+    popen = begin(words("connect", "127.0.0.1", str(service.port)))
+    popen.stdout.close()
+    popen.stdin.close()
+    assert popen.wait(TIMEOUT) == 0
+    assert popen.stderr.read() == b""
+    may_end.set()
 
 
 def test_whoever_reads_the_output_may_go(words, service):

@@ -1,7 +1,7 @@
 # On a fresh Debian 12 with the Swift toolchain, `make demo` and `make test` do all the set-up.
 .DEFAULT_GOAL := build
 .PHONY: build deps deps-build demo test test-quick bench instructions fuzz soak static test-static install
-.PHONY: install-program deb rpm openwrt test-packages release completions check clean
+.PHONY: install-program deb rpm openwrt test-packages test-machine release completions check clean
 # `deps` comes before what needs the packages. What is slow runs in parallel by itself.
 .NOTPARALLEL:
 
@@ -138,6 +138,15 @@ test-packages:
 	  nftables busybox-static shellcheck qemu-user-static
 	PYKNOCK="$$PWD/$$(cross/show file)" \
 	  /usr/bin/python3 -m pytest --quiet -p no:cacheprovider Tests/Packages
+
+# The static file for x86_64 in an emulated machine: sleep, a clock that is wrong, a disk that fails.
+# It runs Debian's kernel, which is only unpacked.
+test-machine:
+	cross/build x86_64
+	@scripts/dependencies python3-pytest qemu-system-x86 busybox-static cpio nftables dmsetup e2fsprogs
+	Tests/Machine/kernel .build/kernel
+	PYKNOCK="$$(cross/show file x86_64)" \
+	  /usr/bin/python3 -m pytest --quiet -p no:cacheprovider Tests/Machine
 
 # Makes all files of a release from a clean checkout. MINISIGN_KEY=FILE signs them.
 release:

@@ -1,0 +1,182 @@
+"""A small virtual machine with a kernel of its own: it can sleep, and has its own clock and disks."""
+
+import base64
+import os
+import re
+import shlex
+import shutil
+import socket
+import subprocess
+import time
+from pathlib import Path
+
+FOLDER = Path(__file__).resolve().parent
+ROOT = FOLDER.parents[1]
+PYKNOCK = ROOT / os.environ.get("PYKNOCK", ".build/embedded/release/pyknock")
+KERNEL = ROOT / ".build/kernel"
+TOOLS = ["bash", "nft", "dmsetup", "mkfs.ext4"]
+MODULES = ["nf_tables", "dm-mod", "loop", "ext4"]
+
+# Anything that takes longer, in seconds, fails the test. The processor is emulated.
+TIMEOUT = 60
+
+
+def system_program(name):
+    return shutil.which(name, path="/usr/local/sbin:/usr/sbin:/sbin:/usr/bin:/bin")
+
+
+def libraries_of(program):
+    """The shared libraries that a program loads: ldd(1)."""
+    listed = subprocess.run(["ldd", program], capture_output=True, text=True).stdout
+    return set(re.findall(r"(/\S+) \(0x", listed))
+
+
+def modules_with_dependencies(folder):
+    """The files of MODULES and of all that they need, in the order in which they are loaded."""
+    needs = {}
+    for line in (folder / "modules.dep").read_text().splitlines():
+        module, _, others = line.partition(":")
+        needs[module] = others.split()
+    loaded = []
+    for name in MODULES:
+        found = [module for module in needs if Path(module).name == f"{name}.ko"]
+        for module in found:
+            loaded += [other for other in [*reversed(needs[module]), module] if other not in loaded]
+    return [folder / module for module in loaded]
+
+
+def build_image(folder):
+    """Makes the file system of the machine, and returns the kernel and the archive."""
+    root = folder / "root"
+    (root / "bin").mkdir(parents=True)
+    shutil.copy(FOLDER / "init", root / "init")
+    shutil.copy(system_program("busybox"), root / "bin/busybox")
+    programs = {"pyknock": PYKNOCK} | {tool: system_program(tool) for tool in TOOLS}
+    for name, program in programs.items():
+        shutil.copy(program, root / "bin" / name)
+        for library in libraries_of(program):
+            target = root / library[1:]
+            target.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(library, target)
+    [release] = (KERNEL / "lib/modules").iterdir()
+    subprocess.run(["busybox", "depmod", "-b", KERNEL, release.name], check=True)
+    loaded = modules_with_dependencies(release)
+    (root / "modules").mkdir()
+    for number, module in enumerate(loaded):
+        shutil.copy(module, root / "modules" / f"{number:02}-{module.name}")
+    archive = folder / "image.gz"
+    pack = f"find . | cpio --quiet --create --format=newc | gzip -1 >{shlex.quote(str(archive))}"
+    subprocess.run(["sh", "-c", pack], cwd=root, check=True)
+    return KERNEL / f"boot/vmlinuz-{release.name}", archive
+
+
+class Machine:
+    def __init__(self, image, folder):
+        kernel, archive = image
+        self.console = folder / "console"
+        ports = {name: folder / name for name in ("monitor", "scripts")}
+        words = ["qemu-system-x86_64", "-accel", "tcg", "-cpu", "max", "-m", "384", "-display", "none"]
+        words += ["-nodefaults", "-no-reboot", "-kernel", kernel, "-initrd", archive]
+        words += ["-append", "console=ttyS0 quiet panic=-1", "-serial", f"file:{self.console}"]
+        words += ["-qmp", f"unix:{ports['monitor']},server", "-serial", f"unix:{ports['scripts']},server"]
+        self.process = subprocess.Popen(words, stdin=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        # The emulator waits for a connection to each port, one after the other.
+        self.monitor, self.scripts = (self._connect(path) for path in ports.values())
+        self._ask("qmp_capabilities")
+        assert self.scripts.readline() == b"ready\n", self.console.read_text()
+        self.run("for module in /modules/*; do insmod $module || exit; done")
+
+    def _connect(self, path):
+        connection = socket.socket(socket.AF_UNIX)
+        connection.settimeout(TIMEOUT)
+        end = time.monotonic() + TIMEOUT
+        while True:
+            try:
+                connection.connect(str(path))
+                return connection.makefile("rwb")
+            except OSError:
+                assert time.monotonic() < end and self.process.poll() is None, "no machine"
+                time.sleep(0.01)
+
+    def _ask(self, command):
+        self.monitor.write(b'{"execute": "%s"}\n' % command.encode())
+        self.monitor.flush()
+        self._wait_for_line(b'"return"')
+
+    def _wait_for_line(self, part):
+        while part not in (line := self.monitor.readline()):
+            assert line, "the machine ended"
+
+    def attempt(self, script):
+        """Runs a script in the machine. Returns its exit code and what it wrote."""
+        self.scripts.write(base64.b64encode(script.encode()) + b"\n")
+        self.scripts.flush()
+        written = base64.b64decode(self.scripts.readline()).decode()
+        return int(self.scripts.readline() or -1), written
+
+    def run(self, script):
+        """Runs a script that must succeed, and returns what it wrote."""
+        code, written = self.attempt(script)
+        assert code == 0, f"exit code {code}:\n{written}\n{self.console.read_text()[-2000:]}"
+        return written
+
+    def write(self, path, text, mode="644"):
+        """Makes a file in the machine."""
+        self.run(f"echo {shlex.quote(text)} >{path} && chmod {mode} {path}")
+
+    def start(self, *words):
+        """Starts a program in the background, with its output in /run/out and its log in /run/log."""
+        self.run(f"{' '.join(words)} </dev/null >/run/out 2>/run/log & echo $! >/run/pid")
+
+    def until_counted(self, *counters):
+        """Waits until the server's counters have these values."""
+        found = " && ".join(f"grep -q '{counter}' /run/counters" for counter in counters)
+        self.until(
+            f"kill -USR1 $(cat /run/pid); sleep 0.1; tail -n 1 /run/log >/run/counters;cat /run/counters; {found}"
+        )
+
+    def stop(self, signal):
+        """Ends that program with a signal."""
+        self.run(f"kill -{signal} $(cat /run/pid); while [ -d /proc/$(cat /run/pid) ]; do sleep 0.1; done")
+
+    def send(self, datagram, port):
+        """Sends a datagram from the machine to itself."""
+        text = base64.b64encode(datagram).decode()
+        self.run(f"bash -c 'echo {text} | base64 -d >/dev/udp/127.0.0.1/{port}'")
+
+    def clock(self):
+        """The machine's time, in seconds since the Unix epoch."""
+        return int(self.run("date +%s"))
+
+    def set_clock(self, seconds):
+        self.run(f"date -s @{seconds}")
+
+    @property
+    def log(self):
+        """The lines in /run/log."""
+        return self.run("cat /run/log").splitlines()
+
+    def until(self, script):
+        """Runs a script in the machine again and again until it succeeds. Returns what it wrote then."""
+        end = time.monotonic() + TIMEOUT / 2
+        while True:
+            code, written = self.attempt(script)
+            if code == 0:
+                return written
+            assert time.monotonic() < end, f"{script}: never succeeds:\n{written}"
+
+    def sleep(self, seconds):
+        """Suspends the machine to memory for a time."""
+        self.scripts.write(base64.b64encode(b"echo mem >/sys/power/state") + b"\n")
+        self.scripts.flush()
+        self._wait_for_line(b'"SUSPEND"')
+        time.sleep(seconds)
+        self._ask("system_wakeup")
+        self.scripts.readline()
+        assert self.scripts.readline() == b"0\n"
+
+    def close(self):
+        self.process.kill()
+        self.process.wait()
+        self.scripts.close()
+        self.monitor.close()

@@ -110,11 +110,10 @@ struct Sender: ~Copyable {
   private mutating func send(
     _ command: Command, to address: SocketAddress
   ) throws(SystemError) -> Bool {
-    let connectionSource = connectionSource(to: address)
-    // The server sees the source of the datagram.
     let isObserved = if case .observed = signed { true } else { false }
-    let socket = try UDPSocket(to: address, from: isObserved ? connectionSource ?? source : source)
-    let local = if let connectionSource { connectionSource } else { try socket.localAddress() }
+    let socket = try UDPSocket(to: address, from: isObserved ? observedSource(to: address) : source)
+    let local =
+      if let source = connectionSource(to: address) { source } else { try socket.localAddress() }
     guard let own = local.parts?.address else { throw .familyNotSupported }
     guard let signed = signed.address(from: own) else { return false }
     logIfBehindNAT(signed, to: address)
@@ -133,11 +132,25 @@ struct Sender: ~Copyable {
 
   /// The address that a connection to the port leaves from; nil if there is no port, or no such address.
   private func connectionSource(to address: SocketAddress) -> SocketAddress? {
-    guard let waitPort else { return nil }
+    guard let address = waitPort.map({ address.with(port: $0) }) else { return nil }
     do throws(SystemError) {
-      return try SocketAddress(ofConnectionTo: address.with(port: waitPort), from: source).with(
-        port: 0)
-    } catch { return nil }
+      return try SocketAddress(ofConnectionTo: address, from: source).with(port: 0)
+    } catch {
+      do throws(SystemError) {
+        return try UDPSocket(to: address, from: source).localAddress().with(port: 0)
+      } catch { return nil }
+    }
+  }
+
+  /// The local address to send from so that others see the address of the connection; nil if that needs no choice.
+  private func observedSource(to address: SocketAddress) -> SocketAddress? {
+    do throws(SystemError) {
+      let datagram = try UDPSocket(to: address, from: source).localAddress()
+      guard let connection = connectionSource(to: address),
+        connection.parts?.address != datagram.parts?.address
+      else { return source }
+      return connection
+    } catch { return source }
   }
 
   /// Makes the race for a connection to the port; nil if there is none.
@@ -215,7 +228,7 @@ struct Sender: ~Copyable {
         guard family == address.family, source == nil || source?.family == family else { continue }
         // Datagrams to an IPv4-mapped address have an IPv4 source.
         let own = address.parts?.address.family ?? family
-        switch try searches.find(own, stunServers, from: source, now: now) {
+        switch try searches.find(own, stunServers, from: observedSource(to: address), now: now) {
         case .pending: return false
         case .ended(let found): if own == .inet { inet = found } else { inet6 = found }
         }

@@ -61,5 +61,5 @@ def test_it_knocks_again_and_each_knock_is_a_new_one(key_file, closed_port):
             with contextlib.suppress(BlockingIOError):
                 while True:
                     knocks.add(receiver.recv(100))
-            # The client knocks at the start, and after 0.7 and 1.5 seconds.
+            # The client knocks at the start, and after 0.9 and 1.9 seconds.
             assert len(knocks) == 3

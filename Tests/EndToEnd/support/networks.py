@@ -59,19 +59,23 @@ class Namespace(Network):
     def run(self, command):
         subprocess.run([*self.prefix, *command.split()], check=True)
 
-    def socket(self, family=socket.AF_INET, kind=socket.SOCK_DGRAM, protocol=0):
+    def inside(self, body):
+        """What a function returns that runs in this network."""
         made = []
 
         def make():
             with open(f"/proc/{self.holder.pid}/ns/net") as namespace:
                 if libc.setns(namespace.fileno(), 0) == 0:
-                    made.append(super(Namespace, self).socket(family, kind, protocol))
+                    made.append(body())
 
-        # A socket stays in the namespace where it was made, so that only this thread has to enter it.
+        # What is made stays in the namespace, so that only this thread has to enter it.
         thread = threading.Thread(target=make)
         thread.start()
         thread.join()
         return made[0]
+
+    def socket(self, family=socket.AF_INET, kind=socket.SOCK_DGRAM, protocol=0):
+        return self.inside(lambda: socket.socket(family, kind, protocol))
 
     def close(self):
         self.holder.communicate()

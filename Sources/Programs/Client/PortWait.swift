@@ -12,7 +12,7 @@ extension Senders {
     var races = InlineArray<16, ConnectionRace?> { _ in nil }
     var (running, placeCount) = (0, 0)
     var connection = Descriptor.none
-    var failed: (index: Int, reason: SystemError)?
+    var failure: ClientError?
     do throws(SystemError) {
       for index in 0..<count {
         guard let race = try items[index]?.race(from: start, until: end, firstPlace: placeCount)
@@ -43,12 +43,14 @@ extension Senders {
         }
       }
       for index in 0..<count {
-        if failed == nil, let reason = races[index]?.failure(sockets) { failed = (index, reason) }
+        guard let reason = races[index]?.failure(sockets), let host = items[index]?.host,
+          let port = items[index]?.waitPort
+        else { continue }
+        if let failure { ClientApplet.logFailure(failure) }
+        failure = .portNotOpened(port, host: host, seconds: settings.waitSeconds, reason)
       }
     } catch { throw .system(error) }
-    if let failed, let host = items[failed.index]?.host, let port = items[failed.index]?.waitPort {
-      throw .portNotOpened(port, host: host, seconds: settings.waitSeconds, failed.reason)
-    }
+    if let failure { throw failure }
     return connection
   }
 }

@@ -47,6 +47,20 @@ def test_a_port_that_never_opens(words, closed_port, what):
 
 
 @pytest.mark.slow
+def test_each_host_whose_port_does_not_open_is_told_of(words, closed_port):
+    """They are waited for at the same time."""
+    start = time.monotonic()
+    result = run(words("open", "127.0.0.1,127.0.0.2", f"--wait-port={closed_port}", "--wait=1s"))
+    assert time.monotonic() - start < 1 + TIMEOUT / 20
+    assert result.code == 1
+    assert result.lines == [
+        f"pyknock client: port {closed_port} of '127.0.0.{number}' did not open within 1 s: "
+        f"Connection refused{CHECK}"
+        for number in (1, 2)
+    ]
+
+
+@pytest.mark.slow
 def test_it_knocks_again_and_each_knock_is_a_new_one(key_file, closed_port):
     with listener() as receiver:
         port = receiver.getsockname()[1]

@@ -90,6 +90,25 @@ def test_a_pause_of_the_receiver_ends_nothing(server, key_file):
     assert ours.stop() == 0
 
 
+@pytest.mark.slow
+def test_a_receiver_that_stands_still_is_ended_and_its_knocks_are_logged(server):
+    ours = server("-t600", "--no-shell", on_open="true")
+    accepted = accept_more_than_fit(ours)
+    os.kill(ours.receiver, signal.SIGSTOP)
+    ours.signal(signal.SIGTERM)
+    ours.signal(signal.SIGCONT)
+    assert ours.exit_code() == 1
+    ours.log.wait_for(
+        "^pyknock server: accepted knocks not run, the receiver did not pass them on: 1$"
+    )
+    not_run = len(ours.log.matching("^pyknock server: command not run, the server stops: open 10"))
+    assert not_run < accepted
+    assert ours.log.wait_for_end()[-2:] == [
+        "pyknock server: the receiver ended: signal 9",
+        "pyknock server: stopped",
+    ]
+
+
 def test_a_new_key_that_the_receiver_did_not_take_loses_no_knock(server, key_file):
     """The kernel resets the connection of a process that ends before it has read all."""
     ours = server("--no-shell", words=["-k", str(key_file), "true", "true"])

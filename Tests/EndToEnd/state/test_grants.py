@@ -5,6 +5,7 @@ import time
 
 import pytest
 from support.datagrams import CLOSE, KEY
+from support.processes import children_of
 from support.programs import program, run
 from support.state import grant
 from support.waiting import until
@@ -34,6 +35,23 @@ def test_a_second_knock_begins_the_time_anew_and_it_is_closed_once(journal):
     journal.wait_for("open 192.0.2.1", "close 192.0.2.1")
     assert time.monotonic() - second > 1.8
     ours.wait_for_counters(open=0)
+
+
+@pytest.mark.slow
+def test_the_clock_that_counts_sleep_may_be_far_ahead_of_the_other(journal, not_emulated):
+    """As on a machine that has slept for a day. A time namespace stands in for that."""
+    slept = ["unshare", "--time", "--boottime=86400", "--fork"]
+    command = f"{journal.command}; test $cmd = close || sleep 2"
+    ours = journal.start("--command-timeout=1", on_open=command, applet=[*slept, *program("server")])
+    [ours.pid] = children_of(ours.pid)
+    start = time.monotonic()
+    ours.knock("192.0.2.1")
+    ours.log.wait_for("command timed out")
+    assert time.monotonic() - start > 0.99
+    journal.wait_for("open 192.0.2.1", "close 192.0.2.1")
+    assert time.monotonic() - start < 5
+    ours.wait_for_counters(succeeded=1, timed_out=1, open=0)
+    assert ours.stop() == 0
 
 
 @pytest.mark.slow

@@ -102,7 +102,7 @@ import KnockServer
 
   /// Does the first thing that is due, if any, and returns it: acts on a command that has reached its limit, or
   /// starts the next one.
-  mutating func advance(now: Int64) -> Event? { checkLimit(now: now) ?? startNext(now: now) }
+  mutating func advance(now: Int64) -> Event? { checkLimit(now: now) ?? startNext() }
 
   private mutating func checkLimit(now: Int64) -> Event? {
     guard runningCount > 0 else { return nil }
@@ -129,13 +129,14 @@ import KnockServer
     return nil
   }
 
-  private mutating func startNext(now: Int64) -> Event? {
+  private mutating func startNext() -> Event? {
     guard queue.count > 0, let slot = freeSlot,
       let action = Self.removeNext(of: &queue, notIn: jobs)
     else { return nil }
     do throws(SystemError) {
       guard let process = try start(action.knock) else { return .empty(action) }
-      jobs[slot] = Job(process: process, action: action, deadline: now + timeout)
+      jobs[slot] = Job(
+        process: process, action: action, deadline: SystemClock.monotonic() + timeout)
       runningCount += 1
       return .started(action, process)
     } catch {

@@ -39,7 +39,7 @@ struct Executor: ~Copyable {
   /// Whether this process has kept the privileges that commands may need.
   let keepsPrivileges: Bool
   var isReady = false
-  /// When the last round of the loop ended, in monotonic microseconds.
+  /// When the last round of the loop began to act, in monotonic microseconds.
   private var lastRound: Int64 = 0
   var setsChanged: UInt64 = 0
   var setsNotChanged: UInt64 = 0
@@ -97,9 +97,11 @@ struct Executor: ~Copyable {
       events.addReader(signals.number)
       events.addReader(timer.number)
       try events.wait(until: nextDeadline())
+      let now = SystemClock.monotonic()
+      skipPause(now: now)
       if events.isReady(0) { try takeMessages() }
       if events.isReady(1), let event = try signals.next() { try handle(event) }
-      try advance(now: SystemClock.monotonic())
+      try advance(now: now)
     }
     if let last = metrics?.nextDeadline { updateMetrics(now: last) }
     log.info("stopped")
@@ -118,9 +120,6 @@ struct Executor: ~Copyable {
 
   /// Has each part do what is due.
   private mutating func advance(now: Int64) throws(SystemError) {
-    let pause = now - lastRound - Self.longestRound
-    if pause > 0 { postponeLimits(by: pause) }
-    lastRound = now
     // What has ended in time has not reached its limit, however late that is noticed.
     if min(receiver.nextDeadline, runner.nextDeadline) <= now { try reapChildren() }
     if let ending = receiver.advance(now: now) { receiverEnded(ending) }
@@ -135,7 +134,10 @@ struct Executor: ~Copyable {
   }
 
   /// Makes a pause of this process count for no limit. What it waits for may have been paused, too.
-  private mutating func postponeLimits(by pause: Int64) {
+  private mutating func skipPause(now: Int64) {
+    let pause = now - lastRound - Self.longestRound
+    lastRound = now
+    guard pause > 0 else { return }
     receiver.postpone(by: pause)
     runner.postpone(by: pause)
     shutdown.postpone(by: pause)

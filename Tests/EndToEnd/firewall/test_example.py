@@ -292,7 +292,7 @@ def test_fragments_of_what_is_accepted_arrive(firewall, outside):
 def redirect(firewall, rule):
     """Has NAT send the datagrams of a rule to port 4711."""
     if firewall.kind == "nft":
-        firewall.output(*"nft add table inet nat".split())
+        firewall.run("nft add table inet nat")
         chain = "{ type nat hook prerouting priority dstnat; }"
         firewall.output("nft", f"add chain inet nat prerouting {chain}")
         firewall.output("nft", f"add rule inet nat prerouting udp dport {rule} redirect to :4711")

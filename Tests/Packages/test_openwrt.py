@@ -20,8 +20,8 @@ from pathlib import Path
 
 import pytest
 from packed import ARCHITECTURES, VERSION, shown
-from support.datagrams import KEY, packet
-from support.networks import CLIENT, SERVER, Namespace, Network, connect
+from support.datagrams import KEY, knocks_of_all_forms, nearly_knocks, packet
+from support.networks import CLIENT, SERVER, Namespace, Network, connect, listener
 from support.processes import Process
 from support.programs import ROOT, TIMEOUT, run
 from support.servers import client
@@ -154,11 +154,12 @@ class Router(Namespace):
         super().__init__(folder)
         self.root = folder / "root"
         self.build(ipk)
+        self.run(f"mount --bind /proc/sys {self.root}/proc/sys")
         self.prefix += ["chroot", self.root, "env", "-i", "PATH=/usr/sbin:/usr/bin:/sbin:/bin"]
         self.instance = None
 
     def build(self, ipk):
-        for path in ("bin", "dev", "etc/rc.d", "lib", "proc", "sbin", "tmp/run", "usr/sbin", "usr/share"):
+        for path in ("bin", "dev", "etc/rc.d", "lib", "proc/sys", "sbin", "tmp/run", "usr/sbin", "usr/share"):
             (self.root / path).mkdir(parents=True)
         (self.root / "var").symlink_to("tmp")
         (self.root / "dev/null").touch()
@@ -841,6 +842,32 @@ def test_the_knock_port_looks_like_its_neighbours(router, outside, family, polic
         assert probe(outside, family, PORT, payload) == usual
     # The limit of this test: a datagram in the form of a knock is let in, and so not rejected.
     assert probe(outside, family, PORT, right) == "silence"
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_exactly_what_has_the_form_of_a_knock_arrives(router, outside, family):
+    router.make_key()
+    router.service("start")
+    with listener(router, family, SERVER[family], PORT) as receiver, outside.socket(family) as sender:
+        knocks = knocks_of_all_forms()
+        for datagram in [*nearly_knocks(), *knocks]:
+            sender.sendto(datagram, (SERVER[family], PORT))
+        assert [receiver.recv(4096) for _ in knocks] == knocks
+
+
+def test_no_limit_shuts_out_knocks(router):
+    router.make_key()
+    router.service("start")
+    assert "limit" not in router.rules()
+
+
+def test_the_port_is_reserved_beside_those_of_others(router):
+    path = "/proc/sys/net/ipv4/ip_local_reserved_ports"
+    router.output("sh", "-c", f"echo 8080,9000-9010 >{path}")
+    router.make_key()
+    for _ in range(2):
+        assert router.service("start").lines == []
+        assert router.output("cat", path) == f"8080,9000-9010,{PORT}\n"
 
 
 @pytest.mark.usefixtures("running", "service")

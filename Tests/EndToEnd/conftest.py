@@ -17,7 +17,6 @@ from support.servers import OriginalServer, Server
 
 def pytest_configure():
     session.find_system_programs()
-    session.keep_ignored_signals_from_children()
     for path in (PYKNOCK[-1], ORIGINAL / "pyknock-server"):
         if not os.access(path, os.X_OK):
             pytest.exit(f"{path} is missing: make test builds and installs what is needed", 1)

@@ -14,6 +14,21 @@ from support.programs import PYKNOCK, TIMEOUT
 NOBODY = 65534
 
 
+def keep_ignored_signals_from_children():
+    """Has all programs start with default signals, even if the tests run under nohup or in the background.
+
+    A signal with a handler has its default action again after exec; an ignored or blocked one stays so.
+    """
+    for number in signal.valid_signals():
+        if signal.getsignal(number) == signal.SIG_IGN:
+            signal.signal(number, lambda *_: None)
+    signal.pthread_sigmask(signal.SIG_SETMASK, [])
+
+
+# Everything that starts a server uses this module.
+keep_ignored_signals_from_children()
+
+
 def as_nobody(*options):
     """The words that run a program as an ordinary user without privileges; setpriv takes the options."""
     for folder in Path(PYKNOCK[-1]).parents:

@@ -1,8 +1,7 @@
-"""What the test process needs before the first test: signals and privileges."""
+"""What the test process needs before the first test: programs and privileges."""
 
 import os
 import pwd
-import signal
 import subprocess
 from pathlib import Path
 
@@ -10,16 +9,6 @@ from support.networks import libc
 
 CLONE_NEWUSER = 0x10000000  # sched.h
 IDS = Path("/proc/self/uid_map")
-
-
-def keep_ignored_signals_from_children():
-    """Programs start with default signals, even if the tests run under nohup.
-
-    A signal with a handler has its default action again after exec; an ignored one stays ignored.
-    """
-    for number in (signal.SIGHUP, signal.SIGINT, signal.SIGQUIT, signal.SIGTERM):
-        if signal.getsignal(number) == signal.SIG_IGN:
-            signal.signal(number, lambda *_: None)
 
 
 def find_system_programs():

@@ -107,9 +107,9 @@ class Running:
 class Place:
     """The command lines of the programs, and files for them. Each server gets its own port."""
 
-    def __init__(self, folder, program, floor, static_floor):
+    def __init__(self, folder, program, floor, static_floor, flood):
         self.folder, self.program = folder, program
-        self.floor, self.static_floor = floor, static_floor
+        self.floor, self.static_floor, self.flood = floor, static_floor, flood
         self.key = folder / "key"
         self.key.write_text(KEY + "\n")
         self.key.chmod(0o600)

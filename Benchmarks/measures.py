@@ -156,6 +156,43 @@ def command(place):
         yield from rows("from the knock to what its command writes", "ms", found, {})
 
 
+def under_flood(place):
+    """Knocks while datagrams with a bad MAC come from everywhere: 20,000 in a second, 1000 for each knock."""
+    rate, each, count = 20_000, 1000, 60
+    with ExitStack() as stack:
+        servers = run(
+            stack,
+            {
+                "pyknock": place.ours("-q", place.script, ""),
+                "Python": place.python(place.script),
+                "fwknopd": place.fwknopd(place.script),
+            },
+        )
+        seen = {name: [] for name in servers}
+
+        def measure(name, server):
+            knocks = [*place.fwknop_datagrams(count + 1)] if name == "fwknopd" else fresh(count + 1)
+            last = knocks.pop()
+            bad = last[:-1] + bytes([last[-1] ^ 1])
+            words = [place.flood, "127.0.0.1", str(server.port), str(rate), str(each), bad.hex()]
+            lines = "".join(f"{knock.hex()}\n" for knock in knocks)
+            before = server.cpu()
+            shown = subprocess.run(words, input=lines, text=True, check=True, capture_output=True, timeout=60)
+            assert int(shown.stdout) > 0.75 * rate, f"only {shown.stdout} datagrams in a second"
+            until(server.is_idle, f"{name} is idle")
+            used = (server.cpu() - before) / 1e6 / (each * count / rate)  # As if none came late.
+            server.send([last])  # So that there is something to read.
+            until(lambda: select.select([place.fifo], [], [], 0)[0] and server.is_idle(), "the last knock")
+            accepted = os.read(place.fifo, 65536).count(b"\n") - 1
+            seen[name].append(accepted)
+            return used
+
+        found = by_turns(3, servers, measure)
+        accepted = {name: values[1:] for name, values in seen.items()}
+        yield from rows(f"knocks accepted in a flood, of {count}", "knocks", accepted, {})
+        yield from rows("CPU time of a second of flood", "ms", found, {})
+
+
 class Announcements:
     """The kernel's notifications of changes in nftables."""
 
@@ -398,4 +435,4 @@ def size(place):
         yield Row("what is to be installed", "KiB", [ours], name, [peer])
 
 
-ALL = [size, flood, command, firewall, start, client, memory, growth, transfer]
+ALL = [size, flood, under_flood, command, firewall, start, client, memory, growth, transfer]

@@ -65,5 +65,5 @@ def test_every_knock_is_accepted_in_a_flood(firewall, outside, start, flood, kin
     ours.wait_for_counters(accepted=KNOCKS)
     # The flood was what it should be, and left nothing behind.
     assert received(firewall) - before >= EACH * KNOCKS
-    assert rate > 0.9 * RATE
+    assert rate > 0.75 * RATE, "a machine that is too busy to send it"
     assert tracked(firewall) < 10

@@ -14,7 +14,7 @@
 #include <sys/socket.h>
 #include <time.h>
 
-enum { BATCH = 20, ROOM = 256 };
+enum { BATCH = 20, ROOM = 1000 };
 
 static size_t read_hex(const char *text, uint8_t *bytes) {
   size_t count = 0;

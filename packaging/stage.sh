@@ -20,6 +20,7 @@ stage() {
   make --silent install "DESTDIR=$stage" "PROGRAM=$file" "$@"
   install -D -m 644 -t "$stage/usr/lib/systemd/system" packaging/systemd/pyknock.{service,socket}
   install -D -m 644 packaging/systemd/pyknock.sysusers "$stage/usr/lib/sysusers.d/pyknock.conf"
+  install -D -m 644 packaging/systemd/pyknock.sysctl "$stage/usr/lib/sysctl.d/10-pyknock.conf"
   install -D -m 644 -t "$stage/etc/pyknock" packaging/systemd/server.conf
   install -D -m 644 -t "$doc/examples" packaging/systemd/commands.conf
   install -m 644 -t "$doc" README.md packaging/debian/copyright

@@ -59,6 +59,7 @@ mount -t overlay -o "lowerdir=$system,upperdir=/mnt/written,workdir=/mnt/work" o
 cd /mnt/new
 mount -t proc proc proc
 mount --bind proc/sys proc/sys
+mount --bind proc/sys/net proc/sys/net
 mount -o remount,bind,ro proc/sys
 mount -t sysfs -o ro sysfs sys
 mount -t cgroup2 cgroup2 sys/fs/cgroup

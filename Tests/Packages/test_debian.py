@@ -21,6 +21,7 @@ FILES = {
     "usr/bin/pyknock-client": "pyknock",
     "usr/bin/pyknock-keygen": "pyknock",
     "usr/bin/pyknock-server": "pyknock",
+    "usr/lib/sysctl.d/10-pyknock.conf": 0o644,
     "usr/lib/systemd/system/pyknock.service": 0o644,
     "usr/lib/systemd/system/pyknock.socket": 0o644,
     "usr/lib/sysusers.d/pyknock.conf": 0o644,
@@ -166,6 +167,8 @@ def test_from_a_file_to_a_knock_to_nothing(tmp_path):
         rules = "pyknock server --example nft >/etc/pyknock/knock.nft && nft -f /etc/pyknock/knock.nft"
         booted.run("sh", "-ec", rules)
         booted.run("systemctl", "enable", "--now", "pyknock")
+        # Without a reboot.
+        assert booted.run("cat", "/proc/sys/net/ipv4/ip_local_reserved_ports") == "60120\n"
         assert packed.states(booted) == ["active", "active"]
 
         # An upgrade restarts the service and keeps a changed file.

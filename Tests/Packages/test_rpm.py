@@ -19,6 +19,7 @@ drwxr-xr-x . /etc/pyknock
 lrwxrwxrwx . /usr/bin/pyknock-client pyknock
 lrwxrwxrwx . /usr/bin/pyknock-keygen pyknock
 lrwxrwxrwx . /usr/bin/pyknock-server pyknock
+-rw-r--r-- . /usr/lib/sysctl.d/10-pyknock.conf
 -rw-r--r-- . /usr/lib/systemd/system/pyknock.service
 -rw-r--r-- . /usr/lib/systemd/system/pyknock.socket
 -rw-r--r-- . /usr/lib/sysusers.d/pyknock.conf
@@ -125,6 +126,8 @@ def test_installed_renewed_and_erased(booted):
     booted.run("pyknock", "keygen", "-o", "/etc/pyknock/key")
     booted.run("sh", "-ec", "pyknock server --example nft | nft -f -")
     booted.run("systemctl", "enable", "--now", "pyknock")
+    # Without a reboot.
+    assert booted.run("cat", "/proc/sys/net/ipv4/ip_local_reserved_ports") == "60120\n"
     process = packed.process(booted)
     configuration = booted.path("/etc/pyknock/server.conf")
     mine = configuration.read_text() + "# mine\n"

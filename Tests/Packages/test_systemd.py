@@ -33,6 +33,7 @@ def files(tmp_path):
         UNITS / SERVICE: "usr/lib/systemd/system/pyknock.service",
         UNITS / SOCKET: "usr/lib/systemd/system/pyknock.socket",
         UNITS / "pyknock.sysusers": "usr/lib/sysusers.d/pyknock.conf",
+        UNITS / "pyknock.sysctl": "usr/lib/sysctl.d/10-pyknock.conf",
         UNITS / "server.conf": "etc/pyknock/server.conf",
     }.items():
         (folder / target).parent.mkdir(parents=True, exist_ok=True)
@@ -106,6 +107,22 @@ def signal(machine, name, process):
 def test_the_units_are_without_a_mistake(machine):
     # man is not installed, and cannot say whether the pages exist.
     assert machine.run("systemd-analyze", "verify", "--man=no", SERVICE, SOCKET) == ""
+
+
+RESERVED = "/proc/sys/net/ipv4/ip_local_reserved_ports"
+
+
+def test_the_port_is_reserved_at_boot(machine):
+    assert machine.run("cat", RESERVED) == "60120\n"
+
+
+def test_the_port_is_reserved_beside_those_of_others(machine):
+    machine.path("/etc/sysctl.d/90-others.conf").write_text(f"{RESERVED[10:]} = 8080,9000-9010\n")
+    machine.run("systemctl", "restart", "systemd-sysctl")
+    assert machine.run("cat", RESERVED) == "8080,9000-9010\n"
+    for _ in range(2):
+        machine.run("systemctl", "restart", SOCKET)
+        assert machine.run("cat", RESERVED) == "8080,9000-9010,60120\n"
 
 
 def test_another_port_as_the_readme_has_it(started):

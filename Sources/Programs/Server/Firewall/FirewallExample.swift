@@ -31,8 +31,8 @@ enum FirewallExample {
       # For: pyknock server -k FILE --nft inet/pyknock/knock4,knock6 --ttl 1h
       #
       # Packets to this machine are dropped without an answer, except those that are accepted below. SSH
-      # is accepted only from addresses that have knocked. Forwarded packets, such as those to published
-      # ports of containers, are not changed.
+      # is accepted only from addresses that have knocked. Forwarded packets are not changed: ports that
+      # Docker publishes are not hidden.
       #
       # Before you load it, have a second way into the machine. To load it: nft -f FILE
       # To load it again does the same, and keeps the addresses that have knocked.
@@ -150,8 +150,9 @@ enum FirewallExample {
       # For: pyknock server -k FILE --ipset knock4,knock6 --ttl 1h
       #
       # Packets to this machine are dropped without an answer, except those that are accepted below. SSH
-      # is accepted only from addresses that have knocked. Forwarded packets are not changed. This
-      # replaces all rules in INPUT and OUTPUT, and in PREROUTING of the table raw.
+      # is accepted only from addresses that have knocked. Forwarded packets are not changed: ports that
+      # Docker publishes are not hidden. This replaces all rules in INPUT and OUTPUT, and in PREROUTING of
+      # the table raw. It needs the modules xt_set and xt_u32.
       #
       # Before you run it, have a second way into the machine. To run it: sh FILE
       # To run it again does the same, and keeps the addresses that have knocked. To undo it:

@@ -33,7 +33,7 @@ static char *arguments_start;
 static size_t arguments_size;
 
 /// What this process does by itself at signals whose action it changes at the start, for a program that it becomes.
-static const int changed[] = {SIGPIPE, SIGXFSZ, SIGCHLD};
+static const int changed[] = {SIGPIPE, SIGXFSZ, SIGCHLD, SIGTTOU};
 enum { CHANGED_COUNT = sizeof changed / sizeof *changed };
 static struct sigaction initial_actions[CHANGED_COUNT];
 

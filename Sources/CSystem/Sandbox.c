@@ -3,7 +3,6 @@
 
 #include "Calls.h"
 #include "Filter.h"
-#include "Log.h"
 #include "Result.h"
 #include "Socket.h"
 
@@ -191,7 +190,6 @@ int csys_filter_calls(int socket, int channel, int log) {
 void csys_end_process(int code) { _exit(code); }
 
 void csys_close_others(int socket, int channel, int log) {
-  csys_keep_log_socket();
   unsigned last = (unsigned)(socket > channel ? socket : channel);
   if ((unsigned)log > last) last = (unsigned)log;
   // Before Linux 5.9: as many as a parent may reasonably leave open.

@@ -187,6 +187,10 @@ int csys_send(int fd, const void *bytes, size_t size) {
   return csys_result(count);
 }
 
+int csys_send_now(int fd, const void *bytes, size_t size) {
+  return csys_result(send(fd, bytes, size, MSG_DONTWAIT | MSG_NOSIGNAL));
+}
+
 int csys_receive(int fd, void *buffer, size_t size) {
   ssize_t count;
   // A process that ends without having read all that it was sent resets the connection. What it has sent is still
@@ -316,29 +320,24 @@ int csys_next_connection(int waiter, int64_t timeout) {
 }
 
 int csys_write_now(int fd, const void *bytes, size_t size) {
-  ssize_t count = send(fd, bytes, size, MSG_DONTWAIT | MSG_NOSIGNAL);
+  int result = csys_send_now(fd, bytes, size);
   // A pipe that is ready has room for PIPE_BUF bytes. More might wait for its reader. Source: pipe(7).
-  if (count < 0 && errno == ENOTSOCK) return csys_write(fd, bytes, size < PIPE_BUF ? size : PIPE_BUF);
-  return csys_result(count);
+  return result == -ENOTSOCK ? csys_write(fd, bytes, size < PIPE_BUF ? size : PIPE_BUF) : result;
 }
 
-int csys_unix_socket(const char *name) {
-  int fd = socket(AF_UNIX, SOCK_DGRAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
-  if (fd < 0) return -errno;
-  int result = csys_connect_unix(fd, name);
-  if (result == 0) return fd;
-  close(fd);
-  return result;
-}
-
-int csys_connect_unix(int fd, const char *name) {
+int csys_unix_socket(const char *name, int is_stream) {
   struct sockaddr_un address = {.sun_family = AF_UNIX};
   size_t length = strlen(name);
   if (length >= sizeof address.sun_path) return -ENAMETOOLONG;
   memcpy(address.sun_path, name, length);
   if (*name == '@') address.sun_path[0] = 0;
   socklen_t size = (socklen_t)(offsetof(struct sockaddr_un, sun_path) + length);
-  return csys_result(connect(fd, (struct sockaddr *)&address, size));
+  int fd = socket(AF_UNIX, (is_stream ? SOCK_STREAM : SOCK_DGRAM) | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+  if (fd < 0) return -errno;
+  if (connect(fd, (struct sockaddr *)&address, size) == 0) return fd;
+  int error = errno;
+  close(fd);
+  return -error;
 }
 
 int csys_channel(int ends[2]) {

@@ -57,7 +57,9 @@ enum Program: UInt8 {
 ) -> Int32 {
   unsafe CurrentProcess.start(arguments)
   log.begin(as: "pyknock")
-  return unsafe dispatch(ArgumentList(arguments, count: Int(count))).rawValue
+  let exitCode = unsafe dispatch(ArgumentList(arguments, count: Int(count)))
+  log.end()
+  return exitCode.rawValue
 }
 
 private func dispatch(_ arguments: ArgumentList) -> ExitCode {

@@ -86,6 +86,9 @@ int csys_local_address(int fd, void *address);
 /// Sends a message, or as many bytes as there is room for.
 int csys_send(int fd, const void *bytes, size_t size);
 
+/// Sends a message, or as many bytes as there is room for, without waiting. -EAGAIN if there is no room.
+int csys_send_now(int fd, const void *bytes, size_t size);
+
 /// Receives a message without waiting, at most `size` bytes of it. Returns its whole length: -EAGAIN if none
 /// is there.
 int csys_receive(int fd, void *buffer, size_t size);
@@ -165,12 +168,9 @@ int csys_write_now(int fd, const void *bytes, size_t size);
 
 // Within the machine
 
-/// A socket that is connected to the datagram socket with a name. An abstract name begins with `@`. Source:
-/// unix(7).
-int csys_unix_socket(const char *name);
-
-/// Connects a datagram socket to the one that has a name now.
-int csys_connect_unix(int fd, const char *name);
+/// A socket that is connected to the one with a name, for datagrams unless `is_stream` is not 0. An abstract
+/// name begins with `@`. Source: unix(7).
+int csys_unix_socket(const char *name, int is_stream);
 
 /// The two ends of a connection that delivers whole messages.
 int csys_channel(int ends[2]);

@@ -3,7 +3,8 @@ import KnockBase
 import KnockProtocol
 
 /// The log of this process: one line for each message, `PROGRAM: ...` on the standard error unless it is
-/// told otherwise. No call ever waits for a reader that has stalled: the line is dropped instead.
+/// told otherwise. No call ever waits for a reader that has stalled. What the server writes meanwhile waits in a
+/// queue, and what finds no room there is dropped.
 ///
 /// The name of the method is the severity.
 let log = Log()
@@ -76,11 +77,43 @@ struct Log: Sendable {
     if Environment.writesToJournal { unsafe logSettings.reader = .journal }
   }
 
+  /// Opens the queue of the server's two processes. To be called once, before the fork.
+  func openQueue() throws(SystemError) { try SystemError.check(csys_open_log_queue()) }
+
   /// Sends lines to the system's log from here on. Source: syslog(3).
-  func useSystemLog() throws(SystemError) {
-    try SystemError.check(unsafe csys_log_to_socket(("/dev/log" as StaticString).cString))
+  func useSystemLog() {
+    let name: StaticString = "/dev/log"
+    let result = unsafe csys_log_to_system(name.cString)
+    if result < 0 {
+      warning("warning: --syslog: \(name): \(SystemError(number: -result)); trying again")
+      unsafe csys_await_system_log(name.cString)
+    }
     unsafe logSettings.reader = .syslog
     unsafe logSettings.process = CurrentProcess.number
+  }
+
+  /// From now on this process only puts lines into the queue. Returns the descriptor for that.
+  func becomeQueueOnly() -> Int32 {
+    csys_only_queue_log()
+    return 2
+  }
+
+  /// For poll(2): ready when `flush` has something to do.
+  var descriptor: Int32 { csys_log_descriptor() }
+
+  /// When to call `flush` next, in monotonic microseconds.
+  var nextDeadline: Int64 { csys_log_deadline() }
+
+  /// Writes lines that wait in the queue.
+  func flush() {
+    let dropped = csys_flush_log()
+    if dropped > 0 { warning("log lines dropped: \(dropped)") }
+  }
+
+  /// Writes what waits in the queue, before the program ends.
+  func end() {
+    csys_end_log()
+    flush()
   }
 
   /// Writes each line as a JSON object from here on.
@@ -111,5 +144,6 @@ struct Log: Sendable {
     whole.withBytes { bytes in
       unsafe bytes.withUnsafeBytes { unsafe csys_write_log($0.baseAddress, $0.count) }
     }
+    flush()
   }
 }

@@ -91,8 +91,7 @@ struct MessageSubject {
       }
       text.withBytes { whole.append($0) }
     }
-    // The system's log takes one message in each datagram, without an end.
-    if settings.reader != .syslog { whole.endLine() }
+    whole.endLine()
     return whole
   }
 

@@ -16,10 +16,9 @@ extension ServerApplet {
         .unsuitable(ServerOption.closeAfter.spec.name, " needs a CLOSE_CMD, --nft or --ipset"))
     }
     // Only now: mistakes in the command line are for the user at the terminal.
-    if settings.logsToSystem, !settings.onlyChecks {
-      try StartFailure.wrapping("--syslog: /dev/log") { () throws(SystemError) in
-        try log.useSystemLog()
-      }
+    if !settings.onlyChecks {
+      try StartFailure.wrapping("log") { () throws(SystemError) in try log.openQueue() }
+      if settings.logsToSystem { log.useSystemLog() }
     }
     try check(commands, settings.sandbox)
 

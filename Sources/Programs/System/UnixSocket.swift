@@ -4,7 +4,7 @@ import CSystem
 extension Descriptor {
   /// Connects to the datagram socket with a name, which begins with `@` if it is abstract.
   init(connectingTo name: Argument) throws(SystemError) {
-    self.init(owning: try SystemError.check(unsafe csys_unix_socket(name.pointer)))
+    self.init(owning: try SystemError.check(unsafe csys_unix_socket(name.pointer, 0)))
   }
 
   /// Sends a message. Throws `wouldBlock` if there is no room for it.

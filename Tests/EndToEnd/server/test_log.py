@@ -6,6 +6,7 @@ import os
 import re
 import signal
 import socket
+from contextlib import closing
 
 import pytest
 from support.datagrams import CLOSE, KEY, packet
@@ -82,77 +83,145 @@ def devices(namespace, tmp_path):
         namespace.run(f"umount --lazy {folder / name}")
 
 
-def bound(path):
-    """A socket on which a system log receives lines."""
-    receiver = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
-    receiver.bind(str(path))
-    receiver.settimeout(20)
-    return receiver
+class SystemLog:
+    """A socket on which a system log receives lines, and the lines that have come."""
+
+    def __init__(self, path, kind=socket.SOCK_DGRAM):
+        self.path, self.kind, self.connections = path, kind, []
+        self.listener = socket.socket(socket.AF_UNIX, kind)
+        self.listener.bind(str(path))
+        self.listener.settimeout(20)
+        if kind == socket.SOCK_STREAM:
+            self.listener.listen()
+        self.rest = b""
+
+    def receive(self):
+        """The next line. Datagrams have no end, and a line of a stream ends in a zero byte."""
+        if self.kind == socket.SOCK_DGRAM:
+            return self.listener.recv(2000).decode()
+        if not self.connections:
+            self.connections.append(self.listener.accept()[0])
+            self.connections[0].settimeout(20)
+        while b"\0" not in self.rest:
+            received = self.connections[0].recv(2000)
+            assert received, "the connection has ended"
+            self.rest += received
+        line, _, self.rest = self.rest.partition(b"\0")
+        return line.decode()
+
+    def wait_for(self, text):
+        """The lines up to the first with this text."""
+        lines = [self.receive()]
+        while text not in lines[-1]:
+            lines.append(self.receive())
+        return lines
+
+    def close(self):
+        self.path.unlink(missing_ok=True)
+        for each in (self.listener, *self.connections):
+            each.close()
+
+
+@pytest.fixture(params=[socket.SOCK_DGRAM, socket.SOCK_STREAM], ids=["datagrams", "stream"])
+def kind_of_log(request):
+    return request.param
 
 
 @pytest.fixture
-def system_log(devices):
+def system_log(devices, kind_of_log):
     """/dev/log, in the namespace of the test."""
-    with bound(devices / "log") as receiver:
-        yield receiver
+    with closing(SystemLog(devices / "log", kind_of_log)) as system_log:
+        yield system_log
 
 
 def test_syslog_takes_the_log_in_the_place_of_stderr(server, namespace, system_log, not_emulated):
     ours = server("--syslog", "-v", network=namespace, wait=False, on_open="echo $ip >&2")
     tag = r"pyknock-server\[(\d+)\]: "
-    lines = []
-
-    def wait_for(text):
-        while not any(text in line for line in lines):
-            lines.append(system_log.recv(2000).decode())
-
-    wait_for("listening on")
+    lines = system_log.wait_for("listening on")
     ours.knock("192.0.2.1")
     ours.knock("192.0.2.1", CLOSE, age=1000)
-    wait_for("refused close")
-    wait_for("command ended")
+    lines += system_log.wait_for("refused close")
+    lines += system_log.wait_for("command ended")
     ours.stop()
-    wait_for("stopped")
+    lines += system_log.wait_for("stopped")
     # The lines of the receiver have the process number of the executor, too.
     assert {int(re.match(rf"<\d+>{tag}", line)[1]) for line in lines} == {ours.pid}
     said = {re.match(rf"<(\d+)>{tag}(\w+)", line).group(1, 3) for line in lines}
     assert {("30", "version"), ("30", "accepted"), ("28", "refused"), ("31", "command")} <= said
-    assert not any(line.endswith("\n") for line in lines)
+    assert not any("\n" in line for line in lines)
     # Commands still write to the standard error.
     assert ours.log.wait_for_end() == ["192.0.2.1"]
 
 
-def test_a_system_log_that_starts_anew_is_found_by_both_processes(
-    server, namespace, devices, system_log, not_emulated
+@pytest.mark.parametrize("other", [socket.SOCK_DGRAM, socket.SOCK_STREAM], ids=["datagrams", "stream"])
+def test_a_system_log_that_restarts_gets_each_line(
+    server, namespace, devices, system_log, other, not_emulated
 ):
     ours = server("--syslog", network=namespace, wait=False)
-    while b"listening" not in system_log.recv(2000):
-        pass
-    (devices / "log").unlink()
+    system_log.wait_for("listening")
     system_log.close()
-    with bound(devices / "log") as new:
-        ours.knock("192.0.2.8")  # The line of the receiver is lost, because its socket is not yet connected.
-        ours.output.wait_for("^open")
-        ours.signal(signal.SIGUSR1)
-        assert b"counters: accepted=1 " in new.recv(2000)
-        ours.knock("192.0.2.9")
-        assert b"accepted open 192.0.2.9 from" in new.recv(2000)
+    ours.knock("192.0.2.7")
+    ours.output.wait_for("^open 192.0.2.7")
+    ours.signal(signal.SIGUSR1)  # Both processes have had something to say meanwhile.
+    with closing(SystemLog(devices / "log", other)) as new:
+        assert "accepted open 192.0.2.7 from" in new.receive()
+        assert "counters: accepted=1 " in new.receive()
+        ours.knock("192.0.2.8")
+        assert "accepted open 192.0.2.8 from" in new.receive()
 
 
-def test_mistakes_go_to_who_has_made_them(namespace, system_log):
-    words = [*namespace.prefix, *program("server"), "--syslog", "--no-shell", KEY, "'", "x"]
-    result = run(words)
-    assert (result.code, result.lines[-2]) == (2, "pyknock server: OPEN_CMD: the quote ' is not closed")
-    system_log.setblocking(False)
-    with pytest.raises(BlockingIOError):
-        system_log.recv(2000)
+def test_a_system_log_that_takes_nothing_keeps_nobody_waiting(
+    server, namespace, system_log, not_emulated
+):
+    ours = server("--syslog", "-vv", network=namespace, wait=False, on_open="echo $ip")
+    system_log.wait_for("listening")
+    for start in range(0, 1600, 200):
+        ours.send(*(packet(f"10.0.{start // 200}.{host}") for host in range(200)))
+        ours.output.wait_for("^10", start + 200)
+    lines = system_log.wait_for("log lines dropped: ")
+    accepted = [line for line in lines if "accepted open 10" in line]
+    assert "accepted open 10.0.0.0 " in accepted[0] and len(accepted) > 100
+    assert ours.stop() == 0
 
 
-def test_no_system_log_is_an_error(namespace, devices):
-    words = [*namespace.prefix, *program("server"), "--syslog", KEY, "exit", "exit"]
-    result = run(words)
-    assert result.code == 1
-    assert result.lines[-1] == "pyknock server: --syslog: /dev/log: No such file or directory"
+def test_mistakes_go_to_who_has_made_them(namespace, devices):
+    with closing(SystemLog(devices / "log")) as system_log:
+        words = [*namespace.prefix, *program("server"), "--syslog", "--no-shell", KEY, "'", "x"]
+        result = run(words)
+        assert (result.code, result.lines[-2]) == (
+            2, "pyknock server: OPEN_CMD: the quote ' is not closed"
+        )  # fmt: skip
+        system_log.listener.setblocking(False)
+        with pytest.raises(BlockingIOError):
+            system_log.receive()
+
+
+NO_LOG = "pyknock server: warning: --syslog: /dev/log: No such file or directory; trying again"
+
+
+def test_a_system_log_that_starts_late_gets_each_line(
+    server, namespace, devices, kind_of_log, not_emulated
+):
+    ours = server("--syslog", network=namespace, wait=False)
+    ours.log.wait_for(f"^{NO_LOG}$")
+    ours.wait_until_ready()
+    ours.knock("192.0.2.7")
+    ours.output.wait_for("^open 192.0.2.7")
+    with closing(SystemLog(devices / "log", kind_of_log)) as system_log:
+        assert "listening on" in system_log.receive()
+        assert "accepted open 192.0.2.7 from" in system_log.receive()
+
+
+def test_what_the_system_log_never_took_is_on_stderr_at_the_end(server, namespace, devices):
+    ours = server("--syslog", network=namespace, wait=False)
+    ours.log.wait_for(f"^{NO_LOG}$")
+    ours.knock()
+    ours.output.wait_for("^open")
+    assert ours.stop() == 0
+    tag = f"<30>pyknock-server[{ours.pid}]: "
+    lines = ours.log.wait_for_end()
+    assert lines[0] == NO_LOG and "listening on" in lines[1] and "accepted" in lines[2]
+    assert lines[3:] == [f"{tag}stopping on SIGTERM", f"{tag}stopped"]
 
 
 def test_json_has_what_a_line_is_about(server):

@@ -96,9 +96,11 @@ struct Executor: ~Copyable {
       events.addReader(receiver.descriptor)
       events.addReader(signals.number)
       events.addReader(timer.number)
+      events.addReader(log.descriptor)
       try events.wait(until: nextDeadline())
       let now = SystemClock.monotonic()
       skipPause(now: now)
+      log.flush()
       if events.isReady(0) { try takeMessages() }
       if events.isReady(1), let event = try signals.next() { try handle(event) }
       try advance(now: now)
@@ -110,7 +112,7 @@ struct Executor: ~Copyable {
 
   /// When `advance` has something to do, in monotonic microseconds.
   private mutating func nextDeadline() -> Int64 {
-    var next = min(receiver.nextDeadline, runner.nextDeadline)
+    var next = min(log.nextDeadline, min(receiver.nextDeadline, runner.nextDeadline))
     next = min(next, shutdown.nextDeadline)
     if next < .max { next = min(next, SystemClock.monotonic() + Self.longestRound / 2) }
     next = min(next, manager.nextDeadline)

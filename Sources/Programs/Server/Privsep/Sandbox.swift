@@ -106,7 +106,7 @@ struct Sandbox {
   func confineReceiver(
     socket: Int32, channel: Int32, parent: Int32
   ) throws(Failure) -> Confinement? {
-    let logDescriptor = csys_log_descriptor()
+    let logDescriptor = log.becomeQueueOnly()
     csys_close_others(socket, channel, logDescriptor)
     try changeRootAndUser(keeping: 0)
     guard isOn else { return nil }

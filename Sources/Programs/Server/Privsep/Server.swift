@@ -13,7 +13,6 @@ enum Server {
   static func run(
     receiver: consuming Receiver, executor: consuming Executor, sandbox: Sandbox
   ) throws(SystemError) -> ExitCode {
-    _ = csys_log_descriptor()  // Opens it. With another root directory or user that could fail.
     var receiver = receiver
     var sandbox = sandbox
     do throws(Sandbox.Failure) {

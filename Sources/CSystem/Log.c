@@ -38,8 +38,10 @@ static int reader = -1, writer = -1;
 /// Lines of the queue that were read and not yet written.
 static char waiting[1024];
 static size_t waiting_size;
-/// When the reader is tried again, and how long after the time before (microseconds). 0 if it takes lines.
-static int64_t next_try, pause_time;
+/// When there is something to do even if nothing comes into the queue, in monotonic microseconds.
+static int64_t next_try = INT64_MAX;
+/// How long after the time before the reader is tried again (microseconds). 0 if it takes lines.
+static int64_t pause_time;
 
 static uint32_t early_dropped;
 /// In memory that all processes with the queue share.
@@ -166,7 +168,7 @@ static int write_next(void) {
     waiting_size += (size_t)count;
   }
   int count = write_line(waiting, end ? (size_t)(end - waiting) + 1 : waiting_size);
-  if (count < 0) return count;
+  if (count <= 0) return count < 0 ? count : -EAGAIN;
   waiting_size -= (size_t)count;
   memmove(waiting, waiting + count, waiting_size);
   return 1;
@@ -184,6 +186,7 @@ uint32_t csys_flush_log(void) {
       return 0;
     }
     pause_time = 0;
+    next_try = result == 0 ? INT64_MAX : 0;
     if (result == 0) return __atomic_exchange_n(dropped, 0, __ATOMIC_RELAXED);
   }
   return 0;
@@ -191,7 +194,7 @@ uint32_t csys_flush_log(void) {
 
 int csys_log_descriptor(void) { return pause_time > 0 ? -1 : reader; }
 
-int64_t csys_log_deadline(void) { return pause_time > 0 ? next_try : INT64_MAX; }
+int64_t csys_log_deadline(void) { return next_try; }
 
 void csys_end_log(void) {
   if (reader < 0) return;

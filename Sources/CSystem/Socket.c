@@ -180,6 +180,17 @@ int csys_local_address(int fd, void *address) {
   return csys_result(getsockname(fd, address, &size));
 }
 
+uint32_t csys_peer_address(int fd, void *address) {
+  socklen_t size = CSYS_ADDRESS_SIZE;
+  return getpeername(fd, address, &size) == 0 ? size : 0;
+}
+
+int csys_allow_any_address(int fd) {
+  int on = 1;
+  // For IPv6, too.
+  return csys_result(setsockopt(fd, IPPROTO_IP, IP_FREEBIND, &on, sizeof on));
+}
+
 int csys_send(int fd, const void *bytes, size_t size) {
   ssize_t count;
   do count = send(fd, bytes, size, MSG_NOSIGNAL);

@@ -83,6 +83,12 @@ int csys_connect(int fd, const void *address, uint32_t size);
 /// The address that a socket is bound to.
 int csys_local_address(int fd, void *address);
 
+/// Stores the address that a socket is connected to. Returns its size, 0 if there is none.
+uint32_t csys_peer_address(int fd, void *address);
+
+/// Lets a socket be bound to an address that no interface has yet. Source: ip(7), IP_FREEBIND.
+int csys_allow_any_address(int fd);
+
 /// Sends a message, or as many bytes as there is room for.
 int csys_send(int fd, const void *bytes, size_t size);
 

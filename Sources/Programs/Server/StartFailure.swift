@@ -10,6 +10,10 @@ enum StartFailure: Error {
   case cannotBind(SocketAddress, SystemError)
   /// The service manager passed something other than one UDP socket.
   case wrongPassedSocket
+  /// The socket that the service manager passed takes datagrams from this address only.
+  case connectedSocket(SocketAddress)
+  /// The socket that the service manager passed has no port.
+  case unboundSocket
   /// The socket that the service manager passed is bound to another address than the settings say.
   case otherAddress(passed: SocketAddress, wanted: SocketAddress)
   /// The state directory has open grants, and nothing closes them.
@@ -40,8 +44,20 @@ extension StartFailure: MessageConvertible {
     case .system(let what, let error): "\(what): \(error)"
     case .notNumeric(let what, let text):
       "\(what): \(argument: text) is not a numeric IPv4 or IPv6 address"
+    case .cannotBind(let address, .addressInUse):
+      """
+      cannot bind to \(address): \(SystemError.addressInUse): another program may hold it, see \
+      ss -ulpn; net.ipv4.ip_local_reserved_ports keeps a port from programs that take any
+      """
     case .cannotBind(let address, let error): "cannot bind to \(address): \(error)"
     case .wrongPassedSocket: "LISTEN_FDS: the service manager must pass exactly one UDP socket"
+    case .connectedSocket(let peer):
+      """
+      LISTEN_FDS: the passed socket is connected to \(peer) and takes knocks from there only: \
+      pass one that is only bound
+      """
+    case .unboundSocket:
+      "LISTEN_FDS: the passed socket has no port: set ListenDatagram= in pyknock.socket"
     case .otherAddress(let passed, let wanted):
       """
       the service manager passed a socket for \(passed), not for \(wanted): \

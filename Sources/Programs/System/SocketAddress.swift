@@ -28,6 +28,12 @@ import KnockBase
     try SystemError.check(unsafe csys_local_address(socket, &storage))
   }
 
+  /// The address that a socket is connected to; nil if it is not.
+  init?(peerOf socket: Int32) {
+    size = unsafe csys_peer_address(socket, &storage)
+    guard size > 0 else { return nil }
+  }
+
   /// Nil if the text is no IPv4 or IPv6 address.
   init?(numeric text: Argument, port: UInt16 = 0) {
     guard unsafe csys_look_up(text.pointer, CSYS_ANY_FAMILY, 1, &storage, 1) == 1 else {

@@ -48,6 +48,14 @@ struct UDPSocket: ~Copyable {
     try SystemError.check(unsafe address.withSystemAddress { unsafe csys_connect(number, $0, $1) })
   }
 
+  /// Lets `bind` take an address that no interface has yet. Source: ip(7), IP_FREEBIND.
+  func allowAnyAddress() throws(SystemError) {
+    try SystemError.check(csys_allow_any_address(number))
+  }
+
+  /// The address that it is connected to; nil if it is not.
+  var peer: SocketAddress? { SocketAddress(peerOf: number) }
+
   func localAddress() throws(SystemError) -> SocketAddress {
     try SocketAddress(localAddressOf: number)
   }

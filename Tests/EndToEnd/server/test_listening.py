@@ -2,6 +2,7 @@
 
 import ctypes
 import errno
+import os
 import socket
 import struct
 
@@ -17,7 +18,10 @@ def test_a_port_in_use_is_one_line_and_exit_1(server, key_file):
     taken = server()
     result = run([*program("server"), "-k", key_file, f"-p{taken.port}", "o", "c"])
     assert (result.code, result.stdout, len(result.lines)) == (1, "", 1)
-    assert result.stderr.startswith(f"pyknock server: cannot bind to [::]:{taken.port}: Address ")
+    assert result.lines == [
+        f"pyknock server: cannot bind to [::]:{taken.port}: {os.strerror(errno.EADDRINUSE)}: another program"
+        " may hold it, see ss -ulpn; net.ipv4.ip_local_reserved_ports keeps a port from programs that take any"
+    ]
 
 
 @pytest.mark.parametrize("address, other", [("127.0.0.1", "::1"), ("::1", "127.0.0.1")])
@@ -53,10 +57,25 @@ def test_an_address_that_is_not_numeric_is_exit_1(key_file, address):
 @pytest.mark.parametrize(
     "address, shown", [("203.0.113.7", "203.0.113.7"), ("2001:DB8:0::7", "[2001:db8::7]")]
 )
-def test_an_address_of_another_machine_is_exit_1(key_file, address, shown):
-    result = run([*program("server"), "-k", key_file, "-p60119", "-b", address, "o", "c"])
-    assert (result.code, len(result.lines)) == (1, 1)
-    assert result.stderr.startswith(f"pyknock server: cannot bind to {shown}:60119: ")
+def test_an_address_may_come_after_the_start(server, namespace, address, shown):
+    """At boot, the address of an interface may come later, or not yet be usable (IPv6: RFC 4862)."""
+    ours = server("-b", address, network=namespace)
+    warning = "warning: no interface has the address of"
+    told = f"pyknock server: {warning} {shown}:{ours.port} yet; knocks arrive once one has"
+    assert ours.log.lines[0] == told
+    namespace.run(f"ip address add {address} dev lo")
+    ours.send(packet(), host=address)
+    ours.output.wait_for("^open 192.0.2.1")
+    ours.stop()
+    ours = server("-b", address, network=namespace)
+    assert not ours.log.matching("warning")
+    namespace.run(f"ip address delete {address} dev lo")
+
+
+def test_the_check_warns_of_an_address_that_no_interface_has(key_file):
+    result = run([*program("server"), "-n", "-k", key_file, "-p60119", "-b", "203.0.113.7", "o", "c"])
+    assert (result.code, result.stdout, len(result.lines)) == (0, "configuration OK\n", 1)
+    assert "no interface has the address of 203.0.113.7:60119" in result.stderr
 
 
 def test_the_default_address_takes_both_families_whatever_the_system_says(server, namespace):

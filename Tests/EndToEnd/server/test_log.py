@@ -139,9 +139,9 @@ def test_syslog_takes_the_log_in_the_place_of_stderr(server, namespace, system_l
     tag = r"pyknock-server\[(\d+)\]: "
     lines = system_log.wait_for("listening on")
     ours.knock("192.0.2.1")
+    lines += system_log.wait_for("command ended")
     ours.knock("192.0.2.1", CLOSE, age=1000)
     lines += system_log.wait_for("refused close")
-    lines += system_log.wait_for("command ended")
     ours.stop()
     lines += system_log.wait_for("stopped")
     # The lines of the receiver have the process number of the executor, too.

@@ -74,14 +74,31 @@ def test_anything_else_that_is_passed_is_refused(kind, count, not_emulated):
     )
 
 
-def test_a_socket_without_a_port_is_refused(not_emulated):
+@pytest.mark.parametrize("family", [socket.AF_INET, socket.AF_INET6])
+def test_a_socket_without_a_port_is_refused(family, not_emulated):
     class Unbound(Passed):
         def __init__(self):
-            self.socket = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+            self.socket = socket.socket(family, socket.SOCK_DGRAM)
 
-    assert start([KEY, "x", "x"], Unbound()).lines[-1] == (
-        "pyknock server: the service manager passed a socket for 0.0.0.0:0, not for 0.0.0.0:0:"
-        " set both (ListenDatagram= in pyknock.socket)"
+    result = start([KEY, "x", "x"], Unbound())
+    assert result.code == 1
+    assert result.lines[-1] == (
+        "pyknock server: LISTEN_FDS: the passed socket has no port: set ListenDatagram= in pyknock.socket"
+    )
+
+
+@pytest.mark.parametrize(
+    "family, address, shown",
+    [(socket.AF_INET, "127.0.0.1", "127.0.0.1"), (socket.AF_INET6, "::1", "[::1]")],
+)
+def test_a_connected_socket_is_refused(family, address, shown, not_emulated):
+    passed = Passed(family=family, address=address)
+    passed.socket.connect((address, 9))
+    result = start([KEY, "x", "x"], passed)
+    assert result.code == 1
+    assert result.lines[-1] == (
+        f"pyknock server: LISTEN_FDS: the passed socket is connected to {shown}:9 and takes knocks from there"
+        " only: pass one that is only bound"
     )
 
 

@@ -4,9 +4,11 @@
 // INTRUDER_ATTEMPT: when a datagram comes, the receiver tries this, as an attacker would who has taken it
 // over. Then it writes whether it succeeded.
 // INTRUDER_NO_SECCOMP: the kernel seems to have no seccomp.
-// INTRUDER_NO_MEMORY: after each call that received datagrams, the next one fails for lack of memory.
 // INTRUDER_SLOW: the name of a file. Each request to the kernel's firewall takes as many milliseconds longer as
 // it says.
+// INTRUDER_ERROR: after each call that received datagrams, the next one fails with the error of this number.
+// INTRUDER_FILLS: when poll(2) has said that standard error can be written to, it is filled, as another
+// process that shares it would do.
 // INTRUDER_DIE_AT: the program is killed at the call with this number. The calls below are counted from 1,
 // in both processes together, in the file INTRUDER_FILE.
 #define _GNU_SOURCE
@@ -14,6 +16,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <netinet/in.h>
+#include <poll.h>
 #include <signal.h>
 #include <spawn.h>
 #include <stdarg.h>
@@ -135,6 +138,18 @@ int prctl(int option, ...) {
   return (int)syscall(SYS_prctl, option, values[0], values[1], values[2], values[3]);
 }
 
+int poll(struct pollfd *entries, nfds_t count, int limit) {
+  int result = ORIGINAL(poll)(entries, count, limit);
+  if (result <= 0 || entries[0].fd != 2 || !getenv("INTRUDER_FILLS")) return result;
+  static const char bytes[4096];
+  int flags = fcntl(2, F_GETFL);
+  fcntl(2, F_SETFL, flags | O_NONBLOCK);
+  while (ORIGINAL(write)(2, bytes, sizeof bytes) > 0) {}
+  while (ORIGINAL(write)(2, bytes, 1) > 0) {}
+  fcntl(2, F_SETFL, flags);
+  return result;
+}
+
 int socketpair(int domain, int type, int protocol, int ends[2]) {
   int result = ORIGINAL(socketpair)(domain, type, protocol, ends);
   channel = ends[0];
@@ -143,7 +158,8 @@ int socketpair(int domain, int type, int protocol, int ends[2]) {
 
 int recvmmsg(int fd, struct mmsghdr *messages, unsigned count, int flags, struct timespec *timeout) {
   static int has_received;
-  if (has_received && getenv("INTRUDER_NO_MEMORY")) return has_received = 0, errno = ENOMEM, -1;
+  const char *error = getenv("INTRUDER_ERROR");
+  if (has_received && error) return has_received = 0, errno = atoi(error), -1;
   count_call();
   int result = ORIGINAL(recvmmsg)(fd, messages, count, flags, timeout);
   has_received = result > 0;

@@ -1,7 +1,10 @@
 """Many bad datagrams: they cost no memory and few lines of the log."""
 
+import errno
 import os
 import re
+import signal
+import time
 from pathlib import Path
 
 import pytest
@@ -73,11 +76,28 @@ def test_10000_malformed_datagrams_cost_no_memory_and_no_flood_of_lines(server, 
     assert len(ours.log.matching("unauthenticated|refused")) < 100
 
 
-def test_a_lack_of_memory_passes(server, intruder):
-    """The system may have no memory to receive with. No datagram is handled twice because of that."""
-    ours = server(env={**os.environ, "LD_PRELOAD": str(intruder), "INTRUDER_NO_MEMORY": "1"})
+@pytest.mark.parametrize("error", [errno.ENOMEM, errno.ECONNREFUSED, errno.EIO], ids=os.strerror)
+def test_an_error_costs_a_datagram_at_most(server, intruder, error):
+    """No datagram is handled twice because of it, either."""
+    ours = server(env={**os.environ, "LD_PRELOAD": str(intruder), "INTRUDER_ERROR": str(error)})
     for number in range(1, 4):
         ours.knock(f"192.0.2.{number}")
         ours.output.wait_for(f"^open 192.0.2.{number} inet$")
     assert ours.counters()["accepted"] == 3
     assert ours.counters()["replayed"] == 0
+    assert ours.stop() == 0
+    told = f"pyknock server: cannot receive, going on: {os.strerror(error)}"
+    assert ours.log.wait_for_end().count(told) == 1
+
+
+@pytest.mark.slow
+def test_each_knock_is_judged_by_the_time_of_its_own_turn(server):
+    """The receiver waits while the connection to the executor is full, and then takes what has come meanwhile."""
+    ours = server("-t", "2", "--no-shell", on_open="echo $ip")
+    ours.signal(signal.SIGSTOP)
+    ours.send(*(packet(f"10.0.{number // 200}.{number % 200}") for number in range(300)))
+    time.sleep(2.5)
+    ours.knock("192.0.2.1")
+    ours.signal(signal.SIGCONT)
+    ours.output.wait_for("^192.0.2.1$")
+    assert not ours.log.matching(r"clock skew \+")

@@ -14,7 +14,7 @@ struct Receiver: ~Copyable {
   private static let batches = 8
   /// How often the time is recorded in the state directory. Seldom, to spare flash memory.
   private static let recordInterval = 60 * Microseconds.second
-  /// The time between two attempts to send a knock.
+  /// The time between two attempts to send a knock, or to receive after an error.
   private static let pause = 5 * Microseconds.millisecond
 
   private let socket: UDPSocket
@@ -82,7 +82,7 @@ struct Receiver: ~Copyable {
 
   /// Returns when the executor has hung up or ended.
   ///
-  /// - Throws: what poll(2), recvmmsg(2) and send(2) do if the system is out of resources.
+  /// - Throws: what poll(2), recv(2) and send(2) do if the system is out of resources.
   private mutating func run() throws(SystemError) {
     while true {
       let (hasDatagram, hasMessage) = try waitForEvent()
@@ -117,28 +117,28 @@ struct Receiver: ~Copyable {
   }
 
   private mutating func receive() throws(SystemError) {
-    let wallNow = SystemClock.wall()
-    let now = SystemClock.monotonic()
     for _ in 0..<Self.batches {
-      try receiveBatch()
-      for index in 0..<batch.count { try handle(index, wallNow: wallNow, now: now) }
+      receiveBatch()
+      for index in 0..<batch.count { try handle(index) }
       guard batch.count == DatagramBatch.capacity else { return }
     }
   }
 
-  /// Out of memory is no reason to end the server, and with it the replay memory: it passes.
-  private mutating func receiveBatch() throws(SystemError) {
+  /// No error is a reason to end the server, and with it the replay memory. It costs a datagram at most.
+  private mutating func receiveBatch() {
     do throws(SystemError) {
       try socket.receive(into: &batch)
     } catch {
-      guard error == .outOfMemory || error == .noBufferSpace else { throw error }
+      refusals.logFailure(error, now: SystemClock.monotonic())
+      // An error that stays must not keep the processor busy.
+      SystemClock.pause(for: Self.pause)
     }
   }
 
-  private mutating func handle(
-    _ index: Int, wallNow: Int64, now: Int64
-  ) throws(SystemError) {
-    switch Self.admit(index, of: batch, by: &gate, now: wallNow, hasRoom: hasRoom) {
+  private mutating func handle(_ index: Int) throws(SystemError) {
+    // Each time, since the datagram before this one may have waited for the executor.
+    let now = SystemClock.wall()
+    switch Self.admit(index, of: batch, by: &gate, now: now, hasRoom: hasRoom) {
     case .accepted(let knock, let user, let clockSkew):
       tally.record(clockSkew: clockSkew)
       tally.countAccepted()
@@ -150,7 +150,7 @@ struct Receiver: ~Copyable {
         tally.record(clockSkew: clockSkew)
       }
       let isWanted = log.shows(.normal) || refusal.isFailure
-      if refusals.count(refusal, isWanted: isWanted, now: now) {
+      if refusals.count(refusal, isWanted: isWanted, now: SystemClock.monotonic()) {
         log.warning(
           "refused \(header.subject) from \(source: batch.source(index)): \(header.reason(refusal))"
         )

@@ -21,6 +21,8 @@ struct RefusalLog {
   private var reportedKernelDropped: UInt64 = 0
   /// No report comes before this moment, in monotonic microseconds.
   private var nextReport = Int64.min
+  /// No line about a failure of the system comes before this moment, in monotonic microseconds.
+  private var nextFailure = Int64.min
   private var budget = budgetLimit
   /// When the budget last grew.
   private var budgetTime = Int64.min
@@ -49,6 +51,13 @@ struct RefusalLog {
     }
     budget -= 1
     return true
+  }
+
+  /// Logs that no datagram could be received, at most once a minute.
+  mutating func logFailure(_ error: SystemError, now: Int64) {
+    guard nextFailure <= now else { return }
+    nextFailure = now + Self.reportInterval
+    log.error("cannot receive, going on: \(error)")
   }
 
   /// When `logReport` has something to log, in monotonic microseconds.

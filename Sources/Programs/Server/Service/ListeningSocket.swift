@@ -58,17 +58,19 @@ enum ListeningSocket {
   private static func adopt(
     _ socket: consuming UDPSocket, _ settings: ServerSettings
   ) throws(StartFailure) -> UDPSocket {
+    if let peer = socket.peer { throw .connectedSocket(peer) }
     // The socket outlives this server, and another version may accept other datagrams.
     do throws(SystemError) { try socket.dropOthers(than: knockForms, forever: false) } catch {}
     let passed: SocketAddress
     do throws(SystemError) {
       passed = try socket.localAddress()
     } catch { throw .system("LISTEN_FDS", error) }
-    let port = settings.givenPort ?? passed.parts?.port ?? 0
+    guard let passedPort = passed.parts?.port, passedPort != 0 else { throw .unboundSocket }
+    let port = settings.givenPort ?? passedPort
     let given = try bindAddress(settings, port: port)
     let wanted = given ?? SocketAddress.any(family: passed.family, port: port)
     let isSame = given == nil || passed.parts?.address == wanted.parts?.address
-    guard port != 0, passed.parts?.port == port, isSame else {
+    guard passedPort == port, isSame else {
       throw .otherAddress(passed: passed, wanted: wanted)
     }
     return socket
@@ -78,6 +80,7 @@ enum ListeningSocket {
     to address: SocketAddress, _ settings: ServerSettings
   ) throws(SystemError) -> UDPSocket {
     let deadline = SystemClock.monotonic() + Server.linger
+    var isMissing = false
     let socket = try UDPSocket(family: address.family)
     // Before the socket is bound, so that nothing else is ever in it. Without the filter, the receiver refuses
     // what the kernel would drop.
@@ -85,8 +88,18 @@ enum ListeningSocket {
     while true {
       do throws(SystemError) {
         try socket.bind(to: address)
+        if isMissing {
+          log.warning(
+            "warning: no interface has the address of \(address) yet; knocks arrive once one has")
+        }
         return socket
       } catch {
+        // At boot, an interface may get its address later.
+        if error == .addressNotAvailable, settings.bindAddress != nil, !isMissing {
+          isMissing = true
+          try socket.allowAnyAddress()
+          continue
+        }
         guard error == .addressInUse else { throw error }
         // --check also works while the server runs.
         if settings.onlyChecks { return socket }

@@ -215,6 +215,7 @@ def test_a_system_log_that_starts_late_gets_each_line(
 def test_what_the_system_log_never_took_is_on_stderr_at_the_end(server, namespace, devices):
     ours = server("--syslog", network=namespace, wait=False)
     ours.log.wait_for(f"^{NO_LOG}$")
+    ours.wait_until_ready()
     ours.knock()
     ours.output.wait_for("^open")
     assert ours.stop() == 0

@@ -13,6 +13,13 @@
 #include <sys/resource.h>
 #include <sys/stat.h>
 
+int csys_check_kernel(void) {
+#ifdef __i386__
+  if (syscall(SYS_getsockopt, -1L, 0L, 0L, NULL, NULL) < 0 && errno == ENOSYS) return -ENOSYS;
+#endif
+  return 0;
+}
+
 int csys_check_root(const char *path) {
   struct stat status;
   if (stat(path, &status) < 0) return -errno;

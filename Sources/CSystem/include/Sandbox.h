@@ -5,6 +5,10 @@
 /// 0 if we may become another user, or change the root directory, or both: -EPERM if not.
 int csys_check_privilege(int changes_user, int changes_root);
 
+/// 0 if the kernel has the system calls that `csys_filter_calls` allows. On i686, Linux 4.2 and earlier have one
+/// call for all that is done with sockets: -ENOSYS.
+int csys_check_kernel(void);
+
 /// 0 if a directory can become the root directory. If others than root can write to it, it returns -EACCES.
 int csys_check_root(const char *path);
 

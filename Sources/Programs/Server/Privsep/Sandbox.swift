@@ -81,10 +81,13 @@ struct Sandbox {
     case step(StaticString, SystemError)
     /// The root directory cannot be used.
     case root(Argument, SystemError)
+    /// The kernel lacks system calls that the receiver needs.
+    case oldKernel
   }
 
   /// Checks as far as possible at start whether the steps will succeed.
   func check() throws(Failure) {
+    if isOn, csys_check_kernel() < 0 { throw .oldKernel }
     try Self.check(
       user == nil ? "--chroot" : "--user",
       csys_check_privilege(user == nil ? 0 : 1, root == nil ? 0 : 1))
@@ -154,6 +157,7 @@ extension Sandbox.Failure: MessageConvertible {
   var message: Message {
     switch self {
     case .step(let step, let error): "\(step): \(error)"
+    case .oldKernel: "the sandbox needs Linux 4.3 or later; --no-sandbox starts without it"
     case .root(let root, let error):
       error == .accessDenied
         ? """

@@ -1,5 +1,6 @@
 """What each of the two processes may do."""
 
+import errno
 import os
 import re
 import signal
@@ -7,8 +8,8 @@ from pathlib import Path
 
 import pytest
 from support.datagrams import packet
-from support.processes import NOBODY, capabilities_of, status_of
-from support.programs import EMULATED
+from support.processes import NOBODY, capabilities_of, install_filter, status_of
+from support.programs import EMULATED, PYKNOCK, program, run
 from support.waiting import until
 
 
@@ -103,3 +104,30 @@ def test_the_receiver_has_the_replay_memory_and_not_the_journal(server, tmp_path
     assert f"{tmp_path}/state/replay" in maps
     assert f"{tmp_path}/state/grants" not in maps
     assert f"{tmp_path}/state/grants" in Path(f"/proc/{ours.pid}/maps").read_text()
+
+
+def like_linux_4_2():
+    """Takes the calls for sockets away that i386 got with Linux 4.3: 359 to 373."""
+    load, equal, at_least, greater, give, allow = 0x20, 0x15, 0x35, 0x25, 0x06, 0x7FFF0000
+    install_filter([
+        (load, 0, 0, 4), (equal, 0, 4, 0x40000003),
+        (load, 0, 0, 0), (at_least, 0, 2, 359), (greater, 1, 0, 373),
+        (give, 0, 0, 0x00050000 | errno.ENOSYS),
+        (give, 0, 0, allow),
+    ])  # fmt: skip
+
+
+def test_on_i686_an_old_kernel_is_refused(server, key_file):
+    with open(PYKNOCK[-1], "rb") as file:
+        EM_386 = 3
+        if EMULATED or int.from_bytes(file.read(20)[18:], "little") != EM_386:
+            pytest.skip("needs the program for i686, and a kernel that runs it")
+    words = ["-k", key_file, "true", "true"]
+    result = run([*program("server"), *words], preexec_fn=like_linux_4_2)
+    assert (result.code, result.lines) == (
+        1,
+        ["pyknock server: the sandbox needs Linux 4.3 or later; --no-sandbox starts without it"],
+    )
+    ours = server("--no-sandbox", preexec_fn=like_linux_4_2)
+    ours.knock()
+    ours.output.wait_for("^open")

@@ -1,14 +1,12 @@
 """What the server binds to."""
 
-import ctypes
 import errno
 import os
 import socket
-import struct
 
 import pytest
 from support.datagrams import packet
-from support.networks import libc
+from support.processes import install_filter
 from support.programs import program, run
 from support.servers import client
 
@@ -104,11 +102,7 @@ def without_ipv6():
             (give, 0, 0, 0x00050000 | errno.EAFNOSUPPORT),
         ]  # fmt: skip
     code.append((give, 0, 0, allow))
-    code = ctypes.create_string_buffer(b"".join(struct.pack("HBBI", *line) for line in code))
-    filter = struct.pack("HxxxxxxP", (len(code) - 1) // 8, ctypes.addressof(code))
-    PR_SET_SECCOMP, SECCOMP_MODE_FILTER, PR_SET_NO_NEW_PRIVS = 22, 2, 38
-    assert libc.prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) == 0
-    assert libc.prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, filter, 0, 0) == 0
+    install_filter(code)
 
 
 def test_a_kernel_without_ipv6_is_served_by_ipv4(server):

@@ -1,9 +1,11 @@
 """Programs that run beside a test."""
 
 import contextlib
+import ctypes
 import os
 import re
 import signal
+import struct
 import subprocess
 import threading
 from pathlib import Path
@@ -61,6 +63,16 @@ def capabilities_of(process):
 
 def children_of(process):
     return [int(child) for child in Path(f"/proc/{process}/task/{process}/children").read_text().split()]
+
+
+def install_filter(code):
+    """Has the kernel ask a filter of system calls before each call: seccomp(2), linux/filter.h."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    code = ctypes.create_string_buffer(b"".join(struct.pack("HBBI", *line) for line in code))
+    filter = struct.pack("HxxxxxxP", (len(code) - 1) // 8, ctypes.addressof(code))
+    PR_SET_SECCOMP, SECCOMP_MODE_FILTER, PR_SET_NO_NEW_PRIVS = 22, 2, 38
+    assert libc.prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) == 0
+    assert libc.prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, filter, 0, 0) == 0
 
 
 class Lines:

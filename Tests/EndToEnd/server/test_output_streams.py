@@ -151,14 +151,12 @@ def test_lines_that_found_no_room_are_counted(server, stalled, user):
     assert lines[-1] == "pyknock server: stopped"
 
 
-@pytest.mark.parametrize("stalled", ["pipe", "SOCK_STREAM", "terminal"], indirect=True)
-def test_somebody_else_may_take_the_room_before_the_line_is_written(
-    server, stalled, user, intruder
-):
-    environment = {**os.environ, "INTRUDER_FILLS": "1"}
-    environment["LD_PRELOAD"] = str(intruder)
+@pytest.mark.parametrize("proc", [{}, {"INTRUDER_NO_PROC": "1"}], ids=["opened again", "shared"])
+@pytest.mark.parametrize("stalled", ["pipe", "SOCK_STREAM"], indirect=True)
+def test_somebody_else_may_take_the_room_before_the_line_is_written(server, stalled, proc, intruder):
+    environment = {**os.environ, **proc, "INTRUDER_FILLS": "1", "LD_PRELOAD": str(intruder)}
     words = ["--no-shell", KEY, "echo $ip", ""]
-    ours = server(words=words, wait=False, stderr=stalled.writer, prefix=user, env=environment)
+    ours = server(words=words, wait=False, stderr=stalled.writer, env=environment)
     for number in range(1, 4):
         ours.wait_until_ready()
         stalled.read()

@@ -9,6 +9,7 @@
 // INTRUDER_ERROR: after each call that received datagrams, the next one fails with the error of this number.
 // INTRUDER_FILLS: when poll(2) has said that standard error can be written to, it is filled, as another
 // process that shares it would do.
+// INTRUDER_NO_PROC: standard error cannot be opened again.
 // INTRUDER_DIE_AT: the program is killed at the call with this number. The calls below are counted from 1,
 // in both processes together, in the file INTRUDER_FILE.
 #define _GNU_SOURCE
@@ -136,6 +137,15 @@ int prctl(int option, ...) {
   va_end(list);
   if (option == PR_SET_SECCOMP && getenv("INTRUDER_NO_SECCOMP")) return errno = EINVAL, -1;
   return (int)syscall(SYS_prctl, option, values[0], values[1], values[2], values[3]);
+}
+
+int open(const char *path, int flags, ...) {
+  if (!strcmp(path, "/proc/self/fd/2") && getenv("INTRUDER_NO_PROC")) return errno = ENOENT, -1;
+  va_list list;
+  va_start(list, flags);
+  int mode = va_arg(list, int);
+  va_end(list);
+  return (int)syscall(SYS_openat, AT_FDCWD, path, flags, mode);
 }
 
 int poll(struct pollfd *entries, nfds_t count, int limit) {

@@ -128,6 +128,7 @@ private func fuzzTemplate(_ input: Span<UInt8>) {
 }
 
 private func fuzzWords(_ input: Span<UInt8>) {
+  _ = ShellSyntax.first(in: input)
   var text = Bytes()
   do throws(WordError) {
     let count = try Words.split(input, into: &text)

@@ -97,6 +97,16 @@ extension Span<UInt8> {
     }
   }
 
+  /// Whether the text is somewhere in it. Ignores the case of ASCII letters.
+  public func contains(_ text: StaticString) -> Bool {
+    let size = text.utf8CodeUnitCount
+    for start in 0..<Swift.max(count - size + 1, 0)
+    where extracting(start..<start + size).equalsIgnoringCase(text) {
+      return true
+    }
+    return false
+  }
+
   /// Whether a name matches a list of patterns as in ssh_config(5): one of them, and none of those that begin with
   /// `!`. Blanks or commas separate patterns.
   public func matches(patterns: Span<UInt8>) -> Bool {

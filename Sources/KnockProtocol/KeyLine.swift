@@ -136,16 +136,6 @@ extension Span<UInt8> {
     return name.contains("key") || name.contains("psk") || name.contains("secret")
       || name.contains("pass")
   }
-
-  /// Ignores the case of ASCII letters.
-  private func contains(_ text: StaticString) -> Bool {
-    guard count >= text.utf8CodeUnitCount else { return false }
-    for start in 0...count - text.utf8CodeUnitCount
-    where extracting(start..<start + text.utf8CodeUnitCount).equalsIgnoringCase(text) {
-      return true
-    }
-    return false
-  }
 }
 
 private func isLetterOrDigit(_ byte: UInt8) -> Bool {

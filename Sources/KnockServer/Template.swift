@@ -41,11 +41,40 @@ public enum Template {
 
   /// The greatest length (bytes) that the template can expand to.
   public static func longestExpansion(_ template: Span<UInt8>) -> Int {
+    expansion(template, for: .inet6(high: .max, low: .max))
+  }
+
+  /// Whether `$ip` is in it.
+  public static func namesAddress(_ template: Span<UInt8>) -> Bool {
+    expansion(template, for: .inet(0)) != expansion(template, for: .inet(.max))
+  }
+
+  /// Its length (bytes).
+  private static func expansion(_ template: Span<UInt8>, for address: Address) -> Int {
     var length = TextLength()
-    let longest = Knock(
-      command: .close, address: .inet6(high: .max, low: .max))
-    expand(template, for: longest, into: &length)
+    expand(template, for: Knock(command: .close, address: address), into: &length)
     return length.count
+  }
+
+  /// Where a `$` ends that is not for the shell; nil if it is.
+  ///
+  /// - Parameter start: the position behind it.
+  static func placeholderEnd(in template: Span<UInt8>, from start: Int) -> Int? {
+    guard start < template.count else { return start }
+    switch template[start] {
+    case UInt8(ascii: "$"): return start + 1
+    case UInt8(ascii: "("): return nil
+    case UInt8(ascii: "{"):
+      let end = nameEnd(in: template, from: start + 1)
+      return isName(template.extracting(start + 1..<end)) ? end : nil
+    default:
+      let end = nameEnd(in: template, from: start)
+      return end == start || isName(template.extracting(start..<end)) ? end : nil
+    }
+  }
+
+  private static func isName(_ name: Span<UInt8>) -> Bool {
+    name.equals("ip") || name.equals("af") || name.equals("cmd")
   }
 
   private static func nameEnd(in template: Span<UInt8>, from start: Int) -> Int {

@@ -21,6 +21,7 @@ extension ServerApplet {
       if settings.logsToSystem { log.useSystemLog() }
     }
     try check(commands, settings.sandbox)
+    settings.logCommandWarnings(operands)
 
     // Before the socket: anyone who sees its port may send a signal.
     let signals = try StartFailure.wrapping("signals") { () throws(SystemError) in try Signals() }

@@ -30,7 +30,7 @@ def test_the_key_is_the_first_line_of_its_file(server, tmp_path, content, key):
     path = tmp_path / "key"
     path.write_bytes(content)
     path.chmod(0o600)
-    ours = server(words=["-k", path, "echo open", "echo close"], key=key)
+    ours = server(words=["-k", path, "echo open $ip", "echo close $ip"], key=key)
     ours.knock()
     ours.output.wait_for("open")
     assert not ours.log.matching("warning")
@@ -45,7 +45,7 @@ def test_the_key_is_the_first_line_of_its_file(server, tmp_path, content, key):
 
 @pytest.mark.parametrize("content, key", KEY_FILES.values(), ids=KEY_FILES.keys())
 def test_the_key_is_the_first_line_of_the_standard_input(server, content, key):
-    ours = server(words=["-k", "-", "echo open", ""], stdin=content, key=key)
+    ours = server(words=["-k", "-", "echo open $ip", ""], stdin=content, key=key)
     ours.knock()
     ours.output.wait_for("open")
 
@@ -69,7 +69,7 @@ def test_the_key_comes_through_an_inherited_pipe(server):
     reader, writer = os.pipe()
     os.write(writer, KEY.encode() + b"\n")
     os.close(writer)
-    ours = server(words=["-k", f"/dev/fd/{reader}", "echo open", ""], pass_fds=[reader])
+    ours = server(words=["-k", f"/dev/fd/{reader}", "echo open $ip", ""], pass_fds=[reader])
     os.close(reader)
     ours.knock()
     ours.output.wait_for("open")
@@ -78,7 +78,7 @@ def test_the_key_comes_through_an_inherited_pipe(server):
 def test_the_key_comes_through_a_fifo_when_someone_writes_it(server, tmp_path):
     fifo = tmp_path / "fifo"
     os.mkfifo(fifo)
-    ours = server(words=["-k", fifo, "echo open", ""], wait=False)
+    ours = server(words=["-k", fifo, "echo open $ip", ""], wait=False)
 
     def open_to_write():
         try:

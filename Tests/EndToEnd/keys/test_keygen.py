@@ -36,7 +36,7 @@ def test_keygen_makes_a_file_of_mode_600_whatever_the_umask(server, tmp_path, um
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
     key = path.read_text()
     assert re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9_-]{42}\n", key)
-    ours = server(words=["-k", path, "echo open", ""], key=key.strip())
+    ours = server(words=["-k", path, "echo open $ip", ""], key=key.strip())
     ours.knock()
     ours.output.wait_for("open")
     assert not ours.log.matching("warning")

@@ -27,7 +27,7 @@ def journal(tmp_path):
 def test_the_journal_is_told_how_urgent_a_line_is(server, journal, not_emulated):
     file, environment = journal
     ours = server(
-        "-v", on_open="exit 3", stderr=file, env=environment, wait=False, key="short key"
+        "-v", on_open="exit 3 # $ip", stderr=file, env=environment, wait=False, key="short key"
     )
 
     def lines():

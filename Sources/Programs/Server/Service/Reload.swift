@@ -3,15 +3,17 @@ import KnockBase
 /// A key and commands that were read for HUP.
 struct Reloaded: ~Copyable {
   let key: Key
-  let keySource: KeySource
   let commands: Commands
+  fileprivate let settings: ServerSettings
+  fileprivate let operands: Operands
   /// Whether the configuration file has other changes, which only a restart applies.
   let needsRestart: Bool
 
   consuming func takeCommands() -> Commands { commands }
 
   func logWarnings() {
-    key.logWarnings(about: keySource)
+    if let source = settings.keyFileSource { key.logWarnings(about: source) }
+    settings.logCommandWarnings(operands)
     if needsRestart {
       log.warning(
         "warning: other changes in the configuration file take effect when the server restarts")
@@ -96,7 +98,7 @@ struct Reloader: ~Copyable {
     do throws(KeyError) {
       let key = try Key(from: source, within: Self.patience)
       return Reloaded(
-        key: key, keySource: source, commands: commands,
+        key: key, commands: commands, settings: new, operands: operands,
         needsRestart: settings.needsRestart(for: new))
     } catch {
       throw .key(

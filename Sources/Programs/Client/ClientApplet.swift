@@ -184,7 +184,7 @@ enum ClientApplet: Applet {
     case .misuse(let misuse): _ = fail(misuse)
     case .key(let error, let source): _ = fail(error, from: source)
     case .configuration(let error): log.error("\(error)")
-    case .noPublicAddress: break
+    case .noPublicAddress, .portNotOpened: break
     case .unresolved(let host, let failure): log.error("cannot resolve \(quoted: host): \(failure)")
     case .badSourceAddress(let text):
       log.error("source address: \(argument: text) is not a numeric IPv4 or IPv6 address")
@@ -194,10 +194,6 @@ enum ClientApplet: Applet {
       )
     case .refusedSignedAddress(let refusal):
       log.error("signed address: no server opens for this: \(refusal.reason)")
-    case .portNotOpened(let port, let host, let seconds, let failure):
-      log.error(
-        "port \(port) of \(quoted: host) did not open within \(seconds) s: \(failure); check the clocks, the key, the server's port (-p), and behind NAT the public address (-S)"
-      )
     case .connectionBroke(let error): log.error("the connection broke: \(error)")
     case .commandNotRun(let name, let error): log.error("cannot run \(quoted: name): \(error)")
     case .system(let error): log.error("\(error)")

@@ -12,7 +12,8 @@ enum ClientError: Error {
   case refusedSignedAddress(Refusal)
   /// It has been logged.
   case noPublicAddress
-  case portNotOpened(UInt16, host: Argument, seconds: Int64, SystemError)
+  /// It has been logged.
+  case portNotOpened
   case connectionBroke(SystemError)
   case commandNotRun(Argument, SystemError)
   case system(SystemError)

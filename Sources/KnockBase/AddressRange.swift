@@ -18,8 +18,27 @@ public struct AddressRange: Equatable, BitwiseCopyable, Sendable {
     last = number | below
   }
 
+  /// A part of another range, from an address to another.
+  public init(_ first: UInt128, to last: UInt128, of range: AddressRange) {
+    precondition(range.first <= first && first <= last && last <= range.last)
+    family = range.family
+    self.first = first
+    self.last = last
+  }
+
   /// The greatest address of a family.
   public static func greatest(of family: AddressFamily) -> UInt128 {
     family == .inet ? UInt128(UInt32.max) : UInt128.max
+  }
+}
+
+extension TextSink where Self: ~Copyable {
+  /// `192.0.2.0/24`. The range must be a prefix.
+  public mutating func append(_ range: AddressRange) {
+    let high = UInt64(truncatingIfNeeded: range.first >> 64)
+    let low = UInt64(truncatingIfNeeded: range.first)
+    append(range.family == .inet ? Address.inet(UInt32(low)) : .inet6(high: high, low: low))
+    append("/")
+    append(range.family.addressBits - (range.last - range.first).nonzeroBitCount)
   }
 }

@@ -4,19 +4,22 @@ import KnockBase
 ///
 ///     offset  size    field
 ///     0       8       kind of file
-///     8       8       version of the format: 2
+///     8       8       version of the format: see `Kind.version`
 ///     16      8       capacity: how many records there are
 ///     24      8       checksum of the other fields
 public enum FileHeader {
   /// The records begin after a whole page (bytes).
   public static let pageSize = 4096
-  /// In version 1, that of pyknock 1.0.0, times were doubles.
-  private static let version: UInt64 = 2
+  /// In bytes.
+  public static let size = 32
 
   /// The kinds, as their first eight bytes.
   enum Kind: UInt64 {
     case replay = 0x006B_636F_6E6B_7970  // "pyknock" and a NUL
     case grants = 0x476B_636F_6E6B_7970  // "pyknockG"
+
+    /// In version 1, that of pyknock 1.0.0, times were doubles. In version 2, grants were addresses alone.
+    var version: UInt64 { self == .grants ? 3 : 2 }
   }
 
   /// Why a file cannot be used.
@@ -29,7 +32,7 @@ public enum FileHeader {
 
   static func write(_ kind: Kind, capacity: Int, to page: borrowing Storage<UInt64>) {
     page[littleEndian: 0] = kind.rawValue
-    page[littleEndian: 1] = version
+    page[littleEndian: 1] = kind.version
     page[littleEndian: 2] = UInt64(capacity)
     page[littleEndian: 3] = checksum(of: page)
   }
@@ -43,8 +46,9 @@ public enum FileHeader {
       for index in 0..<page.count where page[index] != 0 { throw .foreign }
       throw .damagedHeader
     }
-    guard page[littleEndian: 1] >= version else { throw .older(version: page[littleEndian: 1]) }
-    guard page[littleEndian: 1] <= version else { throw .newer(version: page[littleEndian: 1]) }
+    let version = page[littleEndian: 1]
+    guard version >= kind.version else { throw .older(version: version) }
+    guard version <= kind.version else { throw .newer(version: version) }
     guard page[littleEndian: 3] == checksum(of: page),
       let capacity = Int(exactly: page[littleEndian: 2]),
       capacity >= 1, capacity <= 1 << 24

@@ -16,18 +16,20 @@ public struct IPSet: BitwiseCopyable, Sendable {
 
   /// Error numbers that errno(3) does not have.
   public enum ErrorNumber {
+    /// The answer to `test` if the set does not have the element.
+    public static let exist: Int32 = 4103
     public static let timeout: Int32 = 4107
     public static let full: Int32 = 4352
   }
 }
 
-/// What a set of ipset is, from the answer to `getHeader` or `getList`.
+/// What a set of ipset is, from the answer to `getHeader`.
 public struct IPSetKind: Equatable, Sendable {
   public private(set) var isHashIP = false
   public private(set) var isHashNet = false
-  /// From `getList` only.
-  public private(set) var hasTimeouts = false
-  /// Whether it masks addresses before it stores them. From `getList` only.
+  /// How long elements stay that get no timeout of their own, in seconds; 0 for ever. Nil if it has no timeouts.
+  public private(set) var defaultTimeout: UInt64?
+  /// Whether it masks addresses before it stores them.
   public private(set) var hasMask = false
   /// NFPROTO_IPV4 or NFPROTO_IPV6.
   private var family: UInt64 = 0
@@ -41,8 +43,8 @@ public struct IPSetKind: Equatable, Sendable {
         kind.isHashNet = value.equals("hash:net\0")
       case 5: kind.family = try value.number(size: 1)
       case 7:
-        try value.visitAttributes { type, _ throws(MalformedReply) in
-          if type == 6 { kind.hasTimeouts = true }
+        try value.visitAttributes { type, value throws(MalformedReply) in
+          if type == 6 { kind.defaultTimeout = try value.number(size: 4) }
           // IPSET_ATTR_BITMASK, IPSET_ATTR_NETMASK
           if type == 12 || type == 20 { kind.hasMask = true }
         }
@@ -60,12 +62,19 @@ public struct IPSetKind: Equatable, Sendable {
 }
 
 extension Request {
-  /// Asks for the type and the family of a set.
-  public mutating func getHeader(_ set: IPSet) { command(12, Flags.acknowledge, set) }
-
   /// Asks for everything about a set except its elements.
-  public mutating func getList(_ set: IPSet) {
+  public mutating func getHeader(_ set: IPSet) {
     command(7, Flags.dump, set) { $0.attribute(6, 1 << 2, size: 4) }
+  }
+
+  /// Asks for a list of all elements.
+  public mutating func getElements(_ set: IPSet) { command(7, Flags.dump, set) }
+
+  /// Asks whether a prefix is in a set. A single address also is if a prefix in the set has it.
+  public mutating func test(_ range: AddressRange, prefixLength: Int, of set: IPSet) {
+    command(11, Flags.acknowledge, set) { request in
+      request.nested(7) { $0.prefix(range, prefixLength) }
+    }
   }
 
   /// Adds a prefix. If it is there, it gets the new timeout.
@@ -106,5 +115,38 @@ extension Request {
       $0.attribute(2, set.name)
       attributes(&$0)
     }
+  }
+}
+
+extension Span<UInt8> {
+  /// How long a prefix stays, from a part of the answer to `getElements`: in milliseconds, `SetElement.forever` if it
+  /// has no timeout. Nil if this part does not have it.
+  public func time(
+    of range: AddressRange, prefixLength: Int
+  ) throws(MalformedReply) -> UInt64? {
+    var time: UInt64?
+    try visitAttributes { type, elements throws(MalformedReply) in
+      guard type == 8 else { return }
+      try elements.visitAttributes { _, element throws(MalformedReply) in
+        var first: UInt128?
+        var length = UInt64(range.family.addressBits)
+        var seconds: UInt64 = 0
+        try element.visitAttributes { type, value throws(MalformedReply) in
+          switch type {
+          case 1:
+            try value.visitAttributes { _, value throws(MalformedReply) in
+              first = try value.address(of: range.family)
+            }
+          case 3: length = try value.number(size: 1)
+          case 6: seconds = try value.number(size: 4)
+          default: break
+          }
+        }
+        if first == range.first, length == UInt64(prefixLength) {
+          time = seconds > 0 ? seconds * 1000 : SetElement.forever
+        }
+      }
+    }
+    return time
   }
 }

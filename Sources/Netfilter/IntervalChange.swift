@@ -148,6 +148,13 @@ public struct IntervalChange: ~Copyable {
     return count
   }
 
+  /// Whether an element that overlaps has no timeout.
+  public var isPermanent: Bool {
+    var isPermanent = false
+    visitOverlaps { isPermanent = isPermanent || $0.milliseconds == SetElement.forever }
+    return isPermanent
+  }
+
   public func replacementCount(by change: SetChange) -> Int {
     var count = 0
     visitReplacements(by: change) { _ in count += 1 }

@@ -6,11 +6,11 @@ public struct NftSetKind: Equatable, Sendable {
   /// The type of the elements: 7 is `ipv4_addr` and 8 is `ipv6_addr`, as nft(8) names them.
   private let keyType: UInt64
   private let keySize: UInt64
-  /// Whether elements without a timeout get one from the set.
-  public let hasDefaultTimeout: Bool
+  /// How long elements stay that get no timeout of their own, in milliseconds; 0 for ever.
+  public let defaultTimeout: UInt64
 
   public init(attributes: Span<UInt8>) throws(MalformedReply) {
-    var hasDefaultTimeout = false
+    var defaultTimeout: UInt64 = 0
     var flags: UInt64 = 0
     var keyType: UInt64 = 0
     var keySize: UInt64 = 0
@@ -19,11 +19,11 @@ public struct NftSetKind: Equatable, Sendable {
       case 3: flags = try value.number(size: 4)
       case 4: keyType = try value.number(size: 4)
       case 5: keySize = try value.number(size: 4)
-      case 11: hasDefaultTimeout = try value.number(size: 8) > 0
+      case 11: defaultTimeout = try value.number(size: 8)
       default: break
       }
     }
-    self.hasDefaultTimeout = hasDefaultTimeout
+    self.defaultTimeout = defaultTimeout
     self.flags = flags
     self.keyType = keyType
     self.keySize = keySize

@@ -35,7 +35,7 @@ private func header(_ version: UInt64, _ capacity: UInt64) -> [UInt64] {
         + [UInt64](repeating: 0, count: 508))
     #expect(
       numbers(.grants, capacity: 1000)
-        == [0x476B_636F_6E6B_7970, 2, 1000, 0xED0A_9D8B_3227_DA3C]
+        == [0x476B_636F_6E6B_7970, 3, 1000, 0xED13_158B_322B_DDFD]
         + [UInt64](repeating: 0, count: 508))
   }
 

@@ -145,15 +145,15 @@ private func read(_ bytes: [UInt8]) throws -> [UInt64: [UInt8]] {
       #expect(kind.isHashIP == isHashIP && kind.isHashNet == isHashNet)
       #expect(kind.holds(.inet) == ((isHashIP || isHashNet) && family == 2))
       #expect(kind.holds(.inet6) == ((isHashIP || isHashNet) && family == 10))
-      #expect(!kind.hasMask && !kind.hasTimeouts)
+      #expect(!kind.hasMask && kind.defaultTimeout == nil)
     }
   }
   for type in 0...25 as ClosedRange<UInt16> {
-    let kind = try IPSetKind(attributes: attribute(7, attribute(type, [0])).span)
-    #expect(kind.hasTimeouts == (type == 6))
+    let kind = try IPSetKind(attributes: attribute(7, attribute(type, [0, 0, 0, 9])).span)
+    #expect(kind.defaultTimeout == (type == 6 ? 9 : nil))
     #expect(kind.hasMask == (type == 12 || type == 20))
     let other = try IPSetKind(attributes: attribute(8, attribute(type, [0])).span)
-    #expect(!other.hasTimeouts && !other.hasMask)
+    #expect(other.defaultTimeout == nil && !other.hasMask)
   }
 }
 
@@ -164,7 +164,7 @@ private func read(_ bytes: [UInt8]) throws -> [UInt64: [UInt8]] {
     #expect(kind.hasIntervals == (bit == 2))
     #expect(kind.isMap == (bit == 3 || bit == 6))
     #expect(kind.hasTimeouts == (bit == 4))
-    #expect(!kind.hasDefaultTimeout)
+    #expect(kind.defaultTimeout == 0)
     let table = attribute(2, big(1 << bit as UInt32))
     #expect(try table.span.isOwnedTable() == (bit == 1))
   }
@@ -176,9 +176,9 @@ private func read(_ bytes: [UInt8]) throws -> [UInt64: [UInt8]] {
       #expect(kind.holds(.inet6) == (type == 8 && size == 16))
     }
   }
-  for (milliseconds, isDefault) in [(0, false), (1, true), (.max, true)] as [(UInt64, Bool)] {
+  for milliseconds in [0, 1, .max] as [UInt64] {
     let kind = try NftSetKind(attributes: attribute(11, big(milliseconds)).span)
-    #expect(kind.hasDefaultTimeout == isDefault)
+    #expect(kind.defaultTimeout == milliseconds)
   }
 }
 
@@ -190,7 +190,29 @@ private func read(_ bytes: [UInt8]) throws -> [UInt64: [UInt8]] {
   #expect(try attribute(1, big(7 as UInt32)).span.generation() == 7)
   #expect(try attribute(1, big(2 as UInt32)).span.isOwnedTable() == false)
   let kind = try NftSetKind(attributes: nothing.span)
-  #expect(!kind.holds(.inet) && !kind.holds(.inet6) && !kind.hasDefaultTimeout)
+  #expect(!kind.holds(.inet) && !kind.holds(.inet6) && kind.defaultTimeout == 0)
+}
+
+@Test func theTimeOfAnElementOfIPSetIsRead() throws {
+  func element(_ address: [UInt8], _ length: UInt8?, _ seconds: UInt32?) -> [UInt8] {
+    attribute(
+      7,
+      attribute(1, attribute(1, address)) + (length.map { attribute(3, [$0]) } ?? [])
+        + (seconds.map { attribute(6, big($0)) } ?? []))
+  }
+  let answer = attribute(
+    8,
+    element([192, 0, 2, 0], 24, 7) + element([192, 0, 2, 0], 25, 0)
+      + element([192, 0, 2, 1], 32, 8)
+      + element([192, 0, 2, 2], nil, nil))
+  for (host, length, time) in [
+    (0, 24, 7000), (0, 25, SetElement.forever), (0, 26, nil), (1, 32, 8000),
+    (2, 32, SetElement.forever),
+    (3, 32, nil),
+  ] as [(UInt32, Int, UInt64?)] {
+    let range = AddressRange(.inet(0xC000_0200 + host), prefixLength: length)
+    #expect(try answer.span.time(of: range, prefixLength: length) == time, "\(host)/\(length)")
+  }
 }
 
 @Test func aBoundaryIsOneAddressWithAFlagAndATime() throws {

@@ -276,6 +276,12 @@ private func take(
     (.close(sparingPermanent: true), nil, nil), (.close(sparingPermanent: true), 9, nil),
     (.close(sparingPermanent: true), forever, forever),
     (.close(sparingPermanent: false), forever, nil), (.close(sparingPermanent: false), nil, nil),
+    (.close(sparingPermanent: true, leaving: 5), 9, 5),
+    (.close(sparingPermanent: true, leaving: 5), 4, 4),
+    (.close(sparingPermanent: true, leaving: 5), nil, nil),
+    (.close(sparingPermanent: true, leaving: 5), forever, forever),
+    (.close(sparingPermanent: false, leaving: 5), forever, 5),
+    (.close(sparingPermanent: false, leaving: forever), forever, forever),
   ] as [(SetChange, UInt64?, UInt64?)] {
     #expect(change.time(after: rest) == expected, "\(change) \(String(describing: rest))")
   }

@@ -125,7 +125,7 @@ private func attributes(_ datagram: [UInt8]) throws -> [UInt8] {
   let answer = try attributes(Answer.ipset)
   let kind = try IPSetKind(attributes: answer.span)
   #expect(kind.holds(.inet) && !kind.holds(.inet6))
-  #expect(kind.isHashNet && kind.hasTimeouts)
+  #expect(kind.isHashNet && kind.defaultTimeout != nil)
 }
 
 @Test func anAddressOfAnotherLengthIsMalformed() throws {

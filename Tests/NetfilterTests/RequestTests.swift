@@ -89,11 +89,14 @@ private func bytes(_ request: borrowing Request) -> [UInt8]? {
     body(&request)
     return bytes(request)
   }
-  #expect(written { $0.getHeader(set) } == message(12, [5, 0]))
   // NLM_F_DUMP; IPSET_FLAG_LIST_HEADER
-  #expect(written { $0.getList(set) } == message(7, [1, 3], [8, 0, 6, 0, 0, 0, 0, 4]))
+  #expect(written { $0.getHeader(set) } == message(7, [1, 3], [8, 0, 6, 0, 0, 0, 0, 4]))
+  #expect(written { $0.getElements(set) } == message(7, [1, 3]))
   let address: [UInt8] = [12, 0, 1, 0x80, 8, 0, 1, 0x40, 192, 0, 2, 1]
   let host = AddressRange(.inet(0xC000_0201), prefixLength: 32)
+  #expect(
+    written { $0.test(host, prefixLength: 32, of: set) }
+      == message(11, [5, 0], [16, 0, 7, 0x80] + address))
   #expect(
     written { $0.delete(host, prefixLength: 32, from: set) }
       == message(10, [5, 0], [16, 0, 7, 0x80] + address))

@@ -42,6 +42,11 @@ char *csys_variable(const char *name);
 
 int32_t csys_process_id(void);
 
+/// Writes what tells this boot of the machine and this network namespace from all others. False if the kernel does
+/// not tell. Sources: random(4), and SO_NETNS_COOKIE, since Linux 5.14.
+enum { CSYS_PLACE_SIZE = 48 };
+int csys_place(uint8_t place[CSYS_PLACE_SIZE]);
+
 // Signals
 
 /// Blocks TERM, INT, USR1, CHLD, and HUP unless it is ignored, as nohup(1) does. Returns a descriptor that the

@@ -2,86 +2,106 @@ import KnockBase
 import KnockProtocol
 
 extension Grants {
-  /// A grant in the journal: 64 bytes, all zero if the place is free. Offsets in bytes:
+  /// A grant in the journal: 128 bytes, all zero if the place is free. Offsets in bytes:
   ///
   ///     offset  size  field
-  ///     0       8     address family: 4 or 6
+  ///     0       1     address family: 4 or 6
+  ///     1       1     the length of the prefix in the set (bits)
+  ///     2       2     the number of the set; see `SetNames`
+  ///     4       1     the state of the command: see `Grant.Command`; plus 128 if there is one to close with
+  ///     5       3     zero
   ///     8       16    address: the upper and the lower half of IPv6, or 0 and IPv4
   ///     24      8     when access was opened
   ///     32      8     when it was asked for last
-  ///     40      8     when access is to be closed
-  ///     48      8     sequence number, from 1. Of two records for one address the later one is valid.
-  ///     56      8     checksum of the other fields
+  ///     40      8     when access is to be closed; the greatest number means never
+  ///     48      8     when the kernel ends it; the greatest number means never
+  ///     56      8     sequence number, from 1. Of two records for the same the later one is valid.
+  ///     64      8     the place where the command ran: see `Grants.init`
+  ///     72      32    the name of the user, for a later version; zero
+  ///     104     16    the fingerprint of the key, for a later version; zero
+  ///     120     8     checksum of the other fields
   ///
   /// Numbers are little-endian. Times are in microseconds since the Unix epoch, by the system's clock.
   public struct Record: BitwiseCopyable {
-    /// The longest that a grant may last (microseconds): the longest duration of an option.
+    /// The longest that a grant may last (microseconds): the longest duration of an option or of the kernel.
     private static let longest = 366 * 86_400 * Microseconds.second
     /// The latest time at which a grant may have been asked for: the year 2286.
     static let latest = 10_000_000_000 * Microseconds.second
 
-    @LittleEndian private var family: UInt64
-    @LittleEndian private var high: UInt64
-    @LittleEndian private var low: UInt64
-    @LittleEndian public private(set) var since: Int64
-    @LittleEndian private(set) var asked: Int64
-    @LittleEndian public private(set) var ends: Int64
-    @LittleEndian private(set) var sequence: UInt64
-    @LittleEndian private var checksum: UInt64
+    private var words = InlineArray<16, LittleEndian<UInt64>>(
+      repeating: LittleEndian(wrappedValue: 0))
 
     /// An empty record.
-    init() {
-      (family, high, low, since, asked, ends, sequence, checksum) = (0, 0, 0, 0, 0, 0, 0, 0)
+    init() {}
+
+    init(_ grant: Grant, sequence: UInt64, place: UInt64) {
+      let family: UInt64
+      switch grant.address {
+      case .inet(let bits): (family, self[2]) = (4, UInt64(bits))
+      case .inet6(let high, let low): (family, self[1], self[2]) = (6, high, low)
+      }
+      let command = UInt64(grant.command.rawValue) | (grant.hasCloseCommand ? 128 : 0)
+      self[0] =
+        family | UInt64(grant.prefixLength) << 8 | UInt64(grant.set) << 16 | command << 32
+      self[3] = UInt64(bitPattern: grant.since)
+      self[4] = UInt64(bitPattern: grant.asked)
+      self[5] = UInt64(bitPattern: grant.ends)
+      self[6] = UInt64(bitPattern: grant.setEnds)
+      self[7] = sequence
+      self[8] = place
+      self[15] = expectedChecksum
     }
 
-    init(_ address: Address, since: Int64, asked: Int64, ends: Int64, sequence: UInt64) {
-      switch address {
-      case .inet(let bits): (family, high, low) = (4, 0, UInt64(bits))
-      case .inet6(let high, let low): (family, self.high, self.low) = (6, high, low)
-      }
-      self.since = since
-      self.asked = asked
-      self.ends = ends
-      self.sequence = sequence
-      checksum = 0
-      checksum = expectedChecksum
+    private subscript(index: Int) -> UInt64 {
+      get { words[index].wrappedValue }
+      set { words[index].wrappedValue = newValue }
     }
 
     private var expectedChecksum: UInt64 {
       var sum = Checksum()
-      sum.add(family)
-      sum.add(high)
-      sum.add(low)
-      sum.add(UInt64(bitPattern: since))
-      sum.add(UInt64(bitPattern: asked))
-      sum.add(UInt64(bitPattern: ends))
-      sum.add(sequence)
+      for index in 0..<15 { sum.add(self[index]) }
       return sum.value
     }
 
     var isEmpty: Bool {
-      family | high | low | UInt64(bitPattern: since | asked | ends) | sequence | checksum == 0
+      var bits: UInt64 = 0
+      for index in 0..<16 { bits |= self[index] }
+      return bits == 0
     }
+
+    var sequence: UInt64 { self[7] }
+    var place: UInt64 { self[8] }
 
     /// Nil if the record is empty, was not written to its end, or has values that no server writes.
-    public var address: Address? {
-      guard checksum == expectedChecksum, sequence > 0, sequence < 1 << 63,
-        since >= 0, since <= asked, asked <= ends, asked <= Self.latest,
-        ends - asked <= Self.longest
+    public var grant: Grant? {
+      guard self[15] == expectedChecksum, sequence > 0, sequence < 1 << 63, self[0] >> 40 == 0,
+        let command = Grant.Command(rawValue: UInt8(self[0] >> 32 & 127))
       else { return nil }
       let address: Address
-      switch family {
+      let shortest: UInt8
+      switch self[0] & 255 {
       case 4:
-        guard high == 0, let bits = UInt32(exactly: low) else { return nil }
-        address = .inet(bits)
-      case 6: address = .inet6(high: high, low: low)
+        guard self[1] == 0, let bits = UInt32(exactly: self[2]) else { return nil }
+        (address, shortest) = (.inet(bits), 16)
+      case 6: (address, shortest) = (.inet6(high: self[1], low: self[2]), 48)
       default: return nil
       }
-      return address.refusal == nil ? address : nil
+      let grant = Grant(
+        address, prefixLength: UInt8(truncatingIfNeeded: self[0] >> 8),
+        set: UInt16(truncatingIfNeeded: self[0] >> 16), command: command,
+        hasCloseCommand: self[0] >> 39 != 0, since: Int64(bitPattern: self[3]),
+        asked: Int64(bitPattern: self[4]), ends: Int64(bitPattern: self[5]),
+        setEnds: Int64(bitPattern: self[6]))
+      guard address.refusal == nil, !grant.isClosed,
+        grant.prefixLength >= shortest, grant.prefixLength <= address.family.addressBits,
+        grant.since >= 0, grant.since <= grant.asked, grant.asked <= Self.latest,
+        Self.isEnd(grant.ends, of: grant), Self.isEnd(grant.setEnds, of: grant)
+      else { return nil }
+      return grant
     }
 
-    /// How much longer the grant lasts (microseconds). 0 if the clock has gone back since it was asked for: then
-    /// nobody can tell.
-    func remaining(at now: Int64) -> Int64 { now < asked ? 0 : max(0, ends - now) }
+    private static func isEnd(_ end: Int64, of grant: Grant) -> Bool {
+      end == Grant.never || end >= grant.asked && end - grant.asked <= longest
+    }
   }
 }

@@ -4,37 +4,41 @@ import KnockProtocol
 extension Grants {
   /// A grant as this process has it.
   public struct State: BitwiseCopyable {
-    let address: Address
-    /// As in the record.
-    var since: Int64
-    var asked: Int64
-    var ends: Int64
+    public internal(set) var grant: Grant
     var sequence: UInt64 = 0
-    /// When access is to be closed, in monotonic microseconds. `.max` while it is being closed.
+    /// When access is to be closed, in microseconds since boot. `.max` for never, and while it is being closed.
     var deadline: Int64
+    /// When the kernel removes it from the set; `.max` for never.
+    var setDeadline: Int64
     /// The place in the heap.
     fileprivate var place: UInt32 = 0
-    /// How many close commands wait or run.
+    /// The last round that has seen it.
+    var round: UInt32 = 0
+    /// How many open commands and close commands wait or run.
+    var opening: UInt16 = 0
     var closing: UInt16 = 0
     /// How often closing has failed.
     var failures: UInt8 = 0
-    /// Whether a part of the present attempt to close has failed.
-    var hasFailed = false
-    /// Whether the grant is removed at the end of the present attempt to close, even if that fails.
-    var isForgotten = false
+    /// Whether access is to be closed. So it is until that has succeeded.
+    var hasEnded = false
+    /// Whether a knock relies on the open command that waits or runs.
+    var isReliedOn = false
+    /// Whether the address may not be in the set, since opening it has failed.
+    var isSetDoubtful = false
+    /// Whether the present attempt to close has tried to change the set.
+    var isSetTried = false
 
-    init(_ address: Address, since: Int64, asked: Int64, ends: Int64, deadline: Int64) {
-      self.address = address
-      self.since = since
-      self.asked = asked
-      self.ends = ends
+    init(_ grant: Grant, deadline: Int64, setDeadline: Int64) {
+      self.grant = grant
       self.deadline = deadline
+      self.setDeadline = setDeadline
     }
   }
 }
 
-/// The grants in memory, each at a fixed position. They are found by address through a hash table. The first
-/// to expire is at the top of a binary heap. Bounded.
+/// The grants in memory, each at a fixed position. They are found by address through a hash table, in which those with
+/// the same first 16 bits (IPv4) or 48 bits (IPv6) are neighbours: no range is larger. The first to expire is at the
+/// top of a binary heap. Bounded.
 struct GrantTable: ~Copyable {
   private let states: Storage<Grants.State>
   /// Positions: first those of the grants, as a heap, then those that have become free.
@@ -43,7 +47,7 @@ struct GrantTable: ~Copyable {
   /// How many grants there are.
   private(set) var count = 0
   /// How many positions have ever been used.
-  private var usedCount = 0
+  private(set) var usedCount = 0
 
   init(
     states: consuming Storage<Grants.State>, heap: consuming Storage<UInt32>,
@@ -61,8 +65,19 @@ struct GrantTable: ~Copyable {
     nonmutating set { states[position] = newValue }
   }
 
-  func position(of address: Address) -> Int? {
-    index.first(hash: Self.hash(of: address)) { states[$0].address == address }
+  /// The first grant of an address for which `isWanted` is true.
+  func position(of address: Address, where isWanted: (Grants.State) -> Bool) -> Int? {
+    index.first(hash: Self.hash(of: address)) {
+      states[$0].grant.address == address && isWanted(states[$0])
+    }
+  }
+
+  /// Calls `body` for all grants near an address, and maybe for others.
+  func visit(near address: Address, _ body: (Grants.State) -> Void) {
+    _ = index.first(hash: Self.hash(of: address)) {
+      body(states[$0])
+      return false
+    }
   }
 
   /// The position of the grant that expires first.
@@ -70,6 +85,13 @@ struct GrantTable: ~Copyable {
 
   /// The position at a place of the heap.
   func position(at place: Int) -> Int { Int(heap[place]) }
+
+  /// Whether there is a grant at a position.
+  func isUsed(_ position: Int) -> Bool {
+    guard position < usedCount else { return false }
+    let place = Int(states[position].place)
+    return place < count && Int(heap[place]) == position
+  }
 
   /// A position without a grant. There must be one.
   mutating func freePosition() -> Int {
@@ -91,12 +113,12 @@ struct GrantTable: ~Copyable {
     states[position].place = UInt32(count)
     count += 1
     siftUp(from: count - 1)
-    index.enter(position, hash: Self.hash(of: state.address))
+    index.enter(position, hash: Self.hash(of: state.grant.address))
   }
 
   mutating func remove(at position: Int) {
-    index.leave(position, hash: Self.hash(of: states[position].address)) {
-      Self.hash(of: states[$0].address)
+    index.leave(position, hash: Self.hash(of: states[position].grant.address)) {
+      Self.hash(of: states[$0].grant.address)
     }
     let place = Int(states[position].place)
     count -= 1
@@ -114,13 +136,16 @@ struct GrantTable: ~Copyable {
     siftDown(from: Int(states[position].place))
   }
 
+  /// Restores the order of the heap after any changes.
+  mutating func deadlinesChanged() {
+    for place in 0..<count { siftUp(from: place) }
+  }
+
   private static func hash(of address: Address) -> UInt64 {
     var sum = Checksum()
     switch address {
-    case .inet(let bits): sum.add(UInt64(bits))
-    case .inet6(let high, let low):
-      sum.add(high)
-      sum.add(low)
+    case .inet(let bits): sum.add(UInt64(bits >> 16))
+    case .inet6(let high, _): sum.add(high >> 16)
     }
     return sum.value
   }
@@ -130,7 +155,7 @@ struct GrantTable: ~Copyable {
   private func isBefore(_ place: Int, _ other: Int) -> Bool {
     let (state, otherState) = (states[position(at: place)], states[position(at: other)])
     guard state.deadline == otherState.deadline else { return state.deadline < otherState.deadline }
-    return state.ends < otherState.ends
+    return state.grant.ends < otherState.grant.ends
   }
 
   private mutating func put(_ position: UInt32, at place: Int) {

@@ -1,15 +1,18 @@
 import KnockBase
 import KnockProtocol
 
-/// The grants: the addresses that access is open for, and when it is to be closed. They are kept in a file,
-/// the journal of `--close-after`.
+/// The grants: the addresses that access is open for, what was opened for each, and when it is to be closed. With
+/// `--state` they are kept in a file, the journal.
 ///
-/// A grant is written to the journal before its open command runs. It is erased when its close command has
-/// succeeded. So a later process can close what this one leaves open, however this one ends. To change a
-/// grant, a second record is written before the first is erased, so that one of them is always whole.
+/// A grant is written to the journal before anything is opened. It is erased when all is closed. So a later process
+/// can close what this one leaves open, however this one ends. To change a grant, a second record is written before
+/// the first is erased, so that one of them is always whole.
+///
+/// An address has more than one grant only after a restart with other settings: each is for what it opened. At most
+/// one of them has the command.
 ///
 /// Records hold times by the system's clock, because a later process must understand them (microseconds since
-/// the Unix epoch). This process goes by deadlines in monotonic microseconds.
+/// the Unix epoch). This process goes by deadlines in microseconds since boot.
 public struct Grants: ~Copyable {
   /// After a close has failed, it is tried again after a minute, three times, and then every hour for a day.
   static let quickRetries: UInt8 = 3
@@ -19,8 +22,12 @@ public struct Grants: ~Copyable {
 
   /// The records are only written. A later process reads them.
   private let records: Storage<Record>
+  public let names: SetNames
+  private let place: UInt64
   private var table: GrantTable
   private var nextSequence: UInt64 = 1
+  private var round: UInt32 = 0
+  private var nextCheck = 0
   /// How many close commands wait or run, for all grants.
   public private(set) var closingCount = 0
 
@@ -43,20 +50,27 @@ public struct Grants: ~Copyable {
 
   /// - Parameters:
   ///   - records: one more than the greatest number of grants; all zero.
+  ///   - names: without names, or with some that no other `Grants` has.
   ///   - states, heap: as many as `records`.
   ///   - index: for as many.
+  ///   - place: a number that no other boot and no other network of this machine has; 0 if it is not known. What a
+  ///     command did elsewhere is gone.
   public init(
-    records: consuming Storage<Record>, states: consuming Storage<State>,
-    heap: consuming Storage<UInt32>, index: consuming PositionIndex
+    records: consuming Storage<Record>, names: consuming SetNames, states: consuming Storage<State>,
+    heap: consuming Storage<UInt32>, index: consuming PositionIndex, place: UInt64
   ) {
     precondition(records.count >= 2 && records.count <= 1 << 30)
     precondition(states.count == records.count)
     self.records = records
+    self.names = names
+    self.place = place
     table = GrantTable(states: states, heap: heap, index: index)
   }
 
   /// How many grants there are.
   public var count: Int { table.count }
+
+  public var isFull: Bool { count >= capacity }
 
   private var capacity: Int { records.count - 1 }
 
@@ -72,6 +86,8 @@ public struct Grants: ~Copyable {
     public var damagedCount = 0
     /// Whether there was room for all.
     public var fits = true
+    /// Whether a grant is in a set.
+    public var hasSets = false
 
     public init() {}
   }
@@ -80,32 +96,48 @@ public struct Grants: ~Copyable {
   ///
   /// - Parameters:
   ///   - wallNow: microseconds since the Unix epoch.
-  ///   - now: monotonic microseconds.
+  ///   - now: microseconds since boot.
   public mutating func adopt(
-    _ others: borrowing Storage<Record>, wallNow: Int64, now: Int64
+    _ others: borrowing Storage<Record>, names otherNames: borrowing SetNames, wallNow: Int64,
+    now: Int64
   ) -> Found {
     var found = Found()
+    let areNamesWhole = otherNames.isWhole
     for position in 0..<others.count {
       let record = others[position]
-      guard let address = record.address else {
+      guard var grant = record.grant else {
         if !record.isEmpty { found.damagedCount += 1 }
         continue
       }
-      if let old = table.position(of: address) {
+      if grant.set != 0 {
+        let number = areNamesWhole ? otherNames.withName(grant.set) { names.number(of: $0) } : nil
+        guard let number else {
+          found.damagedCount += 1
+          continue
+        }
+        grant.set = number
+      }
+      let isHere = place != 0 && record.place == place
+      if grant.command == .succeeded, !isHere { grant.command = .pending }
+      if let old = self.position(of: grant) {
         guard table[old].sequence < record.sequence else { continue }
         remove(at: old)
         found.count -= 1
       }
       found.count += 1
+      found.hasSets = found.hasSets || grant.set != 0
       guard count < capacity else {
         found.fits = false
         continue
       }
+      let isCertain = wallNow >= grant.asked
+      func deadline(_ end: Int64) -> Int64 {
+        end == Grant.never ? .max : now + (isCertain ? max(0, end - wallNow) : 0)
+      }
       let position = write(
-        State(
-          address, since: record.since, asked: record.asked, ends: record.ends,
-          deadline: now + record.remaining(at: wallNow)), replacing: nil)
-      // To be compared with another record for the same address. In the new file the numbers are others.
+        State(grant, deadline: deadline(grant.ends), setDeadline: deadline(grant.setEnds)),
+        replacing: nil)
+      // To be compared with another record for the same. In the new file the numbers are others.
       table[position].sequence = record.sequence
     }
     for place in 0..<count where table[table.position(at: place)].deadline <= now {
@@ -114,133 +146,380 @@ public struct Grants: ~Copyable {
     return found
   }
 
-  // Changes
+  // Opening
 
-  /// Records that access is about to be opened, or stays open longer. Returns false if there is no room.
+  /// What a knock opens, by the settings.
+  public struct Opening {
+    /// See `Grant`. 0 if there is no set.
+    public let set: UInt16
+    public let prefixLength: Int
+    /// How long the kernel keeps it in the set (microseconds); nil for ever.
+    public let setDuration: Int64?
+    /// How long it is open (microseconds); nil until it is closed.
+    let duration: Int64?
+    /// Whether what the command does is closed again.
+    let closesCommand: Bool
+    /// Whether there is a command to close with.
+    let hasCloseCommand: Bool
+
+    public init(
+      set: UInt16, prefixLength: Int, setDuration: Int64?, duration: Int64?, closesCommand: Bool,
+      hasCloseCommand: Bool
+    ) {
+      self.set = set
+      self.prefixLength = prefixLength
+      self.setDuration = setDuration
+      self.duration = duration
+      self.closesCommand = closesCommand
+      self.hasCloseCommand = hasCloseCommand
+    }
+
+    /// Whether there is something to close later.
+    public var isGrant: Bool { self.set != 0 || closesCommand }
+
+    func matches(_ grant: Grant) -> Bool {
+      grant.set == set && Int(grant.prefixLength) == prefixLength
+    }
+  }
+
+  /// Records that access is about to be opened, or stays open longer.
   ///
   /// - Parameters:
-  ///   - seconds: how long access is open from now on.
+  ///   - isRepeat: whether the command does not run, since it has just run.
   ///   - wallNow, now: as for `adopt`.
+  /// - Returns: whether the command must run. Nil if there is no room.
   public mutating func open(
-    _ address: Address, seconds: Int64, wallNow: Int64, now: Int64
-  ) -> Bool {
+    _ address: Address, _ opening: Opening, isRepeat: Bool, wallNow: Int64, now: Int64
+  ) -> Bool? {
     let wallNow = Self.clamped(wallNow)
-    let old = table.position(of: address)
-    guard old != nil || count < capacity else { return false }
-    let duration = seconds * Microseconds.second
+    if !opening.closesCommand { leaveCommandOpen(address) }
+    guard opening.isGrant else { return !isRepeat }
+    let old = table.position(of: address) { opening.matches($0.grant) }
+    guard old != nil || count < capacity else { return nil }
+    func end(_ duration: Int64?, from start: Int64, never: Int64) -> Int64 {
+      duration.map { start + $0 } ?? never
+    }
     var state = State(
-      address, since: wallNow, asked: wallNow, ends: wallNow + duration, deadline: now + duration)
-    if let old {
-      state.closing = table[old].closing
-      if table[old].deadline < .max { state.since = min(wallNow, table[old].since) }
+      Grant(
+        address, prefixLength: UInt8(opening.prefixLength), set: opening.set, since: wallNow,
+        asked: wallNow, ends: end(opening.duration, from: wallNow, never: Grant.never),
+        setEnds: end(opening.setDuration, from: wallNow, never: Grant.never)),
+      deadline: end(opening.duration, from: now, never: .max),
+      setDeadline: end(opening.setDuration, from: now, never: .max))
+    if let old, !table[old].hasEnded {
+      state.grant.since = min(wallNow, table[old].grant.since)
     }
+    // Of a grant with other settings it takes over the command.
+    let source = table.position(of: address) { $0.grant.command != .none || $0.closing > 0 }
+    if let source { state.takeCommand(from: table[source]) }
+    let runs = opening.closesCommand ? state.openCommand(opening, isRepeat: isRepeat) : !isRepeat
     _ = write(state, replacing: old)
-    return true
+    if let source, source != old {
+      var rest = table[source]
+      rest.leaveCommand()
+      replace(source, by: rest)
+    }
+    return runs
   }
 
-  /// Records that access is about to be closed before the grant expires. Returns false if there is no grant;
-  /// `endClose` is then not called.
+  /// Whether the address is in the set after an attempt to open it that has failed.
+  public enum Presence { case absent, unknown }
+
+  /// Records that the set could not be changed after `open`.
+  public mutating func recordUnchangedSet(
+    _ address: Address, _ opening: Opening, _ presence: Presence
+  ) {
+    guard let position = table.position(of: address, where: { opening.matches($0.grant) }) else {
+      return
+    }
+    switch presence {
+    case .absent: removeFromSet(at: position)
+    case .unknown: table[position].isSetDoubtful = true
+    }
+  }
+
+  /// Records that the set holds only the address itself after `open`, and not its range.
+  public mutating func recordOnlyHost(_ address: Address, _ opening: Opening) {
+    let position = table.position(of: address) { opening.matches($0.grant) }
+    guard let position, table[position].grant.isRange else { return }
+    var state = table[position]
+    state.grant.narrow()
+    _ = write(state, replacing: position)
+  }
+
+  /// Records how an open command has ended.
+  ///
+  /// - Parameter isWantedAgain: whether it runs again if it has failed.
+  /// - Returns: whether it must run again, because another knock has relied on it.
+  public mutating func endOpen(
+    _ address: Address, succeeded: Bool, isWantedAgain: Bool
+  ) -> Bool {
+    guard let position = table.position(of: address, where: { $0.opening > 0 }) else {
+      return isWantedAgain
+    }
+    var state = table[position]
+    let runsAgain = isWantedAgain || !succeeded && state.opening == 1 && state.isReliedOn
+    if !runsAgain { state.opening -= 1 }
+    if runsAgain || state.opening == 0 { state.isReliedOn = false }
+    if state.opening == 0 { state.grant.command = succeeded ? .succeeded : .failed }
+    _ = write(state, replacing: position)
+    return runsAgain
+  }
+
+  /// From now on nothing undoes what the command for an address has done.
+  private mutating func leaveCommandOpen(_ address: Address) {
+    guard let position = table.position(of: address, where: { $0.grant.command != .none }) else {
+      return
+    }
+    var state = table[position]
+    state.grant.command = .none
+    // The end of a close command removes it.
+    guard state.closing == 0 else {
+      table[position] = state
+      return
+    }
+    replace(position, by: state)
+  }
+
+  // The sets
+
+  /// Until when other grants need addresses of a range in a set.
+  public struct Need {
+    /// The last address that this holds for.
+    public let last: UInt128
+    /// In microseconds since boot. Nil if none needs them, `.max` for ever.
+    public let deadline: Int64?
+  }
+
+  /// Until when grants need the addresses from `first` on.
+  ///
+  /// - Parameter onlySame: in a set where elements may overlap, only grants of the same range need its element.
+  public func need(
+    for range: AddressRange, from first: UInt128, in set: UInt16, near address: Address,
+    onlySame: Bool
+  ) -> Need {
+    var last = range.last
+    var deadline: Int64?
+    table.visit(near: address) { state in
+      guard state.grant.set == set, !state.hasEnded else { return }
+      let other = state.grant.range
+      guard other.family == range.family else { return }
+      if onlySame ? other == range : other.first <= first && first <= other.last {
+        deadline = max(deadline ?? 0, min(state.deadline, state.setDeadline))
+        last = min(last, other.last)
+      } else if !onlySame, other.first > first, other.first <= last {
+        last = other.first - 1
+      }
+    }
+    return Need(last: last, deadline: deadline)
+  }
+
+  /// The next grants that are in a set, by turns. Looks at no more than `limit` positions.
+  public mutating func nextToCheck(limit: inout Int) -> (position: Int, grant: Grant)? {
+    while limit > 0 {
+      limit -= 1
+      nextCheck = nextCheck < table.usedCount ? nextCheck + 1 : 0
+      guard table.isUsed(nextCheck), !table[nextCheck].hasEnded else { continue }
+      let grant = table[nextCheck].grant
+      if grant.set != 0 { return (nextCheck, grant) }
+    }
+    return nil
+  }
+
+  /// How many positions `nextToCheck` must look at to see all grants.
+  public var checkCount: Int { table.usedCount + 1 }
+
+  /// Records that the address of a grant is not in the set any more.
+  public mutating func removeFromSet(at position: Int) {
+    var state = table[position]
+    state.grant.closeSet()
+    replace(position, by: state)
+  }
+
+  // Closing
+
+  /// Records that all grants of an address are about to be closed. Call `nextSet` and `endSets` then.
+  ///
+  /// - Returns: whether a command must close one of them; if so, call `endClose`, too.
   public mutating func beginClose(_ address: Address, wallNow: Int64) -> Bool {
-    guard let old = table.position(of: address) else { return false }
-    var state = table[old]
-    state.ends = min(state.ends, max(Self.clamped(wallNow), state.asked))
-    state.deadline = .max
-    state.closing += 1
-    closingCount += 1
-    _ = write(state, replacing: old)
-    return true
-  }
-
-  /// Records that access is about to be closed for the first grant that has expired. Nil if there is none.
-  public mutating func beginNextClose(wallNow: Int64, now: Int64) -> Address? {
-    guard let position = table.first, table[position].deadline <= now else { return nil }
-    let address = table[position].address
-    // If the record says that the grant lasts longer, it must say now that it does not.
-    guard table[position].ends <= Self.clamped(wallNow) else {
-      _ = beginClose(address, wallNow: wallNow)
-      return address
+    round &+= 1
+    let round = round
+    var needsCommand = false
+    while let position = table.position(of: address, where: { $0.round != round }) {
+      needsCommand = begin(position, wallNow: wallNow) || needsCommand
     }
-    closingCount += 1
-    table[position].deadline = .max
-    table[position].closing += 1
-    table.deadlineChanged(at: position)
-    return address
+    return needsCommand
   }
 
-  /// Records that a part of an attempt to close has failed. `endClose` is still to be called.
-  public mutating func recordFailure(_ address: Address) {
-    if let position = table.position(of: address) { table[position].hasFailed = true }
+  /// The same for the first grant that has expired. Nil if none has.
+  public mutating func beginNextClose(
+    wallNow: Int64, now: Int64
+  ) -> (address: Address, needsCommand: Bool)? {
+    guard let position = table.first, table[position].deadline <= now else { return nil }
+    round &+= 1
+    let address = table[position].grant.address
+    return (address, begin(position, wallNow: wallNow))
+  }
+
+  private mutating func begin(_ position: Int, wallNow: Int64) -> Bool {
+    var state = table[position]
+    state.round = round
+    state.deadline = .max
+    state.hasEnded = true
+    state.isSetTried = false
+    let needsCommand = state.grant.command != .none
+    if needsCommand {
+      state.closing += 1
+      closingCount += 1
+    }
+    // If the record says that the grant lasts longer, it must say now that it does not.
+    let end = max(Self.clamped(wallNow), state.grant.asked)
+    if state.grant.ends > end {
+      state.grant.ends = end
+      _ = write(state, replacing: position)
+    } else {
+      table[position] = state
+      table.deadlineChanged(at: position)
+    }
+    return needsCommand
+  }
+
+  /// The next of the grants whose close has just begun that is in a set.
+  public func nextSet(of address: Address) -> (position: Int, grant: Grant)? {
+    let round = round
+    let position = table.position(of: address) {
+      $0.round == round && $0.grant.set != 0 && !$0.isSetTried
+    }
+    return position.map { ($0, table[$0].grant) }
+  }
+
+  /// Records whether a grant from `nextSet` is not in the set any more.
+  public mutating func recordSet(at position: Int, isClosed: Bool) {
+    var state = table[position]
+    state.isSetTried = true
+    if isClosed { state.grant.closeSet() }
+    // Without a command it is removed next.
+    if isClosed, state.grant.command != .none {
+      _ = write(state, replacing: position)
+    } else {
+      table[position] = state
+    }
   }
 
   /// The result of an attempt to close.
-  public enum Closing { case done, retriedSoon, retriedLater, givenUp }
+  public enum Closing {
+    case done, retriedSoon, retriedLater, givenUp
+    /// It is the end of a grant that had not been opened either.
+    case endedUnopened
+  }
 
-  /// Records how an attempt to close has ended, after `beginClose` or `beginNextClose`. Changes nothing if access
-  /// was opened again meanwhile.
-  public mutating func endClose(_ address: Address, succeeded: Bool, now: Int64) -> Closing {
-    guard let position = table.position(of: address), table[position].closing > 0 else {
-      return .done
+  /// Ends the attempt for the grants that no command closes, after `nextSet` has returned all.
+  public mutating func endSets(of address: Address, now: Int64) -> Closing {
+    var closing = Closing.done
+    let round = round
+    while let position = table.position(
+      of: address, where: { $0.round == round && $0.closing == 0 })
+    {
+      table[position].round = round &- 1
+      closing.merge(endAttempt(at: position, now: now))
     }
-    closingCount -= 1
-    table[position].closing -= 1
-    guard table[position].closing == 0, table[position].deadline == .max else { return .done }
-    guard !succeeded || table[position].hasFailed, !table[position].isForgotten else {
+    return closing
+  }
+
+  /// Records how a close command has ended, after `beginClose` or `beginNextClose`. Changes nothing if access was
+  /// opened again meanwhile.
+  ///
+  /// - Parameter succeeded: nil if there was no command to run. That is a success if there never was one.
+  public mutating func endClose(
+    _ address: Address, succeeded: Bool?, now: Int64
+  ) -> Closing {
+    var closing = Closing.done
+    round &+= 1
+    let round = round
+    while let position = table.position(
+      of: address, where: { $0.round != round && $0.closing > 0 })
+    {
+      closingCount -= 1
+      table[position].round = round
+      table[position].closing -= 1
+      guard table[position].closing == 0, table[position].hasEnded else { continue }
+      if succeeded ?? !table[position].grant.hasCloseCommand {
+        table[position].grant.command = .none
+      }
+      closing.merge(endAttempt(at: position, now: now))
+    }
+    return closing
+  }
+
+  private mutating func endAttempt(at position: Int, now: Int64) -> Closing {
+    var state = table[position]
+    if state.isSetDoubtful { state.grant.closeSet() }
+    if state.grant.command == .failed { state.grant.command = .none }
+    guard !state.grant.isClosed else {
+      let isUnopened = !table[position].grant.isClosed
       remove(at: position)
-      return .done
+      return isUnopened ? .endedUnopened : .done
     }
-    guard table[position].failures < Self.retries else {
+    guard state.failures < Self.retries else {
       remove(at: position)
       return .givenUp
     }
-    table[position].failures += 1
-    table[position].hasFailed = false
-    let isSoon = table[position].failures <= Self.quickRetries
-    table[position].deadline = now + (isSoon ? Self.quickInterval : Self.slowInterval)
-    table.deadlineChanged(at: position)
+    state.failures += 1
+    let isSoon = state.failures <= Self.quickRetries
+    state.deadline = now + (isSoon ? Self.quickInterval : Self.slowInterval)
+    _ = write(state, replacing: position)
     return isSoon ? .retriedSoon : .retriedLater
-  }
-
-  /// Removes a grant, so that access stays open. If it is being closed, it is removed after that.
-  public mutating func forget(_ address: Address) {
-    guard let position = table.position(of: address) else { return }
-    guard table[position].closing > 0 else { return remove(at: position) }
-    table[position].isForgotten = true
-    table[position].deadline = .max
-    table.deadlineChanged(at: position)
   }
 
   /// Makes all grants expire now.
   public mutating func expireAll(now: Int64) {
-    // The heap stays in order: grants that are being closed come after all others, in any order.
     for place in 0..<count {
       let position = table.position(at: place)
-      if table[position].deadline < .max { table[position].deadline = now }
+      if table[position].deadline < .max || !table[position].hasEnded {
+        table[position].deadline = now
+      }
     }
+    table.deadlinesChanged()
   }
 
-  /// When the next grant expires, in monotonic microseconds.
+  /// When the next grant expires, in microseconds since boot.
   public var nextDeadline: Int64? {
     guard let position = table.first, table[position].deadline < .max else { return nil }
     return table[position].deadline
   }
 
-  /// Removes the grant that expires first, and returns its record.
-  public mutating func removeFirst() -> Record? {
+  /// Removes the grant that expires first, and returns it.
+  public mutating func removeFirst() -> Grant? {
     guard let position = table.first else { return nil }
-    let record = records[position]
+    let grant = table[position].grant
     remove(at: position)
-    return record
+    return grant
+  }
+
+  // Records
+
+  private func position(of grant: Grant) -> Int? {
+    table.position(of: grant.address) {
+      $0.grant.set == grant.set && $0.grant.prefixLength == grant.prefixLength
+    }
   }
 
   /// A time that records can hold, whatever the clock says.
   private static func clamped(_ wallNow: Int64) -> Int64 { min(max(wallNow, 0), Record.latest) }
 
+  /// Writes a grant and its record instead of another, or removes that if nothing is left to close.
+  private mutating func replace(_ position: Int, by state: State) {
+    if state.grant.isClosed {
+      remove(at: position)
+    } else {
+      _ = write(state, replacing: position)
+    }
+  }
+
   /// Writes a grant and its record, and then erases what it replaces. Returns its position.
   private mutating func write(_ state: State, replacing old: Int?) -> Int {
     let position = table.freePosition()
-    records[position] = Record(
-      state.address, since: state.since, asked: state.asked, ends: state.ends,
-      sequence: nextSequence)
+    records[position] = Record(state.grant, sequence: nextSequence, place: place)
     nextSequence += 1
     if let old { remove(at: old) }
     table.insert(state, at: position)
@@ -250,5 +529,44 @@ public struct Grants: ~Copyable {
   private mutating func remove(at position: Int) {
     table.remove(at: position)
     records[position] = Record()
+  }
+}
+
+extension Grants.State {
+  /// Takes over the command of another grant of the address.
+  fileprivate mutating func takeCommand(from other: Self) {
+    grant.command = other.grant.command
+    grant.hasCloseCommand = other.grant.hasCloseCommand
+    opening = other.opening
+    closing = other.closing
+    isReliedOn = other.isReliedOn
+    if other.hasEnded, grant.command == .succeeded { grant.command = .pending }
+  }
+
+  fileprivate mutating func leaveCommand() {
+    grant.command = .none
+    opening = 0
+    closing = 0
+  }
+
+  /// Returns whether the command must run.
+  fileprivate mutating func openCommand(_ new: Grants.Opening, isRepeat: Bool) -> Bool {
+    if grant.command == .none { grant.hasCloseCommand = false }
+    grant.hasCloseCommand = grant.hasCloseCommand || new.hasCloseCommand
+    // It is open, or it will be: only the end moves.
+    if closing == 0, opening > 0 || grant.command == .succeeded {
+      isReliedOn = opening > 0
+      return false
+    }
+    if !isRepeat || grant.command == .none { grant.command = .pending }
+    if !isRepeat { opening += 1 }
+    return !isRepeat
+  }
+}
+
+extension Grants.Closing {
+  /// Of several grants of an address, what went worst is said.
+  fileprivate mutating func merge(_ other: Self) {
+    if self == .done { self = other }
   }
 }

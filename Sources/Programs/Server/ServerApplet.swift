@@ -76,8 +76,8 @@ enum ServerApplet: Applet {
   private static func logUnusableSet(
     _ family: AddressFamily, _ settings: FirewallSettings, _ reason: FirewallError.Reason
   ) {
-    let error = FirewallError(
-      reason: reason, family: family, settings: settings, wasFound: false)
+    guard let set = settings.set(for: family) else { return }
+    let error = FirewallError(reason: reason, set: set, settings: settings, wasFound: false)
     log.error("\(settings.optionName): \(error)")
   }
 }

@@ -9,7 +9,7 @@ struct ServerParts: ~Copyable {
   let key: KeyedMAC
   let commands: Commands
   let signals: Signals
-  let firewall: Firewall?
+  var firewall: Firewall?
   let socket: UDPSocket
   let state: ServerState
   let metrics: Metrics?
@@ -29,8 +29,19 @@ struct ServerParts: ~Copyable {
     let channel = try Channel.Pair()
     let reloader = try Reloader.make(settings, operands)
     if settings.firewall.sets != nil {
-      log.info(settings.firewall.grant(of: .inet))
-      log.info(settings.firewall.grant(of: .inet6))
+      let inetDuration = firewall?.duration(for: .inet) ?? nil
+      log.info(settings.firewall.grant(of: .inet, duration: inetDuration))
+      let inet6Duration = firewall?.duration(for: .inet6) ?? nil
+      log.info(settings.firewall.grant(of: .inet6, duration: inet6Duration))
+    }
+    if settings.stateDirectory == nil,
+      settings.firewall.grantsPrefixes(for: .inet) || settings.firewall.grantsPrefixes(for: .inet6)
+    {
+      log.warning(
+        """
+        warning: after a restart, a close will end the whole prefix, also for other addresses; \
+        --state prevents that
+        """)
     }
     if !settings.sandbox.isOn { log.warning("warning: no sandbox") }
     let policies = Policies(

@@ -10,8 +10,9 @@ extension ServerApplet {
     CurrentProcess.keepDescriptors()
     let key = try loadKey(from: source)
     let commands = try commands(settings, operands)
-    let canClose = commands.canClose || settings.firewall.sets != nil
-    guard settings.closeAfterSeconds == nil || canClose else {
+    guard
+      settings.closeAfterSeconds == nil || commands.canClose || settings.firewall.sets != nil
+    else {
       throw .misuse(
         .unsuitable(ServerOption.closeAfter.spec.name, " needs a CLOSE_CMD, --nft or --ipset"))
     }
@@ -25,16 +26,13 @@ extension ServerApplet {
 
     // Before the socket: anyone who sees its port may send a signal.
     let signals = try StartFailure.wrapping("signals") { () throws(SystemError) in try Signals() }
-    let firewall = try openFirewall(settings.firewall)
+    var firewall = try openFirewall(settings.firewall)
     let socket = try ListeningSocket.open(settings)
     if settings.onlyChecks { return try check(settings) }
     try StartFailure.wrapping("/dev/null") { () throws(SystemError) in
       try CurrentProcess.detachStandardStreams()
     }
-    let state = try openState(settings)
-    guard canClose || state.grants.count == 0 else {
-      throw .cannotClose(count: state.grants.count)
-    }
+    let state = try openState(settings, &firewall)
     let metrics = try metrics(settings)
     do throws(SystemError) {
       return try ServerParts(
@@ -113,13 +111,23 @@ extension ServerApplet {
     } catch { throw .sandbox(error) }
   }
 
-  private static func openState(_ settings: ServerSettings) throws(StartFailure) -> ServerState {
+  private static func openState(
+    _ settings: ServerSettings, _ firewall: inout Firewall?
+  ) throws(StartFailure) -> ServerState {
     var found = ServerState.Found()
     // Also after an error: a damaged file may have been replaced, so the next start does not find it.
     defer { found.logAll(drift: settings.drift) }
+    let state: ServerState
     do throws(StateError) {
-      return try ServerState.open(settings, found: &found)
+      state = try ServerState.open(settings, found: &found)
     } catch { throw .state(error) }
+    // An earlier server had sets.
+    if found.grants.hasSets, firewall == nil {
+      do throws(SystemError) {
+        firewall = try Firewall(settings.firewall)
+      } catch { log.warning("warning: no grant in a set can be closed: \(error)") }
+    }
+    return state
   }
 
   private static func metrics(_ settings: ServerSettings) throws(StartFailure) -> Metrics? {

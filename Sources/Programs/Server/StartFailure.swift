@@ -16,8 +16,6 @@ enum StartFailure: Error {
   case unboundSocket
   /// The socket that the service manager passed is bound to another address than the settings say.
   case otherAddress(passed: SocketAddress, wanted: SocketAddress)
-  /// The state directory has open grants, and nothing closes them.
-  case cannotClose(count: Int)
   case command(Commands.Failure)
   case sandbox(Sandbox.Failure)
   case metrics(Metrics.Failure)
@@ -62,10 +60,6 @@ extension StartFailure: MessageConvertible {
       """
       the service manager passed a socket for \(passed), not for \(wanted): \
       set both (ListenDatagram= in pyknock.socket)
-      """
-    case .cannotClose(let count):
-      """
-      --state: \(count) addresses are still open, and there is no CLOSE_CMD and no set to close them
       """
     case .command(let error): error.message
     case .sandbox(let error): error.message

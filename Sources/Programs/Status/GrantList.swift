@@ -13,30 +13,62 @@ struct GrantList {
     if isJSON { return output.append("[") }
     output.append("ADDRESS")
     for _ in 7..<Self.addressWidth { output.append(" ") }
-    output.append("  SINCE                 ENDS\n")
+    output.append("  SINCE                 ENDS                  OPEN\n")
   }
 
-  mutating func append(_ record: Grants.Record, to output: inout TextOutput) {
-    guard let address = record.address else { return }
+  mutating func append(
+    _ grant: Grant, _ names: borrowing SetNames, to output: inout TextOutput
+  ) {
+    let hasCommand = grant.command != .none
     if isJSON {
       output.append(isFirst ? "\n  {\"address\": \"" : ",\n  {\"address\": \"")
-      output.append(address)
+      output.append(grant.address)
       output.append("\", \"since\": \"")
-      output.append(utc: record.since)
-      output.append("\", \"ends\": \"")
-      output.append(utc: record.ends)
-      output.append("\"}")
+      output.append(utc: grant.since)
+      output.append("\", \"ends\": ")
+      if grant.ends == Grant.never {
+        output.append("null")
+      } else {
+        output.append("\"")
+        output.append(utc: grant.ends)
+        output.append("\"")
+      }
+      if grant.set != 0 {
+        output.append(", \"range\": \"")
+        output.append(grant.range)
+        output.append("\", \"set\": \"")
+        Self.append(grant.set, names, to: &output)
+        output.append("\"")
+      }
+      output.append(hasCommand ? ", \"command\": true}" : ", \"command\": false}")
     } else {
       var length = TextLength()
-      length.append(address)
-      output.append(address)
+      length.append(grant.address)
+      output.append(grant.address)
       for _ in length.count..<Self.addressWidth + 2 { output.append(" ") }
-      output.append(utc: record.since)
+      output.append(utc: grant.since)
       output.append("  ")
-      output.append(utc: record.ends)
-      output.append("\n")
+      if grant.ends == Grant.never {
+        output.append("when closed         ")
+      } else {
+        output.append(utc: grant.ends)
+      }
+      output.append("  ")
+      if grant.set != 0 {
+        output.append(grant.range)
+        output.append(" in ")
+        Self.append(grant.set, names, to: &output)
+        if hasCommand { output.append(", ") }
+      }
+      output.append(hasCommand ? "command\n" : "\n")
     }
     isFirst = false
+  }
+
+  private static func append(
+    _ set: UInt16, _ names: borrowing SetNames, to output: inout TextOutput
+  ) {
+    _ = names.withName(set) { output.append($0) }
   }
 
   func end(_ output: inout TextOutput) {

@@ -10,7 +10,7 @@ enum Status {
       return printToStandardOutput { output in
         var list = GrantList(asJSON: asJSON)
         list.begin(&output)
-        while let record = grants.removeFirst() { list.append(record, to: &output) }
+        while let grant = grants.removeFirst() { list.append(grant, grants.names, to: &output) }
         list.end(&output)
       }
     } catch {

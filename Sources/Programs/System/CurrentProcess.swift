@@ -1,4 +1,5 @@
 import CSystem
+import KnockBase
 
 /// This process.
 enum CurrentProcess {
@@ -19,6 +20,17 @@ enum CurrentProcess {
 
   /// The process ID.
   static var number: Int32 { csys_process_id() }
+
+  /// A number for this boot of the machine and this network namespace. 0 if the kernel does not tell.
+  static var place: UInt64 {
+    var bytes = InlineArray<48, UInt8>(repeating: 0)
+    var span = bytes.mutableSpan
+    guard unsafe span.withUnsafeMutableBufferPointer({ unsafe csys_place($0.baseAddress) }) != 0
+    else { return 0 }
+    var sum = Checksum()
+    for index in bytes.indices { sum.add(UInt64(bytes[index])) }
+    return sum.value
+  }
 
   /// Replaces standard input by /dev/null, and standard output too if it was closed.
   static func detachStandardStreams() throws(SystemError) {

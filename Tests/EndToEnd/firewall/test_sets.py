@@ -87,15 +87,15 @@ def test_a_grant_ends_in_time_although_the_server_was_killed(firewall, start):
 
 
 def test_without_a_ttl_a_grant_stays_until_it_is_closed(firewall, start):
-    # The default timeout of a set is overridden, and a set without timeouts works too.
+    # A set without timeouts works, too.
     if firewall.kind == "nft":
         firewall.nft(
             "table inet pyknock {"
-            " set knock4 { type ipv4_addr; flags timeout; timeout 10s; }\n"
+            " set knock4 { type ipv4_addr; flags timeout; }\n"
             " set knock6 { type ipv6_addr; }\n }"
         )
     else:
-        firewall.output("ipset", "create", "knock4", "hash:ip", "timeout", "10")
+        firewall.output("ipset", "create", "knock4", "hash:ip", "timeout", "0")
         firewall.output("ipset", "create", "knock6", "hash:ip", "family", "inet6")
     ours = start("-v")
     ours.log.wait_for("grants a .* until it is closed$", 2)
@@ -107,6 +107,33 @@ def test_without_a_ttl_a_grant_stays_until_it_is_closed(firewall, start):
         ours.log.wait_for(f"set .*: open {address}", 2)
         ours.knock(address, CLOSE)
         firewall.expect([], name=name)
+
+
+def test_without_a_ttl_the_time_of_the_set_applies(firewall, start, tmp_path):
+    if firewall.kind == "nft":
+        sets, what = "--nft=inet/pyknock/knock4", "set knock4 of table inet pyknock"
+        make = "table inet pyknock { set knock4 { type ipv4_addr; flags timeout; timeout %ss; }\n }"
+        firewall.nft(make % 900)
+    else:
+        sets, what = "--ipset=knock4", "ipset knock4"
+        firewall.run("ipset create knock4 hash:ip timeout 900")
+    ours = start("-v", f"--state={tmp_path}/state", sets=sets)
+    ours.log.wait_for(f"^pyknock server: grants a /32 in {what} for 900 s \\(the set's own time\\)$")
+    ours.knock("192.0.2.1")
+    ours.log.wait_for("set changed: open 192.0.2.1")
+    assert 890 < firewall.elements()["192.0.2.1"] <= 900
+    # Somebody makes the set again, with a time that is over soon.
+    if firewall.kind == "nft":
+        firewall.nft("delete table inet pyknock")
+        firewall.nft(make % 2)
+    else:
+        firewall.run("ipset destroy knock4")
+        firewall.run("ipset create knock4 hash:ip timeout 2")
+    ours.knock("192.0.2.2")
+    ours.log.wait_for("no longer open: 192.0.2.1 was removed")
+    ours.log.wait_for("^pyknock server: expired: close 192.0.2.2$")
+    firewall.expect([])
+    ours.wait_for_counters(open=0)
 
 
 @pytest.mark.slow

@@ -16,7 +16,7 @@ def test_the_list_as_a_table_and_as_json(journal):
         f"pyknock server: --state: '{journal.path}': No such file or directory\n"
     )
     ours = journal.start(seconds=3600)
-    head = "ADDRESS" + 34 * " " + "SINCE                 ENDS\n"
+    head = "ADDRESS" + 34 * " " + "SINCE                 ENDS                  OPEN\n"
     assert journal.list() == head
     assert journal.list("--json") == "[]\n"
     before = int(time.time())
@@ -28,12 +28,13 @@ def test_the_list_as_a_table_and_as_json(journal):
         "192.0.2.1", "2001:db8:1111:2222:3333:4444:5555:6666"
     ]  # fmt: skip
     for item in listed:
-        assert list(item) == ["address", "since", "ends"]
+        assert list(item) == ["address", "since", "ends", "command"]
+        assert item["command"] is True
         since, ends = (datetime.fromisoformat(item[name]) for name in ("since", "ends"))
         assert ends - since == timedelta(hours=1)
         assert before <= since.timestamp() <= time.time()
     assert journal.list() == head + "".join(
-        f"{item['address']:39}  {item['since']}  {item['ends']}\n" for item in listed
+        f"{item['address']:39}  {item['since']}  {item['ends']}  command\n" for item in listed
     )
 
 

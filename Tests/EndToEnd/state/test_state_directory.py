@@ -65,8 +65,8 @@ def test_a_file_that_is_not_ours_is_left_alone(state, name, kind):
     magic = {"replay": b"pyknock", "grants": b"pyknockG"}[name]
     version, reason = {
         "foreign": (None, "is not a file of pyknock"),
-        "older": (1, "has format 1, made by an older pyknock; remove it to start without what it holds"),
-        "newer": (3, "has format 3, made by a newer pyknock"),
+        "older": (2, "has format 2, made by an older pyknock; remove it to start without what it holds"),
+        "newer": (99, "has format 99, made by a newer pyknock; use that one"),
     }[kind]
     content = struct.pack("<8sQ", magic, version).ljust(5000, b"\0") if version else b"something else" * 1000
     state.path.mkdir(mode=0o700)

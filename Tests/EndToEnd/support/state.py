@@ -7,7 +7,7 @@ from support.programs import program, run
 from support.waiting import until
 
 # Bytes: what precedes the first record of each file, and the records.
-HEADER, GRANT, KNOCK = 4096, 64, 56
+HEADER, GRANT, KNOCK = 4096, 128, 56
 
 
 def checksum(*numbers):
@@ -20,10 +20,11 @@ def checksum(*numbers):
 
 
 def grant(address, since, asked, ends, sequence=1, family=4):
-    """A record of the journal: an IPv4 address as a number, and seconds since 1970."""
+    """A record of the journal: an IPv4 address as a number, and seconds since 1970. Its command has to be closed."""
     times = [round(seconds * 1e6) for seconds in (since, asked, ends)]
-    body = struct.pack("<QQQqqqQ", family, 0, address, *times, sequence)
-    return body + struct.pack("<Q", checksum(*struct.unpack("<7Q", body)))
+    what = family | 32 << 8 | (2 | 128) << 32
+    body = struct.pack("<QQQqqqqQ56x", what, 0, address, *times, 2**63 - 1, sequence)
+    return body + struct.pack("<Q", checksum(*struct.unpack("<15Q", body)))
 
 
 def patch(path, offset, data):
@@ -101,8 +102,8 @@ class Journal:
         path.write_bytes(data)
 
     def records(self):
-        """Each record of the file: family, address (two numbers), since, asked, ends, sequence, checksum.
+        """Each record of the file: what it is, address (two numbers), since, asked, ends, sequence.
 
         Times are in microseconds since 1970."""
         data = (self.path / "grants").read_bytes()[HEADER:]
-        return list(struct.iter_unpack("<QQQqqqQQ", data))
+        return list(struct.iter_unpack("<QQQqqq8xQ64x", data))

@@ -80,6 +80,8 @@ import KnockServer
 
   var hasCommands: Bool { !commands.isEmpty }
 
+  var canClose: Bool { commands.canClose }
+
   /// Runs other commands from now on.
   mutating func replace(_ new: consuming Commands) { commands = new }
 

@@ -90,6 +90,7 @@ struct Executor: ~Copyable {
   /// - Throws: what poll(2), recv(2) and read(2) do if the system is out of resources.
   mutating func run(receiver process: ChildProcess) throws(SystemError) -> ExitCode {
     receiver.begin(as: process)
+    checkSets(limit: grants.grants.checkCount)
     while !(shutdown.isEnding && !receiver.isRunning && runner.runningCount == 0) {
       timer.set(shutdown.isEnding ? .max : grants.nextDeadline)
       var events = PollSet()
@@ -233,7 +234,7 @@ struct Executor: ~Copyable {
     guard let new = try reloader?.read() else { return }
     new.logWarnings()
     guard keepsPrivileges || new.commands.isEmpty else { throw .needsPrivileges }
-    if firewall == nil {
+    if firewall?.settings.sets == nil {
       guard !new.commands.isEmpty else { throw .nothingToRun }
       guard new.commands.canClose || !grants.mustClose else { throw .nothingToClose }
     }

@@ -34,11 +34,18 @@ extension Executor {
     } while SystemClock.monotonic() < end
   }
 
-  /// Records a knock, and acts on it unless the journal is full.
+  /// Records a knock, and acts on it unless there are too many grants.
   private mutating func act(on knock: Knock) {
     let now = SystemClock.sinceBoot()
+    let family = knock.address.family
+    let setDuration = firewall?.duration(for: family) ?? nil
+    let opening = grants.opening(
+      family, setDuration: setDuration, hasCommands: runner.hasCommands,
+      canClose: runner.canClose)
+    if knock.command == .open, grants.isFull { checkSets(limit: Self.checksIfFull) }
     do throws(GrantKeeper.JournalFull) {
-      perform(try grants.record(knock, now: now), now: now)
+      perform(try grants.record(knock, opening, now: now), opening, now: now)
+      checkSets(limit: Self.checksAtOnce)
     } catch {
       log.warning("not opened: \(knock): \(error)")
     }
@@ -50,38 +57,26 @@ extension Executor {
     var now = end - Self.turn
     while now < end, !shutdown.isEnding, let action = grants.nextExpired(now: now) {
       log.info("expired: \(action.knock)")
-      perform(action, now: now)
+      perform(action, nil, now: now)
       now = SystemClock.sinceBoot()
     }
   }
 
-  /// Changes the set, and has the command run. The command runs even if the set could not be changed.
+  /// Changes sets, and has the command run. The command runs even if a set could not be changed.
+  ///
+  /// - Parameter opening: what the knock opens by the settings; nil for a grant that has expired.
   @inline(never)
-  private mutating func perform(_ action: Action, now: Int64) {
-    let isSetChanged = changeSet(for: action.knock)
+  private mutating func perform(_ action: Action, _ opening: Grants.Opening?, now: Int64) {
+    switch (action.knock.command, opening) {
+    case (.open, let opening?): openSet(for: action.knock, opening)
+    default: closeSets(for: action, opening, now: now)
+    }
     if !runner.hasCommands {
-      // An earlier server may have left a grant of a family that there is no set for.
-      let hasSet = firewall?.settings.covers(action.knock.address.family) ?? false
-      if !action.isRepeat { finish(action, succeeded: isSetChanged && hasSet, now: now) }
+      if action.closesGrant { finish(action, succeeded: nil, now: now) }
     } else if action.isRepeat {
       log.debug("command not run again: \(action.knock)")
-    } else {
-      if !isSetChanged { grants.recordUnchangedSet(action) }
+    } else if opening != nil || action.closesGrant {
       runner.enqueue(action)
-    }
-  }
-
-  /// Returns false if there is a set and it could not be changed.
-  private mutating func changeSet(for knock: Knock) -> Bool {
-    do throws(FirewallError) {
-      guard let isChanged = try firewall?.apply(knock) else { return true }
-      setsChanged += 1
-      log.debug(isChanged ? "set changed: \(knock)" : "set already up to date: \(knock)")
-      return true
-    } catch {
-      setsNotChanged += 1
-      log.error("set not changed: \(knock): \(error)")
-      return false
     }
   }
 
@@ -95,7 +90,7 @@ extension Executor {
       finish(action, succeeded: false, now: now)
     case .empty(let action):
       log.debug("the command is empty: \(action.knock)")
-      finish(action, succeeded: true, now: now)
+      finish(action, succeeded: nil, now: now)
     case .terminated(let action):
       log.warning("command timed out, sent TERM: \(action.knock)")
     case .killed(let action):
@@ -113,15 +108,23 @@ extension Executor {
   }
 
   @inline(never)
-  private mutating func finish(_ action: Action, succeeded: Bool, now: Int64) {
-    switch grants.finish(action, succeeded: succeeded, now: now) {
+  private mutating func finish(_ action: Action, succeeded: Bool?, now: Int64) {
+    follow(grants.finish(action, succeeded: succeeded, now: now), action)
+  }
+
+  /// Logs what follows, and has the command run again if that follows.
+  mutating func follow(_ outcome: GrantKeeper.Outcome, _ action: Action) {
+    let knock = action.knock
+    switch outcome {
     case .done: break
     case .runAgain where shutdown.isEnding:
-      log.warning("command not run again, the server stops: \(action.knock)")
+      log.warning("command not run again, the server stops: \(knock)")
     case .runAgain: runner.enqueue(action)
-    case .closeInAMinute: log.warning("not closed: \(action.knock), trying again in a minute")
-    case .closeInAnHour: log.warning("not closed: \(action.knock), trying again in an hour")
-    case .closeGivenUp: log.warning("not closed: \(action.knock), giving up: it may stay open")
+    case .closeInAMinute: log.warning("not closed: \(knock), trying again in a minute")
+    case .closeInAnHour: log.warning("not closed: \(knock), trying again in an hour")
+    case .closeGivenUp: log.warning("not closed: \(knock), giving up: it may stay open")
+    case .closeEndedUnopened:
+      log.warning("not closed: \(knock), giving up: opening it had failed, too")
     }
   }
 }

@@ -2,36 +2,46 @@ import KnockBase
 import KnockProtocol
 import KnockServer
 
-/// Keeps the journal of grants and the recent knocks while the server runs.
+/// Keeps the grants and the recent knocks while the server runs.
 struct GrantKeeper: ~Copyable {
   /// How many expired grants may be closing at the same time.
   static let closesAtOnce = 64
 
-  private var grants: Grants
-  /// How long a grant lasts; nil for until it is closed.
+  /// The executor records in them what becomes of the sets.
+  var grants: Grants
+  private let settings: FirewallSettings
+  /// The numbers of the sets for both families; 0 if there is none.
+  private let inetSet: UInt16
+  private let inet6Set: UInt16
+  /// How long a grant lasts; nil for until it is closed, or the kernel ends it.
   private let seconds: Int64?
   private var recent: RecentKnocks
   /// Repeats, whose command did not run again.
   private(set) var repeatCount: UInt64 = 0
-  /// Opens that the journal had no room for.
+  /// Opens that there was no room for.
   private(set) var refusedCount: UInt64 = 0
 
-  /// The journal is full, so what would be opened could not be closed again.
+  /// There are so many grants that what would be opened could not be closed again.
   struct JournalFull: Error {
     let count: Int
   }
 
   init(_ grants: consuming Grants, recent: consuming RecentKnocks, _ settings: ServerSettings) {
+    inetSet = GrantState.number(of: settings.firewall.set(for: .inet), in: grants.names) ?? 0
+    inet6Set = GrantState.number(of: settings.firewall.set(for: .inet6), in: grants.names) ?? 0
     self.grants = grants
     self.recent = recent
+    self.settings = settings.firewall
     seconds = settings.closeAfterSeconds
   }
 
   /// How many addresses are open and will be closed again.
   var count: Int { grants.count }
 
+  var isFull: Bool { grants.isFull }
+
   /// Whether the server needs something to close with.
-  var mustClose: Bool { seconds != nil || count > 0 }
+  var mustClose: Bool { seconds != nil }
 
   /// Whether grants are being closed, or have expired and wait for it.
   func isClosing(now: Int64) -> Bool { grants.closingCount > 0 || nextDeadline <= now }
@@ -42,8 +52,26 @@ struct GrantKeeper: ~Copyable {
     return grants.nextDeadline ?? .max
   }
 
+  /// What a knock of a family opens.
+  ///
+  /// - Parameter setDuration: how long the kernel keeps it (microseconds); nil for ever.
+  func opening(
+    _ family: AddressFamily, setDuration: Int64?, hasCommands: Bool, canClose: Bool
+  ) -> Grants.Opening {
+    let set = family == .inet ? inetSet : inet6Set
+    let closesCommand = seconds != nil && hasCommands
+    var duration = seconds.map { $0 * Microseconds.second } ?? setDuration
+    // What the kernel has ended is not open any more.
+    if !closesCommand, let setDuration { duration = min(duration ?? setDuration, setDuration) }
+    return Grants.Opening(
+      set: set, prefixLength: settings.prefixLength(for: family), setDuration: setDuration,
+      duration: duration, closesCommand: closesCommand, hasCloseCommand: canClose)
+  }
+
   /// Records a knock before it is acted on.
-  mutating func record(_ knock: Knock, now: Int64) throws(JournalFull) -> Action {
+  mutating func record(
+    _ knock: Knock, _ opening: Grants.Opening, now: Int64
+  ) throws(JournalFull) -> Action {
     let (isRepeat, number) = recent.record(knock, now: now)
     if isRepeat { repeatCount += 1 }
     switch knock.command {
@@ -52,35 +80,24 @@ struct GrantKeeper: ~Copyable {
         !isRepeat && grants.beginClose(knock.address, wallNow: SystemClock.wall())
       return Action(knock, closesGrant: closesGrant, isRepeat: isRepeat, number: number)
     case .open:
-      if let seconds {
-        guard
-          grants.open(
-            knock.address, seconds: seconds, wallNow: SystemClock.wall(), now: now)
-        else {
-          recent.forget(knock.address)
-          refusedCount += 1
-          throw JournalFull(count: count)
-        }
-      } else {
-        // An earlier server with --close-after may have left a grant, which must not end any more.
-        grants.forget(knock.address)
+      let runs = grants.open(
+        knock.address, opening, isRepeat: isRepeat, wallNow: SystemClock.wall(), now: now)
+      guard let runs else {
+        recent.forget(knock.address)
+        refusedCount += 1
+        throw JournalFull(count: count)
       }
-      return Action(knock, closesGrant: false, isRepeat: isRepeat, number: number)
+      return Action(knock, closesGrant: false, isRepeat: !runs, number: number)
     }
   }
 
   /// Begins to close the grant that expired first. Nil if none has expired.
   mutating func nextExpired(now: Int64) -> Action? {
     guard nextDeadline <= now,
-      let address = grants.beginNextClose(wallNow: SystemClock.wall(), now: now)
+      let (address, needsCommand) = grants.beginNextClose(wallNow: SystemClock.wall(), now: now)
     else { return nil }
     recent.forget(address)
-    return Action(Knock(command: .close, address: address), closesGrant: true)
-  }
-
-  /// Records that the set could not be changed for an action whose command still runs.
-  mutating func recordUnchangedSet(_ action: Action) {
-    if action.closesGrant { grants.recordFailure(action.knock.address) }
+    return Action(Knock(command: .close, address: address), closesGrant: needsCommand)
   }
 
   /// What follows an action that has ended.
@@ -88,22 +105,39 @@ struct GrantKeeper: ~Copyable {
     case done
     /// A repeat has relied on the command that failed, so it runs again.
     case runAgain
-    case closeInAMinute, closeInAnHour, closeGivenUp
+    case closeInAMinute, closeInAnHour, closeGivenUp, closeEndedUnopened
   }
 
   /// Records how an action has ended.
+  ///
+  /// - Parameter succeeded: nil if there was no command to run.
   @inline(never)
-  mutating func finish(_ action: Action, succeeded: Bool, now: Int64) -> Outcome {
+  mutating func finish(_ action: Action, succeeded: Bool?, now: Int64) -> Outcome {
     let address = action.knock.address
-    let isWantedAgain = !succeeded && recent.recordFailure(action)
+    let isWantedAgain = succeeded == false && recent.recordFailure(action)
+    if action.knock.command == .open {
+      let runsAgain = grants.endOpen(
+        address, succeeded: succeeded ?? true, isWantedAgain: isWantedAgain)
+      return runsAgain ? .runAgain : .done
+    }
     guard action.closesGrant else { return isWantedAgain ? .runAgain : .done }
-    // The journal tries again by itself.
+    // The grant is tried again by itself.
     if isWantedAgain { recent.forget(address) }
-    switch grants.endClose(address, succeeded: succeeded, now: now) {
-    case .done: return .done
-    case .retriedSoon: return .closeInAMinute
-    case .retriedLater: return .closeInAnHour
-    case .givenUp: return .closeGivenUp
+    return outcome(grants.endClose(address, succeeded: succeeded, now: now))
+  }
+
+  /// Records that all sets of an address were changed that had to be.
+  mutating func finishSets(_ address: Address, now: Int64) -> Outcome {
+    outcome(grants.endSets(of: address, now: now))
+  }
+
+  private func outcome(_ closing: Grants.Closing) -> Outcome {
+    switch closing {
+    case .done: .done
+    case .retriedSoon: .closeInAMinute
+    case .retriedLater: .closeInAnHour
+    case .givenUp: .closeGivenUp
+    case .endedUnopened: .closeEndedUnopened
     }
   }
 

@@ -7,6 +7,8 @@ struct FirewallError: Error {
     case noTable, ownedTable, noSet
     case otherType, map, constant, noTimeouts, noIntervals, defaultTimeout, mask
     case full
+    /// Too many elements overlap with the range to sort them, or to read them in time.
+    case tooMany
     /// Somebody else has added the address without a timeout, so it stays.
     case permanent
     case netfilter(NetfilterSocket.Failure)
@@ -15,7 +17,7 @@ struct FirewallError: Error {
   }
 
   let reason: Reason
-  let family: AddressFamily
+  let set: FirewallSet
   let settings: FirewallSettings
   /// Whether the set was found at the start. Until then, its name may be the key in the wrong place.
   let wasFound: Bool
@@ -38,17 +40,19 @@ extension FirewallError: MessageConvertible {
       "\(name) has intervals and a timeout of its own, which is not safe before Linux 6.2\(remedy)"
     case .mask: "\(name) has a mask, so it would hold more addresses than those that knock\(remedy)"
     case .full: "\(name) is full"
+    case .tooMany: "\(name) has too many elements in the range"
     case .permanent: "\(name) holds it without a timeout, so it is not from a knock with --ttl"
     case .netfilter(let failure): "\(name): \(failure)"
     }
   }
 
+  private var family: AddressFamily { self.set.addresses }
+
   @inline(never)
   private var name: Message {
-    switch settings.set(for: family) {
-    case .nft(let set): "\(FirewallSet.nft(set))"
+    switch set {
+    case .nft: "\(set)"
     case .ipset(let set): "ipset \(shown(set))"
-    case nil: ""
     }
   }
 
@@ -60,11 +64,11 @@ extension FirewallError: MessageConvertible {
 
   @inline(never)
   private var table: Message {
-    if case .nft(let table) = settings.sets { "\(table)" } else { "" }
+    if case .nft(let set) = set { "\(set.table)" } else { "" }
   }
 
   private var elementType: Message {
-    switch settings.sets {
+    switch set {
     case .ipset: "addresses of family \(family.name) as hash:ip or hash:net do"
     default: family == .inet ? "ipv4_addr" : "ipv6_addr"
     }
@@ -73,11 +77,10 @@ extension FirewallError: MessageConvertible {
   /// The command of the system that makes a set that can be used.
   @inline(never)
   private var remedy: Message {
-    switch settings.set(for: family) {
+    switch set {
     case .nft(let set):
       "; to make it: nft '\(removal(of: set))add set \(table) \(set.name) { type \(elementType);\(flags) }'"
     case .ipset(let set): "; to make it: \(removal(of: set))ipset create \(shown(set)) \(options)"
-    case nil: ""
     }
   }
 

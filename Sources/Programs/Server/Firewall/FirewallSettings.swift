@@ -35,15 +35,18 @@ struct FirewallSettings {
   }
 
   /// What a knock of a family does: `grants a /32 in set knock4 of table inet filter for 60 s`.
-  func grant(of family: AddressFamily) -> Message {
+  ///
+  /// - Parameter duration: how long the kernel keeps it (microseconds); nil for ever.
+  func grant(of family: AddressFamily, duration: Int64?) -> Message {
     guard let set = set(for: family) else {
       return "no set for \(family.name), its knocks are refused"
     }
-    return "grants a /\(prefixLength(for: family)) in \(set)\(duration)"
+    return "grants a /\(prefixLength(for: family)) in \(set)\(text(duration))"
   }
 
-  private var duration: Message {
-    if let seconds { " for \(seconds) s" } else { " until it is closed" }
+  private func text(_ duration: Int64?) -> Message {
+    guard let duration else { return " until it is closed" }
+    return " for \(seconds: duration) s\(seconds == nil ? " (the set's own time)" : "")"
   }
 
   func prefixLength(for family: AddressFamily) -> Int {
@@ -57,14 +60,11 @@ struct FirewallSettings {
 
   /// Takes `FAMILY/TABLE/SET4[,SET6]`. Returns false if the text has another form.
   mutating func setNft(_ text: Span<UInt8>) -> Bool {
-    guard let familyEnd = text.firstIndex(of: UInt8(ascii: "/")),
-      let tableEnd = text.firstIndex(of: UInt8(ascii: "/"), from: familyEnd + 1),
-      let family = NftTable.Family(text.extracting(first: familyEnd)),
-      let table = SetName(
-        text.extracting(familyEnd + 1..<tableEnd), limit: SetName.nftLimit),
-      setNames(text.extracting((tableEnd + 1)...), limit: SetName.nftLimit)
+    var start = 0
+    guard let table = NftTable(prefixOf: text, end: &start),
+      setNames(text.extracting(start...), limit: SetName.nftLimit)
     else { return false }
-    sets = .nft(NftTable(family: family, name: table))
+    sets = .nft(table)
     return true
   }
 

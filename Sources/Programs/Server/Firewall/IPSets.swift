@@ -4,33 +4,83 @@ import Netfilter
 
 /// Sets of ipset.
 extension Firewall {
-  mutating func check(_ set: IPSet) throws(FirewallError.Reason) {
-    let kind = try ask { $0.getList(set) }
-    try check(kind, of: set)
+  mutating func inspect(_ set: IPSet) throws(FirewallError.Reason) -> IPSetKind {
+    var kind: IPSetKind?
+    try send {
+      $0.getHeader(set)
+    } visit: { attributes throws(MalformedReply) in
+      kind = kind == nil ? try IPSetKind(attributes: attributes) : kind
+    }
+    guard let kind else { throw .netfilter(.malformedAnswer) }
+    guard kind.holds(set.addresses) else { throw .otherType }
     guard !kind.hasMask else { throw .mask }
-    guard kind.hasTimeouts || settings.seconds == nil else { throw .noTimeouts }
+    return kind
   }
 
-  mutating func change(_ set: IPSet, for knock: Knock) throws(FirewallError.Reason) {
-    try check(try ask { $0.getHeader(set) }, of: set)
-    let prefixLength = settings.prefixLength(for: set.addresses)
-    let range = AddressRange(knock.address, prefixLength: prefixLength)
-    guard knock.command == .open else {
-      return try send { $0.delete(range, prefixLength: prefixLength, from: set) }
+  mutating func change(
+    _ range: AddressRange, prefixLength: Int, in set: IPSet, by change: SetChange
+  ) throws(FirewallError.Reason) -> Bool {
+    let kind = try inspect(set)
+    let isPrefix = prefixLength < set.addresses.addressBits
+    if case .open(let milliseconds) = change {
+      try kind.check(hasTime: milliseconds < SetElement.forever, isPrefix: isPrefix)
+    } else if isPrefix, !kind.isHashNet {
+      return false  // It cannot be in such a set.
     }
+    let rest = try time(of: range, prefixLength, in: set, kind)
+    let time = change.time(after: rest)
+    guard let time else {
+      if rest != nil { try send { $0.delete(range, prefixLength: prefixLength, from: set) } }
+      return rest != nil
+    }
+    guard time != rest, rest == nil || kind.defaultTimeout != nil else {
+      if case .close(_, leaving: 0) = change, rest == SetElement.forever { throw .permanent }
+      return false
+    }
+    // 0 means no timeout, even if the set has a default timeout.
+    let seconds = time == SetElement.forever ? 0 : Int64((time + 999) / 1000)
+    try send {
+      $0.add(
+        range, prefixLength: prefixLength, to: set,
+        seconds: kind.defaultTimeout == nil ? nil : seconds)
+    }
+    return true
+  }
+
+  /// How long the set will hold a prefix, in milliseconds; nil if it does not.
+  private mutating func time(
+    of range: AddressRange, _ prefixLength: Int, in set: IPSet, _ kind: IPSetKind
+  ) throws(FirewallError.Reason) -> UInt64? {
+    guard try test(range, prefixLength: prefixLength, in: set) else { return nil }
+    guard kind.defaultTimeout != nil else { return SetElement.forever }
+    // Only a list of all elements tells their times.
+    var time: UInt64?
+    try send {
+      $0.getElements(set)
+    } visit: { attributes throws(MalformedReply) in
+      time = try attributes.time(of: range, prefixLength: prefixLength) ?? time
+    }
+    return time
+  }
+
+  mutating func test(
+    _ range: AddressRange, prefixLength: Int, in set: IPSet
+  ) throws(FirewallError.Reason) -> Bool {
     do throws(FirewallError.Reason) {
-      // 0 means no timeout, even if the set has a default timeout.
-      let seconds = settings.seconds ?? 0
-      try send { $0.add(range, prefixLength: prefixLength, to: set, seconds: seconds) }
+      try send { $0.test(range, prefixLength: prefixLength, of: set) }
+      return true
     } catch {
-      guard error == .noTimeouts, settings.seconds == nil else { throw error }
-      try send { $0.add(range, prefixLength: prefixLength, to: set, seconds: nil) }
+      guard error == .system(SystemError(number: IPSet.ErrorNumber.exist)) else { throw error }
+      return false
     }
   }
 
-  private mutating func send(_ build: (inout Request) -> Void) throws(FirewallError.Reason) {
+  private mutating func send(
+    _ build: (inout Request) -> Void,
+    visit: (Span<UInt8>) throws(MalformedReply) -> Void = { _ throws(MalformedReply) in }
+  ) throws(FirewallError.Reason) {
     do throws(NetfilterSocket.Failure) {
-      try socket.exchange(build)
+      try socket.exchange(build, visit: visit)
     } catch {
       switch error {
       case .system(.notFound): throw .noSet
@@ -40,26 +90,12 @@ extension Firewall {
       }
     }
   }
+}
 
-  private func check(_ kind: IPSetKind, of set: IPSet) throws(FirewallError.Reason) {
-    guard kind.holds(set.addresses) else { throw .otherType }
-    guard kind.isHashNet || !settings.grantsPrefixes(for: set.addresses) else {
-      throw .noIntervals
-    }
-  }
-
-  private mutating func ask(_ build: (inout Request) -> Void) throws(FirewallError.Reason)
-    -> IPSetKind
-  {
-    var kind: IPSetKind?
-    do throws(NetfilterSocket.Failure) {
-      try socket.exchange(build) { attributes throws(MalformedReply) in
-        kind = kind == nil ? try IPSetKind(attributes: attributes) : kind
-      }
-    } catch {
-      throw error == .system(.notFound) ? .noSet : .netfilter(error)
-    }
-    guard let kind else { throw .netfilter(.malformedAnswer) }
-    return kind
+extension IPSetKind {
+  /// Whether what is opened has a time, and whether it is more than a single address.
+  func check(hasTime: Bool, isPrefix: Bool) throws(FirewallError.Reason) {
+    guard defaultTimeout != nil || !hasTime else { throw .noTimeouts }
+    guard isHashNet || !isPrefix else { throw .noIntervals }
   }
 }

@@ -29,12 +29,8 @@ extension Firewall {
     guard !kind.isMap else { throw .map }
     guard kind.holds(set.addresses) else { throw .otherType }
     guard !kind.isConstant else { throw .constant }
-    guard kind.hasTimeouts || settings.seconds == nil else { throw .noTimeouts }
-    guard kind.hasIntervals || !settings.grantsPrefixes(for: set.addresses) else {
-      throw .noIntervals
-    }
     // Before Linux 6.2, the end of an interval also gets this timeout. When it expires, the interval has no end.
-    guard !kind.hasIntervals || !kind.hasDefaultTimeout else { throw .defaultTimeout }
+    guard !kind.hasIntervals || kind.defaultTimeout == 0 else { throw .defaultTimeout }
     return (kind, generation)
   }
 
@@ -126,5 +122,13 @@ extension Firewall {
     } visit: { attributes throws(MalformedReply) in
       try attributes.visitBoundaries(of: set.addresses) { intervals.take($0) }
     }
+  }
+}
+
+extension NftSetKind {
+  /// Whether what is opened has a time, and whether it is more than a single address.
+  func check(hasTime: Bool, isPrefix: Bool) throws(FirewallError.Reason) {
+    guard hasTimeouts || !hasTime else { throw .noTimeouts }
+    guard hasIntervals || !isPrefix else { throw .noIntervals }
   }
 }

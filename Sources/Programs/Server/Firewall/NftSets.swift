@@ -9,13 +9,32 @@ extension Firewall {
   /// How long a change is tried if somebody else changes the rules meanwhile.
   private static let patience = 2 * Microseconds.second
 
-  mutating func change(_ set: NftSet, for knock: Knock) throws(FirewallError.Reason) -> Bool {
+  mutating func change(
+    _ range: AddressRange, host: Address, in set: NftSet, by change: SetChange
+  ) throws(FirewallError.Reason) -> Bool {
     let deadline = SystemClock.monotonic() + Self.patience
+    opensOnlyHost = false
+    do throws(FirewallError.Reason) {
+      return try self.change(range, in: set, by: change, until: deadline)
+    } catch {
+      guard error == .tooMany else { throw error }
+      // At most one element holds the address itself.
+      let alone = AddressRange(host, prefixLength: set.addresses.addressBits)
+      let isChanged = try self.change(alone, in: set, by: change, until: deadline)
+      guard case .open = change else { throw error }
+      opensOnlyHost = true
+      return isChanged
+    }
+  }
+
+  private mutating func change(
+    _ range: AddressRange, in set: NftSet, by change: SetChange, until deadline: Int64
+  ) throws(FirewallError.Reason) -> Bool {
     var (failures, tries) = (0, 0)
     while true {
       tries += 1
       do throws(FirewallError.Reason) {
-        return try tryToChange(set, for: knock, readsAll: failures > 0)
+        return try tryToChange(range, in: set, by: change, readsAll: failures > 0)
       } catch {
         switch error {
         case .netfilter(.changed), .system(.restart): break
@@ -23,6 +42,15 @@ extension Firewall {
           failures += 1
           guard failures < Self.attempts else { throw error }
         case .system(.tooManyFiles): throw .full
+        case .tooMany:
+          // A close must leave nothing of the range open.
+          guard case .close = change, SystemClock.monotonic() < deadline else { throw error }
+          let middle = range.first + (range.last - range.first) / 2
+          let lower = AddressRange(range.first, to: middle, of: range)
+          let upper = AddressRange(middle + 1, to: range.last, of: range)
+          let isLowerChanged = try self.change(lower, in: set, by: change, until: deadline)
+          let isUpperChanged = try self.change(upper, in: set, by: change, until: deadline)
+          return isLowerChanged || isUpperChanged
         // Reading was permitted.
         case .system(.notPermitted): throw try isOwned(set.table) ? .ownedTable : error
         default: throw error
@@ -36,24 +64,27 @@ extension Firewall {
   }
 
   private mutating func tryToChange(
-    _ set: NftSet, for knock: Knock, readsAll: Bool
+    _ range: AddressRange, in set: NftSet, by change: SetChange, readsAll: Bool
   ) throws(FirewallError.Reason) -> Bool {
     let (kind, generation) = try inspect(set)
-    let change: SetChange =
-      switch knock.command {
-      case .open: .open(milliseconds: settings.seconds.map { UInt64($0) * 1000 } ?? .max)
-      case .close: .close(sparingPermanent: settings.seconds != nil)
-      }
-    let range = AddressRange(
-      knock.address, prefixLength: settings.prefixLength(for: set.addresses))
+    let isPrefix = range.first < range.last
+    let isClose: Bool
+    switch change {
+    case .open(let milliseconds):
+      isClose = false
+      try kind.check(hasTime: milliseconds < SetElement.forever, isPrefix: isPrefix)
+    case .close(_, let milliseconds):
+      isClose = milliseconds == 0
+      // A range cannot be in a set of addresses, and without timeouts nothing can last shorter.
+      if isPrefix && !kind.hasIntervals || milliseconds > 0 && !kind.hasTimeouts { return false }
+    }
     if kind.hasIntervals {
-      if try !readOverlaps(with: range, of: set, readsAll: readsAll) {
-        // There are too many to sort, or to read in time. At most one of them holds the address itself.
-        let host = AddressRange(knock.address, prefixLength: set.addresses.addressBits)
-        _ = try readOverlaps(with: host, of: set, readsAll: readsAll)
+      // A single address overlaps with one element at most.
+      guard try readOverlaps(with: range, of: set, readsAll: readsAll) || !isPrefix else {
+        throw .tooMany
       }
       guard !intervals.isAlreadyDone(change) else {
-        if knock.command == .close, intervals.overlapCount > 0 { throw .permanent }
+        if isClose, intervals.isPermanent { throw .permanent }
         return false
       }
       try replaceIntervals(
@@ -62,7 +93,7 @@ extension Firewall {
       let rest = try boundary(of: set) { $0.getElement(range.first, of: set) }?.milliseconds
       let time = change.time(after: rest)
       guard time != rest else {
-        if knock.command == .close, rest != nil { throw .permanent }
+        if isClose, rest == SetElement.forever { throw .permanent }
         return false
       }
       try replace(

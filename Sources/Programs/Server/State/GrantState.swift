@@ -17,15 +17,20 @@ enum GrantState {
   ) throws(StateFailure) -> Grants {
     switch directory {
     case .some(let directory): return try grants(settings, in: directory, found: &found)
-    case nil: return try none()
+    case nil: return try inMemory(settings.grantCapacity)
     }
   }
 
-  private static func none() throws(StateFailure) -> Grants {
-    guard let records = Storage<Grants.Record>.mapped(2) else {
-      throw .system(.outOfMemory)
-    }
-    return try grants(in: records)
+  private static func inMemory(_ capacity: Int) throws(StateFailure) -> Grants {
+    guard let records = Storage<Grants.Record>.mapped(capacity + 1),
+      let names = Storage<UInt8>.mapped(SetNames.size)
+    else { throw .system(.outOfMemory) }
+    return try grants(in: records, names)
+  }
+
+  /// The number that a set has in the grants; nil if it has none.
+  static func number(of set: FirewallSet?, in names: borrowing SetNames) -> UInt16? {
+    set?.number(in: names)
   }
 
   private static func grants(
@@ -33,7 +38,8 @@ enum GrantState {
   ) throws(StateFailure) -> Grants {
     let capacity = settings.grantCapacity
     let file = try StateFile.existing(.grants, in: directory)
-    guard file != nil || settings.closeAfterSeconds != nil else { return try none() }
+    let isNeeded = settings.closeAfterSeconds != nil || settings.firewall.sets != nil
+    guard file != nil || isNeeded else { return try inMemory(1) }
 
     let new = try StateFile(replacing: .grants, in: directory)
     let mapped = try new.map(size: Grants.fileSize(forGrants: capacity), reserving: true)
@@ -41,7 +47,12 @@ enum GrantState {
     try StateFailure.wrapping { () throws(SystemError) in try mapped.keepFromChildren() }
     Grants.writeHeader(
       capacity: capacity, to: mapped.storage(at: 0, count: StateFile.headerCount))
-    var grants = try grants(in: mapped.storage(at: FileHeader.pageSize, count: capacity + 1))
+    var grants = try grants(
+      in: mapped.storage(at: FileHeader.pageSize, count: capacity + 1),
+      mapped.storage(at: FileHeader.size, count: SetNames.size))
+    // First, so that there is room for them.
+    _ = number(of: settings.firewall.set(for: .inet), in: grants.names)
+    _ = number(of: settings.firewall.set(for: .inet6), in: grants.names)
     if let file {
       let old = try read(file, into: &grants)
       guard old.fits else {
@@ -59,25 +70,23 @@ enum GrantState {
       try StateDirectory(path, onlyChecks: true)
     }
     guard let file = try StateFile.existing(.grants, in: directory), try file.size > 0 else {
-      return try none()
+      return try inMemory(1)
     }
-    let count = max(2, try recordCount(of: file))
-    guard let records = Storage<Grants.Record>.mapped(count) else {
-      throw .system(.outOfMemory)
-    }
-    var grants = try grants(in: records)
+    var grants = try inMemory(max(1, try recordCount(of: file) - 1))
     _ = try read(file, into: &grants)
     return grants
   }
 
   private static func grants(
-    in records: consuming Storage<Grants.Record>
+    in records: consuming Storage<Grants.Record>, _ names: consuming Storage<UInt8>
   ) throws(StateFailure) -> Grants {
     guard let states = Storage<Grants.State>.mapped(records.count),
       let heap = Storage<UInt32>.mapped(records.count),
       let index = PositionIndex.mapped(forRecords: records.count)
     else { throw .system(.outOfMemory) }
-    return Grants(records: records, states: states, heap: heap, index: index)
+    return Grants(
+      records: records, names: SetNames(names), states: states, heap: heap, index: index,
+      place: CurrentProcess.place)
   }
 
   /// Adopts the grants of a file, which may be damaged.
@@ -91,6 +100,7 @@ enum GrantState {
       let mapped = try file.map(size: try file.size, reserving: false)
       found = grants.adopt(
         mapped.storage(at: FileHeader.pageSize, count: count),
+        names: SetNames(mapped.storage(at: FileHeader.size, count: SetNames.size)),
         wallNow: SystemClock.wall(),
         now: SystemClock.sinceBoot())
       mapped.unmap()

@@ -42,7 +42,7 @@ extension StateFailure: MessageConvertible {
     case .file(let name, .older(let version)):
       "'\(name.text)' in it has format \(version), made by an older pyknock; remove it to start without what it holds"
     case .file(let name, .newer(let version)):
-      "'\(name.text)' in it has format \(version), made by a newer pyknock"
+      "'\(name.text)' in it has format \(version), made by a newer pyknock; use that one"
     case .tooSmall(.replay, let count): "'replay' in it holds \(count), more than --replay-capacity"
     case .tooSmall(.grants, let count): "'grants' in it holds \(count), more than --grant-capacity"
     }

@@ -1,0 +1,66 @@
+import KnockBase
+
+/// The names of the sets that grants are in. A grant holds the number of one. Names are never removed.
+///
+/// In the journal they follow the header, in its page. Offsets in bytes:
+///
+///     offset  size  field
+///     0       8     checksum of the other bytes, little-endian
+///     8             the names, each followed by a NUL; the rest is zero
+public struct SetNames: ~Copyable {
+  /// In bytes.
+  public static let size = FileHeader.pageSize - FileHeader.size
+  private static let start = 8
+
+  private let bytes: Storage<UInt8>
+
+  /// - Parameter bytes: `size` bytes, all zero or those of another `SetNames`.
+  public init(_ bytes: consuming Storage<UInt8>) {
+    precondition(bytes.count == Self.size)
+    self.bytes = bytes
+  }
+
+  /// The number of a name, which is added if it is new. It is the offset of the name. Nil if there is no room.
+  ///
+  /// - Parameter name: not empty, without a NUL.
+  public func number(of name: Span<UInt8>) -> UInt16? {
+    var next = Self.start
+    while let range = range(from: next) {
+      if bytes.withElements(range, { $0.equals(name) }) { return UInt16(next) }
+      next = range.upperBound + 1
+    }
+    guard name.count < Self.size - next else { return nil }
+    for index in name.indices { bytes[next + index] = name[index] }
+    let checksum = checksum
+    for index in 0..<8 { bytes[index] = UInt8(truncatingIfNeeded: checksum >> (8 * index)) }
+    return UInt16(next)
+  }
+
+  /// Calls `body` with a name. Its bytes stay where they are. Returns nil if there is none with the number.
+  public func withName<Result>(_ number: UInt16, _ body: (Span<UInt8>) -> Result?) -> Result? {
+    let start = Int(number)
+    guard start >= Self.start, start < Self.size, start == Self.start || bytes[start - 1] == 0,
+      let range = range(from: start)
+    else { return nil }
+    return bytes.withElements(range) { body($0) }
+  }
+
+  /// Whether no byte was changed or lost. So it is if there are no names.
+  public var isWhole: Bool {
+    let stored = bytes.withElements(0..<8) { $0.littleEndian(at: 0, count: 8) }
+    return stored == checksum || stored == 0 && range(from: Self.start) == nil
+  }
+
+  private var checksum: UInt64 {
+    var sum = Checksum()
+    for index in Self.start..<bytes.count { sum.add(UInt64(bytes[index])) }
+    return sum.value
+  }
+
+  /// The range of the name that begins at `start`; nil after the last.
+  private func range(from start: Int) -> Range<Int>? {
+    var end = start
+    while end < bytes.count, bytes[end] != 0 { end += 1 }
+    return end > start && end < bytes.count ? start..<end : nil
+  }
+}

@@ -5,8 +5,9 @@ extension Senders {
   /// Connects to the TCP port of each host that has one. Meanwhile sends the knocks of `--repeat` that are left, and
   /// knocks again on hosts whose port does not open.
   ///
-  /// - Returns: the connection that was made last. The others are closed.
+  /// - Returns: the connection that was made last; none without a port. The others are closed.
   mutating func connect() throws(ClientError) -> Descriptor {
+    guard hasPort else { return .none }
     let start = SystemClock.monotonic()
     let end = start + settings.waitSeconds * Microseconds.second
     var races = InlineArray<16, ConnectionRace?> { _ in nil }
@@ -20,7 +21,7 @@ extension Senders {
         races[index] = consume race
         running += 1
       }
-      let sockets = try ConnectingSockets(count: max(1, placeCount))
+      let sockets = try ConnectingSockets(count: placeCount)
       // A host without a port gets all its knocks.
       let needsAllRounds = running < count
       while running > 0 || needsAllRounds && roundsLeft > 0 {

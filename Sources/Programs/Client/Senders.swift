@@ -12,7 +12,7 @@ struct Senders: ~Copyable {
   /// When the next round begins (monotonic microseconds).
   private(set) var nextRound: Int64 = 0
   /// Whether a host has a port to connect to.
-  private var hasPort = false
+  private(set) var hasPort = false
   /// How long to wait if there are more descriptors than can be waited for (microseconds).
   private static var fullPause: Int64 { 50 * Microseconds.millisecond }
 

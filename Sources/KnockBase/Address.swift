@@ -46,20 +46,34 @@ public enum Address: Equatable, BitwiseCopyable, Sendable {
     }
   }
 
-  /// Whether it is routed only inside a site: RFC 1918, RFC 6598 (carrier NAT) and RFC 4193 (`fc00::/7`).
+  /// Whether no public server ever sees it as a source: it is private, local, or for a special purpose. The addresses
+  /// for documentation count as public. Source: the IANA registries of special-purpose addresses (RFC 6890), and of
+  /// IPv6 addresses, where only 2000::/3 is public.
   public var isPrivate: Bool {
     switch self {
     case .inet(let bits):
-      bits >> 24 == 10 || bits >> 20 == 0xAC1 || bits >> 16 == 0xC0A8 || bits >> 22 == 0x191
-    case .inet6(let high, _): high >> 57 == 0x7E
+      switch bits >> 24 {
+      case 0, 10, 127, 240...: true
+      case 100: bits >> 22 == 0x191  // RFC 6598: carrier NAT
+      case 169: bits >> 16 == 0xA9FE  // link-local
+      case 172: bits >> 20 == 0xAC1
+      // 192.0.0.0/24 has the addresses behind NAT64 and DS-Lite (RFC 7335).
+      case 192: bits >> 16 == 0xC0A8 || bits >> 8 == 0xC0_0000
+      case 198: bits >> 17 == 0x6309  // benchmarks
+      default: false
+      }
+    case .inet6(let high, _):
+      // Benchmarks, and ORCHID.
+      high >> 61 != 1 || high >> 16 == 0x2001_0002_0000 || high >> 36 == 0x200_1001
     }
   }
 
-  /// Whether it is loopback or link-local (RFC 1122, RFC 3927, RFC 4291).
-  public var isLocal: Bool {
+  /// Whether it stands for an IPv4 address behind NAT64 (RFC 6052 and RFC 8215).
+  public var isTranslated: Bool {
     switch self {
-    case .inet(let bits): bits >> 24 == 127 || bits >> 16 == 0xA9FE
-    case .inet6(let high, let low): high == 0 && low == 1 || high >> 54 == 0x3FA
+    case .inet: false
+    case .inet6(let high, let low):
+      high == 0x0064_FF9B_0000_0000 && low >> 32 == 0 || high >> 16 == 0x0064_FF9B_0001
     }
   }
 }

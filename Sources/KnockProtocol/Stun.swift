@@ -59,9 +59,9 @@ public struct StunRequest: BitwiseCopyable {
 
   /// Reads the address in an answer.
   ///
-  /// - Parameter family: the family over which the request was sent.
+  /// - Parameter onlyInet: whether servers see us with IPv4. Over IPv6, NAT64 may be on the way.
   public func address(
-    in answer: Span<UInt8>, family: AddressFamily
+    in answer: Span<UInt8>, onlyInet: Bool
   ) throws(Failure) -> Address {
     guard answer.count >= Self.size, answer.count % 4 == 0,
       answer.bigEndian(at: 2, count: 2) == UInt64(answer.count - Self.size)
@@ -90,7 +90,7 @@ public struct StunRequest: BitwiseCopyable {
       start += (length + 3) / 4 * 4
     }
     guard let address else { throw .noAddress }
-    guard address.family == family else { throw .otherFamily }
+    guard !onlyInet || address.family == .inet else { throw .otherFamily }
     guard address.refusal == nil else { throw .noHost }
     return address
   }

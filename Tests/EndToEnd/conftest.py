@@ -64,6 +64,16 @@ def key_file(tmp_path):
 
 
 @pytest.fixture
+def journal(tmp_path):
+    """A file that programs take for the journal: JOURNAL_STREAM has its device and inode number."""
+    path = tmp_path / "journal"
+    file = open(path, "wb")
+    status = os.fstat(file.fileno())
+    with file:
+        yield file, {**os.environ, "JOURNAL_STREAM": f"{status.st_dev}:{status.st_ino}"}
+
+
+@pytest.fixture
 def not_emulated():
     """Skips tests of what an emulator does not do as the kernel does.
 

@@ -62,24 +62,36 @@ import Testing
     }
   }
 
+  /// The first and the last address of each range, and their neighbours.
   @Test(arguments: [
-    ("10.0.0.0", true), ("9.255.255.255", false), ("11.0.0.0", false), ("172.16.0.0", true),
-    ("172.31.255.255", true), ("172.15.255.255", false), ("172.32.0.0", false),
-    ("192.168.0.1", true), ("192.169.0.0", false), ("100.64.0.0", true), ("100.127.255.255", true),
-    ("100.63.255.255", false), ("100.128.0.0", false), ("fc00::1", true), ("fdff::1", true),
-    ("fbff::1", false), ("fe00::1", false), ("2001:db8::1", false),
+    ("0.255.255.255", true), ("1.0.0.0", false), ("9.255.255.255", false), ("10.0.0.0", true),
+    ("10.255.255.255", true), ("11.0.0.0", false), ("100.63.255.255", false), ("100.64.0.0", true),
+    ("100.127.255.255", true), ("100.128.0.0", false), ("126.255.255.255", false),
+    ("127.0.0.0", true), ("128.0.0.0", false), ("169.253.255.255", false), ("169.254.0.0", true),
+    ("169.254.255.255", true), ("169.255.0.0", false), ("172.15.255.255", false),
+    ("172.16.0.0", true), ("172.31.255.255", true), ("172.32.0.0", false),
+    ("191.255.255.255", false), ("192.0.0.0", true), ("192.0.0.255", true), ("192.0.1.0", false),
+    ("192.0.2.1", false), ("192.167.255.255", false), ("192.168.0.0", true),
+    ("192.168.255.255", true), ("192.169.0.0", false), ("198.17.255.255", false),
+    ("198.18.0.0", true), ("198.19.255.255", true), ("198.20.0.0", false), ("198.51.100.1", false),
+    ("203.0.113.1", false), ("223.255.255.255", false), ("240.0.0.0", true),
+    ("::1", true), ("64:ff9b::c000:201", true), ("64:ff9b:1::1", true), ("100::1", true),
+    ("1fff:ffff::", true), ("2000::", false), ("2001::1", false), ("2001:1:ffff::", false),
+    ("2001:2::", true), ("2001:2:0:ffff::", true), ("2001:2:1::", false), ("2001:f:ffff::", false),
+    ("2001:10::", true), ("2001:1f:ffff::", true), ("2001:20::", false), ("2001:db8::1", false),
+    ("2002::1", false), ("3fff:ffff::", false), ("4000::", true), ("5f00::1", true),
+    ("fc00::1", true), ("fdff::1", true), ("fe80::1", true), ("fec0::1", true),
   ])
-  func `private addresses are those of RFC 1918, 6598 and 4193`(
-    input: String, isPrivate: Bool
-  ) {
+  func `private addresses are those that no public server sees`(input: String, isPrivate: Bool) {
     #expect(address(input)?.isPrivate == isPrivate)
   }
 
   @Test(arguments: [
-    ("127.0.0.1", true), ("126.255.255.255", false), ("169.254.1.1", true), ("169.253.1.1", false),
-    ("::1", true), ("::2", false), ("fe80::1", true), ("febf::1", true), ("fec0::1", false),
+    ("192.0.2.1", false), ("64:ff9b::", true), ("64:ff9b::ffff:ffff", true),
+    ("64:ff9b::1:0:0", false), ("64:ff9b:0:1::", false), ("64:ff9a::1", false),
+    ("64:ff9b:1::", true), ("64:ff9b:1:ffff:ffff:ffff:ffff:ffff", true), ("64:ff9b:2::", false),
   ])
-  func `local addresses are loopback and link-local`(input: String, isLocal: Bool) {
-    #expect(address(input)?.isLocal == isLocal)
+  func `translated addresses are those of NAT64`(input: String, isTranslated: Bool) {
+    #expect(address(input)?.isTranslated == isTranslated)
   }
 }

@@ -14,6 +14,8 @@ struct PublicAddressSearch: ~Copyable {
   private static let answerSize = 1280
 
   private let family: AddressFamily
+  /// Whether the host sees us with IPv4: over IPv4, or through NAT64.
+  private let onlyInet: Bool
   private let servers: StunServerList
   /// The local address to ask from, if it matters.
   private let source: SocketAddress?
@@ -40,10 +42,12 @@ struct PublicAddressSearch: ~Copyable {
   var result: Result { isFinished ? .ended(address) : .pending }
 
   init(
-    _ family: AddressFamily, _ servers: StunServerList, from source: SocketAddress?
+    _ family: AddressFamily, onlyInet: Bool, _ servers: StunServerList,
+    from source: SocketAddress?
   ) throws(SystemError) {
     guard let answer = Storage<UInt8>.mapped(Self.answerSize) else { throw .outOfMemory }
     self.family = family
+    self.onlyInet = onlyInet
     self.servers = servers
     self.source = source
     self.answer = answer
@@ -59,8 +63,10 @@ struct PublicAddressSearch: ~Copyable {
     advance(now: now)
   }
 
-  func asks(_ servers: StunServerList, _ family: AddressFamily) -> Bool {
-    self.family == family && self.servers.isSame(as: servers)
+  func asks(_ servers: StunServerList) -> Bool { self.servers.isSame(as: servers) }
+
+  func asks(_ servers: StunServerList, _ family: AddressFamily, onlyInet: Bool) -> Bool {
+    self.family == family && self.onlyInet == onlyInet && asks(servers)
   }
 
   private mutating func append(_ query: consuming StunQuery) {
@@ -74,7 +80,9 @@ struct PublicAddressSearch: ~Copyable {
     guard !isFinished else { return }
     takeResolutions(now: now)
     for index in 0..<count {
-      guard let address = queries[index]?.receive(into: answer, family) else { continue }
+      guard let address = queries[index]?.receive(into: answer, onlyInet: onlyInet) else {
+        continue
+      }
       self.address = address
       isFinished = true
       return
@@ -135,7 +143,7 @@ struct PublicAddressSearch: ~Copyable {
     hasLogged = true
     for index in 0..<count { queries[index]?.logFailure() }
     log.error(
-      "no STUN server told our public \(family == .inet ? "IPv4" as StaticString : "IPv6") address")
+      "no STUN server told our public \(onlyInet ? "IPv4" as StaticString : "IPv6") address")
   }
 }
 
@@ -146,13 +154,16 @@ struct PublicAddressSearches: ~Copyable {
 
   /// Begins a search, unless it has begun.
   mutating func find(
-    _ family: AddressFamily, _ servers: StunServerList, from source: SocketAddress?, now: Int64
+    _ family: AddressFamily, onlyInet: Bool, _ servers: StunServerList,
+    from source: SocketAddress?, now: Int64
   ) throws(SystemError) -> PublicAddressSearch.Result {
-    for index in 0..<count where items[index]?.asks(servers, family) == true {
+    for index in 0..<count
+    where items[index]?.asks(servers, family, onlyInet: onlyInet) == true {
       return items[index]?.result ?? .pending
     }
     guard count < items.count else { return .ended(nil) }
-    items[count] = try PublicAddressSearch(family, servers, from: source)
+    items[count] = try PublicAddressSearch(
+      family, onlyInet: onlyInet, servers, from: source)
     try items[count]?.begin(now: now)
     count += 1
     return .pending
@@ -173,9 +184,7 @@ struct PublicAddressSearches: ~Copyable {
 
   /// Logs why the servers in a list did not tell.
   mutating func logFailures(of servers: StunServerList) {
-    for index in 0..<count
-    where items[index]?.asks(servers, .inet) == true || items[index]?.asks(servers, .inet6) == true
-    {
+    for index in 0..<count where items[index]?.asks(servers) == true {
       items[index]?.logFailures()
     }
   }

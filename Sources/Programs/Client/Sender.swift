@@ -25,6 +25,9 @@ struct Sender: ~Copyable {
   /// Whether the first knock is done in a family, or need not be.
   private var (isFirstSettled, isOtherSettled) = (false, false)
   private var precedingMoment = Int64.max
+  /// How long a family may need once the other was knocked on (microseconds). A lost question is repeated by then.
+  private static var patience: Int64 { 3 * Microseconds.second }
+  private var lastMoment = Int64.max
   /// Whether the first knock is done.
   private(set) var isSettled = false
   private(set) var isKnockedOn = false
@@ -89,10 +92,8 @@ struct Sender: ~Copyable {
   }
 
   private mutating func send(_ command: Command, in family: AddressFamily) {
-    var position = 0
-    while let address = addresses.address(at: position) {
-      position += 1
-      guard family == address.family, source == nil || source?.family == family else { continue }
+    for position in 0..<targetCount(in: family) {
+      guard let address = addresses.address(at: position, in: family) else { break }
       triedCount += 1
       do throws(SystemError) {
         if try send(command, to: address) { sentCount += 1 }
@@ -206,8 +207,9 @@ struct Sender: ~Copyable {
         isOtherSettled = try knock(command, in: otherFamily, now: now, &searches)
       }
     }
-    isSettled = isFirstSettled && isOtherSettled
     isKnockedOn = sentCount > 0
+    if isKnockedOn { lastMoment = min(lastMoment, now + Self.patience) }
+    isSettled = isFirstSettled && isOtherSettled || lastMoment <= now
   }
 
   /// Whether a family need not wait any longer for the first one.
@@ -218,7 +220,9 @@ struct Sender: ~Copyable {
   }
 
   /// The next moment at which something is due by itself.
-  func nextDeadline(after now: Int64) -> Int64 { precedingMoment <= now ? .max : precedingMoment }
+  func nextDeadline(after now: Int64) -> Int64 {
+    precedingMoment <= now ? lastMoment : min(precedingMoment, lastMoment)
+  }
 
   /// Returns false if something is not known yet.
   private mutating func knock(
@@ -227,13 +231,16 @@ struct Sender: ~Copyable {
   ) throws(SystemError) -> Bool {
     guard addresses.isFinished(family) else { return false }
     if case .publicAddress(var inet, var inet6) = signed {
-      var position = 0
-      while let address = addresses.address(at: position) {
-        position += 1
-        guard family == address.family, source == nil || source?.family == family else { continue }
+      for position in 0..<targetCount(in: family) {
+        guard let address = addresses.address(at: position, in: family),
+          let server = address.parts?.address
+        else { break }
         // Datagrams to an IPv4-mapped address have an IPv4 source.
-        let own = address.parts?.address.family ?? family
-        switch try searches.find(own, stunServers, from: observedSource(to: address), now: now) {
+        let own = server.family
+        let result = try searches.find(
+          own, onlyInet: own == .inet || server.isTranslated, stunServers,
+          from: observedSource(to: address), now: now)
+        switch result {
         case .pending: return false
         case .ended(let found): if own == .inet { inet = found } else { inet6 = found }
         }
@@ -266,15 +273,21 @@ struct Sender: ~Copyable {
     try output.finish()
   }
 
-  /// Warns once if a private address is signed for a server with a public address. The server most likely sees
-  /// another one.
+  /// Warns once if the server, which has a public address, most likely sees another one than is signed.
   private mutating func logIfBehindNAT(_ signed: Address, to address: SocketAddress) {
-    guard !hasWarned, signed.isPrivate, let server = address.parts?.address, !server.isPrivate,
-      !server.isLocal
-    else { return }
-    hasWarned = true
-    log.warning(
-      "warning: \(signed) is a private address, \(server) a public one: behind NAT, name the public address with -S"
-    )
+    // The unspecified address stands for the one that the server sees.
+    guard !hasWarned, signed.refusal == nil, let server = address.parts?.address else { return }
+    if server.isTranslated {
+      guard signed.family == .inet6 || signed.isPrivate else { return }
+      hasWarned = true
+      log.warning(
+        "warning: \(server) is reached through NAT64, and \(signed) is not what the server sees: name the public IPv4 address with -S"
+      )
+    } else if signed.isPrivate, !server.isPrivate {
+      hasWarned = true
+      log.warning(
+        "warning: \(signed) is a private address, \(server) a public one: behind NAT, name the public address with -S"
+      )
+    }
   }
 }

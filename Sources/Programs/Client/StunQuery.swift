@@ -47,12 +47,11 @@ struct StunQuery: ~Copyable {
   }
 
   /// The address in a good answer, if one has come.
-  mutating func receive(into memory: borrowing Storage<UInt8>, _ family: AddressFamily) -> Address?
-  {
+  mutating func receive(into memory: borrowing Storage<UInt8>, onlyInet: Bool) -> Address? {
     guard socket.isOpen else { return nil }
     do throws(SystemError) {
       guard let length = try socket.receive(into: memory) else { return nil }
-      return address(in: memory, length: length, family)
+      return address(in: memory, length: length, onlyInet: onlyInet)
     } catch {
       fail(error)
       return nil
@@ -60,12 +59,12 @@ struct StunQuery: ~Copyable {
   }
 
   private mutating func address(
-    in memory: borrowing Storage<UInt8>, length: Int, _ family: AddressFamily
+    in memory: borrowing Storage<UInt8>, length: Int, onlyInet: Bool
   ) -> Address? {
     do throws(StunRequest.Failure) {
       guard length <= memory.count else { throw .malformed }
       return try memory.withElements(0..<length) { bytes throws(StunRequest.Failure) in
-        try request.address(in: bytes, family: family)
+        try request.address(in: bytes, onlyInet: onlyInet)
       }
     } catch {
       failure = .answer(error)

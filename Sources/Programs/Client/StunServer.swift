@@ -48,6 +48,7 @@ struct StunServerList {
 
   subscript(index: Int) -> StunServer? { items[index] }
 
+  @inline(never)
   func isSame(as other: StunServerList) -> Bool {
     guard count == other.count else { return false }
     for index in 0..<count {

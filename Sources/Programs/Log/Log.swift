@@ -50,8 +50,9 @@ struct Log: Sendable {
     }
   }
 
-  /// A line as it is, for a person at a terminal: the usage of a command.
+  /// A line as it is, for a person at a terminal: the usage of a command. The journal does not get it.
   @inline(__always) func plain(_ message: @autoclosure () -> Message) {
+    guard unsafe logSettings.reader == .terminal else { return }
     _ = message()
     writePlainLine()
   }

@@ -61,6 +61,9 @@ ROUTES = """
     ip route add 203.0.113.0/24 dev lo src 10.0.0.1
     ip -6 route add 2001:db8:1::/48 dev lo src fd00::1
     ip route add 198.51.100.0/24 dev lo src 100.64.0.1
+    ip address add 2001:db8:1::9 dev lo nodad
+    ip -6 route add 64:ff9b::/32 dev lo src 2001:db8:1::9
+    ip route add 169.254.0.0/16 dev lo src 10.0.0.1
 """
 HOSTS = """
 127.0.0.1 both.test four.test

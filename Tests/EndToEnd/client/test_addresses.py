@@ -14,7 +14,7 @@ from support.servers import client
 def sources(ours):
     """The source address of each accepted knock. Waits for the first."""
     ours.log.wait_for("accepted")
-    return [match[1] for match in ours.log.matching(r"accepted .* from (.*):\d+$")]
+    return [match[1] for match in ours.log.matching(r"accepted .* from (\S+):\d+\b")]
 
 
 def test_a_knock_has_its_bytes_where_the_original_has_them():

@@ -7,8 +7,9 @@ import signal
 import pytest
 from support.datagrams import CLOSE, OPEN
 from support.networks import listener
-from support.processes import Process
+from support.processes import Process, stat_of
 from support.programs import TIMEOUT, run
+from support.waiting import until
 
 
 @pytest.fixture
@@ -30,6 +31,105 @@ def test_its_streams_and_status_are_those_of_the_command(knocks):
     result = run(knocks.words("open", "127.0.0.1", "--", *command), stdin=b"in")
     assert (result.code, result.stdout, result.stderr) == (7, "in", "error\n")
     assert knocks(1) == [OPEN]
+
+
+def test_the_client_becomes_the_command(knocks):
+    process = Process(knocks.words("open", "127.0.0.1", "--", "sh", "-c", "echo $$"))
+    assert process.output.wait_for_end() == [str(process.pid)]
+    assert process.exit_code() == 0
+
+
+@pytest.mark.parametrize("options", [[], ["--close"]], ids=" ".join)
+def test_the_command_inherits_descriptors(knocks, options):
+    read, write = os.pipe()
+    words = knocks.words("open", "127.0.0.1", *options, "--", "sh", "-c", f"echo here > /proc/self/fd/{write}")
+    assert run(words, pass_fds=[write]).code == 0
+    assert os.read(read, 100) == b"here\n"
+    os.close(read), os.close(write)
+
+
+@pytest.mark.parametrize("options", [[], ["--close"]], ids=" ".join)
+@pytest.mark.parametrize("ignored", [[], [signal.SIGCHLD, signal.SIGPIPE, signal.SIGXFSZ, signal.SIGHUP]], ids=len)
+def test_the_command_inherits_the_signals_that_are_ignored_and_blocked(knocks, options, ignored, not_emulated):
+    script = (
+        "import os, signal, sys\n"
+        "for number in range(1, 32):\n"
+        "  if number in (signal.SIGKILL, signal.SIGSTOP): continue\n"
+        f"  signal.signal(number, signal.SIG_IGN if number in {[*map(int, ignored)]} else signal.SIG_DFL)\n"
+        "signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGUSR1])\n"
+        "os.execvp(sys.argv[1], sys.argv[1:])\n"
+    )
+    command = ["grep", "Sig[BI]", "/proc/self/status"]
+    words = knocks.words("open", "127.0.0.1", *options, "--", *command)
+    seen = [run(["/usr/bin/python3", "-c", script, *words]).stdout for words in (words, command)]
+    assert seen[0] == seen[1] != ""
+
+
+@pytest.mark.parametrize("options", [[], ["--close"]], ids=" ".join)
+@pytest.mark.parametrize("name", ["INT", "TERM", "QUIT", "HUP", "SEGV", "PIPE"])
+def test_it_dies_of_the_signal_that_kills_the_command(knocks, options, name):
+    """So that an interrupt also ends the loop of a shell around it."""
+    result = run(knocks.words("open", "127.0.0.1", *options, "--", "sh", "-c", f"kill -{name} $$"))
+    assert (result.code, result.stderr) == (-getattr(signal, f"SIG{name}"), "")
+    assert knocks(1 + len(options)) == [OPEN, CLOSE][: 1 + len(options)]
+
+
+def test_it_stops_and_continues_with_the_command(knocks):
+    command = ["sh", "-c", "echo ready; kill -STOP $$; echo went on; exit 5"]
+    process = Process(knocks.words("open", "127.0.0.1", "--close", "--", *command))
+    with contextlib.closing(process):
+        process.output.wait_for("ready")
+        until(lambda: stat_of(process.pid)[0] == "T", "the client has stopped, too")
+        process.signal(signal.SIGCONT)
+        assert process.exit_code() == 5
+        assert process.output.wait_for_end() == ["ready", "went on"]
+    assert knocks(2) == [OPEN, CLOSE]
+
+
+# All signals that end a program, and come from outside.
+ENDING = ["HUP", "INT", "QUIT", "TERM", "ALRM", "USR1", "USR2", "XCPU", "VTALRM", "PROF", "IO", "PWR"]
+
+
+@pytest.mark.parametrize("name", ENDING)
+@pytest.mark.parametrize("options", [["--repeat=100"], ["--wait-port=1", f"--wait={TIMEOUT}"]], ids=" ".join)
+def test_a_signal_while_it_waits_closes(knocks, options, name):
+    process = Process(knocks.words("open", "127.0.0.1", *options, "--close", "--", "true"))
+    with contextlib.closing(process):
+        assert knocks(1) == [OPEN]
+        process.signal(getattr(signal, f"SIG{name}"))
+        if options == ["--repeat=100"]:
+            # It still repeats the close. Another signal ends that, too.
+            assert knocks(1) == [CLOSE]
+            process.signal(getattr(signal, f"SIG{name}"))
+        assert process.exit_code() == -getattr(signal, f"SIG{name}")
+        assert process.log.wait_for_end() == []
+    if options != ["--repeat=100"]:
+        assert knocks(1) == [CLOSE]
+
+
+def test_an_ignored_signal_stays_ignored(knocks, tmp_path):
+    command = ["sh", "-c", "echo ready; until test -e $0; do sleep 0.01; done; exit 5", tmp_path / "end"]
+    words = knocks.words("open", "127.0.0.1", "--close", "--", *command)
+    process = Process(["sh", "-c", "trap '' HUP; exec \"$@\"", "sh", *words])
+    with contextlib.closing(process):
+        process.output.wait_for("ready")
+        process.signal(signal.SIGHUP)
+        (tmp_path / "end").touch()
+        assert process.exit_code() == 5
+    assert knocks(2) == [OPEN, CLOSE]
+
+
+def test_signals_that_the_command_ignores_do_not_keep_it_from_closing(knocks, tmp_path):
+    script = "trap '' INT TERM; echo ready; until test -e $0; do sleep 0.01; done; exit 5"
+    command = ["sh", "-c", script, tmp_path / "end"]
+    process = Process(knocks.words("open", "127.0.0.1", "--close", "--", *command))
+    with contextlib.closing(process):
+        process.output.wait_for("ready")
+        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGTERM, signal.SIGINT):
+            process.signal(number)
+        (tmp_path / "end").touch()
+        assert process.exit_code() == 5
+    assert knocks(2) == [OPEN, CLOSE]
 
 
 @pytest.mark.parametrize(

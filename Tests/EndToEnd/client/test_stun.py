@@ -137,6 +137,52 @@ def test_an_ipv4_mapped_host_needs_the_ipv4_address(stun):
     assert (result.code, result.stdout, result.stderr) == (0, OPENED, "")
 
 
+def test_through_nat64_the_server_tells_the_ipv4_address(stun):
+    server = stun(lambda request, count: [good(request)], "::1")
+    result = client("open", "::1", server.option, "-S", "auto", "-n")
+    assert (result.code, result.stdout, result.stderr) == (0, f"open {ADDRESS} to [::1]:60120\n", "")
+
+
+def test_a_host_behind_nat64_never_sees_the_ipv6_address(stun, network):
+    """A STUN server with IPv6 of its own sees another address than the host."""
+    inet6 = stun(lambda request, count: [good(request, ADDRESS6)], "::1", network=network)
+    translated = stun(lambda request, count: [good(request)] if count == 2 else [], "fd00::1", network=network)
+    words = [inet6.option, translated.option, "-S", "auto", "-n"]
+    result = client("open", "64:ff9b::c633:6401", *words, network=network)
+    assert (result.code, result.stdout) == (0, f"open {ADDRESS} to [64:ff9b::c633:6401]:60120\n")
+    assert result.stderr == ""
+
+
+def test_there_is_one_search_for_all_hosts(stun):
+    server = stun(lambda request, count: [good(request)])
+    result = client("open", "127.0.0.1,127.0.0.2,127.0.0.3", server.option, "-S", "auto", "-n")
+    assert (result.code, len(result.stdout.splitlines())) == (0, 3)
+    assert len(server.requests) == 1
+
+
+def test_a_host_is_knocked_on_while_a_public_address_is_looked_for(stun, tmp_path, key_file):
+    knocked = threading.Event()
+
+    def answers(request, count):
+        knocked.wait(TIMEOUT)
+        return [good(request)]
+
+    server = stun(answers)
+    (tmp_path / "pyknock").mkdir()
+    (tmp_path / "pyknock" / "client.conf").write_text(
+        f"Host first\nSign auto\nStun {server.name}\nHost *\nHostName 127.0.0.1\nKeyFile {key_file}\n"
+    )
+    with listener() as receiver:
+        environment = {**os.environ, "XDG_CONFIG_HOME": str(tmp_path)}
+        words = ["open", "first,second", f"-p{receiver.getsockname()[1]}"]
+        process = Process([*program("client"), *words], env=environment)
+        # The knock for the second host comes first.
+        assert receiver.recv(100)[45:] == socket.inet_aton("127.0.0.1")
+        knocked.set()
+        assert receiver.recv(100)[45:] == socket.inet_aton(ADDRESS)
+        assert process.exit_code() == 0
+
+
 @pytest.mark.slow
 def test_it_asks_again_and_takes_the_answer(stun):
     server = stun(lambda request, count: [good(request)] if count == 3 else [])

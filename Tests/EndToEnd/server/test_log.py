@@ -14,16 +14,6 @@ from support.programs import program, run
 from support.waiting import until
 
 
-@pytest.fixture
-def journal(tmp_path):
-    """A file that the server takes for the journal: JOURNAL_STREAM has its device and inode number."""
-    path = tmp_path / "journal"
-    file = open(path, "wb")
-    status = os.fstat(file.fileno())
-    with file:
-        yield file, {**os.environ, "JOURNAL_STREAM": f"{status.st_dev}:{status.st_ino}"}
-
-
 def test_the_journal_is_told_how_urgent_a_line_is(server, journal, not_emulated):
     file, environment = journal
     ours = server(

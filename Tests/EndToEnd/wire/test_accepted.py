@@ -14,6 +14,19 @@ def test_the_ipv6_family_of_every_system_is_known(server, family):
     ours.log.wait_for(r"^pyknock server: accepted open 2001:db8::1 from 127\.0\.0\.1:\d+$")
 
 
+@pytest.mark.parametrize("address", ["192.168.1.5", "100.64.0.7", "192.0.0.2", "fd00::5", "fe80::5"])
+def test_a_private_address_that_is_not_the_source_is_a_hint_at_nat(server, address):
+    ours = server()
+    ours.knock(address)
+    ours.log.wait_for(
+        rf"^pyknock server: accepted open {address} from 127\.0\.0\.1:\d+ \(behind NAT\? see -S\)$"
+    )
+    # Its own source address, and a public one, are none.
+    for address in ("127.0.0.1", "203.0.113.5", "2001:db8::5"):
+        ours.knock(address)
+        ours.log.wait_for(rf"^pyknock server: accepted open {address} from 127\.0\.0\.1:\d+$")
+
+
 def test_close_runs_the_other_command(server):
     ours = server(on_open="echo first", on_close="echo second $cmd")
     ours.knock(command=CLOSE)

@@ -142,7 +142,11 @@ struct Receiver: ~Copyable {
     case .accepted(let knock, let user, let clockSkew):
       tally.record(clockSkew: clockSkew)
       tally.countAccepted()
-      log.info("accepted \(knock) from \(source: batch.source(index))")
+      let source = batch.source(index)
+      let isBehindNAT = knock.address.isPrivate && source.parts?.address != knock.address
+      log.info(
+        "accepted \(knock) from \(source: source)\(isBehindNAT ? " (behind NAT? see -S)" as StaticString : "")"
+      )
       try send(.knock(knock, user: user))
       sentCount &+= 1
     case .refused(let refusal, let header):

@@ -138,8 +138,13 @@ struct answer {
 };
 _Static_assert(sizeof(struct answer) <= PIPE_BUF, "an answer");
 
+// The processes that look up.
+static int looking_up[256];
+static int look_ups;
+
 int csys_begin_look_up(const char *host, int family, int *process) {
   int ends[2];
+  if (look_ups == sizeof looking_up / sizeof *looking_up) return -EAGAIN;
   if (pipe2(ends, O_CLOEXEC | O_NONBLOCK) < 0) return -errno;
   *process = fork();
   if (*process == 0) {
@@ -150,7 +155,10 @@ int csys_begin_look_up(const char *host, int family, int *process) {
   }
   const int error = errno;
   close(ends[1]);
-  if (*process > 0) return ends[0];
+  if (*process > 0) {
+    looking_up[look_ups++] = *process;
+    return ends[0];
+  }
   close(ends[0]);
   return -error;
 }
@@ -160,9 +168,17 @@ int csys_end_look_up(int fd, int process, void *addresses) {
   int size = csys_read(fd, &answer, sizeof answer);
   if (size == -EAGAIN) return CSYS_UNFINISHED;
   csys_reap(process);
+  int i = 0;
+  while (looking_up[i] != process) i++;
+  looking_up[i] = looking_up[--look_ups];
   if (size != sizeof answer) return EAI_FAIL;
   memcpy(addresses, answer.addresses, sizeof answer.addresses);
   return answer.count;
+}
+
+void csys_stop_look_ups(void) {
+  for (int i = 0; i < look_ups; i++) kill(looking_up[i], SIGKILL);
+  while (look_ups > 0) csys_reap(looking_up[--look_ups]);
 }
 
 const char *csys_resolve_error(int error) {

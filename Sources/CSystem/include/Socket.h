@@ -71,6 +71,9 @@ int csys_begin_look_up(const char *host, int family, int *process);
 /// Ends a look-up, if its process has. Stores up to CSYS_NAME_ADDRESSES addresses. Returns as `csys_look_up`.
 int csys_end_look_up(int fd, int process, void *addresses);
 
+/// Ends all processes that look up. A program that this process becomes must not have them as children.
+void csys_stop_look_ups(void);
+
 /// Why a host has no addresses.
 const char *csys_resolve_error(int error);
 

@@ -24,6 +24,7 @@ struct Sender: ~Copyable {
   private static var resolutionDelay: Int64 { 50 * Microseconds.millisecond }
   /// Whether the first knock is done in a family, or need not be.
   private var (isFirstSettled, isOtherSettled) = (false, false)
+  private var mayKnock = true
   private var precedingMoment = Int64.max
   /// How long a family may need once the other was knocked on (microseconds). A lost question is repeated by then.
   private static var patience: Int64 { 3 * Microseconds.second }
@@ -186,11 +187,12 @@ struct Sender: ~Copyable {
   // MARK: The first knock
 
   /// Takes the addresses that have been found. Knocks for the first time in each family whose addresses to knock on
-  /// and to sign are known.
+  /// and to sign are known, if it may.
   mutating func advance(
-    _ command: Command, now: Int64, _ searches: inout PublicAddressSearches
+    _ command: Command, mayKnock: Bool, now: Int64, _ searches: inout PublicAddressSearches
   ) throws(SystemError) {
     guard !isSettled else { return }
+    self.mayKnock = mayKnock
     addresses.advance()
     if !isFirstSettled {
       isFirstSettled = try knock(command, in: firstFamily, now: now, &searches)
@@ -247,8 +249,8 @@ struct Sender: ~Copyable {
       }
       signed = .publicAddress(inet: inet, inet6: inet6)
     }
-    send(command, in: family)
-    return true
+    if mayKnock { send(command, in: family) }
+    return mayKnock
   }
 
   /// Ends the first knock. Logs why nothing could be sent.

@@ -29,7 +29,10 @@ struct Senders: ~Copyable {
   /// Knocks once on each host, as soon as it is known how, until `stop` can be read.
   mutating func knock(_ command: Command, untilReadable stop: Int32) throws(SystemError) {
     roundsLeft = settings.onlyChecks ? 1 : settings.repeats
-    defer { endRound() }
+    defer {
+      Resolution.stopAll()
+      endRound()
+    }
     while true {
       let now = SystemClock.monotonic()
       var deadline = Int64.max
@@ -38,13 +41,13 @@ struct Senders: ~Copyable {
       set.addReader(stop)
       searches.advance(now: now)
       for index in 0..<count {
-        try items[index]?.advance(command, now: now, &searches)
+        // What is printed has the order of the command line.
+        try items[index]?.advance(
+          command, mayKnock: !settings.onlyChecks || !isWaiting, now: now, &searches)
         guard items[index]?.isSettled == false else { continue }
         isWaiting = true
         deadline = min(deadline, items[index]?.nextDeadline(after: now) ?? .max)
         items[index]?.addresses.addReaders(to: &set)
-        // What is printed has the order of the command line.
-        if settings.onlyChecks { break }
       }
       guard isWaiting else { return }
       deadline = min(deadline, searches.addReaders(to: &set))

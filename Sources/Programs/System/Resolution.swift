@@ -39,6 +39,9 @@ import KnockBase
     inet.advance()
   }
 
+  /// Gives up what is still being looked up, for all hosts.
+  static func stopAll() { csys_stop_look_ups() }
+
   func isFinished(_ family: AddressFamily) -> Bool {
     family == .inet ? inet.isFinished : inet6.isFinished
   }

@@ -179,3 +179,19 @@ def test_a_signal_while_another_host_is_looked_up_closes_the_first(network, name
     assert process.exit_code() == -signal.SIGTERM
     assert receivers[A].recv(100)[32] == CLOSE
     process.close()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("options", [[], ["--close"]], ids=" ".join)
+def test_the_command_has_no_look_ups_as_children(network, name_server, receivers, options, not_emulated):
+    """A family without an answer gets 3 seconds once the other was knocked on. Then the command runs without it."""
+    network.hosts.with_name("resolv.conf").write_text("nameserver 127.0.0.1\noptions timeout:15 attempts:1\n")
+    name_server(lambda name, kind: ADDRESSES[A] if kind == A else None)
+    command = ["sh", "-c", "cat /proc/$$/task/$$/children; echo end"]
+    process = opening(network, "name.test", *options, "--", *command)
+    lines = process.output.wait_for_end()
+    assert process.exit_code() == 0
+    # The only child is cat(1).
+    assert len(lines) == 1 and len(lines[0].split()) == 2 and lines[0].endswith("end")
+    network.hosts.with_name("resolv.conf").write_text("nameserver 127.0.0.1\noptions timeout:1 attempts:1\n")
+    process.close()

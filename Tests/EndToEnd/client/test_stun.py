@@ -258,6 +258,17 @@ def test_without_an_answer_there_is_no_knock(stun):
     )
 
 
+@pytest.mark.slow
+def test_silence_costs_its_time_once(stun):
+    """Not for each host, nor for each family."""
+    inet, inet6 = stun(lambda request, count: []), stun(lambda request, count: [], "::1")
+    start = time.monotonic()
+    result = client("open", "127.0.0.1,::1,127.0.0.2", "-n", "-S", "auto", inet.option, inet6.option)
+    assert 4.9 < time.monotonic() - start < 5 + TIMEOUT / 4
+    assert result.code == 5 and len(result.lines) == 6
+    assert len(inet.requests) == len(inet6.requests) == 4
+
+
 def test_where_nobody_listens_it_does_not_wait():
     name = f"127.0.0.1:{HOST.free_port()}"
     start = time.monotonic()

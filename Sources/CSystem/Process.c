@@ -157,7 +157,12 @@ int csys_guard(int process) {
     int status, ended;
     while ((ended = waitpid(-1, &status, WNOHANG | WUNTRACED)) > 0) {
       if (ended != process) continue;
-      if (!WIFSTOPPED(status)) return WIFSIGNALED(status) ? -WTERMSIG(status) : WEXITSTATUS(status);
+      if (!WIFSTOPPED(status)) {
+        // Signals that still wait were for the child.
+        const struct timespec now = {0, 0};
+        while (sigtimedwait(&awaited, NULL, &now) > 0) {}
+        return WIFSIGNALED(status) ? -WTERMSIG(status) : WEXITSTATUS(status);
+      }
       kill(getpid(), SIGSTOP);
       kill(process, SIGCONT);
     }

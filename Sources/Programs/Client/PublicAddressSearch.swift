@@ -65,8 +65,11 @@ struct PublicAddressSearch: ~Copyable {
 
   func asks(_ servers: StunServerList) -> Bool { self.servers.isSame(as: servers) }
 
-  func asks(_ servers: StunServerList, _ family: AddressFamily, onlyInet: Bool) -> Bool {
+  func asks(
+    _ servers: StunServerList, _ family: AddressFamily, onlyInet: Bool, from source: SocketAddress?
+  ) -> Bool {
     self.family == family && self.onlyInet == onlyInet && asks(servers)
+      && self.source?.parts?.address == source?.parts?.address
   }
 
   private mutating func append(_ query: consuming StunQuery) {
@@ -147,7 +150,7 @@ struct PublicAddressSearch: ~Copyable {
   }
 }
 
-/// The searches of a call: one for each family, and each list of servers.
+/// The searches of a call: one for each family, list of servers, and source.
 struct PublicAddressSearches: ~Copyable {
   private var items = InlineArray<32, PublicAddressSearch?> { _ in nil }
   private var count = 0
@@ -158,7 +161,7 @@ struct PublicAddressSearches: ~Copyable {
     from source: SocketAddress?, now: Int64
   ) throws(SystemError) -> PublicAddressSearch.Result {
     for index in 0..<count
-    where items[index]?.asks(servers, family, onlyInet: onlyInet) == true {
+    where items[index]?.asks(servers, family, onlyInet: onlyInet, from: source) == true {
       return items[index]?.result ?? .pending
     }
     guard count < items.count else { return .ended(nil) }

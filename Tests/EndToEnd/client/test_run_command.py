@@ -199,7 +199,7 @@ def test_the_command_waits_for_the_port(knocks, service, closed_port):
 @pytest.mark.parametrize(
     ("arguments", "problem"),
     [
-        (["connect", "::1"], "operands: open|close HOST, or connect HOST PORT (3) needed, 2 given"),
+        (["connect", "::1"], "write connect HOST PORT; operands given: 2"),
         (["connect", "::1", "0"], "PORT: '0' is not a port number from 1 to 65535"),
         (["connect", "::1", "ssh"], "PORT: 'ssh' is not a port number from 1 to 65535"),
         (["open", "::1", "--close"], "--close needs a COMMAND after --"),

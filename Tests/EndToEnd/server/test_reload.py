@@ -75,7 +75,7 @@ def test_many_reloads_take_no_memory(started, conf, not_emulated):
 @pytest.mark.parametrize(
     "text, complaint",
     [
-        ("jobs x\n", "{conf}:2: --jobs: 'x' is not a number from 1 to 64"),
+        ("jobs x\n", "'{conf}':2: --jobs: 'x' is not a number from 1 to 64"),
         ("no-shell yes\n" + "open-command /bin/sh '\n", "OPEN_CMD: the quote ' is not closed"),
         ("key-file /nowhere/key\n", "key file '/nowhere/key': No such file or directory"),
     ],

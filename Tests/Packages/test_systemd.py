@@ -311,7 +311,7 @@ def test_reload(started):
 
     configure(started, "open-command echo the broken command\nclose-comand :\n")
     started.run("systemctl", "reload", "pyknock")
-    reason = started.wait_for(SERVICE, "/etc/pyknock/server.conf:2: ", mark)
+    reason = started.wait_for(SERVICE, "'/etc/pyknock/server.conf':2: ", mark)
     assert reason["PRIORITY"] in "34"
     mark = started.wait_for(SERVICE, "not reloaded, going on as before$", mark)["__CURSOR"]
     knock(started, command=2)

@@ -4,9 +4,9 @@ import signal
 import time
 
 import pytest
-from support.datagrams import CLOSE, KEY
+from support.datagrams import CLOSE
 from support.processes import children_of
-from support.programs import program, run
+from support.programs import program
 from support.state import grant
 from support.waiting import until
 

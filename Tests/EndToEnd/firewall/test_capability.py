@@ -15,7 +15,9 @@ def test_without_the_capability_the_server_says_so(firewall, start, ends):
     what = "set knock{} of table inet pyknock" if firewall.kind == "nft" else "ipset knock{}"
     problem = "Operation not permitted (the capability CAP_NET_ADMIN is needed)"
     last = ours.log.wait_for_end()[-2:]
-    assert last == [f"pyknock server: --{firewall.kind}: {what.format(number)}: {problem}" for number in (4, 6)]
+    assert last == [
+        f"pyknock server: --{firewall.kind}: {what.format(number)}: {problem}" for number in (4, 6)
+    ]
 
 
 def test_the_capability_alone_is_enough(firewall, start):

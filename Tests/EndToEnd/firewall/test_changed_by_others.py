@@ -39,7 +39,9 @@ def test_the_server_survives_that_a_set_is_removed_and_made_anew(firewall, start
     for count, command in enumerate((OPEN, CLOSE), 1):
         ours.knock(command=command)
         missing = "table inet pyknock" if firewall.kind == "nft" else "ipset knock4"
-        ours.log.wait_for(f"^pyknock server: set not changed: (open|close) 192.0.2.1: there is no {missing};", count)
+        ours.log.wait_for(
+            f"^pyknock server: set not changed: (open|close) 192.0.2.1: there is no {missing};", count
+        )
     firewall.load_example()
     ours.knock()
     ours.log.wait_for("set changed: open", 2)
@@ -76,7 +78,9 @@ def test_a_set_made_anew_in_another_way_is_seen_at_once(firewall, start):
 
 def test_a_full_set(firewall, start):
     if firewall.kind == "nft":
-        firewall.nft("table inet pyknock { set knock4 { type ipv4_addr; flags timeout; size 1; }\n }")
+        firewall.nft(
+            "table inet pyknock { set knock4 { type ipv4_addr; flags timeout; size 1; }\n }"
+        )
         sets, what = "--nft=inet/pyknock/knock4", "set knock4 of table inet pyknock"
     else:
         firewall.run("ipset create knock4 hash:ip timeout 0 maxelem 1")

@@ -48,7 +48,8 @@ from support.programs import program, run
         *(
             (
                 [f"--nft={text}"],
-                f"--nft: {shown} is not FAMILY/TABLE/SET4[,SET6] with family inet, ip, ip6, bridge or netdev",
+                f"--nft: {shown} is not FAMILY/TABLE/SET4[,SET6]"
+                " with family inet, ip, ip6, bridge or netdev",
             )
             for text, shown in (
                 ("", "''"),

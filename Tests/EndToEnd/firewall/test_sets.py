@@ -46,7 +46,9 @@ def test_there_is_no_moment_without_an_element(firewall, outside, start):
 
     def dropped():
         if firewall.kind == "nft":
-            return int(re.search(r"packets (\d+)", firewall.output("nft", "list", "table", "inet", "watch"))[1])
+            return int(
+                re.search(r"packets (\d+)", firewall.output("nft", "list", "table", "inet", "watch"))[1]
+            )
         listed = firewall.output("iptables", "-nvxL", "INPUT")
         return int(re.search(r"^ *(\d+) .*dpt:9", listed, re.MULTILINE)[1])
 
@@ -88,7 +90,9 @@ def test_without_a_ttl_a_grant_stays_until_it_is_closed(firewall, start):
     # A set without timeouts works, too.
     if firewall.kind == "nft":
         firewall.nft(
-            "table inet pyknock { set knock4 { type ipv4_addr; flags timeout; }\n set knock6 { type ipv6_addr; }\n }"
+            "table inet pyknock {"
+            " set knock4 { type ipv4_addr; flags timeout; }\n"
+            " set knock6 { type ipv6_addr; }\n }"
         )
     else:
         firewall.output("ipset", "create", "knock4", "hash:ip", "timeout", "0")

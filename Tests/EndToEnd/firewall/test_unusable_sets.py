@@ -11,7 +11,10 @@ from support.waiting import until
 MAKE4 = "nft 'add set inet pyknock knock4 { type ipv4_addr; flags timeout; }'"
 
 
-REMAKE4 = "nft 'delete set inet pyknock knock4; add set inet pyknock knock4 { type ipv4_addr; flags timeout; }'"
+REMAKE4 = (
+    "nft 'delete set inet pyknock knock4;"
+    " add set inet pyknock knock4 { type ipv4_addr; flags timeout; }'"
+)
 
 
 GOOD6 = "set knock6 { type ipv6_addr; flags timeout; }\n"
@@ -97,7 +100,9 @@ def test_a_set_of_nftables_that_is_not_as_it_must_be(firewall, start, sets, opti
     assert start(*options).stop() == 0
 
 
-REMAKE_IPSET = "to make it: ipset destroy knock4; ipset create knock4 hash:ip family inet timeout 0"
+REMAKE_IPSET = (
+    "to make it: ipset destroy knock4; ipset create knock4 hash:ip family inet timeout 0"
+)
 
 
 @only_ipset
@@ -168,9 +173,13 @@ def test_a_check_tells_that_the_sets_are_good(firewall, start):
 
 @only_nft
 def test_a_table_that_belongs_to_another_program(firewall, start):
-    owner = subprocess.Popen([*firewall.prefix, "nft", "-i"], stdin=subprocess.PIPE, stdout=subprocess.DEVNULL)
+    owner = subprocess.Popen(
+        [*firewall.prefix, "nft", "-i"], stdin=subprocess.PIPE, stdout=subprocess.DEVNULL
+    )
     try:
-        owner.stdin.write(b"table inet pyknock { flags owner; set knock4 { type ipv4_addr; flags timeout; }; }\n")
+        owner.stdin.write(
+            b"table inet pyknock { flags owner; set knock4 { type ipv4_addr; flags timeout; }; }\n"
+        )
         owner.stdin.flush()
         until(lambda: "knock4" in firewall.output("nft", "list", "ruleset"), "the table")
         ours = start("--ttl=1h", sets="--nft=inet/pyknock/knock4", wait=False)

@@ -41,7 +41,9 @@ def test_a_family_without_a_set_is_refused(firewall, server, key_file, names, go
     ours = server(sets, "-v", words=words, network=firewall)
     ours.log.wait_for(f"^pyknock server: no set for {family}, its knocks are refused$")
     ours.knock(bad)
-    ours.log.wait_for(f"^pyknock server: refused open {bad} from .*: no set for its address family, clock skew")
+    ours.log.wait_for(
+        f"^pyknock server: refused open {bad} from .*: no set for its address family, clock skew"
+    )
     ours.knock(good)
     ours.output.wait_for(good)
     assert ours.output.matching(bad) == []

@@ -56,7 +56,9 @@ def test_what_waits_to_be_opened_when_it_stops_is_not_opened(journal, tmp_path):
 def test_a_second_signal_does_not_wait_and_nothing_is_forgotten(journal, tmp_path):
     gate = tmp_path / "gate"
     os.mkfifo(gate)
-    ours = journal.start("--close-on-exit", seconds=600, on_open="true", on_close=f"read line < {gate}")
+    ours = journal.start(
+        "--close-on-exit", seconds=600, on_open="true", on_close=f"read line < {gate}"
+    )
     for number in range(3):
         ours.knock(f"192.0.2.{number + 1}")
     ours.wait_for_counters(succeeded=3)

@@ -27,10 +27,8 @@ def life(number, make, intruder, folder):
 
     def goes_on(pattern, file=None):
         until(
-            lambda: (
-                ours.popen.poll() is not None
-                or (re.search(pattern, journal.done.read_text()) if file else ours.log.matching(pattern))
-            ),
+            lambda: ours.popen.poll() is not None
+            or (re.search(pattern, journal.done.read_text()) if file else ours.log.matching(pattern)),
             f"{number}: {pattern}",
         )
 
@@ -75,7 +73,9 @@ def test_whenever_it_is_killed_no_replay_and_no_grant_without_an_end(server, int
         count = 1
         while True:
             numbers = range(count, count + 24)
-            killed = list(pool.map(lambda n: life(n, server, intruder, tmp_path / str(n)), numbers))
+            killed = list(
+                pool.map(lambda n: life(n, server, intruder, tmp_path / str(n)), numbers)
+            )
             count += 24
             if not all(killed):
                 break

@@ -33,7 +33,9 @@ def test_after_a_damage_nothing_is_accepted_that_may_have_been_before(state, dam
     damage(state)
     ours = state.start("-t4")
     line = ours.log.wait_for(r"the replay memory was damaged: .*")[0]
-    assert line.startswith("the replay memory was damaged: what is stamped before now + 4 s is refused; ")
+    assert line.startswith(
+        "the replay memory was damaged: what is stamped before now + 4 s is refused; "
+    )
 
     def refuses_all():
         ours.send(*old)

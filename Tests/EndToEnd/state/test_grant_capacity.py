@@ -9,7 +9,8 @@ def test_what_cannot_be_closed_again_is_not_opened(journal):
     for number in range(18):
         ours.knock(f"192.0.2.{number}")
     ours.log.wait_for(
-        "^pyknock server: not opened: open 192.0.2.17: 16 addresses are open, all that --grant-capacity allows$"
+        "^pyknock server: not opened: open 192.0.2.17: "
+        "16 addresses are open, all that --grant-capacity allows$"
     )
     ours.wait_for_counters(open=16, not_opened=2, accepted=18)
     # A knock for an open address needs no room.
@@ -31,7 +32,8 @@ def test_the_capacity_can_be_changed_but_nothing_is_forgotten(journal):
     result = run([*program("server"), "--state", journal.path, *words], stdin=KEY.encode())
     assert result.code == 1
     assert result.lines[-1] == (
-        f"pyknock server: --state: '{journal.path}': 'grants' in it holds 20, more than --grant-capacity"
+        f"pyknock server: --state: '{journal.path}': "
+        "'grants' in it holds 20, more than --grant-capacity"
     )
     ours = journal.start("--grant-capacity=20", seconds=600)
     ours.log.wait_for("20 grants are open, 0 of them overdue")

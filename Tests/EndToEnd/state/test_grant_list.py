@@ -12,7 +12,9 @@ def test_the_list_as_a_table_and_as_json(journal):
     # No server has made the directory yet.
     missing = run([*program("server"), "--state", journal.path, "--list"])
     assert missing.code == 1
-    assert missing.stderr == (f"pyknock server: --state: '{journal.path}': No such file or directory\n")
+    assert missing.stderr == (
+        f"pyknock server: --state: '{journal.path}': No such file or directory\n"
+    )
     ours = journal.start(seconds=3600)
     head = "ADDRESS" + 34 * " " + "SINCE                 ENDS                  OPEN\n"
     assert journal.list() == head

@@ -127,7 +127,9 @@ def test_many_grants_end_in_their_order(journal):
 @pytest.mark.slow
 def test_a_close_from_before_the_open_says_nothing_of_it(journal, tmp_path):
     opened = f"{tmp_path}/opened.$ip"
-    ours = journal.start(seconds=600, on_open=f"touch {opened}", on_close=f"sleep 0.3; test ! -e {opened}")
+    ours = journal.start(
+        seconds=600, on_open=f"touch {opened}", on_close=f"sleep 0.3; test ! -e {opened}"
+    )
     for number, command in enumerate((CLOSE, 1, CLOSE)):
         ours.knock("192.0.2.1", command, age=number / 10)
     ours.log.wait_for("not closed: close 192.0.2.1, trying again in a minute")

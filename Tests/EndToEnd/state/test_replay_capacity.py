@@ -30,7 +30,8 @@ def test_the_capacity_can_be_changed_but_nothing_is_forgotten(state):
     ours.wait_for_counters(accepted=20)
     ours.stop()
     assert state.fails("--replay-capacity=16") == (
-        f"pyknock server: --state: '{state.path}': 'replay' in it holds 20, more than --replay-capacity"
+        f"pyknock server: --state: '{state.path}':"
+        " 'replay' in it holds 20, more than --replay-capacity"
     )
     for capacity in (20, 5000):
         ours = state.start(f"--replay-capacity={capacity}")

@@ -33,4 +33,6 @@ def test_a_capacity_out_of_range_is_misuse(state, text):
     words = [*program("server"), "-k", "/dev/null", f"--replay-capacity={text}", "", ""]
     result = run(words)
     assert result.code == 2
-    assert result.lines[0] == (f"pyknock server: --replay-capacity: '{text}' is not a number from 16 to 1000000")
+    assert result.lines[0] == (
+        f"pyknock server: --replay-capacity: '{text}' is not a number from 16 to 1000000"
+    )

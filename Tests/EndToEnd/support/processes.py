@@ -99,10 +99,14 @@ class Lines:
     def wait_for(self, pattern, count=1):
         """Waits until `count` lines match the pattern. Returns the match in the last of them."""
         with self.changed:
-            self.changed.wait_for(lambda: len(self.matching(pattern)) >= count or self.ended, TIMEOUT)
+            self.changed.wait_for(
+                lambda: len(self.matching(pattern)) >= count or self.ended, TIMEOUT
+            )
             found = self.matching(pattern)
             text = "\n".join(self.lines[-40:])
-            assert len(found) >= count, f"{len(found)} of {count} lines with {pattern!r} in:\n{text}"
+            assert len(found) >= count, (
+                f"{len(found)} of {count} lines with {pattern!r} in:\n{text}"
+            )
             return found[count - 1]
 
     def wait_for_end(self):

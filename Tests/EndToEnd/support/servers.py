@@ -120,9 +120,10 @@ class OriginalServer(KnockServer):
         super().__init__(words, port, key=key, env={**os.environ, "LC_ALL": "C.UTF-8"})
         self.wait_until_ready()
 
-
 # What the client advises when a port stays closed.
-CHECK = "; check the clocks, the key, the server's port (-p), and behind NAT the public address (-S)"
+CHECK = (
+    "; check the clocks, the key, the server's port (-p), and behind NAT the public address (-S)"
+)
 
 
 def client(*arguments, network=HOST, key=KEY, **options):

@@ -1,2 +1,2 @@
 /// The version of the program. No other file has it.
-let version: StaticString = "1.1.0"
+let version: StaticString = "1.2.0"

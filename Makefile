@@ -22,7 +22,8 @@ build:
 # The Debian packages that `make` and `make test` need. Installs those that are missing.
 needed_by_build = libsodium-dev
 needed_by_tests = python3-pytest python3-venv iproute2 util-linux nftables ipset iptables procps \
-  openssh-server openssh-client netcat-openbsd coturn bash zsh fish mandoc python3-prometheus-client
+  openssh-server openssh-client netcat-openbsd coturn bash zsh fish mandoc python3-prometheus-client \
+  btrfs-progs
 deps:
 	@scripts/dependencies $(needed_by_build) $(needed_by_tests)
 

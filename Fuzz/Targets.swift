@@ -79,7 +79,7 @@ private func storage<Element>(
 private func fuzzGate(_ input: Span<UInt8>, key: consuming NoKey) {
   let isRight = key.isRight
   let capacity = 4
-  withMemory(capacity * MemoryLayout<ReplayMemory.Record>.stride) { records in
+  withMemory(capacity * MemoryLayout<Fingerprint>.stride) { records in
     withMemory(PositionIndex.count(forRecords: capacity) * 4) { index in
       var gate = Gate(
         key: NoKey(isRight: isRight), drift: 60 * Microseconds.second,
@@ -93,11 +93,11 @@ private func fuzzGate(_ input: Span<UInt8>, key: consuming NoKey) {
         let datagram = input.extracting(start + 1..<end)
         start = end
         var text = Bytes()
-        let verdict = gate.admit(datagram, now: now, hasRoom: true) {
+        let verdict = gate.admit(datagram, at: Moment(wall: now, monotonic: now), hasRoom: true) {
           .inet6(high: 0x2001_0DB8 << 32, low: 1)
         }
         switch verdict {
-        case .accepted(let knock, _, let clockSkew):
+        case .accepted(let knock, _, let clockSkew, _):
           let timeStamp = Version1.fields(of: datagram).timeStamp
           precondition(isRight && timeStamp == now + clockSkew)
           precondition(abs(clockSkew) <= 60 * Microseconds.second)
@@ -188,46 +188,61 @@ private func fuzzKey(_ input: Span<UInt8>) {
 private func fuzzState(_ input: Span<UInt8>) {
   let capacity = 8
   withMemory(ReplayFile.size(forRecords: capacity)) { file in
-    withMemory(PositionIndex.count(forRecords: capacity) * 4) { index in
-      let headerSize = FileHeader.pageSize
-      let marks = 64..<192
-      for offset in 0..<min(input.count, file.count - headerSize + marks.count) {
-        let place =
-          offset < marks.count ? marks.lowerBound + offset : headerSize + offset - marks.count
-        file[place] = input[offset]
-      }
-      if input.count % 2 == 0 { repairChecksums(of: file) }
-      let header: Storage<UInt64> = storage(file, bytes: headerSize)
-      _ = try? ReplayFile.capacity(of: header)
-      var memory = ReplayMemory(
-        records: storage(file, at: headerSize), index: PositionIndex(storage(index)),
-        file: ReplayFile(existing: storage(file, bytes: headerSize)))
-      _ = memory.restore()
-      var gate = Gate(
-        key: NoKey(isRight: true), drift: 60 * Microseconds.second,
-        policies: Policies(
-          Policy(families: AddressFamilies { _ in true }, allowsObservedSource: false)),
-        replays: memory)
-      for number in UInt8(0)..<12 {
-        var datagram = [UInt8](repeating: number, count: 49)
-        datagram.replaceSubrange(32..<41, with: [1, 0, 0, 0, 0, 0xF1, 0x53, 0xD9, 0x41])
-        datagram.replaceSubrange(41..<45, with: [2, 0, 0, 0])
-        _ = gate.admit(
-          datagram.span, now: (1_700_000_000 + Int64(number)) * Microseconds.second,
-          hasRoom: true
-        ) {
-          nil
+    withMemory(ReplayFile.size(forRecords: capacity)) { new in
+      withMemory(capacity * MemoryLayout<Fingerprint>.stride) { records in
+        withMemory(PositionIndex.count(forRecords: capacity) * 4) { index in
+          let headerSize = FileHeader.pageSize
+          let marks = 512..<1152
+          for offset in 0..<min(input.count, file.count - headerSize + marks.count) {
+            let place =
+              offset < marks.count ? marks.lowerBound + offset : headerSize + offset - marks.count
+            file[place] = input[offset]
+          }
+          if input.count % 2 == 0 { repairChecksums(of: file) }
+          let page: Storage<UInt64> = storage(file, bytes: headerSize)
+          _ = try? ReplayFile.capacity(of: page)
+          var moment = Moment(
+            wall: 1_700_000_000 * Microseconds.second, monotonic: 500 * Microseconds.second)
+          let drift = 60 * Microseconds.second
+          var replays = ReplayFile(
+            page: storage(new, bytes: headerSize), records: storage(new, at: headerSize), boot: 1)
+          let old: Storage<ReplayFile.Record> = storage(file, at: headerSize)
+          let found = replays.restore(page, old, isWhole: true, at: moment, drift: drift)
+          precondition(found.count <= capacity && found.fits)
+          var memory = ReplayMemory(
+            records: storage(records), index: PositionIndex(storage(index)))
+          replays.fill(&memory, at: moment, drift: drift)
+          precondition(memory.count == found.count)
+          var gate = Gate(
+            key: NoKey(isRight: true), drift: drift,
+            policies: Policies(
+              Policy(families: AddressFamilies { _ in true }, allowsObservedSource: false)),
+            replays: memory)
+          for number in UInt8(0)..<12 {
+            var datagram = [UInt8](repeating: number, count: 49)
+            datagram.replaceSubrange(32..<41, with: [1, 0, 0, 0, 0, 0xF1, 0x53, 0xD9, 0x41])
+            datagram.replaceSubrange(41..<45, with: [2, 0, 0, 0])
+            moment = Moment(
+              wall: moment.wall + Microseconds.second,
+              monotonic: moment.monotonic + Microseconds.second)
+            let verdict = gate.admit(datagram.span, at: moment, hasRoom: true) { nil }
+            if case .accepted(_, _, _, let fingerprint) = verdict {
+              replays.append(fingerprint, at: moment, drift: drift)
+            }
+          }
+          replays.save(all: false, now: moment.monotonic) { bytes, offset in
+            precondition(offset + bytes.byteCount <= file.count)
+          }
         }
       }
-      gate.recordTime(.min)
     }
   }
 }
 
 /// Makes the checksums of all marks and records valid, except of those that are all zero.
 private func repairChecksums(of file: UnsafeMutableRawBufferPointer) {
-  repairRecord(of: file, at: 64, numbers: 4)
-  repairRecord(of: file, at: 128, numbers: 4)
+  repairRecord(of: file, at: 512, numbers: 8)
+  repairRecord(of: file, at: 1024, numbers: 8)
   for start in stride(from: FileHeader.pageSize, to: file.count, by: 56) {
     repairRecord(of: file, at: start, numbers: 6)
   }
@@ -261,9 +276,12 @@ private func fuzzGrants(_ input: Span<UInt8>) {
     withMemory(size) { records in
       withMemory((capacity + 1) * MemoryLayout<Grants.State>.stride) { states in
         withMemory((capacity + 1) * 4) { heap in
-          withMemory(PositionIndex.count(forRecords: capacity + 1) * 4) { index in
+          withMemory(PositionIndex.count(forRecords: capacity + 1) * 4 + 64) { index in
+            let changed = UnsafeMutableRawBufferPointer(rebasing: index[(index.count - 64)...])
+            let index = UnsafeMutableRawBufferPointer(rebasing: index[..<(index.count - 64)])
             var grants = Grants(
-              records: storage(records), states: storage(states), heap: storage(heap),
+              records: storage(records), changed: storage(changed), states: storage(states),
+              heap: storage(heap),
               index: PositionIndex(storage(index)))
             let wallNow = input[0] & 2 == 0 ? 1_700_000_000 * Microseconds.second : .max
             let found = grants.adopt(storage(old), wallNow: wallNow, now: 0)
@@ -297,7 +315,7 @@ private func fuzzGrants(_ input: Span<UInt8>) {
 private func fuzzMessages(_ input: Span<UInt8>) {
   let keySize = 208
   guard let message = PrivsepMessage(input, keySize: keySize) else { return }
-  if case .knock(let knock, _) = message { precondition(knock.address.refusal == nil) }
+  if case .knock(let knock, _, _) = message { precondition(knock.address.refusal == nil) }
   let isSame = message.withBytes { bytes in
     precondition(input.count == bytes.count + (message == .key ? keySize : 0))
     return bytes.indices.allSatisfy { bytes[$0] == input[$0] }

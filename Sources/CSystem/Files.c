@@ -73,19 +73,51 @@ int64_t csys_size(int fd) {
   return fstat(fd, &status) < 0 ? -errno : (int64_t)status.st_size;
 }
 
+int csys_read_at(int fd, void *buffer, size_t size, int64_t offset) {
+  size_t done = 0;
+  while (done < size) {
+    ssize_t count = pread(fd, (char *)buffer + done, size - done, (off_t)(offset + (int64_t)done));
+    if (count == 0) break;
+    if (count > 0) done += (size_t)count;
+    else if (errno != EINTR) return -errno;
+  }
+  return (int)done;
+}
+
+int csys_write_at(int fd, const void *bytes, size_t size, int64_t offset) {
+  size_t done = 0;
+  while (done < size) {
+    ssize_t count = pwrite(fd, (const char *)bytes + done, size - done, (off_t)(offset + (int64_t)done));
+    if (count > 0) done += (size_t)count;
+    else if (count == 0 || errno != EINTR) return count == 0 ? -EIO : -errno;
+  }
+  return 0;
+}
+
+int csys_resize(int fd, int64_t size) { return csys_result(ftruncate(fd, (off_t)size)); }
+
 int csys_reserve(int fd, int64_t size) {
   int error = posix_fallocate(fd, 0, (off_t)size);
   if (error != EOPNOTSUPP && error != ENOSYS) return -error;
-  // The file system cannot reserve room, so the rest of the file is written.
-  static char zeros[4096];  // Not const: so it takes no room in the program.
-  int64_t end = csys_size(fd);
-  while (end >= 0 && end < size) {
-    size_t rest = size - end < (int64_t)sizeof zeros ? (size_t)(size - end) : sizeof zeros;
-    ssize_t count = pwrite(fd, zeros, rest, (off_t)end);
-    if (count < 0 && errno != EINTR) return -errno;
-    if (count > 0) end += count;
+  int64_t present = csys_size(fd);
+  return present < 0 ? (int)present : present < size ? csys_resize(fd, size) : 0;
+}
+
+int csys_is_disk_error(int number) {
+  switch (number) {
+    // The path is not what it must be, or another server has it.
+    case EACCES:
+    case EAGAIN:
+    case EINVAL:
+    case EISDIR:
+    case ELOOP:
+    case ENAMETOOLONG:
+    case ENOENT:
+    case ENOMEM:
+    case ENOTDIR:
+    case ENXIO: return 0;
+    default: return 1;
   }
-  return end < 0 ? (int)end : 0;
 }
 
 int csys_rename(int directory, const char *old_name, const char *new_name) {
@@ -144,6 +176,6 @@ int csys_open_state_directory(const char *path, int make) {
 int csys_lock(int fd) { return csys_result(flock(fd, LOCK_EX | LOCK_NB)); }
 
 int csys_open_state_file(int directory, const char *name, int make) {
-  int flags = O_RDWR | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC | (make ? O_CREAT | O_TRUNC : 0);
+  int flags = O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC | (make ? O_RDWR | O_CREAT : O_RDONLY);
   return checked(openat(directory, name, flags, 0600), S_IFREG);
 }

@@ -1,4 +1,4 @@
-#define _GNU_SOURCE  // MADV_DONTFORK
+#define _GNU_SOURCE  // MADV_DONTDUMP
 #include "Memory.h"
 
 #include "Result.h"
@@ -21,8 +21,11 @@ void csys_allocate_in(void *memory, size_t size) {
   given_left = size;
 }
 
+// Larger pieces have pages of their own.
+enum { SMALL = 2048 };
+
 void *csys_allocate(size_t size) {
-  enum { SMALL = 2048, CHUNK = 65536, ALIGNMENT = 64 };
+  enum { CHUNK = 65536, ALIGNMENT = 64 };
   static char *next;
   static size_t left;
   if (size > SMALL && !given) return map(size, MAP_PRIVATE);
@@ -42,6 +45,10 @@ void *csys_allocate(size_t size) {
   next += size;
   left -= size;
   return memory;
+}
+
+void csys_release(void *memory, size_t size) {
+  if (size > SMALL && !given) munmap(memory, size);
 }
 
 enum { KEY_PAGE = 4096 };
@@ -79,18 +86,6 @@ void *csys_allocate_key(size_t size) {
 }
 
 void *csys_map_shared(size_t size) { return map(size, MAP_SHARED); }
-
-void *csys_map_file(int fd, size_t size, int *error) {
-  void *pages = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
-  *error = errno;
-  return pages == MAP_FAILED ? NULL : pages;
-}
-
-void csys_unmap(void *pages, size_t size) { munmap(pages, size); }
-
-int csys_keep_from_children(void *pages, size_t size) {
-  return csys_result(madvise(pages, size, MADV_DONTFORK));
-}
 
 void csys_release_pages(void *pages, size_t size) { madvise(pages, size, MADV_DONTNEED); }
 

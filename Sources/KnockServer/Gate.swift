@@ -31,11 +31,11 @@ public struct Gate<Key: MACKey & ~Copyable>: ~Copyable {
   }
 
   /// - Parameters:
-  ///   - now: our clock, in microseconds since the Unix epoch.
+  ///   - moment: now, by our clocks.
   ///   - hasRoom: whether the knock can be queued.
   ///   - source: returns the address that the datagram came from. Called only if it matters.
   public mutating func admit(
-    _ datagram: Span<UInt8>, now: Int64, hasRoom: Bool, source: () -> Address?
+    _ datagram: Span<UInt8>, at moment: Moment, hasRoom: Bool, source: () -> Address?
   ) -> Verdict {
     guard Version1.isSize(datagram.count) else { return .unauthentic(.wrongLength) }
     let mac = datagram.extracting(first: Version1.macSize)
@@ -44,7 +44,7 @@ public struct Gate<Key: MACKey & ~Copyable>: ~Copyable {
     guard key.verify(mac, of: datagram.extracting(Version1.macSize...)), let policy = policies[user]
     else { return .unauthentic(.badMAC) }
     let fields = Version1.fields(of: datagram)
-    let clockSkew = fields.timeStamp?.subtractingSaturated(now)
+    let clockSkew = fields.timeStamp?.subtractingSaturated(moment.wall)
     var header = Verdict.Header(
       command: fields.command, family: fields.family, length: datagram.count,
       clockSkew: clockSkew)
@@ -62,15 +62,11 @@ public struct Gate<Key: MACKey & ~Copyable>: ~Copyable {
       if let refusal = knock.address.refusal { throw refusal }
       guard policy.families.contains(knock.address.family) else { throw .noSetForFamily }
       guard hasRoom else { throw .queueFull }
-      try replays.remember(mac, timeStamp: timeStamp, now: now, drift: drift)
-      return .accepted(knock, user: user, clockSkew: clockSkew)
+      let fingerprint = Fingerprint(mac: mac, timeStamp: timeStamp)
+      try replays.remember(fingerprint, at: moment, drift: drift)
+      return .accepted(knock, user: user, clockSkew: clockSkew, fingerprint)
     } catch {
       return .refused(error, header)
     }
   }
-
-  /// Records our clock in the replay memory. To be called from time to time.
-  ///
-  /// - Parameter now: microseconds since the Unix epoch.
-  public mutating func recordTime(_ now: Int64) { replays.recordTime(now) }
 }

@@ -5,7 +5,7 @@ import KnockProtocol
 ///
 ///     byte  message  sender    size               content
 ///     1     ready    receiver  1
-///     2     knock    receiver  21                 see below
+///     2     knock    receiver  61                 see below
 ///     3     key      executor  1 + expanded key   the expanded key, as the MAC has it in memory
 ///
 /// A knock:
@@ -15,11 +15,12 @@ import KnockProtocol
 ///     3       1     command: 1 open, 2 close
 ///     4       1     size of the address: 4 or 16
 ///     5       16    address in network order, then zeros
+///     21      40    what is remembered of the datagram, see `Fingerprint`
 public enum PrivsepMessage: Equatable, Sendable {
   /// The receiver has dropped its privileges and reads datagrams. Sent once, and only if a service manager waits for it.
   case ready
   /// The receiver has accepted a knock of a user.
-  case knock(Knock, user: UserNumber)
+  case knock(Knock, user: UserNumber, Fingerprint)
   /// The key has changed. Its bytes are not part of the value, so that no copy of them is left behind.
   case key
 
@@ -28,7 +29,8 @@ public enum PrivsepMessage: Equatable, Sendable {
     case knock, key
   }
 
-  public static let knockSize = 21
+  private static let fingerprintOffset = 21
+  public static let knockSize = fingerprintOffset + Fingerprint.size
   /// Where the bytes of a key begin.
   public static let keyOffset = 1
 
@@ -36,12 +38,12 @@ public enum PrivsepMessage: Equatable, Sendable {
   public func withBytes<Result, Failure: Error>(
     _ body: (Span<UInt8>) throws(Failure) -> Result
   ) throws(Failure) -> Result {
-    var bytes = InlineArray<21, UInt8>(repeating: 0)
+    var bytes = InlineArray<61, UInt8>(repeating: 0)
     switch self {
     case .ready:
       bytes[0] = Kind.ready.rawValue
       return try body(bytes.span.extracting(first: 1))
-    case .knock(let knock, let user):
+    case .knock(let knock, let user, let fingerprint):
       let address = knock.address.networkBytes
       bytes[0] = Kind.knock.rawValue
       bytes[1] = UInt8(truncatingIfNeeded: user)
@@ -49,6 +51,8 @@ public enum PrivsepMessage: Equatable, Sendable {
       bytes[3] = knock.command.rawValue
       bytes[4] = UInt8(knock.address.family.byteCount)
       for index in address.indices { bytes[5 + index] = address[index] }
+      var rest = bytes.mutableSpan
+      fingerprint.write(to: &rest, at: Self.fingerprintOffset)
       return try body(bytes.span)
     case .key:
       bytes[0] = Kind.key.rawValue
@@ -66,7 +70,9 @@ public enum PrivsepMessage: Equatable, Sendable {
     case .ready where bytes.count == 1: self = .ready
     case .knock where bytes.count == Self.knockSize:
       guard let knock = Knock(message: bytes) else { return nil }
-      self = .knock(knock, user: UserNumber(bytes[1]) | UserNumber(bytes[2]) << 8)
+      self = .knock(
+        knock, user: UserNumber(bytes[1]) | UserNumber(bytes[2]) << 8,
+        Fingerprint(message: bytes.extracting(Self.fingerprintOffset...)))
     case .key where bytes.count == Self.keyOffset + keySize: self = .key
     case .ready, .knock, .key, nil: return nil
     }
@@ -79,7 +85,7 @@ extension Knock {
     guard let command = Command(rawValue: message[3]), message[4] == 4 || message[4] == 16 else {
       return nil
     }
-    let bytes = message.extracting(5...)
+    let bytes = message.extracting(5..<21)
     let count = Int(message[4])
     for index in count..<16 where bytes[index] != 0 { return nil }
     guard let address = Address(networkBytes: bytes.extracting(first: count)),

@@ -4,7 +4,7 @@ import KnockBase
 ///
 ///     offset  size    field
 ///     0       8       kind of file
-///     8       8       version of the format: see `Kind.version`
+///     8       8       version of the format: 3
 ///     16      8       capacity: how many records there are
 ///     24      8       checksum of the other fields
 public enum FileHeader {
@@ -13,13 +13,12 @@ public enum FileHeader {
   /// In bytes.
   public static let size = 32
 
+  private static let version: UInt64 = 3
+
   /// The kinds, as their first eight bytes.
   enum Kind: UInt64 {
     case replay = 0x006B_636F_6E6B_7970  // "pyknock" and a NUL
     case grants = 0x476B_636F_6E6B_7970  // "pyknockG"
-
-    /// In version 1, that of pyknock 1.0.0, times were doubles. In version 2, grants were addresses alone.
-    var version: UInt64 { self == .grants ? 3 : 2 }
   }
 
   /// Why a file cannot be used.
@@ -32,7 +31,7 @@ public enum FileHeader {
 
   static func write(_ kind: Kind, capacity: Int, to page: borrowing Storage<UInt64>) {
     page[littleEndian: 0] = kind.rawValue
-    page[littleEndian: 1] = kind.version
+    page[littleEndian: 1] = version
     page[littleEndian: 2] = UInt64(capacity)
     page[littleEndian: 3] = checksum(of: page)
   }
@@ -43,12 +42,12 @@ public enum FileHeader {
   ) throws(Failure) -> Int {
     guard page[littleEndian: 0] == kind.rawValue else {
       // All zero: the machine stopped before the header was on the disk.
-      for index in 0..<page.count where page[index] != 0 { throw .foreign }
+      for index in 0..<4 where page[index] != 0 { throw .foreign }
       throw .damagedHeader
     }
-    let version = page[littleEndian: 1]
-    guard version >= kind.version else { throw .older(version: version) }
-    guard version <= kind.version else { throw .newer(version: version) }
+    let found = page[littleEndian: 1]
+    guard found >= version else { throw .older(version: found) }
+    guard found <= version else { throw .newer(version: found) }
     guard page[littleEndian: 3] == checksum(of: page),
       let capacity = Int(exactly: page[littleEndian: 2]),
       capacity >= 1, capacity <= 1 << 24

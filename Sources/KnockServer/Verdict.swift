@@ -4,7 +4,7 @@ import KnockProtocol
 /// What the gate decides on a datagram.
 public enum Verdict: Equatable, Sendable {
   /// The executor acts on the knock. The clock skew is how far the sender's clock is ahead of ours (microseconds).
-  case accepted(Knock, user: UserNumber, clockSkew: Int64)
+  case accepted(Knock, user: UserNumber, clockSkew: Int64, Fingerprint)
   /// The MAC is right, but the server does not act on the datagram.
   case refused(Refusal, Header)
   /// The length or the MAC is wrong. Nothing is known about the sender.

@@ -9,6 +9,10 @@ private let now = 1_700_000_000.25
 
 private func microseconds(_ seconds: Double) -> Int64 { Int64((seconds * 1e6).rounded()) }
 
+private func moment(_ seconds: Double) -> Moment {
+  Moment(wall: microseconds(seconds), monotonic: 0)
+}
+
 /// Datagrams that the Python original made (its client, with `time.time` fixed to 1700000000.25).
 private enum Original {
   // pyknock-client open 127.0.0.1 'correct horse battery staple'
@@ -53,7 +57,7 @@ private func gate(
     key: TestKey(key), drift: microseconds(drift),
     policies: Policies(Policy(families: families, allowsObservedSource: allowsObservedSource)),
     replays: ReplayMemory(
-      records: storage(capacity, of: ReplayMemory.Record.self),
+      records: storage(capacity, of: Fingerprint.self),
       index: PositionIndex(storage(PositionIndex.count(forRecords: capacity), of: UInt32.self))))
 }
 
@@ -78,9 +82,9 @@ private func admit(
   _ gate: inout Gate<TestKey>
 ) -> Result<Knock, Refusal> {
   switch gate.admit(
-    datagram.span, now: microseconds(time), hasRoom: hasRoom, source: { source })
+    datagram.span, at: moment(time), hasRoom: hasRoom, source: { source })
   {
-  case .accepted(let knock, let user, _):
+  case .accepted(let knock, let user, _, _):
     #expect(user == Policies.onlyUser)
     return .success(knock)
   case .refused(let refusal, _):
@@ -179,17 +183,19 @@ private let documentation = Address.inet(0xC000_0201)  // 192.0.2.1
   @Test func `a verdict says how far the clock of the sender is ahead`() {
     var gate = gate()
     for skew in [-1.5, 0, 59.25] {
-      let verdict = gate.admit(signed(time: now + skew).span, now: microseconds(now), hasRoom: true)
-      { nil }
+      let datagram = signed(time: now + skew)
+      let verdict = gate.admit(datagram.span, at: moment(now), hasRoom: true) { nil }
       let knock = Knock(command: .open, address: documentation)
-      #expect(verdict == .accepted(knock, user: 0, clockSkew: microseconds(skew)))
+      let fingerprint = Fingerprint(mac: datagram.span, timeStamp: microseconds(now + skew))
+      #expect(
+        verdict == .accepted(knock, user: 0, clockSkew: microseconds(skew), fingerprint))
     }
   }
 
   @Test func `a refusal says what the datagram said`() {
     var gate = gate(allowsObservedSource: true)
     func refusal(_ datagram: [UInt8]) -> (Refusal, Verdict.Header)? {
-      let verdict = gate.admit(datagram.span, now: microseconds(now), hasRoom: true) { .inet(0) }
+      let verdict = gate.admit(datagram.span, at: moment(now), hasRoom: true) { .inet(0) }
       guard case .refused(let refusal, let header) = verdict else { return nil }
       return (refusal, header)
     }
@@ -269,7 +275,9 @@ private let documentation = Address.inet(0xC000_0201)  // 192.0.2.1
       for stamp in [now, 1e300, -1e300, 8e12, -8e12] {
         var gate = gate()
         let datagram = signed(time: stamp)
-        let verdict = gate.admit(datagram.span, now: time, hasRoom: true) { nil }
+        let verdict = gate.admit(
+          datagram.span, at: Moment(wall: time, monotonic: 0), hasRoom: true
+        ) { nil }
         guard case .refused(.stale, _) = verdict else {
           Issue.record("\(stamp) at \(time)")
           continue

@@ -30,7 +30,8 @@ private struct Image {
   func grants(place: UInt64 = 7) -> Grants {
     let count = bytes.count / size
     return Grants(
-      records: records, names: SetNames(storage(SetNames.size, of: UInt8.self)),
+      records: records, changed: storage(count / 64 + 1, of: UInt64.self),
+      names: SetNames(storage(SetNames.size, of: UInt8.self)),
       states: storage(count, of: Grants.State.self),
       heap: storage(count, of: UInt32.self),
       index: PositionIndex(storage(PositionIndex.count(forRecords: count), of: UInt32.self)),

@@ -8,8 +8,9 @@ import Testing
 
 private func grants(records: Int, states: Int, heap: Int, slots: Int) -> Int {
   Grants(
-    records: claimed(records), names: SetNames(claimed(SetNames.size)), states: claimed(states),
-    heap: claimed(heap), index: PositionIndex(claimed(slots)), place: 1
+    records: claimed(records), changed: claimed(records / 64 + 1),
+    names: SetNames(claimed(SetNames.size)), states: claimed(states), heap: claimed(heap),
+    index: PositionIndex(claimed(slots)), place: 1
   ).count
 }
 

@@ -7,6 +7,16 @@ private let keySize = 208
 private let inet = Address.inet(0xC000_0201)  // 192.0.2.1
 private let inet6 = Address.inet6(high: 0x2001_0DB8_0000_0000, low: 0x0001_0002)
 
+/// The MAC 0, 1, 2 to 31, and the time stamp 0x0102.
+private let fingerprint = makeFingerprint()
+
+private func makeFingerprint() -> Fingerprint {
+  let mac = (0..<32).map { UInt8($0) }
+  return Fingerprint(mac: mac.span, timeStamp: 0x0102)
+}
+
+private let fingerprintBytes = (0..<32).map { UInt8($0) } + [2, 1, 0, 0, 0, 0, 0, 0]
+
 private func bytes(_ message: PrivsepMessage) -> [UInt8] {
   message.withBytes { span in span.indices.map { span[$0] } }
 }
@@ -18,7 +28,7 @@ private func read(_ bytes: [UInt8]) -> PrivsepMessage? {
 /// The message of a knock with any address at all.
 private func knock(_ address: [UInt8]) -> [UInt8] {
   let rest = [UInt8](repeating: 0, count: 16 - address.count)
-  return [2, 0, 0, 1, UInt8(address.count)] + address + rest
+  return [2, 0, 0, 1, UInt8(address.count)] + address + rest + fingerprintBytes
 }
 
 @Suite struct PrivsepMessageTests {
@@ -27,15 +37,15 @@ private func knock(_ address: [UInt8]) -> [UInt8] {
       for command in [Command.open, .close] {
         for user in [0, 1, 0x0102, 0xFFFF] as [UserNumber] {
           let message = PrivsepMessage.knock(
-            Knock(command: command, address: address), user: user)
+            Knock(command: command, address: address), user: user, fingerprint)
           #expect(bytes(message).count == PrivsepMessage.knockSize)
           #expect(read(bytes(message)) == message)
         }
       }
     }
     #expect(
-      bytes(.knock(Knock(command: .close, address: inet), user: 0x0102))
-        == [2, 2, 1, 2, 4, 192, 0, 2, 1] + [UInt8](repeating: 0, count: 12))
+      bytes(.knock(Knock(command: .close, address: inet), user: 0x0102, fingerprint))
+        == [2, 2, 1, 2, 4, 192, 0, 2, 1] + [UInt8](repeating: 0, count: 12) + fingerprintBytes)
   }
 
   @Test func `the other messages arrive as they were sent`() {
@@ -47,7 +57,7 @@ private func knock(_ address: [UInt8]) -> [UInt8] {
 
   @Test func `each message has exactly its size`() {
     let messages: [[UInt8]] = [
-      [1], bytes(.knock(Knock(command: .open, address: inet), user: 0)),
+      [1], bytes(.knock(Knock(command: .open, address: inet), user: 0, fingerprint)),
       [3] + [UInt8](repeating: 0, count: keySize),
     ]
     #expect(read([]) == nil)
@@ -67,7 +77,7 @@ private func knock(_ address: [UInt8]) -> [UInt8] {
         message.replaceSubrange(0..<1, with: [kind])
         if size == PrivsepMessage.knockSize { message = [kind] + knock([192, 0, 2, 1])[1...] }
         let isMessage =
-          (kind, size) == (1, 1) || (kind, size) == (2, 21) || (kind, size) == (3, 209)
+          (kind, size) == (1, 1) || (kind, size) == (2, 61) || (kind, size) == (3, 209)
         #expect((read(message) != nil) == isMessage, "\(kind) \(size)")
       }
     }

@@ -5,499 +5,448 @@ import Testing
 
 @testable import KnockServer
 
-private let capacity = 8
-private let headerCount = FileHeader.pageSize / 8
+private let placeCount = 8
+private let drift: Int64 = 60
+private let boot: UInt64 = 7
 
-/// A file in memory, that outlives the replay memories that use it.
-private struct Image {
-  let bytes: UnsafeMutableRawBufferPointer
+/// The file on the disk, as the process writes it.
+private struct Disk {
+  var bytes: [UInt8]
+  /// All bytes that were written, in order.
+  var writes: [(offset: Int, byte: UInt8)] = []
+  var isFull = false
 
-  init() {
-    bytes = .allocate(byteCount: ReplayFile.size(forRecords: capacity), alignment: 4096)
-    bytes.initializeMemory(as: UInt8.self, repeating: 0)
+  struct Full: Error {}
+
+  init(capacity: Int = placeCount) {
+    bytes = [UInt8](repeating: 0, count: ReplayFile.size(forRecords: capacity))
   }
 
-  private var header: Storage<UInt64> {
-    Storage(
-      adopting: UnsafeMutableRawBufferPointer(rebasing: bytes[..<4096]).bindMemory(to: UInt64.self))
+  mutating func save(
+    _ file: inout ReplayFile, all: Bool = false, isLast: Bool = false, at now: Int64
+  ) throws(Full) {
+    try file.save(all: all, isLast: isLast, now: now) { span, offset throws(Full) in
+      if isFull { throw Full() }
+      for index in 0..<span.byteCount {
+        let byte = unsafe span.unsafeLoad(fromByteOffset: index, as: UInt8.self)
+        bytes[offset + index] = byte
+        writes.append((offset + index, byte))
+      }
+    }
   }
 
-  func memory(isNew: Bool = false) -> ReplayMemory {
-    let file =
-      isNew ? ReplayFile(new: header, capacity: capacity, time: 0) : ReplayFile(existing: header)
-    let records = UnsafeMutableRawBufferPointer(rebasing: bytes[4096...])
-    return ReplayMemory(
-      records: Storage(adopting: records.bindMemory(to: ReplayMemory.Record.self)),
+  private func storage<Element: BitwiseCopyable>(_ range: Range<Int>, _: Element.Type)
+    -> Storage<Element>
+  {
+    let copy = UnsafeMutableRawBufferPointer.allocate(byteCount: range.count, alignment: 16)
+    copy.copyBytes(from: bytes[range])
+    return Storage(adopting: copy.bindMemory(to: Element.self))
+  }
+
+  /// What a server that starts makes of it.
+  func restored(
+    at now: Int64, wall: Int64? = nil, boot: UInt64 = boot, capacity: Int = placeCount,
+    isWhole: Bool = true, drift: Int64 = drift
+  ) -> Started {
+    var file = ReplayFile.empty(capacity: capacity, boot: boot)
+    let moment = Moment(wall: wall ?? now, monotonic: now)
+    let found = file.restore(
+      storage(0..<4096, UInt64.self), storage(4096..<bytes.count, ReplayFile.Record.self),
+      isWhole: isWhole, at: moment, drift: drift)
+    var memory = ReplayMemory(
+      records: TestSupport.storage(capacity, of: Fingerprint.self),
       index: PositionIndex(
-        storage(PositionIndex.count(forRecords: capacity), of: UInt32.self)), file: file)
+        TestSupport.storage(PositionIndex.count(forRecords: capacity), of: UInt32.self)))
+    file.fill(&memory, at: moment, drift: drift)
+    return Started(file: file, memory: memory, found: found)
   }
-}
 
-private func restore(_ memory: inout ReplayMemory) -> Bool { memory.restore() }
+  /// Changes the floor of the first mark, which is at 1024.
+  mutating func setFloor(_ floor: Int64) {
+    var sum = Checksum()
+    for number in 0..<9 {
+      let start = 1024 + 8 * number
+      let old = bytes[start..<start + 8].span.littleEndian(at: 0, count: 8)
+      let new = number == 2 ? UInt64(bitPattern: floor) : number == 8 ? sum.value : old
+      sum.add(new)
+      for index in 0..<8 { bytes[start + index] = UInt8(truncatingIfNeeded: new >> (8 * index)) }
+    }
+  }
 
-private func mac(_ number: UInt8) -> [UInt8] { [UInt8](repeating: number, count: 32) }
-
-/// Whether a knock is accepted, by the reason why not.
-private func remember(_ memory: inout ReplayMemory, _ number: UInt8, at now: Int64) -> Refusal? {
-  do throws(Refusal) {
-    try memory.remember(mac(number).span, timeStamp: now, now: now, drift: 60)
-    return nil
-  } catch { return error }
-}
-
-/// A process writes the record first and then the mark, byte for byte as far as we know.
-private let order = [4096..<ReplayFile.size(forRecords: capacity), 0..<4096]
-
-@Test func whereverTheProcessIsKilledNothingIsForgotten() {
-  // Also at the start of the ring, and where it turns.
-  for old in [0, 1, 5, 7] {
-    let image = Image()
-    do {
-      var memory = image.memory(isNew: true)
-      for number in 0..<old {
-        let refusal1 = remember(&memory, UInt8(number + 1), at: 100)
-        #expect(refusal1 == nil)
+  /// The numbers of the mark that counts.
+  var mark: [UInt64] {
+    let marks = [512, 1024].map { start in
+      (0..<9).map { number in
+        bytes[(start + 8 * number)..<(start + 8 * number + 8)].span
+          .littleEndian(at: 0, count: 8)
       }
     }
-    let before = Array(image.bytes)
-    do {
-      var memory = image.memory()
-      let isWhole = restore(&memory)
-      #expect(isWhole)
-      let refusal2 = remember(&memory, 99, at: 100)
-      #expect(refusal2 == nil)
-    }
-    let after = Array(image.bytes)
-    let changes = order.joined().filter { before[$0] != after[$0] }
-    #expect(changes.count > 40)
-    for count in 0...changes.count {
-      image.bytes.copyBytes(from: before)
-      for offset in changes.prefix(count) { image.bytes[offset] = after[offset] }
-      var memory = image.memory()
-      let isWhole = restore(&memory)
-      #expect(isWhole, "\(count) of \(changes.count) bytes")
-      for number in 0..<old {
-        let refusal3 = remember(&memory, UInt8(number + 1), at: 100)
-        #expect(refusal3 == .replayed)
-      }
-      // The new one has either been remembered, or not been acted on.
-      let refusal = remember(&memory, 99, at: 100)
-      #expect(refusal == nil || refusal == .replayed)
-    }
+    return marks[0][0] > marks[1][0] ? marks[0] : marks[1]
   }
 }
 
-@Test func everyDamagedByteIsFoundOrHarmless() {
-  let image = Image()
-  do {
-    var memory = image.memory(isNew: true)
-    for number in 1...6 {
-      let refusal4 = remember(&memory, UInt8(number), at: 100)
-      #expect(refusal4 == nil)
-    }
+extension ReplayFile {
+  fileprivate static func empty(capacity: Int = placeCount, boot: UInt64 = boot) -> ReplayFile {
+    ReplayFile(
+      page: storage(512, of: UInt64.self), records: storage(capacity, of: Record.self), boot: boot)
   }
-  let good = Array(image.bytes)
-  for offset in good.indices where good[offset] != 0 || (4096..<4096 + 6 * 56).contains(offset) {
-    image.bytes.copyBytes(from: good)
-    image.bytes[offset] ^= 0x55
-    guard offset >= 64 else { continue }  // What names the file is not looked at here.
-    var memory = image.memory()
-    let isWhole = restore(&memory)
-    guard isWhole else { continue }
-    for number in 1...6 {
-      let refusal5 = remember(&memory, UInt8(number), at: 100)
-      #expect(refusal5 == .replayed, "byte \(offset)")
-    }
+
+  fileprivate mutating func append(_ number: UInt8, at now: Int64, wall: Int64? = nil) {
+    append(
+      fingerprint(number, at: wall ?? now), at: Moment(wall: wall ?? now, monotonic: now),
+      drift: drift)
   }
 }
 
-@Test func aRecordThatIsGoneIsMissed() {
-  // Also when the ring has turned.
-  for held in [1, 6, 8, 11] {
-    let image = Image()
-    var memory = image.memory(isNew: true)
-    for number in 1...held {
-      let refusal = remember(&memory, UInt8(number), at: 100 + 61 * Int64(number / 7))
-      #expect(refusal == nil)
-    }
-    let good = Array(image.bytes)
-    for record in 0..<min(held, capacity) {
-      image.bytes.copyBytes(from: good)
-      for offset in 0..<56 { image.bytes[4096 + 56 * record + offset] = 0 }
-      var restored = image.memory()
-      let isWhole = restore(&restored)
-      #expect(!isWhole, "\(held) \(record)")
-    }
-  }
-}
+/// A server after its start. Times are the same by both clocks if not said otherwise.
+private struct Started: ~Copyable {
+  var file: ReplayFile
+  var memory: ReplayMemory
+  let found: ReplayFile.Found
 
-@Test func theRingGoesOnWhereItWasAcrossRestarts() {
-  let image = Image()
-  _ = image.memory(isNew: true)
-  var now: Int64 = 100
-  for number in 1...200 {
-    var memory = image.memory()
-    let isWhole = restore(&memory)
-    #expect(isWhole)
-    // The last of them are still fresh, whichever turn the ring has made.
-    for old in max(1, number - 4)..<number {
-      let refusal6 = remember(&memory, UInt8(old), at: now)
-      #expect(refusal6 == .replayed)
-    }
-    let refusal7 = remember(&memory, UInt8(number), at: now)
-    #expect(refusal7 == nil)
-    now += 13
-  }
-}
-
-@Test func aHeaderSaysWhatIsWrongWithIt() throws {
-  let header = storage(headerCount, of: UInt64.self)
-  _ = ReplayFile(
-    new: Storage(
-      adopting: UnsafeMutableBufferPointer(start: header.baseAddress, count: headerCount)),
-    capacity: 7, time: 1)
-  #expect(try ReplayFile.capacity(of: header) == 7)
-  header[2] = 8
-  #expect(throws: FileHeader.Failure.damagedHeader) { try ReplayFile.capacity(of: header) }
-  header[1] = 1
-  #expect(throws: FileHeader.Failure.older(version: 1)) { try ReplayFile.capacity(of: header) }
-  header[1] = 3
-  #expect(throws: FileHeader.Failure.newer(version: 3)) { try ReplayFile.capacity(of: header) }
-  header[0] = 0
-  #expect(throws: FileHeader.Failure.foreign) { try ReplayFile.capacity(of: header) }
-}
-
-@Test func theFloorIsTheGreatestTimeStampThatWasForgotten() {
-  func remember(
-    _ memory: inout ReplayMemory, _ number: UInt8, stamped timeStamp: Int64, at now: Int64
+  /// Whether a knock is accepted, by the reason why not.
+  mutating func refusal(
+    of number: UInt8, stamped stamp: Int64, at now: Int64, wall: Int64? = nil
   ) -> Refusal? {
     do throws(Refusal) {
-      try memory.remember(mac(number).span, timeStamp: timeStamp, now: now, drift: 60)
+      try memory.remember(
+        fingerprint(number, at: stamp), at: Moment(wall: wall ?? now, monotonic: now), drift: drift)
       return nil
     } catch { return error }
   }
-  let image = Image()
-  var memory = image.memory(isNew: true)
-  // The first to be forgotten has the later time stamp.
-  let first = remember(&memory, 1, stamped: 150, at: 100)
-  let second = remember(&memory, 2, stamped: 100, at: 100)
-  #expect(first == nil && second == nil)
-  memory.forgetStale(now: 211, drift: 60)
-  #expect(memory.count == 0)
-  // The clock has gone back.
-  let old = remember(&memory, 3, stamped: 150, at: 100)
-  #expect(old == .olderThanMemory)
-  let new = remember(&memory, 3, stamped: 151, at: 100)
-  #expect(new == nil)
-  // A later process reads it from the file.
-  var later = image.memory()
-  let isWhole = restore(&later)
-  #expect(isWhole)
-  let oldLater = remember(&later, 4, stamped: 150, at: 100)
-  #expect(oldLater == .olderThanMemory)
 }
 
-@Test func onlyOneDamagedRecordIsTakenForUnfinished() {
-  // Also in a file that is full, and with records at places where no process writes them.
-  for (sequences, damaged, isExpectedWhole) in [
-    ([1, 2, 3, 4, 5, 6], [6], true), ([1, 2, 3, 4, 5, 6], [7], false),
-    ([1, 2, 3, 4, 5, 6], [6, 7], false), ([9, 10, 3, 4, 5, 6, 7, 8], [2], true),
-    ([9, 10, 3, 4, 5, 6, 7, 8], [4], false), ([9, 10, 3, 4, 5, 6, 7, 8], [2, 3], false),
-    ([0, 0, 1, 2, 3], [5], true), ([0, 0, 1, 2, 3], [0, 5], false),
-  ] as [([UInt64], [Int], Bool)] {
-    let image = Image()
-    _ = image.memory(isNew: true)
-    let records = image.bytes[4096...].bindMemory(to: ReplayMemory.Record.self)
-    for (position, sequence) in sequences.enumerated() where sequence > 0 {
-      records[position] = ReplayMemory.Record(
-        mac: (sequence, 0, 0, 0), timeStamp: 100, sequence: sequence)
+private func fingerprint(_ number: UInt8, at stamp: Int64) -> Fingerprint {
+  Fingerprint(mac: [UInt8](repeating: number, count: 32).span, timeStamp: stamp)
+}
+
+private func remember(
+  _ disk: inout Disk, _ numbers: ClosedRange<UInt8>, at now: Int64 = 1000, isLast: Bool = false
+) throws {
+  var file = ReplayFile.empty()
+  for number in numbers { file.append(number, at: now) }
+  try disk.save(&file, all: true, isLast: isLast, at: now)
+}
+
+@Suite struct ReplayFileTests {
+  @Test func `wherever the process is killed nothing is forgotten`() throws {
+    // Also at the start of the ring, and where it turns.
+    for old in [0, 1, 5, 7, 8, 11] as [UInt8] {
+      var disk = Disk()
+      var file = ReplayFile.empty()
+      if old > 0 { for number in 1...old { file.append(number, at: 1000) } }
+      try disk.save(&file, all: true, at: 1000)
+      let before = disk.bytes
+      disk.writes = []
+      file.append(99, at: 1001)
+      try disk.save(&file, at: 1001)
+      let writes = disk.writes
+      #expect(writes.count == 56 + 72)
+      for count in 0...writes.count {
+        disk.bytes = before
+        for write in writes.prefix(count) { disk.bytes[write.offset] = write.byte }
+        var started = disk.restored(at: 1002)
+        #expect(started.found.state == .complete, "\(old) \(count)")
+        // The oldest of a full ring makes room: the receiver had forgotten it.
+        for number in UInt8(max(0, Int(old) - 7))..<old {
+          let refusal = started.refusal(of: number + 1, stamped: 1000, at: 1002)
+          #expect(refusal == .replayed)
+        }
+      }
     }
-    for position in damaged { image.bytes[4096 + 56 * position] ^= 1 }
-    var memory = image.memory()
-    let isWhole = restore(&memory)
-    #expect(isWhole == isExpectedWhole, "\(sequences) \(damaged)")
-  }
-}
-
-// Found by Tests/Mutants
-
-extension Image {
-  fileprivate var numbers: UnsafeMutableBufferPointer<UInt64> {
-    bytes.bindMemory(to: UInt64.self)
   }
 
-  fileprivate var file: ReplayFile { ReplayFile(existing: header) }
-}
-
-private func checksum(_ numbers: [UInt64]) -> UInt64 {
-  var sum = Checksum()
-  for number in numbers { sum.add(number) }
-  return sum.value
-}
-
-private func record(_ numbers: [UInt64]) -> ReplayMemory.Record {
-  numbers.withUnsafeBytes { $0.load(as: ReplayMemory.Record.self) }
-}
-
-@Test func theFileHasTheSameFormInEachVersion() {
-  #expect(ReplayFile.size(forRecords: 10) == 4096 + 10 * 56)
-  let image = Image()
-  var memory = image.memory(isNew: true)
-  // The first mark is of a new file; the second is that of the first knock.
-  let lowest = UInt64(bitPattern: Int64.min)
-  let new = [1, 0, 0, lowest]
-  #expect(Array(image.numbers[16..<21]) == new + [checksum(new)])
-  let refusal = remember(&memory, 7, at: 100)
-  #expect(refusal == nil)
-  let mark = [2, 100, 1, lowest]
-  #expect(Array(image.numbers[8..<13]) == mark + [checksum(mark)])
-  let number: UInt64 = 0x0707_0707_0707_0707
-  let words = [number, number, number, number, 100, 1]
-  #expect(Array(image.numbers[512..<519]) == words + [checksum(words)])
-  // Nothing else was written.
-  #expect(image.numbers[4..<8].allSatisfy { $0 == 0 })
-  #expect(image.numbers[21..<512].allSatisfy { $0 == 0 })
-  #expect(image.numbers[519...].allSatisfy { $0 == 0 })
-}
-
-@Test func aRecordThatMeansNothingIsNotValid() {
-  for (sequence, isValid) in [
-    (0, false), (1, true), (1 << 63 - 1, true), (1 << 63, false), (.max, false),
-  ] as [(UInt64, Bool)] {
-    let words = [1, 2, 3, 4, 5, sequence]
-    #expect(record(words + [checksum(words)]).isValid == isValid)
-    #expect(!record(words + [checksum(words) + 1]).isValid)
-  }
-  var words = [UInt64](repeating: 0, count: 7)
-  #expect(record(words).isEmpty)
-  for index in words.indices {
-    words[index] = 1
-    #expect(!record(words).isEmpty, "\(index)")
-    words[index] = 0
-  }
-}
-
-@Test func theMarkIsTheLatestTimeThatWas() {
-  let image = Image()
-  var memory = image.memory(isNew: true)
-  #expect(image.file.mark == 0)
-  for (time, mark) in [(100, 100), (50, 100), (nil, 100), (200, 200)] as [(Int64?, Int64)] {
-    memory.recordTime(time)
-    #expect(image.file.mark == mark)
-  }
-  // The counter counts on from the later of two marks.
-  var later = image.memory()
-  later.recordTime(300)
-  #expect(image.file.mark == 300)
-  later.recordTime(400)
-  #expect(image.file.mark == 400)
-  // Where the last one is damaged, the one before counts.
-  let last = image.numbers[8] > image.numbers[16] ? 8 : 16
-  image.numbers[last + 1] ^= 1
-  #expect(image.file.mark == 300)
-  image.numbers[24 - last + 1] ^= 1
-  #expect(image.file.mark == nil)
-}
-
-@Test func aMarkWithoutACounterIsNone() {
-  for (counter, isMark) in [(0, false), (1, true), (.max, true)] as [(UInt64, Bool)] {
-    let image = Image()
-    let words = [counter, 5, 3, 4]
-    for (index, word) in (words + [checksum(words)]).enumerated() {
-      image.numbers[8 + index] = word
+  @Test func `every damaged byte is found or harmless`() throws {
+    var disk = Disk()
+    try remember(&disk, 1...6)
+    let good = disk.bytes
+    let places = [512..<584, 1024..<1096, 4096..<4096 + 8 * 56]
+    for offset in places.joined() {
+      disk.bytes = good
+      disk.bytes[offset] ^= 0x55
+      var started = disk.restored(at: 1001)
+      guard started.found.state == .complete else { continue }
+      for number in 1...6 as ClosedRange<UInt8> {
+        let refusal = started.refusal(of: number, stamped: 1000, at: 1001)
+        #expect(refusal == .replayed, "byte \(offset)")
+      }
     }
-    #expect(image.file.mark == (isMark ? 5 : nil))
-    #expect(image.file.sequence == (isMark ? 3 : 0))
-    #expect(image.file.floor == (isMark ? 4 : .min))
+  }
+
+  @Test func `a record that is gone is missed`() throws {
+    for held in [1, 6, 8, 11] as [UInt8] {
+      var disk = Disk()
+      try remember(&disk, 1...held)
+      let good = disk.bytes
+      for place in 0..<min(Int(held), placeCount) {
+        disk.bytes = good
+        disk.bytes.replaceSubrange(
+          4096 + 56 * place..<4152 + 56 * place, with: [UInt8](repeating: 0, count: 56))
+        let started = disk.restored(at: 1001)
+        #expect(started.found.state == .damaged, "\(held) \(place)")
+      }
+    }
+  }
+
+  @Test func `the ring goes on where it was across restarts`() throws {
+    var disk = Disk()
+    try remember(&disk, 1...1)
+    for number in 2...200 as ClosedRange<UInt8> {
+      let now = 1000 + 13 * Int64(number)
+      var started = disk.restored(at: now)
+      #expect(started.found.state == .complete)
+      #expect(!started.found.needsAll)
+      // The last of them are still fresh, whichever turn the ring has made.
+      for old in UInt8(max(2, Int(number) - 4))..<max(2, number) {
+        let refusal = started.refusal(of: old, stamped: 1000 + 13 * Int64(old), at: now)
+        #expect(refusal == .replayed)
+      }
+      started.file.append(number, at: now)
+      try disk.save(&started.file, at: now)
+    }
+  }
+
+  @Test func `the file has the same form in each version`() throws {
+    #expect(ReplayFile.size(forRecords: 10) == 4096 + 10 * 56)
+    var disk = Disk()
+    try remember(&disk, 7...7, at: 1000, isLast: true)
+    func number(_ offset: Int) -> UInt64 {
+      disk.bytes[offset..<offset + 8].span.littleEndian(at: 0, count: 8)
+    }
+    let none = UInt64(bitPattern: Int64.min)
+    #expect(disk.mark[..<8] == [1, 1, none, 1000, boot, 1000, none, 1])
+    let mac: UInt64 = 0x0707_0707_0707_0707
+    #expect((0..<6).map { number(4096 + 8 * $0) } == [mac, mac, mac, mac, 1000, 1])
+    #expect(disk.bytes[32..<1024].allSatisfy { $0 == 0 })
+    #expect(disk.bytes[1096..<4096].allSatisfy { $0 == 0 })
+    #expect(disk.bytes[4152...].allSatisfy { $0 == 0 })
+  }
+
+  @Test func `a header says what is wrong with it`() throws {
+    let page = storage(512, of: UInt64.self)
+    FileHeader.write(.replay, capacity: 7, to: page)
+    #expect(try ReplayFile.capacity(of: page) == 7)
+    page[2] = 8
+    #expect(throws: FileHeader.Failure.damagedHeader) { try ReplayFile.capacity(of: page) }
+    page[1] = 2
+    #expect(throws: FileHeader.Failure.older(version: 2)) { try ReplayFile.capacity(of: page) }
+    page[1] = 4
+    #expect(throws: FileHeader.Failure.newer(version: 4)) { try ReplayFile.capacity(of: page) }
+    page[0] = 0
+    #expect(throws: FileHeader.Failure.foreign) { try ReplayFile.capacity(of: page) }
   }
 }
 
-@Test func afterAMarkThatWasLostTheTimeIsNotMadeUp() {
-  let image = Image()
-  var memory = image.memory()
-  memory.refuse(upTo: 7)
-  #expect(image.file.mark == 0)
-  #expect(image.file.floor == 7)
-  memory.recordTime(-5)
-  #expect(image.file.mark == 0)
-  let other = Image()
-  var early = other.memory()
-  early.recordTime(-5)
-  #expect(other.file.mark == -5)
-}
-
-@Test func whatWasRefusedUpToATimeStaysRefused() {
-  let image = Image()
-  var memory = image.memory(isNew: true)
-  memory.refuse(upTo: 100)
-  memory.refuse(upTo: 90)
-  let old = remember(&memory, 1, at: 100)
-  #expect(old == .olderThanMemory)
-  let new = remember(&memory, 1, at: 101)
-  #expect(new == nil)
-  var later = image.memory()
-  let isWhole = restore(&later)
-  #expect(isWhole)
-  let oldLater = remember(&later, 2, at: 100)
-  #expect(oldLater == .olderThanMemory)
-}
-
-@Test func aMemoryTakesOverWhatFits() {
-  // Another one whose ring begins in the middle.
-  let image = Image()
-  var other = image.memory(isNew: true)
-  for number in 1...8 as ClosedRange<UInt8> { _ = remember(&other, number, at: 100) }
-  other.forgetStale(now: 161, drift: 60)
-  for number in 11...15 as ClosedRange<UInt8> {
-    let refusal = remember(&other, number, at: 170)
-    #expect(refusal == nil)
+@Suite struct ReplayFileCompletenessTests {
+  @Test func `only a server that ended in order, or was killed just now, leaves a complete file`()
+    throws
+  {
+    let interval = ReplayFile.markInterval
+    for (isLast, otherBoot, age, expected) in [
+      (true, false, 0, .complete), (true, false, 100 * interval, .complete),
+      (true, true, 0, .complete), (false, false, 2 * interval, .complete),
+      (false, false, 2 * interval + 1, .unfinished), (false, true, 0, .unfinished),
+      // The clock that counts from the boot cannot go back.
+      (false, false, -1, .unfinished),
+    ] as [(Bool, Bool, Int64, ReplayFile.Found.State)] {
+      var disk = Disk()
+      try remember(&disk, 1...3, isLast: isLast)
+      let started = disk.restored(
+        at: 1000 + age, wall: 1000, boot: otherBoot ? boot + 1 : boot)
+      #expect(started.found.state == expected, "\(isLast) \(otherBoot) \(age)")
+    }
   }
-  #expect(other.count == 5)
-  for (capacity, fits) in [(4, false), (5, true), (6, true)] {
-    var memory = ReplayMemory(
-      records: storage(capacity, of: ReplayMemory.Record.self),
-      index: PositionIndex(
-        storage(PositionIndex.count(forRecords: capacity), of: UInt32.self)))
-    let isAdopted = memory.adopt(other)
-    #expect(isAdopted == fits)
-    #expect(memory.count == (fits ? 5 : 0))
-    guard fits else { continue }
-    for number in 11...15 as ClosedRange<UInt8> {
-      let refusal = remember(&memory, number, at: 170)
+
+  @Test func `without a number for the boot only an end in order counts`() throws {
+    var disk = Disk()
+    var file = ReplayFile.empty(boot: 0)
+    try disk.save(&file, all: true, at: 1000)
+    #expect(disk.restored(at: 1000, boot: 0).found.state == .unfinished)
+    try disk.save(&file, isLast: true, at: 1000)
+    #expect(disk.restored(at: 1000, boot: 0).found.state == .complete)
+  }
+
+  @Test func `when knocks may be missing nothing up to the start and the drift is accepted`() throws
+  {
+    var disk = Disk()
+    try remember(&disk, 1...3, at: 1000)
+    // By whichever clock: it was right, or ahead or behind and is corrected later.
+    for wrong in [0, 1_000_000, -900] as [Int64] {
+      var started = disk.restored(at: 1100, wall: 1100 + wrong, boot: boot + 1)
+      for now in 1100...1300 as ClosedRange<Int64> {
+        for stamp in [1159, 1160] + [now + 60] where (stamp - now).magnitude <= 60 {
+          let refusal = started.refusal(of: 9, stamped: stamp, at: now)
+          guard stamp > 1160 else {
+            #expect(refusal == .olderThanMemory, "\(wrong) \(now) \(stamp)")
+            continue
+          }
+          #expect(refusal == nil, "\(wrong) \(now) \(stamp)")
+          return
+        }
+      }
+    }
+  }
+
+  @Test func `a doubt lasts over a restart and ends with the first knock`() throws {
+    var disk = Disk()
+    try remember(&disk, 1...3, at: 1000)
+    var first = disk.restored(at: 1100, boot: boot + 1)
+    try disk.save(&first.file, isLast: true, at: 1110)
+    // It has not begun again.
+    var second = disk.restored(at: 1150, boot: boot + 1)
+    #expect(second.found.state == .complete)
+    let early = second.refusal(of: 9, stamped: 1160, at: 1150)
+    let late = second.refusal(of: 9, stamped: 1161, at: 1150)
+    #expect(early == .olderThanMemory && late == nil)
+    second.file.append(
+      fingerprint(9, at: 1161), at: Moment(wall: 1150, monotonic: 1150), drift: drift)
+    try disk.save(&second.file, isLast: true, at: 1150)
+    // From now on the floor is a time, also in another boot.
+    var third = disk.restored(at: 5, wall: 1150, boot: boot + 2)
+    #expect(third.found.state == .complete)
+    let old = third.refusal(of: 8, stamped: 1160, at: 5, wall: 1150)
+    let new = third.refusal(of: 8, stamped: 1162, at: 5, wall: 1150)
+    #expect(old == .olderThanMemory && new == nil)
+  }
+
+  @Test func `a floor that no server writes is damage`() throws {
+    for (floor, expected) in [
+      (1060, .complete), (1061, .damaged), (.max, .damaged),
+    ] as [(Int64, ReplayFile.Found.State)] {
+      var disk = Disk()
+      var file = ReplayFile.empty()
+      file.append(1, at: 1000)
+      try disk.save(&file, all: true, isLast: true, at: 1000)
+      disk.setFloor(floor)
+      var started = disk.restored(at: 1000)
+      #expect(started.found.state == expected)
+      // It locks nobody out for longer than a damage does.
+      let refusal = started.refusal(of: 2, stamped: 1170, at: 1170)
+      #expect(refusal == nil)
+    }
+  }
+
+  @Test func `a receiver that was taken over cannot lock others out`() throws {
+    var disk = Disk()
+    var file = ReplayFile.empty()
+    for number in 1...20 as ClosedRange<UInt8> {
+      file.append(
+        fingerprint(number, at: number % 2 == 0 ? .max : .min),
+        at: Moment(wall: 1000, monotonic: 1000), drift: drift)
+    }
+    try disk.save(&file, all: true, isLast: true, at: 1000)
+    var started = disk.restored(at: 1121)
+    let refusal = started.refusal(of: 99, stamped: 1122, at: 1122)
+    #expect(started.found.state == .complete && refusal == nil)
+  }
+
+  @Test func `what could not be written is made good`() throws {
+    var disk = Disk()
+    var file = ReplayFile.empty()
+    file.append(1, at: 1000)
+    try disk.save(&file, all: true, at: 1000)
+    disk.isFull = true
+    for number in 2...12 as ClosedRange<UInt8> {
+      file.append(number, at: 1000)
+      #expect(throws: Disk.Full.self) { try disk.save(&file, all: true, at: 1000) }
+    }
+    disk.isFull = false
+    disk.bytes = [UInt8](repeating: 0, count: disk.bytes.count)
+    try disk.save(&file, all: true, at: 1001)
+    var started = disk.restored(at: 1002)
+    #expect(started.found.state == .complete && started.found.count == 8)
+    for number in 5...12 as ClosedRange<UInt8> {
+      let refusal = started.refusal(of: number, stamped: 1000, at: 1002)
       #expect(refusal == .replayed)
     }
-    let old = remember(&memory, 1, at: 100)
-    #expect(old == .olderThanMemory)
-    let again = memory.adopt(other)
-    #expect(!again)
-    memory.forgetStale(now: 231, drift: 60)
-    #expect(memory.count == 0)
+  }
+
+  @Test func `another capacity keeps what is fresh`() throws {
+    var disk = Disk()
+    var file = ReplayFile.empty()
+    for number in 1...11 as ClosedRange<UInt8> { file.append(number, at: 1000 + Int64(number)) }
+    try disk.save(&file, all: true, isLast: true, at: 1011)
+    for (other, fits) in [(7, false), (8, true), (20, true)] {
+      var started = disk.restored(at: 1012, capacity: other)
+      #expect(started.found.fits == fits && started.found.count == 8)
+      #expect(started.found.needsAll == (other != placeCount))
+      guard fits else { continue }
+      for number in 4...11 as ClosedRange<UInt8> {
+        let refusal = started.refusal(of: number, stamped: 1000 + Int64(number), at: 1012)
+        #expect(refusal == .replayed)
+      }
+      let forgotten = started.refusal(of: 3, stamped: 1003, at: 1012)
+      #expect(forgotten == .olderThanMemory)
+    }
+    // What is stale by the clock and by what knocks have confirmed is left out.
+    #expect(disk.restored(at: 1066, capacity: 7).found.count == 6)
+    #expect(disk.restored(at: 1012, wall: 99_999, capacity: 7).found.count == 8)
   }
 }
 
-@Test func whatIsTakenOverOutlivesTheProcess() {
-  let image = Image()
-  var other = image.memory(isNew: true)
-  for number in 1...3 as ClosedRange<UInt8> { _ = remember(&other, number, at: 100) }
-  let copy = Image()
-  do {
-    var memory = copy.memory(isNew: true)
-    let isAdopted = memory.adopt(other)
-    #expect(isAdopted)
+@Suite struct ReplayFileClockTests {
+  @Test func `only an accepted knock raises the time`() throws {
+    var disk = Disk()
+    var file = ReplayFile.empty()
+    try disk.save(&file, all: true, at: 1000)
+    #expect(disk.mark[3] == UInt64(bitPattern: .min))
+    // The client's clock is behind.
+    file.append(fingerprint(1, at: 950), at: Moment(wall: 1000, monotonic: 2000), drift: drift)
+    try disk.save(&file, at: 2000)
+    #expect(disk.mark[3] == 950)
+    try disk.save(&file, at: 2007)
+    #expect(disk.mark[3] == 957)
+    // An older one does not lower it.
+    file.append(fingerprint(2, at: 940), at: Moment(wall: 1000, monotonic: 2008), drift: drift)
+    try disk.save(&file, at: 2008)
+    #expect(disk.mark[3] == 958)
+    // But it is never further ahead than our clock, confirmed, explains.
+    file.append(fingerprint(3, at: 500), at: Moment(wall: 500, monotonic: 2009), drift: drift)
+    try disk.save(&file, at: 2009)
+    #expect(disk.mark[3] == 560)
   }
-  #expect(copy.file.sequence == 3)
-  var later = copy.memory()
-  let isWhole = restore(&later)
-  #expect(isWhole)
-  #expect(later.count == 3)
-}
 
-@Test func aRecordThatTheMarkKnowsOfIsMissed() {
-  let image = Image()
-  do {
-    var memory = image.memory(isNew: true)
-    for number in 1...3 as ClosedRange<UInt8> { _ = remember(&memory, number, at: 100) }
+  @Test func `a clock that is ahead at a start locks nobody out`() throws {
+    var disk = Disk()
+    try remember(&disk, 1...1, at: 1000)
+    for now in 1010..<1013 as Range<Int64> {
+      var ahead = disk.restored(at: now, wall: 1_000_000 * now)
+      #expect(ahead.found.state == .complete && ahead.found.count == 1)
+      let stale = ahead.refusal(of: 1, stamped: 1000, at: now)
+      #expect(stale == .replayed)
+      try disk.save(&ahead.file, at: now)
+    }
+    var right = disk.restored(at: 1013)
+    let old = right.refusal(of: 1, stamped: 1000, at: 1013)
+    let new = right.refusal(of: 2, stamped: 1013, at: 1013)
+    #expect(old == .replayed && new == nil)
   }
-  // The last one is gone, without a trace of its own.
-  for offset in 0..<56 { image.bytes[4096 + 2 * 56 + offset] = 0 }
-  var memory = image.memory()
-  let isWhole = restore(&memory)
-  #expect(!isWhole)
-  #expect(memory.count == 2)
-}
 
-@Test func aFullMemoryForgetsNothingThatIsFresh() {
-  let image = Image()
-  var memory = image.memory(isNew: true)
-  for number in 1...8 as ClosedRange<UInt8> {
-    let refusal = remember(&memory, number, at: 100)
-    #expect(refusal == nil)
+  @Test func `a clock that is behind lets in nothing that a server may have met`() throws {
+    var disk = Disk()
+    try remember(&disk, 1...1, at: 1000, isLast: true)
+    var behind = disk.restored(at: 5, wall: 100, boot: boot + 1)
+    #expect(behind.found.timeBehind == 900)
+    for stamp in [100, 940] as [Int64] {
+      let refusal = behind.refusal(of: 9, stamped: stamp, at: 6, wall: stamp)
+      #expect(refusal == .olderThanMemory)
+    }
+    let replay = behind.refusal(of: 1, stamped: 1000, at: 7, wall: 1000)
+    let new = behind.refusal(of: 9, stamped: 1000, at: 7, wall: 1000)
+    #expect(replay == .replayed && new == nil)
   }
-  let full = remember(&memory, 9, at: 160)
-  #expect(full == .replayMemoryFull)
-  let room = remember(&memory, 9, at: 161)
-  #expect(room == nil)
-  #expect(memory.count == 1)
-}
 
-@Test func withoutAFileTheFirstPlacesAreUsedAgain() {
-  let records = storage(4, of: ReplayMemory.Record.self)
-  let elements = UnsafeMutableBufferPointer(start: records.baseAddress, count: 4)
-  var memory = ReplayMemory(
-    records: records, index: PositionIndex(storage(8, of: UInt32.self)))
-  for number in 1...3 as ClosedRange<UInt8> {
-    let refusal = remember(&memory, number, at: 100 * Int64(number))
-    #expect(refusal == nil)
+  @Test func `when the clock goes back while it runs nothing comes back`() {
+    var started = Disk().restored(at: 0, isWhole: false)
+    // The file was damaged, and the drift has passed.
+    let first = started.refusal(of: 1, stamped: 200, at: 200)
+    let second = started.refusal(of: 2, stamped: 300, at: 300)
+    #expect(first == nil && second == nil)
+    let forgotten = started.refusal(of: 1, stamped: 200, at: 301, wall: 200)
+    #expect(forgotten == .olderThanMemory)
+    let beforeTheStart = started.refusal(of: 3, stamped: 60, at: 302, wall: 60)
+    #expect(beforeTheStart == .olderThanMemory)
+    let held = started.refusal(of: 2, stamped: 300, at: 303, wall: 300)
+    #expect(held == .replayed)
   }
-  #expect(elements[0].sequence == 3)
-  #expect(elements[1].isEmpty)
-}
-
-@Test func eachByteOfAMACIsRemembered() {
-  let image = Image()
-  var memory = image.memory(isNew: true)
-  let bytes = (1...32).map { UInt8($0) }
-  func remember(_ bytes: [UInt8], _ memory: inout ReplayMemory) -> Refusal? {
-    do throws(Refusal) {
-      try memory.remember(bytes.span, timeStamp: 100, now: 100, drift: 60)
-      return nil
-    } catch { return error }
-  }
-  let new = remember(bytes, &memory)
-  #expect(new == nil)
-  #expect(Array(image.bytes[4096..<4096 + 32]) == bytes)
-  for index in [0, 7, 8, 15, 16, 23, 24, 31] {
-    memory = image.memory(isNew: true)
-    _ = remember(bytes, &memory)
-    var other = bytes
-    other[index] ^= 0x80
-    let isNew = remember(other, &memory)
-    #expect(isNew == nil, "\(index)")
-  }
-}
-
-@Test func aRecordOfTheTurnBeforeIsMissedAsOneThatIsGone() {
-  // The machine stopped before the place of record 11 was written to the disk.
-  let image = Image()
-  _ = image.memory(isNew: true)
-  let records = image.bytes[4096...].bindMemory(to: ReplayMemory.Record.self)
-  for (position, sequence) in [9, 10, 3, 12, 5, 6, 7, 8].enumerated() {
-    records[position] = ReplayMemory.Record(
-      mac: (UInt64(sequence), 0, 0, 0), timeStamp: 100, sequence: UInt64(sequence))
-  }
-  var memory = image.memory()
-  let isWhole = restore(&memory)
-  #expect(!isWhole)
-  #expect(memory.count == 1)
-}
-
-@Test func whatWasNotFinishedWasNotActedOn() {
-  let image = Image()
-  do {
-    var memory = image.memory(isNew: true)
-    for number in 1...4 as ClosedRange<UInt8> { _ = remember(&memory, number, at: 100) }
-  }
-  let fourth = 4096 + 3 * 56
-  let written = Array(image.bytes[fourth..<fourth + 56])
-  let earlier = Image()
-  do {
-    var memory = earlier.memory(isNew: true)
-    for number in 1...3 as ClosedRange<UInt8> { _ = remember(&memory, number, at: 100) }
-  }
-  // All but the checksum.
-  for (offset, byte) in written.prefix(48).enumerated() { earlier.bytes[fourth + offset] = byte }
-  var memory = earlier.memory()
-  let isWhole = restore(&memory)
-  #expect(isWhole)
-  let again = remember(&memory, 4, at: 100)
-  #expect(again == nil)
-  #expect(memory.count == 4)
-}
-
-@Test func anEmptyMemoryWithoutAFileIsWhole() {
-  var memory = ReplayMemory(
-    records: storage(4, of: ReplayMemory.Record.self),
-    index: PositionIndex(storage(8, of: UInt32.self)))
-  let isWhole = restore(&memory)
-  #expect(isWhole)
 }

@@ -31,7 +31,7 @@ private func header(_ version: UInt64, _ capacity: UInt64) -> [UInt64] {
   @Test func `headers have the same form in each version`() {
     #expect(
       numbers(.replay, capacity: 1000)
-        == [0x6B_636F_6E6B_7970, 2, 1000, 0x0203_580A_B11C_A271]
+        == [0x6B_636F_6E6B_7970, 3, 1000, 0x214_380A_B12D_FBF8]
         + [UInt64](repeating: 0, count: 508))
     #expect(
       numbers(.grants, capacity: 1000)
@@ -41,23 +41,23 @@ private func header(_ version: UInt64, _ capacity: UInt64) -> [UInt64] {
 
   @Test func `only a capacity that can be is taken`() {
     for number in [1, 2, 1 << 24] as [UInt64] {
-      #expect(capacity(header(2, number)) == .success(Int(number)))
+      #expect(capacity(header(3, number)) == .success(Int(number)))
     }
     for number in [0, 1 << 24 + 1, 1 << 63, .max] as [UInt64] {
-      #expect(capacity(header(2, number)) == .failure(.damagedHeader))
+      #expect(capacity(header(3, number)) == .failure(.damagedHeader))
     }
   }
 
   @Test func `only this version is taken`() {
     #expect(capacity(header(0, 5)) == .failure(.older(version: 0)))
-    #expect(capacity(header(1, 5)) == .failure(.older(version: 1)))
-    #expect(capacity(header(3, 5)) == .failure(.newer(version: 3)))
+    #expect(capacity(header(2, 5)) == .failure(.older(version: 2)))
+    #expect(capacity(header(4, 5)) == .failure(.newer(version: 4)))
     #expect(capacity(header(.max, 5)) == .failure(.newer(version: .max)))
   }
 
   @Test func `each number counts for the checksum`() {
     for index in 2..<4 {
-      var numbers = header(2, 5)
+      var numbers = header(3, 5)
       numbers[index] ^= 8
       #expect(capacity(numbers) == .failure(.damagedHeader), "\(index)")
     }
@@ -67,6 +67,6 @@ private func header(_ version: UInt64, _ capacity: UInt64) -> [UInt64] {
     #expect(capacity([0, 0, 0, 0]) == .failure(.damagedHeader))
     #expect(capacity([1, 0, 0, 0]) == .failure(.foreign))
     #expect(capacity([0, 0, 0, 1]) == .failure(.foreign))
-    #expect(capacity(header(2, 5), .grants) == .failure(.foreign))
+    #expect(capacity(header(3, 5), .grants) == .failure(.foreign))
   }
 }

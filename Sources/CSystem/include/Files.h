@@ -40,8 +40,20 @@ int csys_identity(int fd, uint64_t *device, uint64_t *inode);
 /// The size of a file in bytes.
 int64_t csys_size(int fd);
 
-/// Makes a file `size` bytes long and takes the room on the disk, so that no write to it can fail later.
+/// Reads bytes from an offset on. Returns how many there are, up to `size`.
+int csys_read_at(int fd, void *buffer, size_t size, int64_t offset);
+
+/// Writes all bytes from an offset on, or fails.
+int csys_write_at(int fd, const void *bytes, size_t size, int64_t offset);
+
+/// Makes a file `size` bytes long. It takes no room on the disk.
+int csys_resize(int fd, int64_t size);
+
+/// Makes a file at least `size` bytes long and takes the room on the disk, if the file system can do that.
 int csys_reserve(int fd, int64_t size);
+
+/// 0 if an error of a call for a path means that the path is wrong. Otherwise the disk is full, read-only or broken.
+int csys_is_disk_error(int number);
 
 /// Renames a file within a directory. `csys_sync` of the directory makes that last.
 int csys_rename(int directory, const char *old_name, const char *new_name);
@@ -64,6 +76,6 @@ int csys_open_state_directory(const char *path, int make);
 /// Locks a directory until the process ends. If another process has the lock, it returns -EAGAIN.
 int csys_lock(int fd);
 
-/// Opens a regular file in a directory, and never follows a link. If others can write to it, it returns
-/// -EACCES. If `make` is not 0, the file is emptied, and a missing one is made.
+/// Opens a regular file in a directory to be read, and never follows a link. If others can write to it, it returns
+/// -EACCES. If `make` is not 0, it can be written too, and a missing one is made.
 int csys_open_state_file(int directory, const char *name, int make);

@@ -10,6 +10,9 @@ void *csys_allocate(size_t size);
 /// NULL ends this.
 void csys_allocate_in(void *memory, size_t size);
 
+/// Gives back what `csys_allocate` returned for a size, unless it shares a page.
+void csys_release(void *memory, size_t size);
+
 /// Memory for a key of at most a page, or NULL. The system keeps it out of swap and core dumps if it can.
 void *csys_allocate_key(size_t size);
 
@@ -22,15 +25,7 @@ void csys_lock_keys(void);
 /// Zeroed pages that are shared with all processes forked later, or NULL.
 void *csys_map_shared(size_t size);
 
-/// Maps the start of a file to be read and written. NULL, with an error number in `error`, if that fails.
-void *csys_map_file(int fd, size_t size, int *error);
-
-void csys_unmap(void *pages, size_t size);
-
-/// Keeps mapped pages out of processes that are forked later.
-int csys_keep_from_children(void *pages, size_t size);
-
-/// Frees the memory that holds mapped pages. Pages of a file are read again when they are used.
+/// Frees the memory that holds mapped pages. They are zero when they are used again.
 void csys_release_pages(void *pages, size_t size);
 
 /// Reads a number that another process may be writing.

@@ -63,7 +63,7 @@ extension Grants {
       return sum.value
     }
 
-    var isEmpty: Bool {
+    public var isEmpty: Bool {
       var bits: UInt64 = 0
       for index in 0..<16 { bits |= self[index] }
       return bits == 0

@@ -20,10 +20,14 @@ public struct Grants: ~Copyable {
   static let quickInterval = 60 * Microseconds.second
   static let slowInterval = 60 * quickInterval
 
-  /// The records are only written. A later process reads them.
+  /// The records as they are to be in the file. A later process reads them.
   private let records: Storage<Record>
   public let names: SetNames
   private let place: UInt64
+  /// A bit for each record that the file lacks.
+  private let changed: Storage<UInt64>
+  /// Whether the file lacks any.
+  public private(set) var areChanged = false
   private var table: GrantTable
   private var nextSequence: UInt64 = 1
   private var round: UInt32 = 0
@@ -36,7 +40,7 @@ public struct Grants: ~Copyable {
     FileHeader.pageSize + (capacity + 1) * MemoryLayout<Record>.stride
   }
 
-  /// Writes the header of a file that is all zero.
+  /// Writes the header into a first page that is all zero.
   public static func writeHeader(capacity: Int, to page: borrowing Storage<UInt64>) {
     FileHeader.write(.grants, capacity: capacity, to: page)
   }
@@ -51,19 +55,22 @@ public struct Grants: ~Copyable {
   /// - Parameters:
   ///   - records: one more than the greatest number of grants; all zero.
   ///   - names: without names, or with some that no other `Grants` has.
+  ///   - changed: a bit for each of them, all zero.
   ///   - states, heap: as many as `records`.
   ///   - index: for as many.
   ///   - place: a number that no other boot and no other network of this machine has; 0 if it is not known. What a
   ///     command did elsewhere is gone.
   public init(
-    records: consuming Storage<Record>, names: consuming SetNames, states: consuming Storage<State>,
-    heap: consuming Storage<UInt32>, index: consuming PositionIndex, place: UInt64
+    records: consuming Storage<Record>, changed: consuming Storage<UInt64>,
+    names: consuming SetNames, states: consuming Storage<State>, heap: consuming Storage<UInt32>,
+    index: consuming PositionIndex, place: UInt64
   ) {
     precondition(records.count >= 2 && records.count <= 1 << 30)
-    precondition(states.count == records.count)
+    precondition(states.count == records.count && changed.count * 64 >= records.count)
     self.records = records
     self.names = names
     self.place = place
+    self.changed = changed
     table = GrantTable(states: states, heap: heap, index: index)
   }
 
@@ -92,7 +99,8 @@ public struct Grants: ~Copyable {
     public init() {}
   }
 
-  /// Takes over the records of another process, which may still be writing them.
+  /// Takes over the records of another process, which may still be writing them. They come to places that are not
+  /// later than theirs. So `save` may write them to the same file.
   ///
   /// - Parameters:
   ///   - wallNow: microseconds since the Unix epoch.
@@ -103,6 +111,11 @@ public struct Grants: ~Copyable {
   ) -> Found {
     var found = Found()
     let areNamesWhole = otherNames.isWhole
+    // While these records are in the same file, those of this process must be the later ones.
+    for position in 0..<others.count
+    where others[position].grant != nil && others[position].sequence < 1 << 62 {
+      nextSequence = max(nextSequence, others[position].sequence + 1)
+    }
     for position in 0..<others.count {
       let record = others[position]
       guard var grant = record.grant else {
@@ -519,7 +532,7 @@ public struct Grants: ~Copyable {
   /// Writes a grant and its record, and then erases what it replaces. Returns its position.
   private mutating func write(_ state: State, replacing old: Int?) -> Int {
     let position = table.freePosition()
-    records[position] = Record(state.grant, sequence: nextSequence, place: place)
+    write(Record(state.grant, sequence: nextSequence, place: place), at: position)
     nextSequence += 1
     if let old { remove(at: old) }
     table.insert(state, at: position)
@@ -528,7 +541,45 @@ public struct Grants: ~Copyable {
 
   private mutating func remove(at position: Int) {
     table.remove(at: position)
-    records[position] = Record()
+    write(Record(), at: position)
+  }
+
+  private mutating func write(_ record: Record, at position: Int) {
+    records[position] = record
+    changed[position / 64] |= 1 << UInt64(position % 64)
+    areChanged = true
+  }
+
+  /// Calls `write` with what the file lacks, and its offset. New records come before old ones are erased.
+  ///
+  /// - Parameters:
+  ///   - all: whether the file has nothing of this yet, or is that of an earlier process.
+  ///   - sync: waits until the new records are on the disk.
+  public mutating func save<Failure>(
+    all: Bool, _ write: (RawSpan, Int) throws(Failure) -> Void,
+    sync: () throws(Failure) -> Void
+  ) throws(Failure) {
+    if all {
+      for index in 0..<changed.count { changed[index] = .max }
+    }
+    try save(empty: false, write)
+    if all { try sync() }
+    try save(empty: true, write)
+    for index in 0..<changed.count where changed[index] != 0 { changed[index] = 0 }
+    areChanged = false
+  }
+
+  private func save<Failure>(
+    empty: Bool, _ write: (RawSpan, Int) throws(Failure) -> Void
+  ) throws(Failure) {
+    for index in 0..<changed.count where changed[index] != 0 {
+      for position in index * 64..<min(index * 64 + 64, records.count)
+      where changed[index] >> UInt64(position % 64) & 1 == 1 && records[position].isEmpty == empty {
+        try records.withElements(position..<position + 1) { record throws(Failure) in
+          try write(unsafe record.bytes, Self.fileSize(forGrants: position - 1))
+        }
+      }
+    }
   }
 }
 

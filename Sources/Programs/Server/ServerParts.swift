@@ -44,6 +44,7 @@ struct ServerParts: ~Copyable {
         """)
     }
     if !settings.sandbox.isOn { log.warning("warning: no sandbox") }
+    settings.logReplayCapacity()
     let policies = Policies(
       Policy(
         families: AddressFamilies { settings.firewall.covers($0) },
@@ -55,11 +56,11 @@ struct ServerParts: ~Copyable {
     let receiver = Receiver(
       socket: socket, batch: batch,
       gate: Gate(key: key, drift: settings.drift, policies: policies, replays: state.replays),
-      recordsTime: settings.stateDirectory != nil, executor: channel.first, tally: tally,
+      executor: channel.first, tally: tally,
       startLine: startLine, tellsReady: manager.listens,
       beatInterval: beatInterval == .max ? nil : beatInterval)
     let executor = Executor(
-      state: state.directory, signals: signals,
+      state: state.keeper, signals: signals,
       timer: try BootTimer(), receiver: ReceiverProcess(channel.second, tally: tally),
       policies: policies, tally: tally,
       socket: sameSocket, firewall: firewall, runner: runner,

@@ -115,7 +115,7 @@ extension ServerApplet {
     _ settings: ServerSettings, _ firewall: inout Firewall?
   ) throws(StartFailure) -> ServerState {
     var found = ServerState.Found()
-    // Also after an error: a damaged file may have been replaced, so the next start does not find it.
+    // Also after an error.
     defer { found.logAll(drift: settings.drift) }
     let state: ServerState
     do throws(StateError) {

@@ -32,9 +32,9 @@ extension Descriptor {
         unsafe csys_open_state_directory(path.pointer, making ? 1 : 0)))
   }
 
-  /// Opens a file in this directory to read and write. Throws `accessDenied` as above, and never follows a link.
+  /// Opens a file in this directory to read. Throws `accessDenied` as above, and never follows a link.
   ///
-  /// - Parameter making: whether to make it if there is none, and to empty it.
+  /// - Parameter making: whether to write to it too, and to make it if there is none.
   func open(_ name: StaticString, making: Bool) throws(SystemError) -> Descriptor {
     Descriptor(
       owning: try SystemError.check(
@@ -56,6 +56,34 @@ extension Descriptor {
   /// Takes the lock of this directory until the process ends. Throws `wouldBlock` if another process has it.
   func lock() throws(SystemError) { try SystemError.check(csys_lock(number)) }
 
+  /// Reads from an offset on. Returns how many elements of the storage are whole.
+  func read<Element>(
+    into elements: borrowing Storage<Element>, at offset: Int
+  ) throws(SystemError) -> Int {
+    let size = elements.count * MemoryLayout<Element>.stride
+    let start = unsafe elements.baseAddress
+    let count = try SystemError.check(unsafe csys_read_at(number, start, size, Int64(offset)))
+    return Int(count) / MemoryLayout<Element>.stride
+  }
+
+  /// Writes all bytes from an offset on.
+  func write(_ bytes: RawSpan, at offset: Int) throws(SystemError) {
+    let result = unsafe bytes.withUnsafeBytes {
+      unsafe csys_write_at(number, $0.baseAddress, $0.count, Int64(offset))
+    }
+    try SystemError.check(result)
+  }
+
+  /// Makes a file so many bytes long, which takes no room on the disk.
+  func resize(to size: Int) throws(SystemError) {
+    try SystemError.check(csys_resize(number, Int64(size)))
+  }
+
+  /// Makes a file at least so many bytes long, and takes the room on the disk if the file system can do that.
+  func reserve(_ size: Int) throws(SystemError) {
+    try SystemError.check(csys_reserve(number, Int64(size)))
+  }
+
   /// Waits until what was written is on the disk.
   func sync() throws(SystemError) { try SystemError.check(csys_sync(number)) }
 
@@ -67,6 +95,11 @@ extension Descriptor {
       return Int(clamping: size)
     }
   }
+}
+
+extension SystemError {
+  /// Whether the disk is full, read-only or broken. Otherwise the path is wrong. For errors of calls for a path.
+  var isOfDisk: Bool { csys_is_disk_error(number) != 0 }
 }
 
 /// The kind of an open file, and its permissions.

@@ -10,9 +10,30 @@ extension Storage {
     let start = unsafe pages.bindMemory(to: Element.self, capacity: count)
     return unsafe Storage(adopting: UnsafeMutableBufferPointer(start: start, count: count))
   }
+
+  /// Gives memory from `mapped` back, if the system can have it.
+  consuming func unmap() {
+    unsafe csys_release(baseAddress, count * MemoryLayout<Element>.stride)
+  }
 }
 
 extension Storage<UInt8> {
+  /// The same memory from an offset on. It must outlive both values.
+  func part(from start: Int) -> Storage<UInt8> {
+    precondition(start >= 0 && start <= count)
+    let first = unsafe baseAddress.map { unsafe $0 + start }
+    return unsafe Storage(
+      adopting: UnsafeMutableBufferPointer(start: first, count: count - start))
+  }
+
+  /// The same memory as numbers of 8 bytes. It must outlive both values.
+  var numbers: Storage<UInt64> {
+    let pages = unsafe UnsafeMutableRawPointer(baseAddress)
+    let first = unsafe pages?.bindMemory(to: UInt64.self, capacity: count / 8)
+    return unsafe Storage<UInt64>(
+      adopting: UnsafeMutableBufferPointer(start: first, count: count / 8))
+  }
+
   /// Makes `mapped` take all memory from a range of these bytes, which are zeroed first. `useSystemMemory` ends this.
   func useAsMemory(_ range: Range<Int>) {
     unsafe csys_allocate_in(baseAddress.map { unsafe $0 + range.lowerBound }, range.count)

@@ -17,7 +17,7 @@ DAMAGES = {
     "zeros at the end": lambda state: state.patch(HEADER + 9 * KNOCK, bytes(KNOCK)),
     "zeros in the header": lambda state: state.patch(0, bytes(HEADER)),
     "a sequence number": lambda state: state.patch(HEADER + 9 * KNOCK + 40, b"\xff" * 8),
-    "both marks": lambda state: state.patch(64, bytes(128)),
+    "both marks": lambda state: state.patch(512, bytes(1024)),
     "the header": lambda state: state.patch(16, b"\1"),
     "a part": lambda state: os.truncate(state.replay, HEADER + 5 * KNOCK + 7),
     "all but the header": lambda state: os.truncate(state.replay, HEADER),
@@ -60,13 +60,13 @@ def test_after_a_damage_nothing_is_accepted_that_may_have_been_before(state, dam
 
 
 def test_a_damage_is_logged_even_if_the_server_cannot_start(state):
-    """The next start no longer finds it, because the file has been replaced."""
+    """Such a start changes nothing, so the next one finds the damage too."""
     ours = state.start("--close-after=1h")
     for host in range(20):
         ours.knock(f"192.0.2.{host}")
     ours.wait_for_counters(open=20)
     ours.stop()
-    state.patch(64, bytes(128))
+    state.patch(512, bytes(1024))
     words = ["--state", state.path, "--close-after=1h", "--grant-capacity=16", "-k", "-", "true", "true"]
     result = run([*program("server"), *words], stdin=KEY.encode())
     assert result.code == 1
@@ -74,7 +74,7 @@ def test_a_damage_is_logged_even_if_the_server_cannot_start(state):
         "the replay memory was damaged", "--state"
     ]  # fmt: skip
     ours = state.start("--close-after=1h")
-    ours.log.wait_for("^pyknock server: 20 knocks remembered$")
+    ours.log.wait_for("the replay memory was damaged: .*; 20 knocks remembered$")
 
 
 def test_a_record_that_was_not_written_to_its_end_is_no_damage(state):
@@ -93,7 +93,7 @@ def test_no_damage_ends_the_server_or_lets_a_replay_in(state, seed):
     old = state.remember_ten("--replay-capacity=32")
     good = state.replay.read_bytes()
     # The bytes of the header, the marks and the records.
-    places = [*range(40), *range(64, 168), *range(HEADER, HEADER + 10 * KNOCK)]
+    places = [*range(40), *range(512, 600), *range(1024, 1100), *range(HEADER, HEADER + 10 * KNOCK)]
     for _ in range(12):
         changed = bytearray(good)
         for _ in range(generator.choice([1, 1, 2, 8])):

@@ -39,7 +39,7 @@ def test_the_capacity_can_be_changed_but_nothing_is_forgotten(state):
         ours.wait_for_counters(replayed=20, accepted=0)
         ours.stop()
         assert state.replay.stat().st_size == HEADER + capacity * KNOCK
-    assert sorted(file.name for file in state.path.iterdir()) == ["replay"]
+    assert [file.name for file in state.path.iterdir()] == ["replay"]
 
 
 @pytest.mark.slow
@@ -54,3 +54,21 @@ def test_the_capacity_can_be_lowered_once_what_was_remembered_is_stale(state):
 
     until(is_forgotten, "all is stale")
     state.start("-t1", "--replay-capacity=16").log.wait_for("0 knocks remembered")
+
+
+@pytest.mark.parametrize(
+    "capacity, drift, room",
+    [
+        (4096, 86400, "85 knocks"), (16, 81, "355 knocks"), (16, 80, None), (4096, 3600, None),
+        (1000000, "1e12", "less than one knock"), (16, 28800, "1 knocks"),
+    ],
+)  # fmt: skip
+def test_a_drift_that_is_too_long_for_the_capacity_is_a_warning(server, capacity, drift, room):
+    ours = server(f"--replay-capacity={capacity}", f"-t{drift}")
+    lines = ours.log.matching("capacity")
+    assert len(lines) == (1 if room else 0)
+    if room:
+        assert lines[0].string == (
+            "pyknock server: warning: with this drift, --replay-capacity has room for "
+            f"{room} an hour, and every further one is refused"
+        )

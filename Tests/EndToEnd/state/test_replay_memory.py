@@ -50,28 +50,41 @@ def test_a_larger_drift_brings_nothing_back_that_was_forgotten(state):
 
 def test_after_the_clock_went_back_only_what_is_newer_is_accepted(state):
     """The file says that it was 100 seconds later when the server last ran."""
-    state.start().stop()
-    state.set_mark(time.time() + 100)
+    state.remember_ten()
+    state.change_mark(time=round((time.time() + 100) * 1e6))
     ours = state.start()
     line = ours.log.wait_for(r"warning: the clock went back: it is (\d+)(\.\d+)? s behind")
     assert 60 <= int(line[1]) <= 100
-    ours.knock("192.0.2.1")
-    ours.log.wait_for("refused open 192.0.2.1 .*: older than the replay memory reaches")
-    # This knock has the time that a right clock would show.
-    ours.knock("192.0.2.2", age=-58)
-    ours.output.wait_for("open 192.0.2.2")
+    ours.knock("192.0.2.21")
+    ours.log.wait_for("refused open 192.0.2.21 .*: older than the replay memory reaches")
     # Another restart does not forget that time.
     ours.stop()
     ours = state.start()
     ours.log.wait_for("warning: the clock went back")
-    ours.knock("192.0.2.3")
-    ours.log.wait_for("refused open 192.0.2.3 .*: older than the replay memory reaches")
+    ours.knock("192.0.2.22")
+    ours.log.wait_for("refused open 192.0.2.22 .*: older than the replay memory reaches")
+    # This knock has the time that a right clock would show.
+    ours.knock("192.0.2.23", age=-58)
+    ours.output.wait_for("open 192.0.2.23")
 
 
-def test_the_time_is_noted_when_a_knock_is_accepted(state):
+def test_only_an_accepted_knock_raises_the_time_and_not_beyond_its_stamp(state):
     ours = state.start()
-    before = time.time()
-    ours.send(packet("192.0.2.1"))
-    ours.output.wait_for("open")
-    marks = [struct.unpack("<Qq", state.replay.read_bytes()[at : at + 16]) for at in (64, 128)]
-    assert before - 1 <= max(marks)[1] / 1e6 <= time.time()
+    nothing = -(2**63)
+    assert state.mark()["time"] == nothing
+    for age in (61, -61, -1e9):
+        ours.knock(age=age)
+    ours.wait_for_counters(stale=3)
+    ours.stop()
+    assert state.mark()["time"] == nothing
+    ours = state.start()
+    stamps = [time.time() + later for later in (-30, 20, 10)]
+    for stamp in stamps:
+        ours.send(packet(time_stamp=stamp))
+    ours.wait_for_counters(accepted=3, succeeded=1)
+    mark = state.mark()["time"] / 1e6
+    assert stamps[1] <= mark <= stamps[1] + 2
+    # The time goes on by itself, but not with our clock.
+    start = time.monotonic()
+    ours.stop()
+    assert 0 <= state.mark()["time"] / 1e6 - mark <= time.monotonic() - start + 2

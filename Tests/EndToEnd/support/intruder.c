@@ -63,10 +63,10 @@ static int channel;
 static int lie(const char *what) {
   // KnockServer/PrivsepMessage.swift has the format.
   char message[209] = {2, 0, 0, 1, 4, (char)192, 0, 2, 77};
-  size_t size = 21;
-  if (!strcmp(what, "lie: short")) size = 20;
+  size_t size = 61;
+  if (!strcmp(what, "lie: short")) size = 60;
   else if (!strcmp(what, "lie: empty")) size = 0;
-  else if (!strcmp(what, "lie: long")) size = 22;
+  else if (!strcmp(what, "lie: long")) size = 62;
   else if (!strcmp(what, "lie: kind")) message[0] = 4;
   else if (!strcmp(what, "lie: key")) message[0] = 3, size = 209;
   else if (!strcmp(what, "lie: user")) message[1] = 1;
@@ -121,6 +121,8 @@ COUNTED(ssize_t, send, (int fd, const void *bytes, size_t size, int flags), (slo
         flags)
 COUNTED(ssize_t, recv, (int fd, void *bytes, size_t size, int flags), fd, bytes, size, flags)
 COUNTED(ssize_t, write, (int fd, const void *bytes, size_t size), fd, bytes, size)
+COUNTED(ssize_t, pwrite, (int fd, const void *bytes, size_t size, off_t offset), fd, bytes, size, offset)
+COUNTED(int, ftruncate, (int fd, off_t size), fd, size)
 COUNTED(int, fsync, (int fd), fd)
 COUNTED(int, posix_fallocate, (int fd, off_t start, off_t size), fd, start, size)
 COUNTED(int, renameat, (int from, const char *old, int to, const char *new), from, old, to, new)

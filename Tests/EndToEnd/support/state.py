@@ -8,6 +8,10 @@ from support.waiting import until
 
 # Bytes: what precedes the first record of each file, and the records.
 HEADER, GRANT, KNOCK = 4096, 128, 56
+# The two marks of the replay memory: their offsets, and their fields.
+MARKS = 512, 1024
+MARK_FORMAT = "<QQqqQqqQQ"
+MARK = ("counter", "sequence", "floor", "time", "boot", "written", "doubt", "is_clean", "checksum")
 
 
 def checksum(*numbers):
@@ -60,9 +64,19 @@ class Remembered:
     def patch(self, offset, data):
         patch(self.replay, offset, data)
 
-    def set_mark(self, mark):
-        fields = struct.pack("<QqQq", 1 << 40, round(mark * 1e6), 0, -(2**63))
-        self.patch(64, fields + struct.pack("<Q", checksum(*struct.unpack("<4Q", fields))))
+    def mark(self):
+        """The valid mark, by the names in KnockServer/Replay/ReplayFile.swift. Times are in microseconds."""
+        data = self.replay.read_bytes()
+        marks = [dict(zip(MARK, struct.unpack_from(MARK_FORMAT, data, at), strict=True)) for at in MARKS]
+        return max(marks, key=lambda mark: mark["counter"])
+
+    def change_mark(self, **fields):
+        """Replaces fields of the valid mark."""
+        mark = {**self.mark(), **fields}
+        mark["counter"] += 1
+        body = struct.pack(MARK_FORMAT, *mark.values())[:-8]
+        self.patch(MARKS[0], body + struct.pack("<Q", checksum(*struct.unpack("<8Q", body))))
+        self.patch(MARKS[1], bytes(len(body)))
 
 
 class Journal:

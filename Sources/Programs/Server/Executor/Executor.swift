@@ -15,8 +15,8 @@ struct Executor: ~Copyable {
   /// for example by SIGSTOP or in a frozen container. While there are limits, a round waits no longer than half of it.
   private static let longestRound = 500 * Microseconds.millisecond
 
-  /// Keeps the directory locked.
-  let state: StateDirectory?
+  /// Nil without a state directory.
+  var state: StateKeeper?
   let signals: Signals
   /// Expires when the next grant does.
   var timer: BootTimer
@@ -46,7 +46,7 @@ struct Executor: ~Copyable {
   var exitCode = ExitCode.success
 
   init(
-    state: consuming StateDirectory?, signals: consuming Signals,
+    state: consuming StateKeeper?, signals: consuming Signals,
     timer: consuming BootTimer, receiver: consuming ReceiverProcess, policies: Policies,
     tally: Tally,
     socket: consuming UDPSocket, firewall: consuming Firewall?, runner: consuming CommandRunner,
@@ -107,6 +107,7 @@ struct Executor: ~Copyable {
       try advance(now: now)
     }
     if let last = metrics?.nextDeadline { updateMetrics(now: last) }
+    state?.end(&grants.grants)
     log.info("stopped")
     return exitCode
   }
@@ -118,6 +119,7 @@ struct Executor: ~Copyable {
     if next < .max { next = min(next, SystemClock.monotonic() + Self.longestRound / 2) }
     next = min(next, manager.nextDeadline)
     next = min(next, watchdog.nextDeadline)
+    next = min(next, state?.nextDeadline ?? .max)
     return min(next, metrics?.nextDeadline ?? .max)
   }
 
@@ -133,6 +135,7 @@ struct Executor: ~Copyable {
     manager.advance(now: now)
     watchdog.advance(
       tally.beatCount, isReceiverRunning: receiver.isRunning, manager, now: now)
+    state?.advance(&grants.grants, now: now)
     updateMetrics(now: now)
   }
 
@@ -151,7 +154,7 @@ struct Executor: ~Copyable {
   private mutating func handle(_ event: Signals.Event) throws(SystemError) {
     switch event {
     case .childEnded: try reapChildren()
-    case .printCounters: log.answer("counters:\(counters)")
+    case .printCounters: log.answer("counters:\(counters())")
     case .stop(.hangUp) where reloader != nil: reload()
     case .stop(let signal):
       if !shutdown.hasBegun { log.info("stopping on \(signal.name)") }
@@ -248,18 +251,18 @@ struct Executor: ~Copyable {
 
   // Counters
 
-  private var counters: Counters {
+  private mutating func counters() -> Counters {
     Counters(
       tally: tally, kernelDropped: socket.droppedCount ?? 0, setsChanged: setsChanged,
       setsNotChanged: setsNotChanged, repeats: grants.repeatCount, commands: runner.counters,
       running: runner.runningCount,
       queued: UInt64(runner.queuedCount) + UInt64(receiver.unreceivedCount),
-      open: grants.count, notOpened: grants.refusedCount)
+      open: grants.count, notOpened: grants.refusedCount, filesBehind: state?.behindCount ?? 0)
   }
 
   private mutating func updateMetrics(now: Int64) {
     guard let deadline = metrics?.nextDeadline, deadline <= now else { return }
-    let counters = counters
+    let counters = counters()
     do throws(Metrics.Failure) {
       try metrics?.update(
         counters, beat: tally.beatCount, wallNow: SystemClock.wall(), now: now)

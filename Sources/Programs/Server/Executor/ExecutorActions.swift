@@ -9,9 +9,10 @@ extension Executor {
     let end = SystemClock.monotonic() + Self.turn
     repeat {
       switch try receiver.receive() {
-      case .message(.knock(let knock, let user))
+      case .message(.knock(let knock, let user, let fingerprint))
       where runner.hasRoom && policies.allow(knock, from: user):
         if shutdown.takesKnocks(now: SystemClock.monotonic()) {
+          state?.record(fingerprint)
           act(on: knock)
         } else {
           log.warning("not run, the server stops: \(knock)")
@@ -67,6 +68,7 @@ extension Executor {
   /// - Parameter opening: what the knock opens by the settings; nil for a grant that has expired.
   @inline(never)
   private mutating func perform(_ action: Action, _ opening: Grants.Opening?, now: Int64) {
+    state?.save(&grants.grants)
     switch (action.knock.command, opening) {
     case (.open, let opening?): openSet(for: action.knock, opening)
     default: closeSets(for: action, opening, now: now)

@@ -12,8 +12,6 @@ struct Receiver: ~Copyable {
   static let queueCapacity: UInt32 = 1024
   /// How many full batches the loop takes before it does the rest.
   private static let batches = 8
-  /// How often the time is recorded in the state directory. Seldom, to spare flash memory.
-  private static let recordInterval = 60 * Microseconds.second
   /// The time between two attempts to send a knock, or to receive after an error.
   private static let pause = 5 * Microseconds.millisecond
 
@@ -31,13 +29,11 @@ struct Receiver: ~Copyable {
   private var refusals: RefusalLog
   /// The number of knocks sent to the executor, modulo 2^32.
   private var sentCount: UInt32 = 0
-  /// When the time is recorded next, in monotonic microseconds; never without a state directory.
-  private var nextRecord: Int64
   private var nextBeat = Int64.max
 
   init(
     socket: consuming UDPSocket, batch: consuming DatagramBatch, gate: consuming Gate<KeyedMAC>,
-    recordsTime: Bool, executor: consuming Channel, tally: Tally, startLine: StartLine,
+    executor: consuming Channel, tally: Tally, startLine: StartLine,
     tellsReady: Bool,
     beatInterval: Int64?
   ) {
@@ -51,7 +47,6 @@ struct Receiver: ~Copyable {
     self.beatInterval = beatInterval
     if beatInterval != nil { nextBeat = .min }
     refusals = RefusalLog(tally)
-    nextRecord = recordsTime ? .min : .max
   }
 
   /// Drops its privileges, runs until the executor has hung up or ended, and ends the process.
@@ -98,16 +93,12 @@ struct Receiver: ~Copyable {
       let now = SystemClock.monotonic()
       tally.beatCount &+= 1
       if let beatInterval { nextBeat = now + beatInterval }
-      if nextRecord <= now {
-        gate.recordTime(SystemClock.wall())
-        nextRecord = now + Self.recordInterval
-      }
       refusals.logReport(kernelDropped: socket.droppedCount, now: now)
     }
   }
 
   private func waitForEvent() throws(SystemError) -> (datagram: Bool, message: Bool) {
-    let next = min(min(nextRecord, nextBeat), refusals.nextDeadline)
+    let next = min(nextBeat, refusals.nextDeadline)
     return try poll(socket.number, executor.number, until: next)
   }
 
@@ -137,9 +128,9 @@ struct Receiver: ~Copyable {
 
   private mutating func handle(_ index: Int) throws(SystemError) {
     // Each time, since the datagram before this one may have waited for the executor.
-    let now = SystemClock.wall()
-    switch Self.admit(index, of: batch, by: &gate, now: now, hasRoom: hasRoom) {
-    case .accepted(let knock, let user, let clockSkew):
+    let moment = Moment(wall: SystemClock.wall(), monotonic: SystemClock.sinceBoot())
+    switch Self.admit(index, of: batch, by: &gate, at: moment, hasRoom: hasRoom) {
+    case .accepted(let knock, let user, let clockSkew, let fingerprint):
       tally.record(clockSkew: clockSkew)
       tally.countAccepted()
       let source = batch.source(index)
@@ -147,7 +138,7 @@ struct Receiver: ~Copyable {
       log.info(
         "accepted \(knock) from \(source: source)\(isBehindNAT ? " (behind NAT? see -S)" as StaticString : "")"
       )
-      try send(.knock(knock, user: user))
+      try send(.knock(knock, user: user, fingerprint))
       sentCount &+= 1
     case .refused(let refusal, let header):
       if refusal.isFromKeyHolder, let clockSkew = header.clockSkew {
@@ -164,11 +155,12 @@ struct Receiver: ~Copyable {
   }
 
   private static func admit(
-    _ index: Int, of batch: borrowing DatagramBatch, by gate: inout Gate<KeyedMAC>, now: Int64,
+    _ index: Int, of batch: borrowing DatagramBatch, by gate: inout Gate<KeyedMAC>,
+    at moment: Moment,
     hasRoom: Bool
   ) -> Verdict {
     batch.withDatagram(index) { datagram in
-      gate.admit(datagram, now: now, hasRoom: hasRoom) { batch.source(index).parts?.address }
+      gate.admit(datagram, at: moment, hasRoom: hasRoom) { batch.source(index).parts?.address }
     }
   }
 

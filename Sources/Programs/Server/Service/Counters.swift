@@ -13,6 +13,7 @@ struct Counters {
   let queued: UInt64
   let open: Int
   let notOpened: UInt64
+  let filesBehind: Int
 
   /// Calls `body` with each counter and its value.
   func visit(_ body: (Counter, UInt64) -> Void) {
@@ -44,6 +45,9 @@ struct Counters {
     body(
       Counter("not-opened", .total, "Knocks that there was no room for in the journal of grants."),
       notOpened)
+    body(
+      Counter("state-behind", .gauge, "Files of the state directory that could not be written."),
+      UInt64(filesBehind))
   }
 
   /// Changes if any of the numbers does.

@@ -33,3 +33,24 @@ extension ServerSettings {
     if !firewall.covers(family) { throw .unsuitable(option.spec.name, setNeeded) }
   }
 }
+
+extension ServerSettings {
+  /// With fewer knocks an hour a memory that is full is likely.
+  private static let fewKnocks: Int64 = 360
+
+  /// Logs a warning if the replay memory has room for few knocks. It holds each for up to twice the drift.
+  func logReplayCapacity() {
+    let hour = 3600 * Microseconds.second
+    let knocks = Int64(replayCapacity) * hour / (2 * drift)
+    guard knocks < Self.fewKnocks else { return }
+    log.warning(
+      """
+      warning: with this drift, --replay-capacity has room for \(Self.number(of: knocks)) an \
+      hour, and every further one is refused
+      """)
+  }
+
+  private static func number(of knocks: Int64) -> Message {
+    knocks == 0 ? "less than one knock" : "\(knocks) knocks"
+  }
+}

@@ -1,31 +1,44 @@
 import KnockBase
 import KnockServer
 
-/// The journal of grants: `grants` in the state directory. Each server replaces it by a new file.
+/// The journal of grants: `grants` in the state directory. Each server writes it again where it is.
 enum GrantState {
   /// Checks an existing file without a change.
   static func check(in directory: borrowing StateDirectory) throws(StateFailure) {
-    try StateFile.check(.grants, in: directory, Grants.capacity)
+    try OldStateFile.check(.grants, in: directory, Grants.capacity)
   }
 
-  /// The grants, with those that an earlier server has left. Without a directory there are none.
-  ///
-  /// - Parameter found: what was in the journal.
-  static func grants(
-    _ settings: ServerSettings, in directory: borrowing StateDirectory?,
-    found: inout Grants.Found
-  ) throws(StateFailure) -> Grants {
-    switch directory {
-    case .some(let directory): return try grants(settings, in: directory, found: &found)
-    case nil: return try inMemory(settings.grantCapacity)
+  /// The file as the running server writes it.
+  struct Journal: ~Copyable {
+    private(set) var file: StateFile
+    /// Its first page, with the names of the sets. The grants have the names in the same memory.
+    private let page: Storage<UInt8>
+
+    fileprivate init(_ page: consuming Storage<UInt8>, capacity: Int) {
+      self.page = page
+      file = StateFile(.grants, size: Grants.fileSize(forGrants: capacity), needsAll: true)
+    }
+
+    /// Writes what has changed. Logs if that fails, and when all is well again.
+    mutating func logSave(_ grants: inout Grants, in directory: inout StateDirectory) {
+      file.logSave(in: &directory, now: SystemClock.monotonic()) { file, all throws(SystemError) in
+        if all {
+          try page.withElements(0..<page.count) { page throws(SystemError) in
+            try file.write(unsafe page.bytes, at: 0)
+          }
+        }
+        try grants.save(all: all) { bytes, offset throws(SystemError) in
+          try file.write(bytes, at: offset)
+        } sync: { () throws(SystemError) in
+          try file.sync()
+        }
+      }
     }
   }
 
-  private static func inMemory(_ capacity: Int) throws(StateFailure) -> Grants {
-    guard let records = Storage<Grants.Record>.mapped(capacity + 1),
-      let names = Storage<UInt8>.mapped(SetNames.size)
-    else { throw .system(.outOfMemory) }
-    return try grants(in: records, names)
+  /// Grants that no file keeps.
+  static func inMemory(_ capacity: Int) throws(StateFailure) -> Grants {
+    try grants(capacity, SetNames(try StateFile.memory(SetNames.size, of: UInt8.self)))
   }
 
   /// The number that a set has in the grants; nil if it has none.
@@ -33,35 +46,44 @@ enum GrantState {
     set?.number(in: names)
   }
 
-  private static func grants(
-    _ settings: ServerSettings, in directory: borrowing StateDirectory, found: inout Grants.Found
+  /// The grants, with those that an earlier server has left.
+  ///
+  /// - Parameters:
+  ///   - journal: stays nil if there is none.
+  ///   - found: what was in the journal.
+  static func grants(
+    _ settings: ServerSettings, in directory: borrowing StateDirectory, journal: inout Journal?,
+    found: inout Grants.Found
   ) throws(StateFailure) -> Grants {
     let capacity = settings.grantCapacity
-    let file = try StateFile.existing(.grants, in: directory)
+    var old = try OldStateFile(.grants, in: directory)
     let isNeeded = settings.closeAfterSeconds != nil || settings.firewall.sets != nil
-    guard file != nil || isNeeded else { return try inMemory(1) }
-
-    let new = try StateFile(replacing: .grants, in: directory)
-    let mapped = try new.map(size: Grants.fileSize(forGrants: capacity), reserving: true)
-    // It belongs to the executor. The receiver must not be able to change it.
-    try StateFailure.wrapping { () throws(SystemError) in try mapped.keepFromChildren() }
-    Grants.writeHeader(
-      capacity: capacity, to: mapped.storage(at: 0, count: StateFile.headerCount))
-    var grants = try grants(
-      in: mapped.storage(at: FileHeader.pageSize, count: capacity + 1),
-      mapped.storage(at: FileHeader.size, count: SetNames.size))
-    // First, so that there is room for them.
-    _ = number(of: settings.firewall.set(for: .inet), in: grants.names)
-    _ = number(of: settings.firewall.set(for: .inet6), in: grants.names)
-    if let file {
-      let old = try read(file, into: &grants)
-      guard old.fits else {
-        throw .tooSmall(.grants, count: old.count)
-      }
-      found = old
+    guard old != nil || isNeeded else { return try inMemory(1) }
+    let page = try StateFile.memory(FileHeader.pageSize, of: UInt8.self)
+    // The old names keep their numbers: records with them are in the file until this server has written its own.
+    old?.copyPage(to: page)
+    let names = SetNames(page.part(from: FileHeader.size))
+    if !names.isWhole || !addNames(of: settings.firewall, to: names) {
+      for index in 0..<page.count { page[index] = 0 }
+      _ = addNames(of: settings.firewall, to: names)
     }
-    try new.takeName(in: directory)
+    Grants.writeHeader(capacity: capacity, to: page.numbers)
+    var grants = try grants(capacity, names)
+    if let old = old.take() {
+      let foundGrants = try read(old, into: &grants)
+      guard foundGrants.fits else { throw .tooSmall(.grants, count: foundGrants.count) }
+      found = foundGrants
+    }
+    journal = Journal(page, capacity: capacity)
     return grants
+  }
+
+  /// Returns false if there is no room for the names of the sets.
+  private static func addNames(of firewall: FirewallSettings, to names: borrowing SetNames) -> Bool
+  {
+    let (inet, inet6) = (firewall.set(for: .inet), firewall.set(for: .inet6))
+    return (inet == nil || number(of: inet, in: names) != nil)
+      && (inet6 == nil || number(of: inet6, in: names) != nil)
   }
 
   /// The open grants in a state directory, which another process may be using.
@@ -69,50 +91,51 @@ enum GrantState {
     let directory = try StateFailure.wrapping { () throws(SystemError) in
       try StateDirectory(path, onlyChecks: true)
     }
-    guard let file = try StateFile.existing(.grants, in: directory), try file.size > 0 else {
+    guard let file = try OldStateFile(.grants, in: directory), file.size > 0 else {
       return try inMemory(1)
     }
-    var grants = try inMemory(max(1, try recordCount(of: file) - 1))
+    var grants = try inMemory(max(1, recordCount(of: file) - 1))
     _ = try read(file, into: &grants)
     return grants
   }
 
   private static func grants(
-    in records: consuming Storage<Grants.Record>, _ names: consuming Storage<UInt8>
+    _ capacity: Int, _ names: consuming SetNames
   ) throws(StateFailure) -> Grants {
-    guard let states = Storage<Grants.State>.mapped(records.count),
-      let heap = Storage<UInt32>.mapped(records.count),
-      let index = PositionIndex.mapped(forRecords: records.count)
-    else { throw .system(.outOfMemory) }
+    let count = capacity + 1
+    guard let index = PositionIndex.mapped(forRecords: count) else { throw .system(.outOfMemory) }
     return Grants(
-      records: records, names: SetNames(names), states: states, heap: heap, index: index,
-      place: CurrentProcess.place)
+      records: try StateFile.memory(count, of: Grants.Record.self),
+      changed: try StateFile.memory(count / 64 + 1, of: UInt64.self), names: names,
+      states: try StateFile.memory(count, of: Grants.State.self),
+      heap: try StateFile.memory(count, of: UInt32.self), index: index, place: CurrentProcess.place)
   }
 
   /// Adopts the grants of a file, which may be damaged.
   private static func read(
-    _ file: borrowing StateFile, into grants: inout Grants
+    _ file: borrowing OldStateFile, into grants: inout Grants
   ) throws(StateFailure) -> Grants.Found {
-    let capacity = try file.capacity(Grants.capacity)
-    let count = try recordCount(of: file)
+    let page = try StateFile.memory(FileHeader.pageSize, of: UInt8.self)
+    file.copyPage(to: page)
+    let capacity = try file.capacity(of: page.numbers, Grants.capacity)
+    let count = recordCount(of: file)
     var found = Grants.Found()
     if count > 0 {
-      let mapped = try file.map(size: try file.size, reserving: false)
+      let records = try StateFile.memory(count, of: Grants.Record.self)
+      try file.copy(to: records) { $0.isEmpty }
       found = grants.adopt(
-        mapped.storage(at: FileHeader.pageSize, count: count),
-        names: SetNames(mapped.storage(at: FileHeader.size, count: SetNames.size)),
-        wallNow: SystemClock.wall(),
+        records, names: SetNames(page.part(from: FileHeader.size)), wallNow: SystemClock.wall(),
         now: SystemClock.sinceBoot())
-      mapped.unmap()
+      records.unmap()
     }
+    page.unmap()
     // Records that the file lacks are damaged too. Without a header, it is at least one.
     found.damagedCount += capacity.map { max(0, $0 + 1 - count) } ?? 1
     return found
   }
 
-  private static func recordCount(of file: borrowing StateFile) throws(StateFailure) -> Int {
-    let size = try file.size
-    let count = max(0, size - FileHeader.pageSize) / MemoryLayout<Grants.Record>.stride
+  private static func recordCount(of file: borrowing OldStateFile) -> Int {
+    let count = max(0, file.size - FileHeader.pageSize) / MemoryLayout<Grants.Record>.stride
     return min(count, ServerSettings.maximumCapacity + 1)
   }
 }

@@ -2,27 +2,50 @@ import KnockServer
 
 /// What a server remembers. With a state directory, the next server remembers it too.
 struct ServerState: ~Copyable {
-  /// It stays locked until this value ends.
-  let directory: StateDirectory?
+  /// Nil without a state directory. It stays locked until this value ends.
+  let keeper: StateKeeper?
   let replays: ReplayMemory
   let grants: Grants
 
   /// What was in the files.
   struct Found {
-    /// Nil if there is no state directory.
-    fileprivate(set) var replays: ReplayState.Found?
+    /// Nil if there was no replay memory.
+    fileprivate(set) var replays: ReplayFile.Found?
     fileprivate(set) var grants = Grants.Found()
+    /// Whether the replay memory can be written.
+    fileprivate(set) var isBehind = false
   }
 
-  private init(_ settings: ServerSettings, found: inout Found) throws(StateFailure) {
-    let directory = try Self.directory(settings, onlyChecks: false)
-    var foundReplays = ReplayState.Found()
-    let replays = try ReplayState.memory(settings, in: directory, found: &foundReplays)
-    if directory != nil { found.replays = foundReplays }
-    let grants = try GrantState.grants(settings, in: directory, found: &found.grants)
+  private init(
+    _ keeper: consuming StateKeeper?, _ replays: consuming ReplayMemory, _ grants: consuming Grants
+  ) {
+    self.keeper = keeper
     self.replays = replays
     self.grants = grants
-    self.directory = directory
+  }
+
+  private static func make(
+    _ settings: ServerSettings, found: inout Found
+  ) throws(StateFailure) -> ServerState {
+    var replays = try ReplayState.memory(settings.replayCapacity)
+    guard let directory = try directory(settings, onlyChecks: false) else {
+      return ServerState(nil, replays, try GrantState.inMemory(settings.grantCapacity))
+    }
+    let moment = Moment(wall: SystemClock.wall(), monotonic: SystemClock.sinceBoot())
+    let file = try ReplayState.restore(
+      in: directory, capacity: settings.replayCapacity, at: moment, drift: settings.drift,
+      found: &found.replays)
+    var journal: GrantState.Journal?
+    var grants = try GrantState.grants(
+      settings, in: directory, journal: &journal, found: &found.grants)
+    var keeper = StateKeeper(
+      directory, replays: file,
+      StateFile(
+        .replay, size: ReplayFile.size(forRecords: settings.replayCapacity),
+        needsAll: found.replays?.needsAll ?? true), journal, drift: settings.drift)
+    keeper.begin(&grants, &replays, at: moment)
+    found.isBehind = keeper.isReplayFileBehind
+    return ServerState(keeper, replays, grants)
   }
 
   /// Locks the state directory, if there is one, and reads what is in it.
@@ -32,7 +55,7 @@ struct ServerState: ~Copyable {
     _ settings: ServerSettings, found: inout Found
   ) throws(StateError) -> ServerState {
     do throws(StateFailure) {
-      return try ServerState(settings, found: &found)
+      return try make(settings, found: &found)
     } catch { throw StateError(path: settings.stateDirectory, failure: error) }
   }
 
@@ -66,26 +89,30 @@ extension ServerState.Found {
   ///
   /// - Parameter drift: the drift of the gate (microseconds).
   func logAll(drift: Int64) {
-    if let replays {
-      let count = replays.count
-      if replays.isDamaged {
-        log.warning(
-          """
-          the replay memory was damaged: what is stamped before now + \(seconds: drift) s is \
-          refused; \(count) knocks remembered
-          """)
-      } else {
-        log.info("\(count) knocks remembered")
+    let count = replays?.count ?? 0
+    let reason: StaticString? =
+      switch replays?.state {
+      case .damaged: "the replay memory was damaged"
+      case .unfinished: "the last server did not end in order"
+      case .complete, nil: isBehind ? "the replay memory cannot be written" : nil
       }
-      // No drift explains such a step of the clock.
-      if replays.timeBehind > drift {
-        log.warning(
-          """
-          warning: the clock went back: it is \(seconds: replays.timeBehind) s behind the \
-          time when this server last ran, and all knocks are refused until it is set; if it is \
-          right, remove 'replay' from the state directory
-          """)
-      }
+    if let reason {
+      log.warning(
+        """
+        \(reason): what is stamped before now + \(seconds: drift) s is refused; \
+        \(count) knocks remembered
+        """)
+    } else if replays != nil {
+      log.info("\(count) knocks remembered")
+    }
+    // No drift explains such a step of the clock.
+    if let behind = replays?.timeBehind, behind > drift {
+      log.warning(
+        """
+        warning: the clock went back: it is \(seconds: behind) s behind the time when this \
+        server last ran, and all knocks are refused until it is set; if it is right, remove \
+        'replay' from the state directory
+        """)
     }
     if grants.damagedCount > 0 {
       log.warning(

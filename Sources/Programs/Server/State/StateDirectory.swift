@@ -3,15 +3,22 @@ import KnockBase
 /// The directory with what a server remembers after a restart. While a value exists, no other server can
 /// have the directory.
 struct StateDirectory: ~Copyable {
-  private let descriptor: Descriptor
+  private let path: Argument
+  /// `Descriptor.none` if the disk did not let it be made or opened.
+  private var descriptor = Descriptor.none
 
   /// - Parameter onlyChecks: makes and locks nothing.
   /// - Throws: `wouldBlock` if another server has it, `accessDenied` if others can write to it, and the errors
-  ///   of open(2) and mkdir(2).
+  ///   of open(2) and mkdir(2), except those of a disk that is full, read-only or broken.
   init(_ path: Argument, onlyChecks: Bool) throws(SystemError) {
-    let descriptor = try Descriptor(privateDirectory: path, making: !onlyChecks)
+    self.path = path
+    do throws(SystemError) {
+      descriptor = try Descriptor(privateDirectory: path, making: !onlyChecks)
+    } catch {
+      guard error.isOfDisk else { throw error }
+      return
+    }
     if !onlyChecks { try Self.lock(descriptor) }
-    self.descriptor = descriptor
   }
 
   /// If a server was killed while it started a command, the child has the lock until its execve(2).
@@ -21,6 +28,8 @@ struct StateDirectory: ~Copyable {
       do throws(SystemError) {
         return try descriptor.lock()
       } catch {
+        // A file system may have no locks.
+        guard !error.isOfDisk else { return }
         guard error == .wouldBlock, SystemClock.monotonic() < deadline else {
           throw error
         }
@@ -29,8 +38,9 @@ struct StateDirectory: ~Copyable {
     }
   }
 
-  /// Opens a file in it; nil if there is none.
+  /// Opens a file in it to read; nil if there is none.
   func open(_ name: StaticString) throws(SystemError) -> Descriptor? {
+    guard descriptor.isOpen else { return nil }
     do throws(SystemError) {
       return try descriptor.open(name, making: false)
     } catch {
@@ -39,13 +49,16 @@ struct StateDirectory: ~Copyable {
     }
   }
 
-  /// Makes an empty file in it, or empties an old one.
-  func make(_ name: StaticString) throws(SystemError) -> Descriptor {
-    try descriptor.open(name, making: true)
+  /// Opens a file in it to read and write, and makes it if there is none.
+  mutating func make(_ name: StaticString) throws(SystemError) -> Descriptor {
+    if !descriptor.isOpen {
+      let new = try Descriptor(privateDirectory: path, making: true)
+      try new.lock()
+      descriptor = new
+    }
+    return try descriptor.open(name, making: true)
   }
 
-  func rename(_ old: StaticString, to new: StaticString) throws(SystemError) {
-    try unsafe descriptor.rename(old.cString, to: new.cString)
-    do throws(SystemError) { try descriptor.sync() } catch {}
-  }
+  /// Waits until the names of its files are on the disk.
+  func sync() throws(SystemError) { try descriptor.sync() }
 }

@@ -1,84 +1,60 @@
 import KnockBase
 import KnockServer
 
-/// A file in the state directory: a page that begins with a header, and then records.
-struct StateFile: ~Copyable {
-  static var headerCount: Int { FileHeader.pageSize / MemoryLayout<UInt64>.stride }
-
-  enum Name {
-    case replay, grants
-
-    var text: StaticString {
-      switch self {
-      case .replay: "replay"
-      case .grants: "grants"
-      }
-    }
-
-    /// The name of a new file until it replaces the old one.
-    fileprivate var temporary: StaticString {
-      switch self {
-      case .replay: "replay.new"
-      case .grants: "grants.new"
-      }
-    }
-  }
-
-  private let name: Name
+/// A file in the state directory as an earlier server has left it: a page that begins with a header, and then
+/// records.
+struct OldStateFile: ~Copyable {
+  private let name: StateFile.Name
+  /// `Descriptor.none` if the disk cannot read it.
   private let descriptor: Descriptor
+  let size: Int
 
-  /// The file that has a name; nil if there is none.
-  static func existing(
-    _ name: Name, in directory: borrowing StateDirectory
-  ) throws(StateFailure) -> StateFile? {
-    let descriptor = try StateFailure.wrapping { () throws(SystemError) in
-      try directory.open(name.text)
+  /// Nil if there is none.
+  init?(_ name: StateFile.Name, in directory: borrowing StateDirectory) throws(StateFailure) {
+    var descriptor = Descriptor.none
+    var size = 0
+    do throws(SystemError) {
+      guard let found = try directory.open(name.text) else { return nil }
+      size = try found.size
+      descriptor = found
+    } catch {
+      guard error.isOfDisk else { throw .system(error) }
     }
-    guard let descriptor else { return nil }
-    return StateFile(name: name, descriptor: descriptor)
-  }
-
-  /// Checks the file that has a name, if there is one, without a change.
-  static func check(
-    _ name: Name, in directory: borrowing StateDirectory,
-    _ capacity: (borrowing Storage<UInt64>) throws(FileHeader.Failure) -> Int
-  ) throws(StateFailure) {
-    guard let file = try existing(name, in: directory), try file.size > 0 else { return }
-    _ = try file.capacity(capacity)
-  }
-
-  /// Makes an empty file. The file that has the name now keeps it until `takeName`.
-  init(
-    replacing name: Name, in directory: borrowing StateDirectory
-  ) throws(StateFailure) {
-    let descriptor = try StateFailure.wrapping { () throws(SystemError) in
-      try directory.make(name.temporary)
-    }
-    self.init(name: name, descriptor: descriptor)
-  }
-
-  private init(name: Name, descriptor: consuming Descriptor) {
     self.name = name
     self.descriptor = descriptor
+    self.size = size
   }
 
-  /// In bytes.
-  var size: Int {
-    get throws(StateFailure) {
-      try StateFailure.wrapping { () throws(SystemError) in try descriptor.size }
-    }
+  /// Checks the file, without a change.
+  static func check(
+    _ name: StateFile.Name, in directory: borrowing StateDirectory,
+    _ capacity: (borrowing Storage<UInt64>) throws(FileHeader.Failure) -> Int
+  ) throws(StateFailure) {
+    guard let file = try OldStateFile(name, in: directory), file.size > 0 else { return }
+    _ = try file.capacity(of: file.page(), capacity)
+  }
+
+  /// The first page; all zero where it cannot be read.
+  func page() throws(StateFailure) -> Storage<UInt64> {
+    let page = try StateFile.memory(StateFile.pageCount, of: UInt64.self)
+    do throws(SystemError) { _ = try descriptor.read(into: page, at: 0) } catch {}
+    return page
+  }
+
+  /// Copies the first page; what cannot be read stays as it is.
+  func copyPage(to page: borrowing Storage<UInt8>) {
+    do throws(SystemError) { _ = try descriptor.read(into: page, at: 0) } catch {}
   }
 
   /// How many records the header counts; nil if the header is damaged or incomplete, or that of a replay memory
   /// of an older format.
   func capacity(
+    of page: borrowing Storage<UInt64>,
     _ read: (borrowing Storage<UInt64>) throws(FileHeader.Failure) -> Int
   ) throws(StateFailure) -> Int? {
-    guard try size >= FileHeader.pageSize else { return nil }
-    let page = try map(size: FileHeader.pageSize, reserving: false)
-    defer { page.unmap() }
+    guard size >= FileHeader.pageSize else { return nil }
     do throws(FileHeader.Failure) {
-      return try read(page.storage(at: 0, count: Self.headerCount))
+      return try read(page)
     } catch {
       switch (error, name) {
       // An upgrade must not keep the server from its work. As after a damage, what the file may hold is refused.
@@ -88,18 +64,116 @@ struct StateFile: ~Copyable {
     }
   }
 
-  /// See `MappedFile`.
-  func map(size: Int, reserving: Bool) throws(StateFailure) -> MappedFile {
-    try StateFailure.wrapping { () throws(SystemError) in
-      try MappedFile(descriptor, size: size, reserving: reserving)
+  /// Copies the records that are not empty to the same places. What cannot be read stays empty.
+  func copy<Record>(
+    to records: borrowing Storage<Record>, unless isEmpty: (Record) -> Bool
+  ) throws(StateFailure) {
+    // Memory is touched only where there are records.
+    let some = try StateFile.memory(64, of: Record.self)
+    var place = 0
+    while place < records.count {
+      let offset = FileHeader.pageSize + place * MemoryLayout<Record>.stride
+      var count = 0
+      do throws(SystemError) { count = try descriptor.read(into: some, at: offset) } catch {}
+      for index in 0..<min(count, records.count - place) where !isEmpty(some[index]) {
+        records[place + index] = some[index]
+      }
+      place += some.count
+    }
+  }
+}
+
+/// A file in the state directory as the running server writes it. It holds what the memory of the process holds.
+///
+/// A disk that is full, read-only or broken ends nothing. The file is then behind, and is written again from its
+/// beginning when the disk allows it.
+struct StateFile: ~Copyable {
+  enum Name {
+    case replay, grants
+
+    var text: StaticString {
+      switch self {
+      case .replay: "replay"
+      case .grants: "grants"
+      }
     }
   }
 
-  /// Takes the name from the old file, once everything is on the disk.
-  func takeName(in directory: borrowing StateDirectory) throws(StateFailure) {
-    try StateFailure.wrapping { () throws(SystemError) in
-      try descriptor.sync()
-      try directory.rename(name.temporary, to: name.text)
+  static var pageCount: Int { FileHeader.pageSize / MemoryLayout<UInt64>.stride }
+
+  /// The time between two attempts to write a file that is behind, unless there is more to write.
+  private static let retryInterval = 10 * Microseconds.second
+  /// The time between two log lines about it.
+  private static let lineInterval = 60 * Microseconds.second
+
+  private let name: Name
+  private let size: Int
+  private var descriptor = Descriptor.none
+  /// Whether all of it is to be written.
+  private var needsAll: Bool
+  /// Whether it lacks something that could not be written.
+  private(set) var isBehind = false
+  /// When the next attempt is due, in microseconds since boot.
+  private(set) var nextDeadline = Int64.max
+  private var nextLine = Int64.min
+
+  init(_ name: Name, size: Int, needsAll: Bool) {
+    self.name = name
+    self.size = size
+    self.needsAll = needsAll
+  }
+
+  /// Zeroed memory.
+  static func memory<Element>(
+    _ count: Int, of _: Element.Type
+  ) throws(StateFailure) -> Storage<Element> {
+    guard let memory = Storage<Element>.mapped(count) else { throw .system(.outOfMemory) }
+    return memory
+  }
+
+  /// Has `write` write what the file lacks. Logs if that fails, and when all is well again.
+  ///
+  /// - Parameter write: gets the file, and whether it must write all.
+  mutating func logSave(
+    in directory: inout StateDirectory, now: Int64,
+    _ write: (borrowing Descriptor, Bool) throws(SystemError) -> Void
+  ) {
+    do throws(SystemError) {
+      if !descriptor.isOpen { descriptor = try directory.make(name.text) }
+      // Somebody may have cut it short.
+      let oldSize = try descriptor.size
+      needsAll = needsAll || oldSize != size
+      if needsAll {
+        if name == .replay { try cut() }
+        try descriptor.reserve(size)
+      }
+      try write(descriptor, needsAll)
+      // Grants that an earlier server had at the end are now at the beginning.
+      if needsAll { try descriptor.resize(to: size) }
+      needsAll = false
+      guard isBehind else { return }
+      isBehind = false
+      nextDeadline = .max
+      log.warning("--state: '\(name.text)' is written again, and lacks nothing")
+    } catch {
+      if !isBehind, name == .replay, descriptor.isOpen {
+        do throws(SystemError) { try cut() } catch {}
+      }
+      descriptor = .none
+      needsAll = true
+      isBehind = true
+      nextDeadline = now + Self.retryInterval
+      guard nextLine <= now else { return }
+      nextLine = now + Self.lineInterval
+      log.warning(
+        "warning: --state: '\(name.text)' cannot be written: \(error); it is kept in memory until it can"
+      )
     }
   }
+
+  /// Leaves only the first page. This takes no room, and a later server sees that knocks are missing.
+  private func cut() throws(SystemError) { try descriptor.resize(to: FileHeader.pageSize) }
+
+  /// Waits until the file is on the disk.
+  func sync() throws(SystemError) { try descriptor.sync() }
 }

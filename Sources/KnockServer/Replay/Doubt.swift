@@ -1,0 +1,16 @@
+import KnockBase
+
+/// Says that knocks may be unknown which an earlier server has accepted.
+///
+/// Those are stamped no later than its end + drift, and so no later than the start of this server + drift. The
+/// clock may be wrong at the start and corrected later. So the start is not kept by that clock, but reckoned
+/// from it each time.
+struct Doubt: BitwiseCopyable {
+  /// When this server started, in monotonic microseconds.
+  let since: Int64
+
+  /// What is stamped up to this time (microseconds since the Unix epoch) may be a replay.
+  func floor(at moment: Moment, drift: Int64) -> Int64 {
+    moment.wall.subtractingSaturated(moment.monotonic - since).addingSaturated(drift)
+  }
+}

@@ -1,0 +1,93 @@
+import KnockBase
+import KnockServer
+
+/// Keeps the files of the state directory as the memory of the process is, while the server runs.
+struct StateKeeper: ~Copyable {
+  private var directory: StateDirectory
+  private var replays: ReplayFile
+  private var replayFile: StateFile
+  /// Nil without a journal of grants.
+  private var journal: GrantState.Journal?
+  private let drift: Int64
+  /// When the mark of the replay memory is written next, in monotonic microseconds.
+  private var nextMark = Int64.max
+
+  init(
+    _ directory: consuming StateDirectory, replays: consuming ReplayFile,
+    _ replayFile: consuming StateFile, _ journal: consuming GrantState.Journal?, drift: Int64
+  ) {
+    self.directory = directory
+    self.replays = replays
+    self.replayFile = replayFile
+    self.journal = journal
+    self.drift = drift
+  }
+
+  /// Writes the files for the first time, and fills the receiver's memory.
+  mutating func begin(_ grants: inout Grants, _ memory: inout ReplayMemory, at moment: Moment) {
+    saveReplays()
+    // An earlier server may have had the same trouble.
+    if isReplayFileBehind { replays.doubtEarlier(now: moment.monotonic, drift: drift) }
+    saveAll(&grants)
+    replays.fill(&memory, at: moment, drift: drift)
+  }
+
+  var isReplayFileBehind: Bool { replayFile.isBehind }
+
+  /// How many files lack something that could not be written.
+  var behindCount: Int {
+    mutating get { (replayFile.isBehind ? 1 : 0) + (journal?.file.isBehind == true ? 1 : 0) }
+  }
+
+  /// When `advance` has something to do, in monotonic microseconds.
+  var nextDeadline: Int64 {
+    mutating get { min(nextMark, min(replayFile.nextDeadline, journal?.file.nextDeadline ?? .max)) }
+  }
+
+  /// Writes an accepted knock before the server acts on it. If the disk cannot take it, the memory has it.
+  mutating func record(_ fingerprint: Fingerprint) {
+    let moment = Moment(wall: SystemClock.wall(), monotonic: SystemClock.sinceBoot())
+    replays.append(fingerprint, at: moment, drift: drift)
+    saveReplays()
+  }
+
+  /// Writes what has changed of the grants, before the server acts on it.
+  mutating func save(_ grants: inout Grants) {
+    if grants.areChanged { saveAll(&grants) }
+  }
+
+  /// Tries again what could not be written, and writes the mark from time to time.
+  mutating func advance(_ grants: inout Grants, now: Int64) {
+    if min(nextMark, replayFile.nextDeadline) <= now { saveReplays() }
+    if grants.areChanged || journal?.file.nextDeadline ?? .max <= now { saveAll(&grants) }
+  }
+
+  /// Writes that the server ends in order, if nothing is missing.
+  mutating func end(_ grants: inout Grants) {
+    advance(&grants, now: .max)
+    guard !replayFile.isBehind else { return }
+    do throws(SystemError) {
+      // Only what is on the disk counts as complete.
+      try replayFile.sync()
+      try directory.sync()
+      saveReplays(isLast: true)
+      try replayFile.sync()
+    } catch {
+      log.warning("warning: --state: 'replay' may not be on the disk: \(error)")
+    }
+  }
+
+  private mutating func saveReplays(isLast: Bool = false) {
+    let now = SystemClock.monotonic()
+    nextMark = now + ReplayFile.markInterval
+    replayFile.logSave(in: &directory, now: now) { file, all throws(SystemError) in
+      try replays.save(all: all, isLast: isLast, now: SystemClock.sinceBoot()) {
+        bytes, offset throws(SystemError) in try file.write(bytes, at: offset)
+      }
+    }
+  }
+
+  private mutating func saveAll(_ grants: inout Grants) {
+    journal?.logSave(&grants, in: &directory)
+  }
+}

@@ -307,6 +307,7 @@ public struct Grants: ~Copyable {
   /// Until when grants need the addresses from `first` on.
   ///
   /// - Parameter onlySame: in a set where elements may overlap, only grants of the same range need its element.
+  @inline(never)
   public func need(
     for range: AddressRange, from first: UInt128, in set: UInt16, near address: Address,
     onlySame: Bool

@@ -51,6 +51,7 @@ extension Executor {
   }
 
   /// Closes a range, except for what other grants need. Returns whether that was done.
+  @inline(never)
   private mutating func closeSet(
     _ number: UInt16, _ range: AddressRange, _ prefixLength: Int, isTimed: Bool, for knock: Knock
   ) -> Bool {
@@ -79,6 +80,7 @@ extension Executor {
   }
 
   /// Returns whether the set is now as the change makes it.
+  @inline(never)
   private mutating func changeSet(
     _ set: FirewallSet, _ range: AddressRange, _ prefixLength: Int, by change: SetChange,
     for knock: Knock
@@ -98,6 +100,7 @@ extension Executor {
   }
 
   /// The set of a grant. Nil if there is no connection to the kernel.
+  @inline(never)
   private func set(_ number: UInt16, _ family: AddressFamily) -> FirewallSet? {
     guard firewall != nil else { return nil }
     return grants.grants.names.withName(number) { FirewallSet(name: $0, addresses: family) }

@@ -74,6 +74,7 @@ struct Firewall: ~Copyable {
   }
 
   /// Whether a set holds an address.
+  @inline(never)
   mutating func holds(
     _ address: Address, in set: FirewallSet
   ) throws(FirewallError.Reason) -> Bool {

@@ -24,6 +24,7 @@ enum FirewallSet {
 
 extension FirewallSet {
   /// From the name that a grant has: `inet/filter/knock4` or `ipset/knock4`. It must stay in memory.
+  @inline(never)
   init?(name text: Span<UInt8>, addresses: AddressFamily) {
     if text.hasPrefix("ipset/") {
       let name = SetName(text.extracting(6...), limit: SetName.ipsetLimit)

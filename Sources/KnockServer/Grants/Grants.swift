@@ -375,6 +375,7 @@ public struct Grants: ~Copyable {
     return (address, begin(position, wallNow: wallNow))
   }
 
+  @inline(never)
   private mutating func begin(_ position: Int, wallNow: Int64) -> Bool {
     var state = table[position]
     state.round = round
@@ -522,6 +523,7 @@ public struct Grants: ~Copyable {
   private static func clamped(_ wallNow: Int64) -> Int64 { min(max(wallNow, 0), Record.latest) }
 
   /// Writes a grant and its record instead of another, or removes that if nothing is left to close.
+  @inline(never)
   private mutating func replace(_ position: Int, by state: State) {
     if state.grant.isClosed {
       remove(at: position)
@@ -531,6 +533,7 @@ public struct Grants: ~Copyable {
   }
 
   /// Writes a grant and its record, and then erases what it replaces. Returns its position.
+  @inline(never)
   private mutating func write(_ state: State, replacing old: Int?) -> Int {
     let position = table.freePosition()
     write(Record(state.grant, sequence: nextSequence, place: place), at: position)
@@ -540,6 +543,7 @@ public struct Grants: ~Copyable {
     return position
   }
 
+  @inline(never)
   private mutating func remove(at position: Int) {
     table.remove(at: position)
     write(Record(), at: position)

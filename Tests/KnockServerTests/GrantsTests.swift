@@ -662,3 +662,145 @@ extension Image {
     #expect(grants.count == 0)
   }
 }
+
+// What grants open
+
+private let range = Address.inet(0xC000_0207)
+private let neighbour = Address.inet(0xC000_0208)
+
+private func openSet(
+  _ grants: inout Grants, _ address: Address, bits: Int = 24, for seconds: Int64? = 60,
+  set: UInt16 = 8, closesCommand: Bool = false
+) -> Grants.Opening {
+  let duration = seconds.map { $0 * second }
+  let opening = Grants.Opening(
+    set: set, prefixLength: bits, setDuration: duration, duration: duration,
+    closesCommand: closesCommand, hasCloseCommand: closesCommand)
+  _ = grants.open(address, opening, isRepeat: false, wallNow: now, now: 0)
+  return opening
+}
+
+/// Until when others need what an address opened, part by part: seconds since boot, -1 for ever, nil not at all.
+private func needs(
+  _ grants: borrowing Grants, _ address: Address, bits: Int = 24, set: UInt16 = 8,
+  onlySame: Bool = false
+) -> [(count: Int, seconds: Int64?)] {
+  let range = AddressRange(address, prefixLength: bits)
+  var parts: [(Int, Int64?)] = []
+  var first = range.first
+  while true {
+    let need = grants.need(for: range, from: first, in: set, near: address, onlySame: onlySame)
+    let seconds = need.deadline.map { $0 == .max ? -1 : $0 / second }
+    parts.append((Int(need.last - first) + 1, seconds))
+    guard need.last < range.last else { return parts }
+    first = need.last + 1
+  }
+}
+
+@Test func aRangeIsNeededUntilTheLatestEndOfItsGrants() {
+  var grants = Image().grants()
+  _ = openSet(&grants, range, for: 60)
+  _ = openSet(&grants, neighbour, for: 90)
+  _ = openSet(&grants, .inet(0xC000_0307), for: nil)
+  #expect(needs(grants, range).map(\.seconds) == [90])
+  _ = grants.beginClose(neighbour, wallNow: now)
+  #expect(needs(grants, neighbour).map(\.seconds) == [60])
+  #expect(needs(grants, neighbour, set: 9).map(\.seconds) == [nil])
+  #expect(needs(grants, .inet(0xC000_0301)).map(\.seconds) == [-1])
+  _ = grants.beginClose(range, wallNow: now)
+  #expect(needs(grants, range).map(\.seconds) == [nil])
+}
+
+@Test func grantsOfOtherPrefixesNeedTheirPartOfARange() {
+  var grants = Image().grants()
+  _ = openSet(&grants, range, bits: 24, for: 60)
+  _ = openSet(&grants, .inet(0xC000_0204), bits: 30, for: 90)
+  _ = openSet(&grants, .inet(0xC000_0206), bits: 32, for: 30)
+  _ = grants.beginClose(range, wallNow: now)
+  let parts = needs(grants, range)
+  #expect(parts.map(\.count) == [4, 2, 1, 1, 248])
+  #expect(parts.map(\.seconds) == [nil, 90, 90, 90, nil])
+  // In ipset each has an element of its own.
+  #expect(needs(grants, range, onlySame: true).map(\.seconds) == [nil])
+  #expect(needs(grants, .inet(0xC000_0205), bits: 30, onlySame: true).map(\.seconds) == [90])
+}
+
+@Test func eachPartOfAGrantIsClosedOnce() {
+  for setFails in [false, true] {
+    var grants = Image().grants()
+    _ = openSet(&grants, range, closesCommand: true)
+    _ = grants.endOpen(range, succeeded: true, isWantedAgain: false)
+    let needsCommand = grants.beginClose(range, wallNow: now)
+    #expect(needsCommand)
+    let found = grants.nextSet(of: range)
+    #expect(found?.grant.set == 8)
+    if let found { grants.recordSet(at: found.position, isClosed: !setFails) }
+    #expect(grants.nextSet(of: range) == nil)
+    let early = grants.endSets(of: range, now: 0)
+    #expect(early == .done)
+    let closing = grants.endClose(range, succeeded: setFails, now: 0)
+    #expect(closing == .retriedSoon)
+    // What has succeeded is not tried again.
+    let again = grants.beginNextClose(wallNow: now, now: minute)
+    #expect(again?.needsCommand == !setFails)
+    #expect((grants.nextSet(of: range) != nil) == setFails)
+  }
+}
+
+@Test func afterAnOpenThatFailedOneFailedCloseIsTheEnd() {
+  var grants = Image().grants()
+  let opening = openSet(&grants, range, closesCommand: true)
+  grants.recordUnchangedSet(range, opening, .unknown)
+  _ = grants.endOpen(range, succeeded: false, isWantedAgain: false)
+  _ = grants.beginClose(range, wallNow: now)
+  if let found = grants.nextSet(of: range) { grants.recordSet(at: found.position, isClosed: false) }
+  let closing = grants.endClose(range, succeeded: false, now: 0)
+  #expect(closing == .endedUnopened)
+  #expect(grants.count == 0)
+}
+
+@Test func aCommandThatSucceededDoesNotRunAgainWhereItRan() {
+  for (place, isHere) in [(7, true), (8, false), (0, false)] as [(UInt64, Bool)] {
+    let image = Image()
+    var old = image.grants()
+    _ = open(&old, 1)
+    var grants = Image().grants(place: place)
+    _ = grants.adopt(image.records, names: noNames(), wallNow: now, now: 0)
+    let opening = Grants.Opening(
+      set: 0, prefixLength: 32, setDuration: nil, duration: 60 * second, closesCommand: true,
+      hasCloseCommand: true)
+    let runs = grants.open(.inet(1), opening, isRepeat: false, wallNow: now, now: 0)
+    #expect(runs == !isHere)
+    // While it runs, and after it, others rely on it.
+    let again = grants.open(.inet(1), opening, isRepeat: false, wallNow: now, now: 0)
+    #expect(again == false)
+  }
+}
+
+@Test func theNamesOfSetsAreFoundByNumber() {
+  let bytes = storage(SetNames.size, of: UInt8.self)
+  let names = SetNames(Storage(adopting: .init(start: bytes.baseAddress, count: bytes.count)))
+  func isWhole() -> Bool { names.isWhole }
+  #expect(isWhole())
+  let texts = ["inet/filter/knock4", "ipset/knock4", String(repeating: "n", count: 515)]
+  let numbers = texts.map { text in names.number(of: Array(text.utf8).span) }
+  for (text, number) in zip(texts, numbers) {
+    let again = names.number(of: Array(text.utf8).span)
+    #expect(again == number)
+    let length = names.withName(number ?? 0) { $0.count }
+    #expect(length == text.utf8.count)
+  }
+  for number in [0, 7, 9, 4000, 4064, .max] as [UInt16] {
+    let length = names.withName(number) { $0.count }
+    #expect(length == nil, "\(number)")
+  }
+  #expect(isWhole())
+  let long = String(repeating: "n", count: 500)
+  var count = 0
+  while names.number(of: Array("\(count)\(long)".utf8).span) != nil {
+    count += 1
+  }
+  #expect(count == 6)
+  bytes[20] ^= 1
+  #expect(!isWhole())
+}

@@ -59,6 +59,7 @@ extension Executor {
     while now < end, !shutdown.isEnding, let action = grants.nextExpired(now: now) {
       log.info("expired: \(action.knock)")
       perform(action, nil, now: now)
+      checkSets(limit: Self.checksAtOnce)
       now = SystemClock.sinceBoot()
     }
   }

@@ -5,7 +5,7 @@ import Netfilter
 
 /// How the executor changes the sets.
 extension Executor {
-  /// How many positions of grants are compared with the sets after each knock. Somebody else may have emptied a set.
+  /// How many positions of grants are compared with the sets after each change. Somebody else may have emptied a set.
   static let checksAtOnce = 64
   /// The same if there is no room for another grant.
   static let checksIfFull = 4096

@@ -60,6 +60,8 @@ target() {
     -enable-experimental-feature Embedded -Osize -Xfrontend -function-sections
     # This pass copies a function for each closure that is given to it, even with -Osize.
     -Xllvm -sil-disable-pass=closure-specialize
+    # All traps of a function can be one: nobody reads from the address which it was.
+    -Xfrontend -mergeable-traps
   )
   # The compiler refuses Swift code that can allocate. On 32-bit machines it also refuses every
   # conversion to or from 64 bits, though it emits no allocation: there only cross/check looks.

@@ -14,9 +14,8 @@ import KnockProtocol
 /// Records hold times by the system's clock, because a later process must understand them (microseconds since
 /// the Unix epoch). This process goes by deadlines in microseconds since boot.
 public struct Grants: ~Copyable {
-  /// After a close has failed, it is tried again after a minute, three times, and then every hour for a day.
+  /// After a close has failed, it is tried again after a minute, three times, and then every hour.
   static let quickRetries: UInt8 = 3
-  static let retries: UInt8 = 27
   static let quickInterval = 60 * Microseconds.second
   static let slowInterval = 60 * quickInterval
 
@@ -423,7 +422,7 @@ public struct Grants: ~Copyable {
 
   /// The result of an attempt to close.
   public enum Closing {
-    case done, retriedSoon, retriedLater, givenUp
+    case done, retriedSoon, retriedLater
     /// It is the end of a grant that had not been opened either.
     case endedUnopened
   }
@@ -475,12 +474,8 @@ public struct Grants: ~Copyable {
       remove(at: position)
       return isUnopened ? .endedUnopened : .done
     }
-    guard state.failures < Self.retries else {
-      remove(at: position)
-      return .givenUp
-    }
-    state.failures += 1
-    let isSoon = state.failures <= Self.quickRetries
+    let isSoon = state.failures < Self.quickRetries
+    if isSoon { state.failures += 1 }
     state.deadline = now + (isSoon ? Self.quickInterval : Self.slowInterval)
     _ = write(state, replacing: position)
     return isSoon ? .retriedSoon : .retriedLater

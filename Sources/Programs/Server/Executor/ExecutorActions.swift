@@ -125,7 +125,6 @@ extension Executor {
     case .runAgain: runner.enqueue(action)
     case .closeInAMinute: log.warning("not closed: \(knock), trying again in a minute")
     case .closeInAnHour: log.warning("not closed: \(knock), trying again in an hour")
-    case .closeGivenUp: log.warning("not closed: \(knock), giving up: it may stay open")
     case .closeEndedUnopened:
       log.warning("not closed: \(knock), giving up: opening it had failed, too")
     }

@@ -105,7 +105,7 @@ struct GrantKeeper: ~Copyable {
     case done
     /// A repeat has relied on the command that failed, so it runs again.
     case runAgain
-    case closeInAMinute, closeInAnHour, closeGivenUp, closeEndedUnopened
+    case closeInAMinute, closeInAnHour, closeEndedUnopened
   }
 
   /// Records how an action has ended.
@@ -136,7 +136,6 @@ struct GrantKeeper: ~Copyable {
     case .done: .done
     case .retriedSoon: .closeInAMinute
     case .retriedLater: .closeInAnHour
-    case .givenUp: .closeGivenUp
     case .endedUnopened: .closeEndedUnopened
     }
   }

@@ -67,7 +67,7 @@ target() {
   # conversion to or from 64 bits, though it emits no allocation: there only cross/check looks.
   ((bits == 32)) || swift_flags+=(-no-allocations)
   c_flags=(
-    "--target=$musl_triple" "${abi[@]}" -Os -fPIE -fstack-protector-strong -ffunction-sections
+    "--target=$musl_triple" "${abi[@]}" -Oz -fPIE -fstack-protector-strong -ffunction-sections
     -fdata-sections
     # Nothing unwinds the stack.
     -fno-unwind-tables -fno-asynchronous-unwind-tables

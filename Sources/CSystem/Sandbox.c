@@ -36,7 +36,8 @@ int csys_change_user(uint32_t user, uint32_t group) {
   if (prctl(PR_SET_KEEPCAPS, 1L, 0L, 0L, 0L) < 0 || setgroups(0, NULL) < 0 || setgid(group) < 0 ||
       setuid(user) < 0)
     return -errno;
-  return 0;
+  // Some containers only pretend.
+  return geteuid() == user && getegid() == group ? 0 : -EPERM;
 }
 
 // From linux/capability.h, linux/landlock.h, linux/seccomp.h and linux/audit.h, which a C library need not
@@ -51,21 +52,27 @@ struct capability_sets {
   uint32_t effective, permitted, inheritable;
 };
 
-int csys_check_privilege(int changes_user, int changes_root) {
-  enum { SET_GROUP = 6, SET_USER = 7, CHANGE_ROOT = 18 };
+static int check_effective(uint32_t needed) {
   struct capability_header header = {CAPABILITY_VERSION, 0};
   struct capability_sets sets[2];
   if (syscall(SYS_capget, &header, sets) < 0) return -errno;
-  uint32_t needed =
-      (changes_user ? 1U << SET_GROUP | 1U << SET_USER : 0) | (changes_root ? 1U << CHANGE_ROOT : 0);
   return (sets[0].effective & needed) == needed ? 0 : -EPERM;
 }
 
-void csys_bound_capabilities(uint64_t kept) {
-  // It fails at the first without the privilege, or at the first that the kernel does not know.
+int csys_check_privilege(int changes_user, int changes_root) {
+  enum { SET_GROUP = 6, SET_USER = 7, CHANGE_ROOT = 18 };
+  return check_effective((changes_user ? 1U << SET_GROUP | 1U << SET_USER : 0) |
+                         (changes_root ? 1U << CHANGE_ROOT : 0));
+}
+
+int csys_bound_capabilities(uint64_t kept) {
+  enum { SET_CAPABILITIES = 8 };
+  if (check_effective(1U << SET_CAPABILITIES) < 0) return 0;
   for (int number = 0; number < CAPABILITY_COUNT; number++)
-    if (!(kept >> number & 1) && prctl(PR_CAPBSET_DROP, (long)number, 0L, 0L, 0L) < 0) break;
-  prctl(PR_CAP_AMBIENT, (long)PR_CAP_AMBIENT_CLEAR_ALL, 0L, 0L, 0L);
+    if (!(kept >> number & 1) && prctl(PR_CAPBSET_DROP, (long)number, 0L, 0L, 0L) < 0)
+      // The kernel does not know those behind its last.
+      return errno == EINVAL && number > 0 ? 0 : -errno;
+  return 0;
 }
 
 int csys_keep_capabilities(uint64_t kept) {
@@ -77,7 +84,8 @@ int csys_keep_capabilities(uint64_t kept) {
     sets[half].effective = sets[half].permitted;
     sets[half].inheritable = 0;
   }
-  return csys_result(syscall(SYS_capset, &header, sets));
+  if (syscall(SYS_capset, &header, sets) < 0 || syscall(SYS_capget, &header, sets) < 0) return -errno;
+  return (sets[0].permitted & ~(uint32_t)kept) | (sets[1].permitted & ~(uint32_t)(kept >> 32)) ? -EPERM : 0;
 }
 
 int csys_forbid_new_privileges(void) { return csys_result(prctl(PR_SET_NO_NEW_PRIVS, 1L, 0L, 0L, 0L)); }
@@ -103,14 +111,15 @@ int csys_forbid_files(void) {
   return result;
 }
 
+int csys_hide(void) { return csys_result(prctl(PR_SET_DUMPABLE, 0L, 0L, 0L, 0L)); }
+
 // The limit of descriptors. poll(2) refuses more entries than that, and gets two at a time.
 enum { DESCRIPTORS = 2 };
 
 int csys_limit(int32_t parent) {
   struct rlimit none = {0, 0}, few = {DESCRIPTORS, DESCRIPTORS};
   if (setrlimit(RLIMIT_NPROC, &none) < 0 || setrlimit(RLIMIT_CORE, &none) < 0 ||
-      setrlimit(RLIMIT_NOFILE, &few) < 0 || prctl(PR_SET_DUMPABLE, 0L, 0L, 0L, 0L) < 0 ||
-      prctl(PR_SET_PDEATHSIG, (long)SIGKILL, 0L, 0L, 0L) < 0)
+      setrlimit(RLIMIT_NOFILE, &few) < 0 || csys_hide() < 0 || prctl(PR_SET_PDEATHSIG, (long)SIGKILL, 0L, 0L, 0L) < 0)
     return -errno;
   return getppid() == parent ? 0 : -ESRCH;
 }

@@ -229,8 +229,6 @@ int csys_receive(int fd, void *buffer, size_t size) {
 
 void csys_hang_up(int fd) { shutdown(fd, SHUT_WR); }
 
-int csys_duplicate(int fd) { return csys_result(fcntl(fd, F_DUPFD_CLOEXEC, 3)); }
-
 int csys_udp_socket(int family) {
   return csys_result(socket(family, SOCK_DGRAM | SOCK_CLOEXEC, IPPROTO_UDP));
 }

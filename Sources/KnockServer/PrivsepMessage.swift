@@ -3,10 +3,11 @@ import KnockProtocol
 
 /// All messages between the two processes of the server. The first byte says which one it is:
 ///
-///     byte  message  sender    size               content
-///     1     ready    receiver  1
-///     2     knock    receiver  61                 see below
-///     3     key      executor  1 + expanded key   the expanded key, as the MAC has it in memory
+///     byte  message       sender    size               content
+///     1     ready         receiver  1
+///     2     knock         receiver  61                 see below
+///     3     key           executor  1 + expanded key   the expanded key, as the MAC has it in memory
+///     4     update tally  executor  1
 ///
 /// A knock:
 ///
@@ -23,10 +24,12 @@ public enum PrivsepMessage: Equatable, Sendable {
   case knock(Knock, user: UserNumber, Fingerprint)
   /// The key has changed. Its bytes are not part of the value, so that no copy of them is left behind.
   case key
+  /// The executor is about to show the counters, and only the receiver can ask the socket.
+  case updateTally
 
   private enum Kind: UInt8 {
     case ready = 1
-    case knock, key
+    case knock, key, updateTally
   }
 
   private static let fingerprintOffset = 21
@@ -57,6 +60,9 @@ public enum PrivsepMessage: Equatable, Sendable {
     case .key:
       bytes[0] = Kind.key.rawValue
       return try body(bytes.span.extracting(first: Self.keyOffset))
+    case .updateTally:
+      bytes[0] = Kind.updateTally.rawValue
+      return try body(bytes.span.extracting(first: 1))
     }
   }
 
@@ -74,7 +80,8 @@ public enum PrivsepMessage: Equatable, Sendable {
         knock, user: UserNumber(bytes[1]) | UserNumber(bytes[2]) << 8,
         Fingerprint(message: bytes.extracting(Self.fingerprintOffset...)))
     case .key where bytes.count == Self.keyOffset + keySize: self = .key
-    case .ready, .knock, .key, nil: return nil
+    case .updateTally where bytes.count == 1: self = .updateTally
+    case .ready, .knock, .key, .updateTally, nil: return nil
     }
   }
 }

@@ -53,12 +53,14 @@ private func knock(_ address: [UInt8]) -> [UInt8] {
     #expect(read([1]) == .ready)
     #expect(bytes(.key) == [3])
     #expect(read([3] + [UInt8](repeating: 7, count: keySize)) == .key)
+    #expect(bytes(.updateTally) == [4])
+    #expect(read([4]) == .updateTally)
   }
 
   @Test func `each message has exactly its size`() {
     let messages: [[UInt8]] = [
       [1], bytes(.knock(Knock(command: .open, address: inet), user: 0, fingerprint)),
-      [3] + [UInt8](repeating: 0, count: keySize),
+      [3] + [UInt8](repeating: 0, count: keySize), [4],
     ]
     #expect(read([]) == nil)
     for message in messages {
@@ -70,7 +72,7 @@ private func knock(_ address: [UInt8]) -> [UInt8] {
     }
   }
 
-  @Test func `there are three kinds of message`() {
+  @Test func `there are four kinds of message`() {
     for kind in UInt8.min...UInt8.max {
       for size in [1, PrivsepMessage.knockSize, 1 + keySize] {
         var message = [UInt8](repeating: 0, count: size)
@@ -78,6 +80,7 @@ private func knock(_ address: [UInt8]) -> [UInt8] {
         if size == PrivsepMessage.knockSize { message = [kind] + knock([192, 0, 2, 1])[1...] }
         let isMessage =
           (kind, size) == (1, 1) || (kind, size) == (2, 61) || (kind, size) == (3, 209)
+          || (kind, size) == (4, 1)
         #expect((read(message) != nil) == isMessage, "\(kind) \(size)")
       }
     }

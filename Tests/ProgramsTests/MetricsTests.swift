@@ -11,7 +11,7 @@ import Testing
 
   private func counters(running: Int = 0) throws -> Counters {
     Counters(
-      tally: try Tally(), kernelDropped: 0, setsChanged: 0, setsNotChanged: 0, repeats: 0,
+      tally: try Tally(), setsChanged: 0, setsNotChanged: 0, repeats: 0,
       commands: CommandRunner.Counters(), running: running, queued: 0, open: 0, notOpened: 0,
       filesBehind: 0)
   }

@@ -22,9 +22,9 @@ int csys_change_user(uint32_t user, uint32_t group);
 static const uint64_t CSYS_NET_ADMIN = (uint64_t)1 << 12;
 
 /// Limits the capabilities that this process, and programs that it starts, can ever get to those with a bit
-/// in `kept`. Must be called before `csys_change_user`. Without the privilege it does nothing. Source:
-/// capabilities(7).
-void csys_bound_capabilities(uint64_t kept);
+/// in `kept`. Must be called before `csys_change_user`. Without the privilege for it, it returns 0 and does
+/// nothing: `csys_forbid_new_privileges` has the same effect. Source: capabilities(7).
+int csys_bound_capabilities(uint64_t kept);
 
 /// Gives up all capabilities except those with a bit in `kept` that the process has.
 int csys_keep_capabilities(uint64_t kept);
@@ -36,6 +36,10 @@ int csys_forbid_new_privileges(void);
 /// connections, and signals to other processes. Returns -ENOSYS or -EOPNOTSUPP if the kernel has no Landlock.
 /// Source: landlock(7).
 int csys_forbid_files(void);
+
+/// Hides this process from all others without CAP_SYS_PTRACE, and forbids core dumps. The kernel may undo it when the
+/// user changes. Source: prctl(2), PR_SET_DUMPABLE.
+int csys_hide(void);
 
 /// Forbids new processes, new descriptors and core dumps, hides this process from others, and ends it when
 /// its parent ends. Returns -ESRCH if `parent` has ended already.

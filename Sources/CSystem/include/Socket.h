@@ -105,9 +105,6 @@ int csys_receive(int fd, void *buffer, size_t size);
 /// Ends what is sent. The other side reads the end.
 void csys_hang_up(int fd);
 
-/// Another descriptor of the same socket.
-int csys_duplicate(int fd);
-
 // UDP
 
 int csys_udp_socket(int family);

@@ -18,6 +18,9 @@ import KnockProtocol
       guard let start = key.baseAddress else { return }
       _ = unsafe crypto_auth_hmacsha256_init(state, start, key.count)
     }
+    // The padded key. It has been hashed, and the next block replaces it.
+    unsafe sodium_memzero(&state.pointee.ictx.buf, 64)
+    unsafe sodium_memzero(&state.pointee.octx.buf, 64)
   }
 
   /// Another value with the same key.

@@ -25,7 +25,6 @@ struct ServerParts: ~Copyable {
       address: try socket.localAddress(), drift: settings.drift,
       bufferSize: try ListeningSocket.enlargeBuffer(of: socket))
     let tally = try Tally()
-    let sameSocket = try UDPSocket(duplicating: socket)
     let channel = try Channel.Pair()
     let reloader = try Reloader.make(settings, operands)
     if settings.firewall.sets != nil {
@@ -62,8 +61,7 @@ struct ServerParts: ~Copyable {
     let executor = Executor(
       state: state.keeper, signals: signals,
       timer: try BootTimer(), receiver: ReceiverProcess(channel.second, tally: tally),
-      policies: policies, tally: tally,
-      socket: sameSocket, firewall: firewall, runner: runner,
+      policies: policies, tally: tally, firewall: firewall, runner: runner,
       grants: GrantKeeper(state.grants, recent: RecentKnocks(recent), settings),
       shutdown: Shutdown(closesGrants: settings.closesOnExit), manager: manager, metrics: metrics,
       reloader: reloader)

@@ -8,6 +8,8 @@ extension ServerApplet {
     _ settings: ServerSettings, _ operands: Operands, _ source: KeySource
   ) throws(StartFailure) -> ExitCode {
     CurrentProcess.keepDescriptors()
+    // Before the key is read.
+    do throws(Sandbox.Failure) { try settings.sandbox.hide() } catch { throw .sandbox(error) }
     let key = try loadKey(from: source)
     let commands = try commands(settings, operands)
     guard

@@ -31,11 +31,6 @@ struct UDPSocket: ~Copyable {
     descriptor = Descriptor(owning: number)
   }
 
-  /// Another descriptor for the same socket.
-  init(duplicating other: borrowing UDPSocket) throws(SystemError) {
-    descriptor = Descriptor(owning: try SystemError.check(csys_duplicate(other.number)))
-  }
-
   /// The descriptor; negative for none.
   var number: Int32 { descriptor.number }
   var isOpen: Bool { descriptor.isOpen }

@@ -32,6 +32,23 @@ def test_the_receiver_has_no_right_and_three_open_files(server):
         assert re.search(rf"^Max {name} +{limit} +{limit} ", limits, re.MULTILINE)
 
 
+def kinds_of_sockets(process):
+    links = {os.readlink(link) for link in Path(f"/proc/{process}/fd").iterdir()}
+    tables = {name: Path(f"/proc/{process}/net/{name}").read_text() for name in ("udp", "udp6", "unix")}
+    numbers = [link[8:-1] for link in links if link.startswith("socket:")]
+    return sorted(name for number in numbers for name, text in tables.items() if f" {number} " in text)
+
+
+@pytest.mark.usefixtures("not_emulated")
+def test_only_the_receiver_has_the_socket_for_datagrams(server):
+    ours = server()
+    # The receiver knows how many datagrams the kernel dropped. It tells that at once, also if it has slept.
+    ours.send(b"x", b"xx")
+    assert ours.counters()["kernel-dropped"] == 2
+    assert kinds_of_sockets(ours.pid) == []
+    assert kinds_of_sockets(ours.receiver) == ["udp6"]
+
+
 @pytest.mark.other_users
 @pytest.mark.usefixtures("not_emulated")
 @pytest.mark.parametrize("user, ids", [("nobody", (65534, 65534)), ("77", (77, 77)), ("77:78", (77, 78))])
@@ -98,12 +115,11 @@ def test_the_receiver_needs_no_call_but_those_of_the_filter(server):
 
 
 @pytest.mark.usefixtures("not_emulated")
-def test_the_receiver_has_the_replay_memory_and_not_the_journal(server, tmp_path):
+def test_the_receiver_has_no_file_of_the_state_directory(server, tmp_path):
     ours = server(f"--state={tmp_path}/state", "--close-after=1h")
-    maps = Path(f"/proc/{ours.receiver}/maps").read_text()
-    assert f"{tmp_path}/state/replay" in maps
-    assert f"{tmp_path}/state/grants" not in maps
-    assert f"{tmp_path}/state/grants" in Path(f"/proc/{ours.pid}/maps").read_text()
+    assert f"{tmp_path}/state/" not in Path(f"/proc/{ours.receiver}/maps").read_text()
+    files = [os.readlink(link) for link in Path(f"/proc/{ours.pid}/fd").iterdir()]
+    assert {f"{tmp_path}/state/replay", f"{tmp_path}/state/grants"} <= set(files)
 
 
 def like_linux_4_2():

@@ -69,7 +69,7 @@ def test_a_knock_that_it_makes_up_is_one_that_a_client_could_send(taken_over):
 
 
 LIES = [
-    "short", "long", "kind", "key", "user", "other user", "command", "length", "rest", "multicast"
+    "short", "long", "kind", "key", "update", "user", "other user", "command", "length", "rest", "multicast"
 ]  # fmt: skip
 
 

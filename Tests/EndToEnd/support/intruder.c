@@ -67,8 +67,9 @@ static int lie(const char *what) {
   if (!strcmp(what, "lie: short")) size = 60;
   else if (!strcmp(what, "lie: empty")) size = 0;
   else if (!strcmp(what, "lie: long")) size = 62;
-  else if (!strcmp(what, "lie: kind")) message[0] = 4;
+  else if (!strcmp(what, "lie: kind")) message[0] = 5;
   else if (!strcmp(what, "lie: key")) message[0] = 3, size = 209;
+  else if (!strcmp(what, "lie: update")) message[0] = 4, size = 1;
   else if (!strcmp(what, "lie: user")) message[1] = 1;
   else if (!strcmp(what, "lie: other user")) message[2] = 1;
   else if (!strcmp(what, "lie: command")) message[3] = 3;

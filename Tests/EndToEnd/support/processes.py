@@ -75,6 +75,18 @@ def install_filter(code):
     assert libc.prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, filter, 0, 0) == 0
 
 
+def descriptor_of(process, number):
+    """A descriptor of another process, duplicated: pidfd_getfd(2)."""
+    PIDFD_GETFD = 438  # On each architecture.
+    process = os.pidfd_open(process)
+    result = ctypes.CDLL(None, use_errno=True).syscall(PIDFD_GETFD, process, number, 0)
+    error = ctypes.get_errno()
+    os.close(process)
+    if result < 0:
+        raise OSError(error, os.strerror(error))
+    return result
+
+
 class Lines:
     """The lines of a stream, collected as they come."""
 
@@ -113,6 +125,15 @@ class Lines:
         with self.changed:
             assert self.changed.wait_for(lambda: self.ended, TIMEOUT), "the stream does not end"
             return list(self.lines)
+
+
+def answering(error, call, first_argument=None):
+    """Has the kernel seem to answer a call with an error, if its first argument is this."""
+    load, equal, give, allow = 0x20, 0x15, 0x06, 0x7FFF0000
+    code = [(load, 0, 0, 0), (equal, 1, 0, call), (give, 0, 0, allow)]
+    if first_argument is not None:
+        code += [(load, 0, 0, 16), (equal, 1, 0, first_argument), (give, 0, 0, allow)]
+    install_filter([*code, (give, 0, 0, 0x00050000 | error)])
 
 
 class Process:

@@ -69,6 +69,8 @@ class Server(KnockServer):
         if words is None:
             words = ["-k", "-", on_open, on_open if on_close is None else on_close]
             more.setdefault("stdin", key.encode() + b"\n")
+        if EMULATED:  # An emulator has neither seccomp nor Landlock.
+            options = ["--no-sandbox", *options]
         words = [*(applet or program("server")), *options, *words]
         super().__init__(words, port, key=key, network=network, **more)
         if wait:

@@ -11,9 +11,10 @@ struct Executor: ~Copyable {
   /// How long the loop takes messages, or closes grants, before it does the rest.
   static let turn = 100 * Microseconds.millisecond
 
-  /// For how much of a limit a round of the loop counts at most. What takes longer is mostly a pause of this process,
-  /// for example by SIGSTOP or in a frozen container. While there are limits, a round waits no longer than half of it.
-  private static let longestRound = 500 * Microseconds.millisecond
+  /// For how much of a limit the time between two looks at the clock counts at most. What takes longer is mostly a
+  /// pause of this process, for example by SIGSTOP or in a frozen container. While there are limits, the loop waits no
+  /// longer than half of it.
+  private static let longestStep = 500 * Microseconds.millisecond
 
   /// Nil without a state directory.
   var state: StateKeeper?
@@ -22,8 +23,6 @@ struct Executor: ~Copyable {
   var timer: BootTimer
   let policies: Policies
   let tally: Tally
-  /// The receiver's socket, which knows how many datagrams the kernel has dropped.
-  let socket: UDPSocket
 
   var receiver: ReceiverProcess
   var firewall: Firewall?
@@ -39,8 +38,8 @@ struct Executor: ~Copyable {
   /// Whether this process has kept the privileges that commands may need.
   let keepsPrivileges: Bool
   var isReady = false
-  /// When the last round of the loop began to act, in monotonic microseconds.
-  private var lastRound: Int64 = 0
+  /// When the loop last looked at the clock, in monotonic microseconds.
+  private var lastLook: Int64 = 0
   var setsChanged: UInt64 = 0
   var setsNotChanged: UInt64 = 0
   var exitCode = ExitCode.success
@@ -48,8 +47,7 @@ struct Executor: ~Copyable {
   init(
     state: consuming StateKeeper?, signals: consuming Signals,
     timer: consuming BootTimer, receiver: consuming ReceiverProcess, policies: Policies,
-    tally: Tally,
-    socket: consuming UDPSocket, firewall: consuming Firewall?, runner: consuming CommandRunner,
+    tally: Tally, firewall: consuming Firewall?, runner: consuming CommandRunner,
     grants: consuming GrantKeeper, shutdown: Shutdown, manager: consuming ServiceManager,
     metrics: consuming Metrics?, reloader: consuming Reloader?
   ) {
@@ -59,7 +57,6 @@ struct Executor: ~Copyable {
     self.receiver = receiver
     self.policies = policies
     self.tally = tally
-    self.socket = socket
     self.firewall = firewall
     keepsPrivileges = runner.hasCommands
     self.runner = runner
@@ -99,12 +96,11 @@ struct Executor: ~Copyable {
       events.addReader(timer.number)
       events.addReader(log.descriptor)
       try events.wait(until: nextDeadline())
-      let now = SystemClock.monotonic()
-      skipPause(now: now)
+      _ = clockTime()
       log.flush()
       if events.isReady(0) { try takeMessages() }
       if events.isReady(1), let event = try signals.next() { try handle(event) }
-      try advance(now: now)
+      try advance()
     }
     if let last = metrics?.nextDeadline { updateMetrics(now: last) }
     state?.end(&grants.grants)
@@ -116,7 +112,7 @@ struct Executor: ~Copyable {
   private mutating func nextDeadline() -> Int64 {
     var next = min(log.nextDeadline, min(receiver.nextDeadline, runner.nextDeadline))
     next = min(next, shutdown.nextDeadline)
-    if next < .max { next = min(next, SystemClock.monotonic() + Self.longestRound / 2) }
+    if next < .max { next = min(next, SystemClock.monotonic() + Self.longestStep / 2) }
     next = min(next, manager.nextDeadline)
     next = min(next, watchdog.nextDeadline)
     next = min(next, state?.nextDeadline ?? .max)
@@ -124,12 +120,14 @@ struct Executor: ~Copyable {
   }
 
   /// Has each part do what is due.
-  private mutating func advance(now: Int64) throws(SystemError) {
+  private mutating func advance() throws(SystemError) {
+    closeExpired()
+    // Messages and grants may have taken seconds, since the kernel changes sets.
+    let now = clockTime()
     // What has ended in time has not reached its limit, however late that is noticed.
     if min(receiver.nextDeadline, runner.nextDeadline) <= now { try reapChildren() }
     if let ending = receiver.advance(now: now) { receiverEnded(ending) }
-    closeExpired()
-    while let event = runner.advance(now: now) { handle(event, now: SystemClock.sinceBoot()) }
+    while let event = runner.advance(now: now) { handle(event) }
     advanceShutdown(now: now)
     receiver.reportProgress(queued: runner.queuedCount)
     manager.advance(now: now)
@@ -139,14 +137,18 @@ struct Executor: ~Copyable {
     updateMetrics(now: now)
   }
 
-  /// Makes a pause of this process count for no limit. What it waits for may have been paused, too.
-  private mutating func skipPause(now: Int64) {
-    let pause = now - lastRound - Self.longestRound
-    lastRound = now
-    guard pause > 0 else { return }
-    receiver.postpone(by: pause)
-    runner.postpone(by: pause)
-    shutdown.postpone(by: pause)
+  /// The time in monotonic microseconds. Makes a pause of this process count for no limit: what it waits for may have
+  /// been paused, too.
+  private mutating func clockTime() -> Int64 {
+    let now = SystemClock.monotonic()
+    let pause = now - lastLook - Self.longestStep
+    lastLook = now
+    if pause > 0 {
+      receiver.postpone(by: pause)
+      runner.postpone(by: pause)
+      shutdown.postpone(by: pause)
+    }
+    return now
   }
 
   // Signals and children
@@ -154,7 +156,9 @@ struct Executor: ~Copyable {
   private mutating func handle(_ event: Signals.Event) throws(SystemError) {
     switch event {
     case .childEnded: try reapChildren()
-    case .printCounters: log.answer("counters:\(counters())")
+    case .printCounters:
+      receiver.updateTally()
+      log.answer("counters:\(counters())")
     case .stop(.hangUp) where reloader != nil: reload()
     case .stop(let signal):
       if !shutdown.hasBegun { log.info("stopping on \(signal.name)") }
@@ -168,7 +172,7 @@ struct Executor: ~Copyable {
       if let ending = receiver.reap(process) {
         receiverEnded(ending)
       } else if let event = runner.reap(process) {
-        handle(event, now: SystemClock.sinceBoot())
+        handle(event)
       }
     }
   }
@@ -253,7 +257,7 @@ struct Executor: ~Copyable {
 
   private mutating func counters() -> Counters {
     Counters(
-      tally: tally, kernelDropped: socket.droppedCount ?? 0, setsChanged: setsChanged,
+      tally: tally, setsChanged: setsChanged,
       setsNotChanged: setsNotChanged, repeats: grants.repeatCount, commands: runner.counters,
       running: runner.runningCount,
       queued: UInt64(runner.queuedCount) + UInt64(receiver.unreceivedCount),

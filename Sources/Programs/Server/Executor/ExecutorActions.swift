@@ -37,7 +37,6 @@ extension Executor {
 
   /// Records a knock, and acts on it unless there are too many grants.
   private mutating func act(on knock: Knock) {
-    let now = SystemClock.sinceBoot()
     let family = knock.address.family
     let setDuration = firewall?.duration(for: family) ?? nil
     let opening = grants.opening(
@@ -45,7 +44,7 @@ extension Executor {
       canClose: runner.canClose)
     if knock.command == .open, grants.isFull { checkSets(limit: Self.checksIfFull) }
     do throws(GrantKeeper.JournalFull) {
-      perform(try grants.record(knock, opening, now: now), opening, now: now)
+      perform(try grants.record(knock, opening, now: SystemClock.sinceBoot()), opening)
       checkSets(limit: Self.checksAtOnce)
     } catch {
       log.warning("not opened: \(knock): \(error)")
@@ -58,7 +57,7 @@ extension Executor {
     var now = end - Self.turn
     while now < end, !shutdown.isEnding, let action = grants.nextExpired(now: now) {
       log.info("expired: \(action.knock)")
-      perform(action, nil, now: now)
+      perform(action, nil)
       checkSets(limit: Self.checksAtOnce)
       now = SystemClock.sinceBoot()
     }
@@ -68,14 +67,14 @@ extension Executor {
   ///
   /// - Parameter opening: what the knock opens by the settings; nil for a grant that has expired.
   @inline(never)
-  private mutating func perform(_ action: Action, _ opening: Grants.Opening?, now: Int64) {
+  private mutating func perform(_ action: Action, _ opening: Grants.Opening?) {
     state?.save(&grants.grants)
     switch (action.knock.command, opening) {
     case (.open, let opening?): openSet(for: action.knock, opening)
-    default: closeSets(for: action, opening, now: now)
+    default: closeSets(for: action, opening)
     }
     if !runner.hasCommands {
-      if action.closesGrant { finish(action, succeeded: nil, now: now) }
+      if action.closesGrant { finish(action, succeeded: nil) }
     } else if action.isRepeat {
       log.debug("command not run again: \(action.knock)")
     } else if opening != nil || action.closesGrant {
@@ -84,34 +83,35 @@ extension Executor {
   }
 
   /// Logs what happened to a command, and records it if it has ended.
-  mutating func handle(_ event: CommandRunner.Event, now: Int64) {
+  mutating func handle(_ event: CommandRunner.Event) {
     switch event {
     case .started(let action, let process):
       log.trace("command started: \(action.knock): process \(process.number)")
     case .notStarted(let action, let error):
       log.warning("command not started: \(action.knock): \(error)")
-      finish(action, succeeded: false, now: now)
+      finish(action, succeeded: false)
     case .empty(let action):
       log.debug("the command is empty: \(action.knock)")
-      finish(action, succeeded: nil, now: now)
+      finish(action, succeeded: nil)
     case .terminated(let action):
       log.warning("command timed out, sent TERM: \(action.knock)")
     case .killed(let action):
       log.warning("command still running after TERM, sent KILL: \(action.knock)")
     case .givenUp(let action):
       log.warning("command still running after KILL, no longer waiting: \(action.knock)")
-      finish(action, succeeded: false, now: now)
+      finish(action, succeeded: false)
     case .ended(let action, .exited(status: 0)):
       log.debug("command ended: \(action.knock): exit status 0")
-      finish(action, succeeded: true, now: now)
+      finish(action, succeeded: true)
     case .ended(let action, let ending):
       log.warning("command ended: \(action.knock): \(ending)")
-      finish(action, succeeded: false, now: now)
+      finish(action, succeeded: false)
     }
   }
 
   @inline(never)
-  private mutating func finish(_ action: Action, succeeded: Bool?, now: Int64) {
+  private mutating func finish(_ action: Action, succeeded: Bool?) {
+    let now = SystemClock.sinceBoot()
     follow(grants.finish(action, succeeded: succeeded, now: now), action)
   }
 

@@ -33,7 +33,7 @@ extension Executor {
   }
 
   /// Closes the sets of the grants whose close has begun, and of a knock without a grant.
-  mutating func closeSets(for action: Action, _ opening: Grants.Opening?, now: Int64) {
+  mutating func closeSets(for action: Action, _ opening: Grants.Opening?) {
     let knock = action.knock
     var isCovered = false
     while let (position, grant) = grants.grants.nextSet(of: knock.address) {
@@ -47,7 +47,7 @@ extension Executor {
         opening.set, AddressRange(knock.address, prefixLength: opening.prefixLength),
         opening.prefixLength, isTimed: opening.setDuration != nil, for: knock)
     }
-    follow(grants.finishSets(knock.address, now: now), action)
+    follow(grants.finishSets(knock.address, now: SystemClock.sinceBoot()), action)
   }
 
   /// Closes a range, except for what other grants need. Returns whether that was done.

@@ -7,6 +7,9 @@ struct ReceiverProcess: ~Copyable {
   /// How long the receiver may take to end after it was told to. Twice the time in which its knocks are acted on.
   private static let stopPatience = 6 * Microseconds.second
 
+  /// How long a round of the receiver may take.
+  private static let roundPatience = 100 * Microseconds.millisecond
+
   private let channel: Channel
   private let tally: Tally
   /// Nil before the fork, and once the process has ended.
@@ -44,6 +47,18 @@ struct ReceiverProcess: ~Copyable {
   ///
   /// - Parameter queued: how many still wait.
   func reportProgress(queued: Int) { tally.handledCount = receivedCount &- UInt32(queued) }
+
+  /// Has the receiver bring the tally up to date, which takes a round of its loop. Gives up if it stands still.
+  func updateTally() {
+    let beat = tally.beatCount
+    do throws(SystemError) {
+      guard try channel.send(.updateTally) else { return }
+    } catch { return }
+    let end = SystemClock.monotonic() + Self.roundPatience
+    while tally.beatCount == beat, SystemClock.monotonic() < end {
+      SystemClock.pause(for: Microseconds.millisecond)
+    }
+  }
 
   func send(_ key: borrowing KeyedMAC) throws(SystemError) { try channel.send(key) }
 

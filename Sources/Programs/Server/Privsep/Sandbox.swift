@@ -1,8 +1,8 @@
 import CSystem
 import KnockBase
 
-/// The privileges that each process drops before it starts work. Mechanisms that the kernel lacks are skipped.
-/// With `-v` the log shows what is in force.
+/// The privileges that each process drops before it starts work. Of Landlock and seccomp, one is enough to start,
+/// with a warning. With `-v` the log shows what is in force.
 struct Sandbox {
   struct User {
     let number: UInt32
@@ -79,15 +79,25 @@ struct Sandbox {
   /// Why privileges cannot be dropped.
   enum Failure: Error {
     case step(StaticString, SystemError)
+    /// The same, but the sandbox can be switched off.
+    case layer(StaticString, SystemError)
+    /// Neither Landlock nor seccomp works.
+    case unconfined(Confinement)
     /// The root directory cannot be used.
     case root(Argument, SystemError)
     /// The kernel lacks system calls that the receiver needs.
     case oldKernel
   }
 
+  /// Keeps other processes of this user from looking into this one, or taking its descriptors.
+  func hide() throws(Failure) {
+    if isOn { try check("PR_SET_DUMPABLE", csys_hide()) }
+  }
+
   /// Checks as far as possible at start whether the steps will succeed.
   func check() throws(Failure) {
     if isOn, csys_check_kernel() < 0 { throw .oldKernel }
+    guard user != nil || root != nil else { return }
     try Self.check(
       user == nil ? "--chroot" : "--user",
       csys_check_privilege(user == nil ? 0 : 1, root == nil ? 0 : 1))
@@ -100,6 +110,8 @@ struct Sandbox {
   struct Confinement {
     let files: Int32
     let calls: Int32
+
+    var isWhole: Bool { files >= 0 && calls >= 0 }
   }
 
   /// Confines the receiver. It keeps its socket, its channel and the log, and no privileges.
@@ -114,8 +126,11 @@ struct Sandbox {
     try changeRootAndUser(keeping: 0)
     guard isOn else { return nil }
     let files = csys_forbid_files()
-    try Self.check("limits", csys_limit(parent))
-    return Confinement(files: files, calls: csys_filter_calls(socket, channel, logDescriptor))
+    try check("limits", csys_limit(parent))
+    let confinement = Confinement(
+      files: files, calls: csys_filter_calls(socket, channel, logDescriptor))
+    if files < 0, confinement.calls < 0 { throw .unconfined(confinement) }
+    return confinement
   }
 
   /// Confines the executor, before the fork. With commands it keeps all privileges, because nobody knows which ones
@@ -125,17 +140,24 @@ struct Sandbox {
       try changeRootAndUser(keeping: changesSets ? CSYS_NET_ADMIN : 0)
       (root, user) = (nil, nil)  // The receiver inherits them.
     }
+    try hide()
   }
 
   private func changeRootAndUser(keeping capabilities: UInt64) throws(Failure) {
     let keepsAll = !isOn && user == nil
-    if !keepsAll { csys_bound_capabilities(capabilities) }
+    if !keepsAll { try check("capabilities", csys_bound_capabilities(capabilities)) }
     if let root { try Self.check("--chroot", unsafe csys_change_root(root.pointer)) }
     if let user { try Self.check("--user", csys_change_user(user.number, user.group)) }
     // With another user, they are dropped even without a sandbox.
     guard !keepsAll else { return }
-    try Self.check("capabilities", csys_keep_capabilities(capabilities))
-    try Self.check("no new privileges", csys_forbid_new_privileges())
+    try check("capabilities", csys_keep_capabilities(capabilities))
+    try check("no new privileges", csys_forbid_new_privileges())
+  }
+
+  private func check(_ layer: StaticString, _ result: Int32) throws(Failure) {
+    guard result < 0 else { return }
+    let error = SystemError(number: -result)
+    throw isOn ? .layer(layer, error) : .step(layer, error)
   }
 
   private static func check(_ step: StaticString, _ result: Int32) throws(Failure) {
@@ -157,6 +179,10 @@ extension Sandbox.Failure: MessageConvertible {
   var message: Message {
     switch self {
     case .step(let step, let error): "\(step): \(error)"
+    case .layer(let layer, let error):
+      "sandbox: \(layer): \(error); --no-sandbox starts without it"
+    case .unconfined(let confinement):
+      "sandbox: \(confinement); --no-sandbox starts without it"
     case .oldKernel: "the sandbox needs Linux 4.3 or later; --no-sandbox starts without it"
     case .root(let root, let error):
       error == .accessDenied

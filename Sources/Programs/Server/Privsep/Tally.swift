@@ -8,7 +8,8 @@ import KnockProtocol
 @safe struct Tally {
   private static let acceptedIndex = Int(Refusal.count)
   private static let skewIndex = acceptedIndex + 1
-  private static let counterCount = skewIndex + 1
+  private static let droppedIndex = skewIndex + 1
+  private static let counterCount = droppedIndex + 1
 
   private let counters: UnsafeMutablePointer<UInt64>
   private let handled: UnsafeMutablePointer<UInt32>
@@ -44,6 +45,14 @@ import KnockProtocol
 
   var accepted: UInt64 { unsafe counters[Self.acceptedIndex] }
   func refused(_ refusal: Refusal) -> UInt64 { unsafe counters[Int(refusal.rawValue)] }
+
+  /// Records how many datagrams the kernel has dropped. By the receiver only, which alone has the socket.
+  func record(kernelDropped: UInt64) {
+    unsafe counters[Self.droppedIndex] = kernelDropped
+  }
+
+  /// As of the receiver's last round.
+  var kernelDropped: UInt64 { unsafe counters[Self.droppedIndex] }
 
   /// The rounds of the receiver's loop, modulo 2^32. Set by the receiver only.
   var beatCount: UInt32 {

@@ -58,7 +58,11 @@ struct Receiver: ~Copyable {
       KeyedMAC.lockMemory()
       let confinement = try sandbox.confineReceiver(
         socket: socket.number, channel: executor.number, parent: parent)
-      if let confinement { log.debug("\(confinement)") }
+      if let confinement, !confinement.isWhole {
+        log.warning("warning: sandbox: \(confinement)")
+      } else if let confinement {
+        log.debug("\(confinement)")
+      }
       CurrentProcess.replaceArguments(by: "pyknock: receiver")
       log.info("\(startLine)")
       do throws(SystemError) {
@@ -83,17 +87,19 @@ struct Receiver: ~Copyable {
       let (hasDatagram, hasMessage) = try waitForEvent()
       if hasMessage {
         switch try executor.receive(into: gate.key) {
-        // A new key replaces the old one in the gate.
-        case .message(.key), .nothing: break
+        // A new key replaces the old one in the gate. Each round updates the tally.
+        case .message(.key), .message(.updateTally), .nothing: break
         case .message, .invalid: throw SystemError.badMessage
         case .end: return
         }
       }
       if hasDatagram { try receive() }
       let now = SystemClock.monotonic()
+      let kernelDropped = socket.droppedCount
+      tally.record(kernelDropped: kernelDropped ?? 0)
       tally.beatCount &+= 1
       if let beatInterval { nextBeat = now + beatInterval }
-      refusals.logReport(kernelDropped: socket.droppedCount, now: now)
+      refusals.logReport(kernelDropped: kernelDropped, now: now)
     }
   }
 

@@ -69,10 +69,9 @@ struct RefusalLog {
   ///
   /// - Parameter kernelDropped: how many datagrams the kernel has dropped since the start. They alone are no
   ///   reason for a report.
-  mutating func logReport(kernelDropped: @autoclosure () -> UInt64?, now: Int64) {
+  mutating func logReport(kernelDropped: UInt64?, now: Int64) {
     guard nextDeadline <= now else { return }
     if log.shows(.normal), unreportedLengths + unreportedMACs > 0 {
-      let kernelDropped = kernelDropped()
       // The kernel counts modulo 2^32.
       let dropped = kernelDropped.map { UInt32(truncatingIfNeeded: $0 &- reportedKernelDropped) }
       log.info(

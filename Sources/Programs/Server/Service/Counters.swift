@@ -4,7 +4,6 @@ import KnockProtocol
 /// All that the server counts, at one moment.
 struct Counters {
   let tally: Tally
-  let kernelDropped: UInt64
   let setsChanged: UInt64
   let setsNotChanged: UInt64
   let repeats: UInt64
@@ -27,7 +26,7 @@ struct Counters {
     body(
       Counter(
         "kernel-dropped", .total, "Datagrams that the kernel dropped: wrong form, or no room."),
-      kernelDropped)
+      tally.kernelDropped)
     body(Counter("set-changed", .total, "Knocks for which the set is up to date."), setsChanged)
     body(
       Counter("set-not-changed", .total, "Knocks for which the set could not be changed."),

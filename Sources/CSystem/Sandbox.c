@@ -119,7 +119,8 @@ enum { DESCRIPTORS = 2 };
 int csys_limit(int32_t parent) {
   struct rlimit none = {0, 0}, few = {DESCRIPTORS, DESCRIPTORS};
   if (setrlimit(RLIMIT_NPROC, &none) < 0 || setrlimit(RLIMIT_CORE, &none) < 0 ||
-      setrlimit(RLIMIT_NOFILE, &few) < 0 || csys_hide() < 0 || prctl(PR_SET_PDEATHSIG, (long)SIGKILL, 0L, 0L, 0L) < 0)
+      setrlimit(RLIMIT_NOFILE, &few) < 0 || csys_hide() < 0 ||
+      prctl(PR_SET_PDEATHSIG, (long)SIGKILL, 0L, 0L, 0L) < 0)
     return -errno;
   return getppid() == parent ? 0 : -ESRCH;
 }

@@ -8,7 +8,7 @@ import KnockServer
 /// One loop waits for three things: a message, a signal, and the next deadline of one of its parts. Nothing in
 /// it blocks for longer than the kernel takes to change a set.
 struct Executor: ~Copyable {
-  /// How long the loop takes messages, or closes grants, before it does the rest.
+  /// How long the loop takes messages, closes grants, or compares them with the sets, before it does the rest.
   static let turn = 100 * Microseconds.millisecond
 
   /// For how much of a limit the time between two looks at the clock counts at most. What takes longer is mostly a
@@ -87,7 +87,7 @@ struct Executor: ~Copyable {
   /// - Throws: what poll(2), recv(2) and read(2) do if the system is out of resources.
   mutating func run(receiver process: ChildProcess) throws(SystemError) -> ExitCode {
     receiver.begin(as: process)
-    checkSets(limit: grants.grants.checkCount)
+    checkSets(limit: grants.grants.checkCount, until: .max)
     while !(shutdown.isEnding && !receiver.isRunning && runner.runningCount == 0) {
       timer.set(shutdown.isEnding ? .max : grants.nextDeadline)
       var events = PollSet()

@@ -37,15 +37,16 @@ extension Executor {
 
   /// Records a knock, and acts on it unless there are too many grants.
   private mutating func act(on knock: Knock) {
+    let end = SystemClock.sinceBoot() + Self.turn
     let family = knock.address.family
     let setDuration = firewall?.duration(for: family) ?? nil
     let opening = grants.opening(
       family, setDuration: setDuration, hasCommands: runner.hasCommands,
       canClose: runner.canClose)
-    if knock.command == .open, grants.isFull { checkSets(limit: Self.checksIfFull) }
+    if knock.command == .open, grants.isFull { checkSets(limit: Self.checksIfFull, until: end) }
     do throws(GrantKeeper.JournalFull) {
       perform(try grants.record(knock, opening, now: SystemClock.sinceBoot()), opening)
-      checkSets(limit: Self.checksAtOnce)
+      checkSets(limit: Self.checksAtOnce, until: end)
     } catch {
       log.warning("not opened: \(knock): \(error)")
     }
@@ -58,7 +59,7 @@ extension Executor {
     while now < end, !shutdown.isEnding, let action = grants.nextExpired(now: now) {
       log.info("expired: \(action.knock)")
       perform(action, nil)
-      checkSets(limit: Self.checksAtOnce)
+      checkSets(limit: Self.checksAtOnce, until: end)
       now = SystemClock.sinceBoot()
     }
   }

@@ -107,9 +107,14 @@ extension Executor {
   }
 
   /// Takes grants off the list whose address is in its set no more: somebody has removed it, or the kernel has.
-  mutating func checkSets(limit: Int) {
+  ///
+  /// - Parameters:
+  ///   - limit: how many positions of grants are looked at.
+  ///   - end: when to stop, in microseconds since boot. At least one grant is checked.
+  mutating func checkSets(limit: Int, until end: Int64) {
     var limit = limit
     while let (position, grant) = grants.grants.nextToCheck(limit: &limit) {
+      if SystemClock.sinceBoot() >= end { limit = 0 }
       guard let set = set(grant.set, grant.address.family) else { return }
       do throws(FirewallError.Reason) {
         guard try firewall?.holds(grant.address, in: set) == false else { continue }

@@ -43,7 +43,7 @@ from support.programs import program, run
         ),
         (
             ["--nft=inet/a/b", "echo"],
-            "operands: OPEN_CMD CLOSE_CMD (2) needed, 1 given",
+            "write 'OPEN_CMD' 'CLOSE_CMD', each in single quotes, or use --nft or --ipset; operands given: 1",
         ),
         *(
             (

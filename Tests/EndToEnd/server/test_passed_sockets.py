@@ -1,12 +1,15 @@
 """Sockets that a service manager passes on."""
 
+import contextlib
 import os
 import socket
 
 import pytest
 from support.datagrams import KEY, packet
 from support.networks import HOST
+from support.processes import status_of
 from support.programs import program, run
+from support.waiting import until
 
 
 class Passed:
@@ -108,6 +111,21 @@ def test_a_unix_datagram_socket_is_refused(tmp_path, not_emulated):
             self.socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
 
     assert start([KEY, "x", "x"], Unix()).lines[-1].endswith("the service manager must pass exactly one UDP socket")
+
+
+def test_a_socket_that_another_process_shuts_down_does_not_keep_the_processor_busy(server, not_emulated):
+    passed = Passed()
+    ours = server(port=passed.port, **passed.options())
+    ours.wait_until_ready()
+    with contextlib.suppress(OSError):  # It has an effect all the same: poll(2) says that something can be read.
+        passed.socket.shutdown(socket.SHUT_RD)
+
+    def pauses():
+        return int(status_of(ours.receiver)["voluntary_ctxt_switches"])
+
+    before = pauses()
+    until(lambda: pauses() >= before + 10, "the receiver pauses again and again")
+    assert ours.stop() == 0
 
 
 def test_what_is_passed_to_another_process_is_left_alone(server, not_emulated):

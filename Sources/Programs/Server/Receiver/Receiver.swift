@@ -125,11 +125,10 @@ struct Receiver: ~Copyable {
   private mutating func receiveBatch() {
     do throws(SystemError) {
       try socket.receive(into: &batch)
-    } catch {
-      refusals.logFailure(error, now: SystemClock.monotonic())
-      // An error that stays must not keep the processor busy.
-      SystemClock.pause(for: Self.pause)
-    }
+      if batch.count > 0 { return }
+    } catch { refusals.logFailure(error, now: SystemClock.monotonic()) }
+    // An error that stays, or a socket that another process has shut down, must not keep the processor busy.
+    SystemClock.pause(for: Self.pause)
   }
 
   private mutating func handle(_ index: Int) throws(SystemError) {

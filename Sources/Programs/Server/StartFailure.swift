@@ -40,6 +40,9 @@ extension StartFailure: MessageConvertible {
     case .misuse(let misuse): misuse.message
     case .key(let error, _): error.message
     case .system(let what, let error): "\(what): \(error)"
+    case .notNumeric(let what, let text)
+    where text.withBytes { $0.firstIndex(of: UInt8(ascii: "%")) != nil }:
+      "\(what): \(argument: text) is no link-local address, or its interface is not there"
     case .notNumeric(let what, let text):
       "\(what): \(argument: text) is not a numeric IPv4 or IPv6 address"
     case .cannotBind(let address, .addressInUse):
@@ -47,6 +50,8 @@ extension StartFailure: MessageConvertible {
       cannot bind to \(address): \(SystemError.addressInUse): another program may hold it, see \
       ss -ulpn; net.ipv4.ip_local_reserved_ports keeps a port from programs that take any
       """
+    case .cannotBind(let address, .invalid):
+      "cannot bind to \(address): a link-local address needs its interface, as in fe80::1%eth0"
     case .cannotBind(let address, let error): "cannot bind to \(address): \(error)"
     case .wrongPassedSocket: "LISTEN_FDS: the service manager must pass exactly one UDP socket"
     case .connectedSocket(let peer):

@@ -53,6 +53,21 @@ def test_an_address_that_is_not_numeric_is_exit_1(key_file, address):
 
 
 @pytest.mark.parametrize(
+    "address, error",
+    [
+        ("fe80::1", "cannot bind to [fe80::1]:60119: a link-local address needs its interface, as in fe80::1%eth0"),
+        ("ff02::1", "cannot bind to [ff02::1]:60119: a link-local address needs its interface, as in fe80::1%eth0"),
+        ("fe80::1%none", "bind address: 'fe80::1%none' is no link-local address, or its interface is not there"),
+        ("::1%lo", "bind address: '::1%lo' is no link-local address, or its interface is not there"),
+    ],
+)
+def test_an_address_without_its_interface_is_exit_1(key_file, address, error):
+    result = run([*program("server"), "-n", "-k", key_file, "-p60119", "-b", address, "o", "c"])
+    assert (result.code, result.stdout) == (1, "")
+    assert result.lines == [f"pyknock server: {error}"]
+
+
+@pytest.mark.parametrize(
     "address, shown", [("203.0.113.7", "203.0.113.7"), ("2001:DB8:0::7", "[2001:db8::7]")]
 )
 def test_an_address_may_come_after_the_start(server, namespace, address, shown):

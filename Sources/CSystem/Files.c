@@ -126,6 +126,11 @@ int csys_rename(int directory, const char *old_name, const char *new_name) {
 
 int csys_exists(const char *path) { return access(path, F_OK) == 0; }
 
+int csys_is_special(const char *path) {
+  struct stat status;
+  return stat(path, &status) == 0 && !S_ISREG(status.st_mode) && !S_ISDIR(status.st_mode);
+}
+
 /// Writes the directory that a path is in into `parent` (PATH_MAX bytes).
 static int find_parent(const char *path, char *parent) {
   size_t length = strlen(path);

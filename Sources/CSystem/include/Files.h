@@ -61,6 +61,9 @@ int csys_rename(int directory, const char *old_name, const char *new_name);
 /// Whether there is something at a path.
 int csys_exists(const char *path);
 
+/// Whether there is something at a path that is neither a file nor a directory: a device, for example.
+int csys_is_special(const char *path);
+
 /// 0 if something can be made at a path: its directory exists, and we can write there.
 int csys_check_place(const char *path);
 

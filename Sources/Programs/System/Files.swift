@@ -126,6 +126,9 @@ extension Argument {
   /// Removes the file at this path, if there is one.
   func removeFile() { unsafe csys_remove(pointer) }
 
+  /// Whether there is a device, a pipe or a socket at this path, or at the end of a link.
+  var isSpecialFile: Bool { unsafe csys_is_special(pointer) != 0 }
+
   /// Checks that something could be made at this path: its directory exists, and we can write to it.
   func checkPlace() throws(SystemError) {
     try SystemError.check(unsafe csys_check_place(pointer))

@@ -124,6 +124,16 @@ def test_a_replay_does_not_change_the_clock_skew(server, tmp_path):
     assert 9 < samples(path)["pyknock_clock_skew_seconds"] < 10.2
 
 
+@pytest.mark.parametrize("path", ["pipe", "link", "/dev/null"])
+def test_what_is_no_file_is_not_replaced(tmp_path, path):
+    """As root, it would otherwise take /dev/null from all programs. So only a check gets that path."""
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "link").symlink_to("pipe")
+    words = [*program("server"), "-n", "-k", "-", "--metrics", path, "exit", "exit"]
+    result = run(words, cwd=tmp_path)
+    assert (result.code, result.lines[0]) == (2, f"pyknock server: --metrics: '{path}' is not a file")
+
+
 def test_a_link_in_its_place_is_replaced_not_followed(server, tmp_path):
     victim = tmp_path / "victim"
     victim.write_text("precious")

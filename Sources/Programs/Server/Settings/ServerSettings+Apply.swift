@@ -28,7 +28,9 @@ extension ServerSettings {
     case .openCommand: openCommand = value
     case .closeCommand: closeCommand = value
     case .metrics:
-      guard value.withBytes({ !$0.isEmpty && $0[$0.count - 1] != UInt8(ascii: "/") })
+      // The file is replaced. Nobody wants /dev/null to be replaced by one.
+      guard value.withBytes({ !$0.isEmpty && $0[$0.count - 1] != UInt8(ascii: "/") }),
+        !value.isSpecialFile
       else { throw .badValue(option.spec.name, value, accepted: "a file") }
       metrics = value
     case .logFormat:

@@ -48,7 +48,7 @@ extension ConfigurationFailure: MessageConvertible {
         \(quoted: path): \(error) (it must belong to us or root, and only its owner may write to it)
         """
       } else {
-        "\(quoted: path): \(error)"
+        "\(quoted: path): \(error)\(error == .invalid ? " (it is no regular file)" as StaticString : "")"
       }
     case .line(let path, let number, let error): "\(quoted: path):\(number): \(error)"
     }

@@ -210,7 +210,7 @@ def test_a_file_that_is_none(conf, tmp_path):
     conf.path = tmp_path / "missing"
     assert conf.fails() == f"'{conf.path}': No such file or directory"
     conf.path = tmp_path
-    assert conf.fails() == f"'{tmp_path}': Invalid argument"
+    assert conf.fails() == f"'{tmp_path}': Invalid argument (it is no regular file)"
     conf.path = tmp_path / "big"
     conf.write("#" + 65536 * "x")
     assert conf.fails() == f"'{conf.path}': File too large"

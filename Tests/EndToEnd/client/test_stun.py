@@ -279,6 +279,14 @@ def test_where_nobody_listens_it_does_not_wait():
     )  # fmt: skip
 
 
+# The first has no IPv4 address, and the kernel sends nothing to the second.
+@pytest.mark.parametrize("servers", [["[::1]"], ["255.255.255.255"], ["[::1]", "255.255.255.255"]], ids=len)
+def test_where_nobody_can_be_asked_it_does_not_wait(servers):
+    result = auto(*[f"--stun={server}" for server in servers])
+    assert (result.code, len(result.lines)) == (5, len(servers) + 1)
+    assert result.lines[-1] == "pyknock client: no STUN server told our public IPv4 address"
+
+
 def test_only_the_server_itself_is_heard(stun):
     """An answer from another port does not count."""
     with socket.socket(type=socket.SOCK_DGRAM) as other:

@@ -21,10 +21,10 @@ static int sink = -1;
 /// What standard error is.
 static enum {
   SOCKET,
-  /// A pipe or terminal that was opened again for us alone, as one that never blocks. To change the flags of
-  /// standard error would change them for all processes that share it.
-  OURS,
-  /// A file, which does not block, or what could not be opened again.
+  /// A file, or a pipe or terminal that was opened again for us alone. To change the flags of standard error would
+  /// change them for all processes that share it.
+  NEVER_BLOCKS,
+  /// A pipe or terminal that could not be opened again.
   SHARED,
 } kind;
 
@@ -54,13 +54,15 @@ static void open_standard_error(void) {
   kind = SHARED;
   sink = STDERR_FILENO;
   if (fstat(sink, &status) < 0) return;
-  if (S_ISSOCK(status.st_mode)) kind = SOCKET;
-  if (!S_ISFIFO(status.st_mode) && !isatty(sink)) return;
+  if (!S_ISFIFO(status.st_mode) && !isatty(sink)) {
+    kind = S_ISSOCK(status.st_mode) ? SOCKET : NEVER_BLOCKS;
+    return;
+  }
   // This fails without /proc, or if the pipe or terminal belongs to another user.
   int fd = open("/proc/self/fd/2", O_WRONLY | O_NONBLOCK | O_NOCTTY | O_CLOEXEC);
   if (fd < 0) return;
   sink = fd;
-  kind = OURS;
+  kind = NEVER_BLOCKS;
 }
 
 static int open_system_log(void) {
@@ -75,16 +77,18 @@ static int open_system_log(void) {
 static int write_shared(const void *line, size_t size) {
   struct pollfd entry = {.fd = sink, .events = POLLOUT};
   if (poll(&entry, 1, 0) == 0) return -EAGAIN;
-  struct sigaction action = {.sa_handler = interrupt};
-  const struct itimerval often = {{0, 5000}, {0, 5000}}, never = {{0, 0}, {0, 0}};
-  sigset_t alarm;
+  struct sigaction action = {.sa_handler = interrupt}, former_action;
+  struct itimerval timer = {{0, 5000}, {0, 5000}}, former_timer;
+  sigset_t alarm, former_mask;
   sigemptyset(&alarm);
   sigaddset(&alarm, SIGALRM);
-  sigaction(SIGALRM, &action, NULL);
-  sigprocmask(SIG_UNBLOCK, &alarm, NULL);
-  setitimer(ITIMER_REAL, &often, NULL);
+  sigaction(SIGALRM, &action, &former_action);
+  sigprocmask(SIG_UNBLOCK, &alarm, &former_mask);
+  setitimer(ITIMER_REAL, &timer, &former_timer);
   int result = csys_result(write(sink, line, size));
-  setitimer(ITIMER_REAL, &never, NULL);
+  setitimer(ITIMER_REAL, &former_timer, NULL);
+  sigprocmask(SIG_SETMASK, &former_mask, NULL);
+  sigaction(SIGALRM, &former_action, NULL);
   return result;
 }
 
@@ -113,7 +117,7 @@ static int write_line(const char *line, size_t size) {
   switch (kind) {
     case SOCKET:
       return csys_send_now(sink, line, size);
-    case OURS:
+    case NEVER_BLOCKS:
       return csys_write(sink, line, size);
     default:
       return write_shared(line, size);

@@ -3,6 +3,7 @@
 import contextlib
 import os
 import signal
+import subprocess
 
 import pytest
 from support.datagrams import CLOSE, OPEN
@@ -63,6 +64,30 @@ def test_the_command_inherits_the_signals_that_are_ignored_and_blocked(knocks, o
     words = knocks.words("open", "127.0.0.1", *options, "--", *command)
     seen = [run(["/usr/bin/python3", "-c", script, *words]).stdout for words in (words, command)]
     assert seen[0] == seen[1] != ""
+
+
+@pytest.mark.parametrize("options", [[], ["--close"]], ids=" ".join)
+@pytest.mark.parametrize("proc", [{}, {"INTRUDER_NO_PROC": "1"}], ids=["file", "pipe"])
+def test_a_line_of_the_log_leaves_the_alarm_of_the_caller(knocks, tmp_path, options, proc, request):
+    """Such as the time limit of `perl -e 'alarm 10; exec @ARGV' pyknock ...`."""
+    if proc:
+        proc["LD_PRELOAD"] = str(request.getfixturevalue("intruder"))
+
+    def set_alarm():
+        signal.signal(signal.SIGALRM, signal.SIG_IGN)
+        signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGALRM])
+        signal.setitimer(signal.ITIMER_REAL, 3600)
+
+    script = "from signal import *; print(getitimer(0)[0] > 0, getsignal(SIGALRM) == SIG_IGN, len(pthread_sigmask(0, [])))"
+    command = ["/usr/bin/python3", "-c", script]
+    with open(tmp_path / "log", "w") as log:
+        result = run(
+            knocks.words("-v", "open", "127.0.0.1", *options, "--", *command),
+            env={**os.environ, **proc}, preexec_fn=set_alarm, stderr=subprocess.PIPE if proc else log,
+        )  # fmt: skip
+    assert "sent open" in result.stderr + (tmp_path / "log").read_text()
+    # Without --close the timer is the command's. A child never has one.
+    assert result.stdout == f"{not options} True 1\n"
 
 
 @pytest.mark.parametrize("options", [[], ["--close"]], ids=" ".join)

@@ -8,7 +8,7 @@ struct Descriptor: ~Copyable {
 
   init(owning number: Int32) { self.number = number }
 
-  deinit { if isOpen { csys_close(number) } }
+  deinit { csys_close(number) }
 
   /// No descriptor: there is nothing to wait for, and nothing to close.
   static var none: Descriptor { Descriptor(owning: -1) }

@@ -120,7 +120,7 @@ def test_it_is_told_of_a_reload_good_or_bad(server, manager, key_file):
 
 def test_a_server_that_cannot_start_is_never_ready(manager):
     manager.bind()
-    assert run([*program("server"), "-b", "192.0.2.200", KEY, "x", "x"], env=manager.environment).code == 1
+    assert run([*program("server"), "--chroot=/nonexistent", KEY, "x", "x"], env=manager.environment).code == 1
     assert manager.is_silent()
 
 

@@ -1,7 +1,6 @@
 """The replay memory outlives the server."""
 
 import signal
-import struct
 import time
 
 import pytest

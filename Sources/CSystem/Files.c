@@ -118,8 +118,10 @@ int csys_is_disk_error(int number) {
     case ENOENT:
     case ENOMEM:
     case ENOTDIR:
-    case ENXIO: return 0;
-    default: return 1;
+    case ENXIO:
+      return 0;
+    default:
+      return 1;
   }
 }
 

@@ -78,7 +78,8 @@ def test_a_line_of_the_log_leaves_the_alarm_of_the_caller(knocks, tmp_path, opti
         signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGALRM])
         signal.setitimer(signal.ITIMER_REAL, 3600)
 
-    script = "from signal import *; print(getitimer(0)[0] > 0, getsignal(SIGALRM) == SIG_IGN, len(pthread_sigmask(0, [])))"
+    shown = "getitimer(0)[0] > 0, getsignal(SIGALRM) == SIG_IGN, len(pthread_sigmask(0, []))"
+    script = f"from signal import *; print({shown})"
     command = ["/usr/bin/python3", "-c", script]
     with open(tmp_path / "log", "w") as log:
         result = run(

@@ -23,7 +23,7 @@ def test_check_is_good_beside_a_running_server(server, key_file):
             1,
             "key file '/no/such/key': No such file",
         ),
-        (["-b", "203.0.113.7", "true", "true"], 1, "cannot bind to 203.0.113.7:"),
+        (["-b", "ff02::1", "true", "true"], 1, "cannot bind to [ff02::1]:"),
         (["--no-shell", "true", "a '"], 2, "CLOSE_CMD: "),
     ],
 )

@@ -7,16 +7,18 @@
 #include <termios.h>
 #include <unistd.h>
 
-enum { SIGNALS = 5 };
-static const int signals[SIGNALS] = {SIGINT, SIGTERM, SIGHUP, SIGQUIT, SIGTSTP};
+enum { SIGNALS = 6 };
+static const int signals[SIGNALS] = {SIGINT, SIGTERM, SIGHUP, SIGQUIT, SIGTSTP, SIGTTIN};
 static struct sigaction former[SIGNALS];
 static struct termios shown;
-/// -1 if nothing is hidden.
+static int is_hidden;
+/// -1 if nothing is asked for.
 static int terminal = -1;
+static const char *question;
 
 static void show(int fd) {
   // Without waiting, and what was typed ahead stays for the user's command.
-  tcsetattr(fd, TCSANOW, &shown);
+  if (is_hidden) tcsetattr(fd, TCSANOW, &shown);
   for (int i = 0; i < SIGNALS; i++) sigaction(signals[i], &former[i], NULL);
 }
 
@@ -42,17 +44,23 @@ static void hide(void) {
   for (int i = 0; i < SIGNALS; i++)
     if (sigaction(signals[i], NULL, &former[i]) == 0 && former[i].sa_handler != SIG_IGN)
       sigaction(signals[i], &action, NULL);
+  // In the background, the terminal is another's. TTIN then stops the first read, and this comes again.
+  const pid_t foreground = tcgetpgrp(terminal);
+  is_hidden = (foreground < 0 || foreground == getpgrp()) && tcgetattr(terminal, &shown) == 0;
+  if (!is_hidden) return;
   struct termios hidden = shown;
   hidden.c_lflag = (hidden.c_lflag & ~(tcflag_t)ECHO) | ECHONL;
   tcsetattr(terminal, TCSANOW, &hidden);
+  // It may be open to read only.
+  if (csys_write(terminal, question, strlen(question)) < 0)
+    csys_write(STDERR_FILENO, question, strlen(question));
 }
 
 void csys_hide_input(int fd, const char *prompt) {
-  if (tcgetattr(fd, &shown) < 0) return;
+  if (!isatty(fd)) return;
   terminal = fd;
+  question = prompt;
   hide();
-  // It may be open to read only.
-  if (csys_write(fd, prompt, strlen(prompt)) < 0) csys_write(STDERR_FILENO, prompt, strlen(prompt));
 }
 
 void csys_show_input(void) {

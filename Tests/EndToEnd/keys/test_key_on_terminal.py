@@ -4,6 +4,7 @@ import contextlib
 import fcntl
 import os
 import pty
+import select
 import signal
 import subprocess
 import termios
@@ -31,6 +32,7 @@ class TerminalProcess:
 
     def wait_for(self, text):
         while text not in self.text:
+            assert select.select([self.ours], [], [], TIMEOUT)[0], self.text
             self.text += os.read(self.ours, 4096)
 
     def type(self, text):
@@ -105,3 +107,33 @@ def test_the_terminal_shows_what_is_typed_while_the_program_is_stopped(terminal)
     ours.type(KEY.encode() + b"\n")
     assert ours.popen.wait(TIMEOUT) == 0
     assert ours.echoes()
+
+
+@pytest.mark.parametrize("stops", [False, True], ids=["started there", "sent there"])
+def test_in_the_background_it_leaves_the_terminal_to_the_shell(terminal, stops):
+    words = b" ".join(word.encode() for word in [*program("client"), "-vk-", "open", "127.0.0.1"])
+    # A shell that edits its lines, so that the terminal must not show what is typed at the prompt.
+    shell = terminal("env", "PS1=$ ", "TERM=dumb", "bash", "--norc", "-i")
+    shell.wait_for(b"$ ")
+    if stops:
+        shell.type(words + b"\n")
+        shell.wait_for(PROMPT)
+        shell.type(b"\x1a")
+        shell.wait_for(b"Stopped")
+        shell.text = b""
+        shell.type(b"bg\n")
+    else:
+        shell.type(words + b" &\n")
+    shell.wait_for(b"&\r\n")
+    # It stops once there is something to read.
+    while b"Stopped" not in shell.text:
+        shell.text = b""
+        shell.type(b"jobs; echo $((1 + 1))1\n")
+        shell.wait_for(b"21\r\n")
+    shell.text = b""
+    shell.type(b"fg\n")
+    shell.wait_for(PROMPT)
+    assert not shell.echoes()
+    shell.type(KEY.encode() + b"\n")
+    shell.wait_for(b"sent open 127.0.0.1 to 127.0.0.1:60120\r\n")
+    assert KEY.encode() not in shell.text

@@ -131,15 +131,14 @@ int csys_next_signal(int fd) {
 }
 
 int csys_hold_signals(void) {
-  // All that end a process, and come from outside.
-  const int ending[] = {SIGHUP,  SIGINT,  SIGQUIT,   SIGTERM, SIGALRM, SIGUSR1,
-                        SIGUSR2, SIGXCPU, SIGVTALRM, SIGPROF, SIGIO,   SIGPWR};
+  // All that end a process.
+  const int others[] = {SIGCHLD, SIGCONT, SIGTSTP, SIGTTIN, SIGTTOU, SIGURG, SIGWINCH};
   sigset_t held;
-  sigemptyset(&held);
-  for (size_t i = 0; i < sizeof ending / sizeof *ending; i++) {
-    struct sigaction action;
-    if (sigaction(ending[i], NULL, &action) == 0 && action.sa_handler != SIG_IGN) sigaddset(&held, ending[i]);
-  }
+  sigfillset(&held);
+  for (size_t i = 0; i < sizeof others / sizeof *others; i++) sigdelset(&held, others[i]);
+  struct sigaction action;
+  for (int number = 1; number < NSIG; number++)
+    if (sigaction(number, NULL, &action) == 0 && action.sa_handler == SIG_IGN) sigdelset(&held, number);
   if (sigprocmask(SIG_BLOCK, &held, &initial_mask) < 0) return -errno;
   return csys_result(signalfd(-1, &held, SFD_CLOEXEC));
 }

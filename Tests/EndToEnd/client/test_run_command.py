@@ -112,8 +112,9 @@ def test_it_stops_and_continues_with_the_command(knocks):
     assert knocks(2) == [OPEN, CLOSE]
 
 
-# All signals that end a program, and come from outside.
+# All signals that end a program and can be caught. A service manager sends ABRT, for example.
 ENDING = ["HUP", "INT", "QUIT", "TERM", "ALRM", "USR1", "USR2", "XCPU", "VTALRM", "PROF", "IO", "PWR"]
+ENDING += ["ABRT", "ILL", "TRAP", "BUS", "FPE", "SEGV", "SYS", "RTMAX"]
 
 
 @pytest.mark.parametrize("name", ENDING)

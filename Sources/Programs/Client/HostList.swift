@@ -40,18 +40,20 @@ extension Argument {
     guard !isBracketed else { return nil }
     return withBytes { text in
       var colons = 0
-      var hasBracket = false
+      var (hasBracket, hasZone) = (false, false)
       for index in text.indices {
         switch text[index] {
         case UInt8(ascii: ":"): colons += 1
         case UInt8(ascii: "@"): return "a host alone: leave out the user and the @"
         case UInt8(ascii: "/"): return "a host alone: write its name or address, and no URL or path"
         case UInt8(ascii: "["), UInt8(ascii: "]"): hasBracket = true
+        case UInt8(ascii: "%"): hasZone = true
         default: break
         }
       }
-      return colons == 1 || hasBracket
-        ? "a host alone: leave out the port, which -p or Port in client.conf names" : nil
+      return colons == 1 || hasBracket || colons > 1 && !hasZone && Address(self) == nil
+        ? "a host alone: leave out brackets, and the port, which -p or Port in client.conf names"
+        : nil
     }
   }
 

@@ -212,6 +212,7 @@ def test_an_ipv6_host_may_be_in_brackets(network, hosts, count):
 @pytest.mark.parametrize(
     "host, part",
     [("box:22", "port"), ("127.0.0.1:60120", "port"), ("[::1]:60120", "port"), ("[box]", "port"),
+     ("udp:box:1", "port"),
      ("box:", "port"), ("[::1", "port"), ("me@box", "user"), ("me@127.0.0.1:22", "user"),
      ("ssh://box", "URL"), ("box/24", "URL"), ("four.test,me@box", "user")],
 )  # fmt: skip
@@ -219,7 +220,7 @@ def test_an_ipv6_host_may_be_in_brackets(network, hosts, count):
 def test_more_than_a_host_is_misuse(network, host, part, command):
     result = client(command, host, *(["22"] if command == "connect" else []), network=network)
     advice = {
-        "port": "leave out the port, which -p or Port in client.conf names",
+        "port": "leave out brackets, and the port, which -p or Port in client.conf names",
         "user": "leave out the user and the @",
         "URL": "write its name or address, and no URL or path",
     }[part]

@@ -279,7 +279,7 @@ BAD = {
     },
     "HostName me@box": "HostName: 'me@box' is not a host alone: leave out the user and the @",
     "HostName box:22": "HostName: 'box:22' is not a host alone:"
-    " leave out the port, which -p or Port in client.conf names",
+    " leave out brackets, and the port, which -p or Port in client.conf names",
     "HostName ssh://box": "HostName: 'ssh://box' is not a host alone: write its name or address,"
     " and no URL or path",
     "Stun stuns:a:1": "Stun: 'stuns:a:1' is not HOST, HOST:PORT or [ADDRESS]:PORT",

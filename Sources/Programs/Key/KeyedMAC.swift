@@ -38,7 +38,11 @@ import KnockProtocol
   /// Keeps the keys out of swap and core dumps in a new process, too.
   static func lockMemory() { csys_lock_keys() }
 
-  deinit {
+  deinit { unsafe Self.erase(state) }
+
+  /// The compiler copies a deinit to each place where a value may end.
+  @inline(never)
+  private static func erase(_ state: UnsafeMutablePointer<crypto_auth_hmacsha256_state>) {
     unsafe sodium_memzero(state, Self.size)
     unsafe csys_release_key(state)
   }

@@ -4,6 +4,7 @@ import KnockBase
 extension Storage {
   /// Zeroed memory for `count` elements (at least 1), for the rest of the process; nil if out of memory. Pages are
   /// free until they are touched, and small pieces share a page. Source: mmap(2).
+  @inline(never)
   static func mapped(_ count: Int) -> Storage<Element>? {
     let (size, overflow) = count.multipliedReportingOverflow(by: MemoryLayout<Element>.stride)
     guard count > 0, !overflow, let pages = unsafe csys_allocate(size) else { return nil }

@@ -569,16 +569,30 @@ public struct Grants: ~Copyable {
     areChanged = false
   }
 
+  /// Writes neighbours at once.
   private func save<Failure>(
     empty: Bool, _ write: (RawSpan, Int) throws(Failure) -> Void
   ) throws(Failure) {
+    var run = 0..<0
     for index in 0..<changed.count where changed[index] != 0 {
       for position in index * 64..<min(index * 64 + 64, records.count)
       where changed[index] >> UInt64(position % 64) & 1 == 1 && records[position].isEmpty == empty {
-        try records.withElements(position..<position + 1) { record throws(Failure) in
-          try write(unsafe record.bytes, Self.fileSize(forGrants: position - 1))
+        if position > run.upperBound {
+          try save(run, write)
+          run = position..<position
         }
+        run = run.lowerBound..<position + 1
       }
+    }
+    try save(run, write)
+  }
+
+  private func save<Failure>(
+    _ run: Range<Int>, _ write: (RawSpan, Int) throws(Failure) -> Void
+  ) throws(Failure) {
+    guard !run.isEmpty else { return }
+    try records.withElements(run) { records throws(Failure) in
+      try write(unsafe records.bytes, Self.fileSize(forGrants: run.lowerBound - 1))
     }
   }
 }

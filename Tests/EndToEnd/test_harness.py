@@ -12,6 +12,9 @@ shown = Process(["cat", "/proc/self/status"])
 print(*[line for line in shown.output.wait_for_end() if line.startswith(("SigBlk", "SigIgn"))], sep="\\n")
 """
 
+# 32 and 33, which the C library keeps to itself. Its posix_spawn(3), and so make(1), starts programs that ignore them.
+OF_LIBRARY = 0b11 << 31
+
 
 def test_programs_start_with_default_signals_under_nohup():
     numbers = signal.valid_signals() - {signal.SIGKILL, signal.SIGSTOP}
@@ -23,4 +26,5 @@ def test_programs_start_with_default_signals_under_nohup():
 
     words = [sys.executable, "-c", SCRIPT]
     shown = run(words, preexec_fn=ignore_and_block, cwd=Path(__file__).parent)
-    assert shown.stdout == "SigBlk:\t0000000000000000\nSigIgn:\t0000000000000000\n", shown
+    masks = {name: int(mask, 16) & ~OF_LIBRARY for name, mask in map(str.split, shown.stdout.splitlines())}
+    assert masks == {"SigBlk:": 0, "SigIgn:": 0}, shown

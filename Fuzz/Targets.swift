@@ -261,52 +261,90 @@ private func repairRecord(of file: UnsafeMutableRawBufferPointer, at start: Int,
 }
 
 /// A byte of flags, the records of a journal of grants, and then a byte for each change of the grants. The
-/// flags are: 1 keeps the checksums as they are, 2 is a wall clock that is not set.
+/// flags are: 1 keeps the checksums as they are, 2 is a wall clock that is not set, 4 has no names of sets.
 private func fuzzGrants(_ input: Span<UInt8>) {
   let capacity = 6
   guard input.count > 1 else { return }
-  let size = (capacity + 1) * 64
-  withMemory(size) { old in
+  let recordSize = MemoryLayout<Grants.Record>.stride
+  let size = (capacity + 1) * recordSize
+  withMemory(2 * size) { records in
+    let old = UnsafeMutableRawBufferPointer(rebasing: records[..<size])
+    let new = UnsafeMutableRawBufferPointer(rebasing: records[size...])
     for offset in 0..<min(size, input.count - 1) { old[offset] = input[offset + 1] }
     if input[0] & 1 == 0 {
-      for start in stride(from: 0, to: size, by: 64) {
-        repairRecord(of: old, at: start, numbers: 7)
+      for start in stride(from: 0, to: size, by: recordSize) {
+        repairRecord(of: old, at: start, numbers: recordSize / 8 - 1)
       }
     }
-    withMemory(size) { records in
+    withMemory(2 * SetNames.size) { names in
+      let oldNames = SetNames(storage(names, bytes: SetNames.size))
+      if input[0] & 4 == 0 { _ = oldNames.number(of: [UInt8(ascii: "s")].span) }
       withMemory((capacity + 1) * MemoryLayout<Grants.State>.stride) { states in
-        withMemory((capacity + 1) * 4) { heap in
-          withMemory(PositionIndex.count(forRecords: capacity + 1) * 4 + 64) { index in
-            let changed = UnsafeMutableRawBufferPointer(rebasing: index[(index.count - 64)...])
-            let index = UnsafeMutableRawBufferPointer(rebasing: index[..<(index.count - 64)])
-            var grants = Grants(
-              records: storage(records), changed: storage(changed), states: storage(states),
-              heap: storage(heap),
-              index: PositionIndex(storage(index)))
-            let wallNow = input[0] & 2 == 0 ? 1_700_000_000 * Microseconds.second : .max
-            let found = grants.adopt(storage(old), wallNow: wallNow, now: 0)
-            precondition(found.count >= grants.count && grants.count <= capacity)
-            var now: Int64 = 0
-            for offset in min(input.count, 1 + size)..<input.count {
-              let address = Address.inet(0xC000_0200 + UInt32(input[offset] >> 3))
-              now += 3 * Microseconds.millisecond
-              switch input[offset] & 7 {
-              case 0: _ = grants.open(address, seconds: 5, wallNow: wallNow, now: now)
-              case 1: _ = grants.beginClose(address, wallNow: wallNow)
-              case 2: _ = grants.beginNextClose(wallNow: wallNow, now: now)
-              case 3: _ = grants.endClose(address, succeeded: true, now: now)
-              case 4: _ = grants.endClose(address, succeeded: false, now: now)
-              case 5: grants.forget(address)
-              case 6: grants.expireAll(now: now)
-              default: grants.recordFailure(address)
+        withMemory(64) { changed in
+          withMemory((capacity + 1) * 4) { heap in
+            withMemory(PositionIndex.count(forRecords: capacity + 1) * 4) { index in
+              var grants = Grants(
+                records: storage(new), changed: storage(changed),
+                names: SetNames(storage(names, at: SetNames.size)), states: storage(states),
+                heap: storage(heap), index: PositionIndex(storage(index)), place: 1)
+              let wallNow = input[0] & 2 == 0 ? 1_700_000_000 * Microseconds.second : .max
+              let found = grants.adopt(
+                storage(old), names: oldNames, wallNow: wallNow, now: 0)
+              precondition(found.count >= grants.count && grants.count <= capacity)
+              for offset in min(input.count, 1 + size)..<input.count {
+                change(
+                  &grants, input[offset], wallNow: wallNow,
+                  now: Int64(offset) * 3 * Microseconds.millisecond)
+                precondition(grants.count <= capacity)
+                grants.save(all: offset & 7 == 0) { bytes, place in
+                  precondition(place + bytes.byteCount <= Grants.fileSize(forGrants: capacity))
+                } sync: {
+                }
               }
-              precondition(grants.count <= capacity)
+              while let grant = grants.removeFirst() {
+                precondition(grant.address.refusal == nil)
+              }
+              precondition(grants.count == 0 && grants.nextDeadline == nil)
             }
-            while let record = grants.removeFirst() { precondition(record.address != nil) }
-            precondition(grants.count == 0 && grants.nextDeadline == nil)
           }
         }
       }
+    }
+  }
+}
+
+/// The upper bits choose the address, the others what happens to its grants.
+private func change(_ grants: inout Grants, _ byte: UInt8, wallNow: Int64, now: Int64) {
+  let address = Address.inet(0xC000_0200 + UInt32(byte >> 4))
+  let opening = Grants.Opening(
+    set: byte & 1 == 0 ? 8 : 0, prefixLength: byte & 2 == 0 ? 32 : 24,
+    setDuration: byte & 4 == 0 ? nil : 5 * Microseconds.second,
+    duration: byte & 1 == 0 ? nil : 4 * Microseconds.second, closesCommand: byte & 2 != 0,
+    hasCloseCommand: true)
+  switch byte & 15 {
+  case 0...3:
+    _ = grants.open(address, opening, isRepeat: byte & 16 != 0, wallNow: wallNow, now: now)
+  case 4: _ = grants.endOpen(address, succeeded: true, isWantedAgain: false)
+  case 5: _ = grants.endOpen(address, succeeded: false, isWantedAgain: byte & 16 != 0)
+  case 6: _ = grants.beginClose(address, wallNow: wallNow)
+  case 7: _ = grants.beginNextClose(wallNow: wallNow, now: now)
+  case 8:
+    while let (position, _) = grants.nextSet(of: address) {
+      grants.recordSet(at: position, isClosed: byte & 16 == 0)
+    }
+    _ = grants.endSets(of: address, now: now)
+  case 9: _ = grants.endClose(address, succeeded: true, now: now)
+  case 10: _ = grants.endClose(address, succeeded: false, now: now)
+  case 11: grants.expireAll(now: now)
+  case 12: grants.recordUnchangedSet(address, opening, .unknown)
+  case 13: grants.recordOnlyHost(address, opening)
+  case 14:
+    let range = AddressRange(address, prefixLength: 24)
+    _ = grants.need(for: range, from: range.first, in: 8, near: address, onlySame: byte & 16 == 0)
+  default:
+    var limit = grants.checkCount
+    if let (position, _) = grants.nextToCheck(limit: &limit) {
+      grants.removeFromSet(at: position)
     }
   }
 }

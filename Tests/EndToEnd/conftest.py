@@ -84,15 +84,23 @@ def not_emulated():
         pytest.skip("an emulator has its own /proc, not all of sockets, and no CLONE_VFORK")
 
 
-@pytest.fixture(scope="session")
-def intruder(tmp_path_factory):
-    """The library that makes the program misbehave; see intruder.c."""
-    if EMULATED or b"ld-linux" not in Path(PYKNOCK[-1]).read_bytes():
-        pytest.skip("nothing can be loaded into a static program")
-    path = tmp_path_factory.mktemp("intruder") / "intruder.so"
-    source = Path(__file__).parent / "support/intruder.c"
-    subprocess.run(["clang", "-Wall", "-Werror", "-shared", "-fPIC", "-o", path, source], check=True)
+def preloaded(name):
+    """A fixture: a library of support/, to be loaded into the program."""
+
+    @pytest.fixture(scope="session")
+    def path(tmp_path_factory):
+        if EMULATED or b"ld-linux" not in Path(PYKNOCK[-1]).read_bytes():
+            pytest.skip("nothing can be loaded into a static program")
+        path = tmp_path_factory.mktemp(name) / f"{name}.so"
+        source = Path(__file__).parent / f"support/{name}.c"
+        subprocess.run(["clang", "-Wall", "-Werror", "-shared", "-fPIC", "-o", path, source], check=True)
+        return path
+
     return path
+
+
+intruder = preloaded("intruder")
+broken_disk = preloaded("broken_disk")
 
 
 @pytest.fixture(params=["nft", "ipset"])

@@ -73,14 +73,6 @@ def btrfs(tmp_path):
     mount.close()
 
 
-@pytest.fixture(scope="session")
-def broken_disk(tmp_path_factory):
-    path = tmp_path_factory.mktemp("broken") / "broken_disk.so"
-    source = Path(__file__).parents[1] / "support/broken_disk.c"
-    subprocess.run(["clang", "-Wall", "-Werror", "-shared", "-fPIC", "-o", path, source], check=True)
-    return path
-
-
 @pytest.fixture
 def breakable(broken_disk, server, tmp_path):
     """Servers whose writes fail with the error whose number is in a file."""

@@ -23,7 +23,7 @@ def test_with_close_after_a_command_that_succeeded_does_not_run_again(journal):
     journal.wait_for("open 192.0.2.1", "close 192.0.2.1", "open 192.0.2.1")
 
 
-def test_over_a_restart_too(journal):
+def test_over_a_restart_too(journal, not_emulated):
     """The network is the same. In another one, what the command did would be gone."""
     ours = journal.start(seconds=600)
     ours.knock("192.0.2.1")

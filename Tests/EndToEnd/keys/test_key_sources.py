@@ -6,7 +6,7 @@ import subprocess
 import pytest
 from support.datagrams import KEY, signed
 from support.networks import listener
-from support.programs import program, run
+from support.programs import EMULATED, program, run
 from support.servers import client
 from support.waiting import until
 
@@ -101,6 +101,8 @@ def test_a_key_file_that_others_may_read_warns_and_works(process, tmp_path, appl
     path = tmp_path / "key"
     path.write_text(KEY)
     path.chmod(mode)
+    if EMULATED and applet == "server":
+        operands = [*operands, "--no-sandbox"]
     started = process([*program(applet), "-k", path, *operands, "-v", "-p60119"])
     started.log.wait_for("listening on|sent open")
     assert started.log.lines[0] == (

@@ -280,7 +280,7 @@ private func fuzzGrants(_ input: Span<UInt8>) {
       let oldNames = SetNames(storage(names, bytes: SetNames.size))
       if input[0] & 4 == 0 { _ = oldNames.number(of: [UInt8(ascii: "s")].span) }
       withMemory((capacity + 1) * MemoryLayout<Grants.State>.stride) { states in
-        withMemory(64) { changed in
+        withMemory(8) { changed in
           withMemory((capacity + 1) * 4) { heap in
             withMemory(PositionIndex.count(forRecords: capacity + 1) * 4) { index in
               var grants = Grants(

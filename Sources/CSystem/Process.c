@@ -91,20 +91,14 @@ int32_t csys_process_id(void) { return getpid(); }
 #define SO_NETNS_COOKIE 71
 #endif
 
-int csys_place(uint8_t place[CSYS_PLACE_SIZE]) {
-  memset(place, 0, CSYS_PLACE_SIZE);
+uint64_t csys_network(void) {
   uint64_t cookie = 0;
   socklen_t size = sizeof cookie;
   int fd = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0);
   if (fd < 0) return 0;
-  int found = getsockopt(fd, SOL_SOCKET, SO_NETNS_COOKIE, &cookie, &size) == 0;
+  int result = getsockopt(fd, SOL_SOCKET, SO_NETNS_COOKIE, &cookie, &size);
   close(fd);
-  fd = open("/proc/sys/kernel/random/boot_id", O_RDONLY | O_CLOEXEC);
-  if (fd < 0) return 0;
-  found = found && read(fd, place, 36) == 36;
-  close(fd);
-  memcpy(place + 40, &cookie, sizeof cookie);
-  return found;
+  return result == 0 ? cookie : 0;
 }
 
 /// The mask of blocked signals that this process started with, for its children.

@@ -42,10 +42,9 @@ char *csys_variable(const char *name);
 
 int32_t csys_process_id(void);
 
-/// Writes what tells this boot of the machine and this network namespace from all others. False if the kernel does
-/// not tell. Sources: random(4), and SO_NETNS_COOKIE, since Linux 5.14.
-enum { CSYS_PLACE_SIZE = 48 };
-int csys_place(uint8_t place[CSYS_PLACE_SIZE]);
+/// A number that no other network namespace of this boot has. 0 if the kernel does not tell. Source: SO_NETNS_COOKIE,
+/// since Linux 5.14.
+uint64_t csys_network(void);
 
 // Signals
 

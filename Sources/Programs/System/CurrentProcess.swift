@@ -23,12 +23,11 @@ enum CurrentProcess {
 
   /// A number for this boot of the machine and this network namespace. 0 if the kernel does not tell.
   static var place: UInt64 {
-    var bytes = InlineArray<48, UInt8>(repeating: 0)
-    var span = bytes.mutableSpan
-    guard unsafe span.withUnsafeMutableBufferPointer({ unsafe csys_place($0.baseAddress) }) != 0
-    else { return 0 }
+    let (boot, network) = (Boot.identity(), csys_network())
+    guard boot != 0, network != 0 else { return 0 }
     var sum = Checksum()
-    for index in bytes.indices { sum.add(UInt64(bytes[index])) }
+    sum.add(boot)
+    sum.add(network)
     return sum.value
   }
 

@@ -62,8 +62,8 @@ extension Misuse: MessageConvertible {
 }
 
 extension Argument {
-  /// Whether it is a short word of lower-case letters. In the place of a command that is no good key, so a message
-  /// may show it.
+  /// Whether it is a short word of lower-case letters. If a command is expected, nobody means such a word as a key.
+  /// So a message may show it.
   var isLowerCaseWord: Bool {
     withBytes { word in
       for index in word.indices where !(0x61...0x7A).contains(word[index]) { return false }

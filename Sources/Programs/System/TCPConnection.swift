@@ -35,7 +35,7 @@ struct ConnectingSockets: ~Copyable {
 
   deinit { close(0..<numbers.count) }
 
-  /// Begins to connect, in the place of the socket that is there.
+  /// Begins to connect a socket. Closes the one that its place held.
   ///
   /// - Parameter source: the local address to connect from, if it matters.
   func begin(

@@ -58,7 +58,7 @@ extension FirewallSet {
 extension NftTable {
   /// The table in `FAMILY/TABLE/NAMES`. Nil if the text has another form.
   ///
-  /// - Parameter end: where the names begin.
+  /// - Parameter end: becomes the offset at which the names begin.
   init?(prefixOf text: Span<UInt8>, end: inout Int) {
     guard let familyEnd = text.firstIndex(of: UInt8(ascii: "/")),
       let tableEnd = text.firstIndex(of: UInt8(ascii: "/"), from: familyEnd + 1),

@@ -61,13 +61,13 @@ private struct Disk {
     return Started(file: file, memory: memory, found: found)
   }
 
-  /// Changes the floor of the first mark, which is at 1024.
-  mutating func setFloor(_ floor: Int64) {
+  /// Changes a number of the first mark, which is at 1024.
+  mutating func setMark(_ changed: Int, to value: Int64) {
     var sum = Checksum()
     for number in 0..<9 {
       let start = 1024 + 8 * number
       let old = bytes[start..<start + 8].span.littleEndian(at: 0, count: 8)
-      let new = number == 2 ? UInt64(bitPattern: floor) : number == 8 ? sum.value : old
+      let new = number == changed ? UInt64(bitPattern: value) : number == 8 ? sum.value : old
       sum.add(new)
       for index in 0..<8 { bytes[start + index] = UInt8(truncatingIfNeeded: new >> (8 * index)) }
     }
@@ -317,12 +317,26 @@ private func remember(
       var file = ReplayFile.empty()
       file.append(1, at: 1000)
       try disk.save(&file, all: true, isLast: true, at: 1000)
-      disk.setFloor(floor)
+      disk.setMark(2, to: floor)
       var started = disk.restored(at: 1000)
       #expect(started.found.state == expected)
       // It locks nobody out for longer than a damage does.
       let refusal = started.refusal(of: 2, stamped: 1170, at: 1170)
       #expect(refusal == nil)
+    }
+  }
+
+  @Test func `a mark with times that no clock tells is damage`() throws {
+    for (number, time) in [(5, -1), (5, .min), (6, -1), (6, 1001), (6, .max)] as [(Int, Int64)] {
+      var disk = Disk()
+      try remember(&disk, 1...2, isLast: true)
+      disk.setMark(number, to: time)
+      var started = disk.restored(at: 1000)
+      #expect(started.found.state == .damaged, "\(number): \(time)")
+      let known = started.refusal(of: 2, stamped: 1000, at: 1000)
+      #expect(known != nil)
+      let late = started.refusal(of: 3, stamped: 1170, at: 1170)
+      #expect(late == nil)
     }
   }
 

@@ -349,7 +349,7 @@ extension ReplayFile {
     }
   }
 
-  /// Takes the mark at an offset if it is valid and later than `last`.
+  /// Takes the mark at an offset if it is valid, and later than `last`.
   private static func readMark(
     in page: borrowing Storage<UInt64>, at offset: Int, after last: inout Mark
   ) {
@@ -357,7 +357,7 @@ extension ReplayFile {
     guard counter > last.counter,
       page[littleEndian: offset + 8] == checksum(ofMarkIn: page, at: offset)
     else { return }
-    last = Mark(
+    let mark = Mark(
       counter: counter, sequence: page[littleEndian: offset + 1],
       floor: Int64(bitPattern: page[littleEndian: offset + 2]),
       time: Int64(bitPattern: page[littleEndian: offset + 3]),
@@ -365,6 +365,11 @@ extension ReplayFile {
       written: Int64(bitPattern: page[littleEndian: offset + 5]),
       doubt: Int64(bitPattern: page[littleEndian: offset + 6]),
       isClean: page[littleEndian: offset + 7] == 1)
+    // No clock that counts from a boot tells other times.
+    guard mark.written >= 0, mark.doubt == .min || (0...mark.written).contains(mark.doubt) else {
+      return
+    }
+    last = mark
   }
 
   /// The records that follow each other up to the last one.

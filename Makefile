@@ -38,7 +38,7 @@ test test-quick: export PYKNOCK ?= $(CURDIR)/$(program)
 test test-quick: export PYKNOCK_ORIGINAL = $(CURDIR)/$(venv)/bin
 test: deps build $(venv)/original
 	swift test
-	/usr/bin/python3 -m pytest --quiet -p no:cacheprovider Tests/EndToEnd
+	scripts/test-end-to-end "$$PYKNOCK"
 
 # The tests that do not wait for time to pass. Once all is built, they take about a minute.
 test-quick: build $(venv)/original

@@ -20,7 +20,7 @@ def pytest_configure():
     for path in (PYKNOCK[-1], ORIGINAL / "pyknock-server"):
         if not os.access(path, os.X_OK):
             pytest.exit(f"{path} is missing: make test builds and installs what is needed", 1)
-    if problem := session.become_root():
+    if problem := session.become_root() or session.leave_the_network():
         pytest.exit(problem, 1)
 
 

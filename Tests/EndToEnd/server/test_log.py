@@ -216,8 +216,8 @@ def test_what_the_system_log_never_took_is_on_stderr_at_the_end(server, namespac
 
 
 def test_json_has_what_a_line_is_about(server):
-    ours = server("--log-format=json", "-v", on_open="exit 1")
     before = datetime.datetime.now(datetime.UTC).replace(microsecond=0)
+    ours = server("--log-format=json", "-v", on_open="exit 1")
     ours.knock("192.0.2.1")
     ours.knock("2001:db8::1", CLOSE, age=100)
     ours.send(packet("192.0.2.1")[:-1] + b"x")
@@ -228,9 +228,7 @@ def test_json_has_what_a_line_is_about(server):
     after = datetime.datetime.now(datetime.UTC)
     for item in objects:
         assert list(item)[:2] == ["time", "level"] and list(item)[-1] == "message"
-        assert before <= datetime.datetime.fromisoformat(item["time"].replace("Z", "+00:00")) <= after or (
-            "listening" in item["message"] or "executor" in item["message"] or "receiver" in item["message"]
-        )
+        assert before <= datetime.datetime.fromisoformat(item["time"].replace("Z", "+00:00")) <= after
     [accepted] = [item for item in objects if item["message"].startswith("accepted")]
     assert (accepted["level"], accepted["command"], accepted["address"]) == ("info", "open", "192.0.2.1")
     assert re.fullmatch(r"127\.0\.0\.1:\d+", accepted["source"])

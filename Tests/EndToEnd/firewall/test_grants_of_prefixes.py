@@ -175,6 +175,11 @@ def test_where_the_set_is_gone_the_grant_stays_listed(firewall, start, listed):
     ours.knock("192.0.2.7", CLOSE)
     ours.log.wait_for("^pyknock server: not closed: close 192.0.2.7, trying again in a minute$")
     assert listed.addresses() == ["192.0.2.7"]
+    make_sets(firewall)
+    # It comes at once, and is no repeat, since the first has failed.
+    ours.knock("192.0.2.7", CLOSE)
+    ours.wait_for_counters(open=0)
+    assert listed.list() == []
 
 
 @pytest.mark.parametrize("restarts", [False, True], ids=["running", "start"])

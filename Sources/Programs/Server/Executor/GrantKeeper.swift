@@ -123,16 +123,18 @@ struct GrantKeeper: ~Copyable {
     guard action.closesGrant else { return isWantedAgain ? .runAgain : .done }
     // The grant is tried again by itself.
     if isWantedAgain { recent.forget(address) }
-    return outcome(grants.endClose(address, succeeded: succeeded, now: now))
+    return outcome(grants.endClose(address, succeeded: succeeded, now: now), address)
   }
 
   /// Records that all sets of an address were changed that had to be.
   mutating func finishSets(_ address: Address, now: Int64) -> Outcome {
-    outcome(grants.endSets(of: address, now: now))
+    outcome(grants.endSets(of: address, now: now), address)
   }
 
-  private func outcome(_ closing: Grants.Closing) -> Outcome {
-    switch closing {
+  private mutating func outcome(_ closing: Grants.Closing, _ address: Address) -> Outcome {
+    // Another close is no repeat of one that has failed. It tries again at once.
+    if closing != .done { recent.forget(address) }
+    return switch closing {
     case .done: .done
     case .retriedSoon: .closeInAMinute
     case .retriedLater: .closeInAnHour

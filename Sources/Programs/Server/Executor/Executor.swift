@@ -88,6 +88,7 @@ struct Executor: ~Copyable {
   mutating func run(receiver process: ChildProcess) throws(SystemError) -> ExitCode {
     receiver.begin(as: process)
     checkSets(limit: grants.grants.checkCount, until: .max)
+    state?.save(&grants.grants)
     while !(shutdown.isEnding && !receiver.isRunning && runner.runningCount == 0) {
       timer.set(shutdown.isEnding ? .max : grants.nextDeadline)
       var events = PollSet()

@@ -578,6 +578,21 @@ extension Image {
   #expect(image.grant(of: 1)?.ends == now - 10 * second)
 }
 
+@Test func aCloseOfWhatWasOpenForYearsIsInARecordThatCanBeRead() {
+  let image = Image()
+  var grants = image.grants()
+  _ = openSet(&grants, .inet(1), for: nil)
+  let yearsLater = now + 800 * 86_400 * second
+  _ = grants.beginClose(.inet(1), wallNow: yearsLater)
+  if let found = grants.nextSet(of: .inet(1)) {
+    grants.recordSet(at: found.position, isClosed: false)
+  }
+  let closing = grants.endSets(of: .inet(1), now: 0)
+  #expect(closing == .retriedSoon)
+  let ends = image.grant(of: 1)?.ends
+  #expect(ends.map { $0 <= yearsLater } == true)
+}
+
 @Test func aCloseIsInTheRecordAtOnce() {
   let image = Image()
   var grants = image.grants()

@@ -24,7 +24,7 @@ extension Grants {
   /// Numbers are little-endian. Times are in microseconds since the Unix epoch, by the system's clock.
   public struct Record: BitwiseCopyable {
     /// The longest that a grant may last (microseconds): the longest duration of an option or of the kernel.
-    private static let longest = 366 * 86_400 * Microseconds.second
+    static let longest = 366 * 86_400 * Microseconds.second
     /// The latest time at which a grant may have been asked for: the year 2286.
     static let latest = 10_000_000_000 * Microseconds.second
 

@@ -386,8 +386,10 @@ public struct Grants: ~Copyable {
       state.closing += 1
       closingCount += 1
     }
-    // If the record says that the grant lasts longer, it must say now that it does not.
-    let end = max(Self.clamped(wallNow), state.grant.asked)
+    // If the record says that the grant lasts longer, it must say now that it does not. What was open for longer than a
+    // record can say ends in the past, too.
+    let latest = state.grant.asked + Record.longest
+    let end = min(max(Self.clamped(wallNow), state.grant.asked), latest)
     if state.grant.ends > end {
       state.grant.ends = end
       _ = write(state, replacing: position)

@@ -778,6 +778,18 @@ private func needs(
   #expect(grants.count == 0)
 }
 
+@Test func whatWasOpenBeforeAnOpenThatFailedIsClosedUntilThatSucceeds() {
+  var grants = Image().grants()
+  _ = openSet(&grants, range)
+  let opening = openSet(&grants, range)
+  grants.recordUnchangedSet(range, opening, .unknown)
+  _ = grants.beginClose(range, wallNow: now)
+  if let found = grants.nextSet(of: range) { grants.recordSet(at: found.position, isClosed: false) }
+  let closing = grants.endSets(of: range, now: 0)
+  #expect(closing == .retriedSoon)
+  #expect(grants.count == 1)
+}
+
 @Test func aCommandThatSucceededDoesNotRunAgainWhereItRan() {
   for (place, isHere) in [(7, true), (8, false), (0, false)] as [(UInt64, Bool)] {
     let image = Image()

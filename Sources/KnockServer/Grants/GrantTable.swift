@@ -23,6 +23,8 @@ extension Grants {
     var hasEnded = false
     /// Whether a knock relies on the open command that waits or runs.
     var isReliedOn = false
+    /// Whether an earlier knock has put the address into the set.
+    var wasInSet = false
     /// Whether the address may not be in the set, since opening it has failed.
     var isSetDoubtful = false
     /// Whether the present attempt to close has tried to change the set.

@@ -218,8 +218,9 @@ public struct Grants: ~Copyable {
         setEnds: end(opening.setDuration, from: wallNow, never: Grant.never)),
       deadline: end(opening.duration, from: now, never: .max),
       setDeadline: end(opening.setDuration, from: now, never: .max))
-    if let old, !table[old].hasEnded {
-      state.grant.since = min(wallNow, table[old].grant.since)
+    if let old {
+      if !table[old].hasEnded { state.grant.since = min(wallNow, table[old].grant.since) }
+      state.wasInSet = !table[old].isSetDoubtful
     }
     // Of a grant with other settings it takes over the command.
     let source = table.position(of: address) { $0.grant.command != .none || $0.closing > 0 }
@@ -246,7 +247,7 @@ public struct Grants: ~Copyable {
     }
     switch presence {
     case .absent: removeFromSet(at: position)
-    case .unknown: table[position].isSetDoubtful = true
+    case .unknown: table[position].isSetDoubtful = !table[position].wasInSet
     }
   }
 

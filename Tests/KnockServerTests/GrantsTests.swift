@@ -790,6 +790,19 @@ private func needs(
   #expect(grants.count == 1)
 }
 
+@Test func anAddressThatIsOpenedAloneAgainAndAgainIsOneGrant() {
+  let image = Image()
+  var grants = image.grants()
+  for _ in 0...capacity {
+    let opening = openSet(&grants, range)
+    grants.recordOnlyHost(range, opening)
+    #expect(grants.count == 1)
+  }
+  #expect(needs(grants, range).map(\.count) == [7, 1, 248])
+  let written = (0...capacity).filter { image.records[$0].grant != nil }
+  #expect(written.count == 1)
+}
+
 @Test func aCommandThatSucceededDoesNotRunAgainWhereItRan() {
   for (place, isHere) in [(7, true), (8, false), (0, false)] as [(UInt64, Bool)] {
     let image = Image()

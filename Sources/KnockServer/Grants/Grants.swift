@@ -257,7 +257,13 @@ public struct Grants: ~Copyable {
     guard let position, table[position].grant.isRange else { return }
     var state = table[position]
     state.grant.narrow()
+    // An earlier knock may have opened it alone, too.
+    let same = self.position(of: state.grant)
+    if let same, !table[same].hasEnded {
+      state.grant.since = min(state.grant.since, table[same].grant.since)
+    }
     _ = write(state, replacing: position)
+    if let same { remove(at: same) }
   }
 
   /// Records how an open command has ended.

@@ -6,6 +6,8 @@ import signal
 
 import pytest
 from support.processes import NOBODY
+from support.state import Journal
+from support.waiting import until
 
 SECCOMP_KILLS = f"pyknock server: the receiver ended: signal {signal.SIGSYS.value}"
 
@@ -66,6 +68,27 @@ def test_a_knock_that_it_makes_up_is_one_that_a_client_could_send(taken_over):
     ours = taken_over("lie: knock")
     ours.output.wait_for("^open 192.0.2.77 inet$")
     ours.output.wait_for("^open 192.0.2.1 inet$")
+
+
+@pytest.mark.slow
+def test_a_receiver_that_fills_the_queue_keeps_no_grant_from_its_end(server, intruder, tmp_path):
+    """The closes that the executor begins by itself find room."""
+    hold = tmp_path / "hold"
+    hold.touch()
+    journal = Journal(server, tmp_path)
+    environment = {**os.environ, "LD_PRELOAD": str(intruder), "INTRUDER_ATTEMPT": "lie: many"}
+    ours = journal.start(
+        seconds=1,
+        env=environment,
+        on_open=f"while [ -e {hold} ]; do sleep 0.05; done; {journal.command}",
+        on_close=journal.command,
+    )
+    ours.knock()
+    until(lambda: len(ours.log.matching("expired: close")) == 64, "closes wait")
+    hold.unlink()
+    first = [f"{command} 192.0.0.{host}" for host in (1, 2, 3) for command in ("open", "close")]
+    until(lambda: journal.lines()[:6] == first, lambda: f"{journal.lines()[:6]}")
+    ours.signal(signal.SIGKILL)
 
 
 LIES = [

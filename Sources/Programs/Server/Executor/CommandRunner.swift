@@ -8,10 +8,13 @@ import KnockServer
 /// other and never run at the same time. A child gets its own process group, /dev/null as standard input, only the standard
 /// descriptors, and a time limit. When the limit is over, its group gets TERM, and KILL if that does not help.
 @safe struct CommandRunner: ~Copyable {
-  /// How many actions can wait. There are never more: the receiver refuses the rest, the number of closes at
-  /// a time is limited, and only a command that was running is added again.
-  private static let queueCapacity =
-    Int(Receiver.queueCapacity) + GrantKeeper.closesAtOnce + ServerSettings.maximumJobs
+  /// How many actions come at most from the executor: the number of closes at a time is limited, and only a command
+  /// that was running is added again.
+  private static let ownCapacity = GrantKeeper.closesAtOnce + ServerSettings.maximumJobs
+  /// With how many actions the queue takes no knock. A receiver that an attacker has taken over sends more than that.
+  private static let fullCount = Int(Receiver.queueCapacity) + ownCapacity
+  /// How many actions can wait. There are never more.
+  private static let queueCapacity = fullCount + ownCapacity
   /// From TERM to KILL, and from KILL until the runner gives the command up.
   private static let grace = 2 * Microseconds.second
   /// How long a running command may still take once the server stops.
@@ -75,8 +78,8 @@ import KnockServer
 
   var queuedCount: Int { queue.count }
 
-  /// Whether another action may wait.
-  var hasRoom: Bool { queue.count < Self.queueCapacity }
+  /// Whether another knock may wait.
+  var hasRoom: Bool { queue.count < Self.fullCount }
 
   var hasCommands: Bool { !commands.isEmpty }
 

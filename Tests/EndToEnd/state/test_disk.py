@@ -6,6 +6,7 @@
 import errno
 import os
 import resource
+import shutil
 import signal
 import subprocess
 import time
@@ -125,9 +126,11 @@ def test_a_full_disk_of_copies_ends_nothing_and_lets_no_replay_in(btrfs, server)
     ours.log.wait_for(FAILURE.format("replay", os.strerror(errno.ENOSPC)))
     ours.wait_for_counters(accepted=len(old) + 1)
     assert len(ours.log.matching("cannot be written")) == 1
-    # A server that is killed now leaves a file that says that knocks are missing.
+    # A server that is killed now leaves a file that says that knocks are missing. It has cut it, which made room.
     ours.signal(signal.SIGKILL)
     ours.exit_code()
+    btrfs.empty()
+    btrfs.fill()
     again = state.start("-t4")
     again.log.wait_for(DOUBT)
     assert refuses_all(again, old)
@@ -315,6 +318,41 @@ def test_after_a_power_cut_there_is_a_drift_without_knocks(state):
     ours = state.start("-t4")
     ours.knock("192.0.2.3")
     ours.output.wait_for("open 192.0.2.3")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("had_server", [False, True])
+def test_a_power_cut_soon_after_the_start_lets_no_replay_in(server, tmp_path, had_server):
+    """The file system has not written back by itself what the server has told it since the start."""
+    image, copy = tmp_path / "image", tmp_path / "copy"
+    with image.open("wb") as file:
+        file.truncate(8 << 20)
+    subprocess.run(["mkfs.ext4", "-q", image], check=True)
+    mount = Mount(tmp_path / "ext4", "-o", "loop,commit=300", image)
+    try:
+        state = Remembered(server, mount.path / "state")
+        if had_server:
+            state.start().stop()
+            subprocess.run(["sync", "-f", mount.path], check=True)
+        ours = state.start()
+        old = ours.knock("192.0.2.1")
+        ours.output.wait_for("open 192.0.2.1")
+        shutil.copy(image, copy)
+        ours.signal(signal.SIGKILL)
+        ours.exit_code()
+    finally:
+        mount.close()
+    mount = Mount(tmp_path / "later", "-o", "loop", copy)
+    try:
+        state = Remembered(server, mount.path / "state")
+        state.change_mark(boot=1)
+        ours = state.start()
+        ours.log.wait_for("^pyknock server: the last server did not end in order: ")
+        ours.send(old)
+        ours.wait_for_counters(older_than_memory=1, accepted=0)
+        ours.stop()
+    finally:
+        mount.close()
 
 
 def test_a_mark_that_is_too_old_after_a_kill_is_a_doubt(state):

@@ -113,7 +113,7 @@ struct StateFile: ~Copyable {
   private var needsAll: Bool
   /// Whether it lacks something that could not be written.
   private(set) var isBehind = false
-  /// When the next attempt is due, in microseconds since boot.
+  /// When the next attempt is due, in monotonic microseconds.
   private(set) var nextDeadline = Int64.max
   private var nextLine = Int64.min
 
@@ -139,7 +139,8 @@ struct StateFile: ~Copyable {
     _ write: (borrowing Descriptor, Bool) throws(SystemError) -> Void
   ) {
     do throws(SystemError) {
-      if !descriptor.isOpen { descriptor = try directory.make(name.text) }
+      let isOpened = !descriptor.isOpen
+      if isOpened { descriptor = try directory.make(name.text) }
       // Somebody may have cut it short.
       let oldSize = try descriptor.size
       needsAll = needsAll || oldSize != size
@@ -150,6 +151,9 @@ struct StateFile: ~Copyable {
       try write(descriptor, needsAll)
       // Grants that an earlier server had at the end are now at the beginning.
       if needsAll { try descriptor.resize(to: size) }
+      // If the last server ended in order, the disk says that nothing is missing. After a power cut that must not be
+      // what is left.
+      if isOpened, name == .replay { try descriptor.sync() }
       needsAll = false
       guard isBehind else { return }
       isBehind = false

@@ -1,10 +1,12 @@
 """A journal of grants that is damaged or foreign."""
 
 import os
+import struct
 import time
 
 import pytest
-from support.state import GRANT, HEADER, grant, patch
+from support.datagrams import CLOSE
+from support.state import GRANT, HEADER, checksum, grant, patch
 
 BAD_RECORDS = {
     "noise": b"\x5a" * GRANT,
@@ -24,8 +26,8 @@ def test_what_is_damaged_is_said_and_the_rest_is_closed(journal, bad):
     assert journal.open() == ["192.0.2.7"]
     ours = journal.start("-q", wait=False)
     ours.log.wait_for(
-        r"^pyknock server: warning: a part of the journal of grants is damaged \(1 records\), and "
-        "what it stands for may stay open; 1 grant is open, 1 of them overdue$"
+        "^pyknock server: warning: a part of the journal of grants is damaged, or of an older version "
+        r"\(1 records\), and what it stands for may stay open; 1 grant is open, 1 of them overdue$"
     )
     journal.wait_for("close 192.0.2.7")
     ours.stop()
@@ -56,3 +58,25 @@ def test_a_damaged_file_is_made_anew_from_what_is_left(journal, damage):
     size = (journal.path / "grants").stat().st_size
     assert size == HEADER + 4097 * GRANT
     assert sorted(file.name for file in journal.path.iterdir()) == ["grants", "replay"]
+
+
+@pytest.mark.parametrize("version, size", [(1, 64), (2, 64)])
+def test_a_journal_of_an_older_version_is_replaced(journal, version, size):
+    """A package upgrade restarts the server, and perhaps nobody can log in before it runs."""
+    journal.path.mkdir(mode=0o700)
+    header = struct.pack("<8sQQ", b"pyknockG", version, 4096)
+    header += struct.pack("<Q", checksum(*struct.unpack("<3Q", header)))
+    record = struct.pack("<QQQ", 4, 0, 0xC0000201).ljust(size, b"\1")
+    old = header.ljust(HEADER, b"\0") + record
+    (journal.path / "grants").write_bytes(old.ljust(HEADER + 4097 * size, b"\0"))
+    ours = journal.start()
+    ours.log.wait_for(
+        "^pyknock server: warning: a part of the journal of grants is damaged, or of an older version "
+        r"\(2 records\), and what it stands for may stay open; 0 grants are open, 0 of them overdue$"
+    )
+    # Anyone with the key can close it.
+    ours.knock("192.0.2.1", CLOSE)
+    journal.wait_for("close 192.0.2.1")
+    ours.stop()
+    ours = journal.start()
+    assert not ours.log.matching("older version")

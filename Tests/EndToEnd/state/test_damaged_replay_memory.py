@@ -32,9 +32,9 @@ def test_after_a_damage_nothing_is_accepted_that_may_have_been_before(state, dam
     old = state.remember_ten("-t4")
     damage(state)
     ours = state.start("-t4")
-    line = ours.log.wait_for(r"the replay memory was damaged: .*")[0]
+    line = ours.log.wait_for(r"the replay memory was damaged, or of an older version: .*")[0]
     assert line.startswith(
-        "the replay memory was damaged: what is stamped before now + 4 s is refused; "
+        "the replay memory was damaged, or of an older version: what is stamped before now + 4 s is refused; "
     )
 
     def refuses_all():
@@ -71,10 +71,10 @@ def test_a_damage_is_logged_even_if_the_server_cannot_start(state):
     result = run([*program("server"), *words], stdin=KEY.encode())
     assert result.code == 1
     assert [line.partition(": ")[2].partition(":")[0] for line in result.lines] == [
-        "the replay memory was damaged", "--state"
+        "the replay memory was damaged, or of an older version", "--state"
     ]  # fmt: skip
     ours = state.start("--close-after=1h")
-    ours.log.wait_for("the replay memory was damaged: .*; 20 knocks remembered$")
+    ours.log.wait_for("the replay memory was damaged, or of an older version: .*; 20 knocks remembered$")
 
 
 def test_a_record_that_was_not_written_to_its_end_is_no_damage(state):

@@ -92,7 +92,7 @@ extension ServerState.Found {
     let count = replays?.count ?? 0
     let reason: StaticString? =
       switch replays?.state {
-      case .damaged: "the replay memory was damaged"
+      case .damaged: "the replay memory was damaged, or of an older version"
       case .unfinished: "the last server did not end in order"
       case .complete, nil: isBehind ? "the replay memory cannot be written" : nil
       }
@@ -117,8 +117,8 @@ extension ServerState.Found {
     if grants.damagedCount > 0 {
       log.warning(
         """
-        warning: a part of the journal of grants is damaged (\(grants.damagedCount) records), \
-        and what it stands for may stay open; \(openGrants)
+        warning: a part of the journal of grants is damaged, or of an older version \
+        (\(grants.damagedCount) records), and what it stands for may stay open; \(openGrants)
         """)
     } else if grants.count > 0 {
       log.info("\(openGrants)")

@@ -37,12 +37,9 @@ extension StateFailure: MessageConvertible {
     case .system(.accessDenied):
       "\(SystemError.accessDenied) (it must belong to us or root, and only its owner may write to it)"
     case .system(let error): "\(error)"
-    case .file(let name, .foreign), .file(let name, .damagedHeader):
-      "'\(name.text)' in it is not a file of pyknock"
-    case .file(let name, .older(let version)):
-      "'\(name.text)' in it has format \(version), made by an older pyknock; remove it to start without what it holds"
     case .file(let name, .newer(let version)):
       "'\(name.text)' in it has format \(version), made by a newer pyknock; use that one"
+    case .file(let name, _): "'\(name.text)' in it is not a file of pyknock"
     case .tooSmall(.replay, let count): "'replay' in it holds \(count), more than --replay-capacity"
     case .tooSmall(.grants, let count): "'grants' in it holds \(count), more than --grant-capacity"
     }

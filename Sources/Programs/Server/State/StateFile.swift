@@ -46,8 +46,7 @@ struct OldStateFile: ~Copyable {
     do throws(SystemError) { _ = try descriptor.read(into: page, at: 0) } catch {}
   }
 
-  /// How many records the header counts; nil if the header is damaged or incomplete, or that of a replay memory
-  /// of an older format.
+  /// How many records the header counts; nil if the header is damaged or incomplete, or that of an older format.
   func capacity(
     of page: borrowing Storage<UInt64>,
     _ read: (borrowing Storage<UInt64>) throws(FileHeader.Failure) -> Int
@@ -56,10 +55,10 @@ struct OldStateFile: ~Copyable {
     do throws(FileHeader.Failure) {
       return try read(page)
     } catch {
-      switch (error, name) {
-      // An upgrade must not keep the server from its work. As after a damage, what the file may hold is refused.
-      case (.damagedHeader, _), (.older, .replay): return nil
-      default: throw .file(name, error)
+      switch error {
+      // An upgrade must not keep the server from its work: nobody may be able to log in before it runs.
+      case .damagedHeader, .older: return nil
+      case .foreign, .newer: throw .file(name, error)
       }
     }
   }

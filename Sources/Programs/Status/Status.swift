@@ -6,7 +6,13 @@ enum Status {
   /// Prints the open grants in a state directory, the next to expire first.
   static func printGrants(in path: Argument, asJSON: Bool) -> ExitCode {
     do throws(StateFailure) {
-      var grants = try GrantState.grants(in: path)
+      var found = Grants.Found()
+      var grants = try GrantState.grants(in: path, found: &found)
+      if found.damagedCount > 0 {
+        log.warning(
+          "warning: a part of the journal of grants is damaged, or of an older version: more may be open"
+        )
+      }
       return printToStandardOutput { output in
         var list = GrantList(asJSON: asJSON)
         list.begin(&output)

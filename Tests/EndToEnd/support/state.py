@@ -98,14 +98,14 @@ class Journal:
     def wait_for(self, *lines):
         until(lambda: self.lines() == list(lines), lambda: f"{lines}, but {self.lines()}")
 
-    def list(self, *options):
+    def list(self, *options, stderr=""):
         result = run([*program("server"), "--state", self.path, "--list", *options])
-        assert (result.code, result.stderr) == (0, "")
+        assert (result.code, result.stderr) == (0, stderr)
         return result.stdout
 
-    def open(self):
+    def open(self, **more):
         """The addresses that are open."""
-        return [line.split()[0] for line in self.list().splitlines()[1:]]
+        return [line.split()[0] for line in self.list(**more).splitlines()[1:]]
 
     def make_records(self, *records):
         """Leaves a journal with these records."""

@@ -87,7 +87,11 @@ enum GrantState {
   }
 
   /// The open grants in a state directory, which another process may be using.
-  static func grants(in path: Argument) throws(StateFailure) -> Grants {
+  ///
+  /// - Parameter found: what was in the journal.
+  static func grants(
+    in path: Argument, found: inout Grants.Found
+  ) throws(StateFailure) -> Grants {
     let directory = try StateFailure.wrapping { () throws(SystemError) in
       try StateDirectory(path, onlyChecks: true)
     }
@@ -95,7 +99,7 @@ enum GrantState {
       return try inMemory(1)
     }
     var grants = try inMemory(max(1, recordCount(of: file) - 1))
-    _ = try read(file, into: &grants)
+    found = try read(file, into: &grants)
     return grants
   }
 

@@ -85,7 +85,7 @@ enum ClientApplet: Applet {
       if case .connect(let port) = operation { given.connect(to: port) }
       let hosts = try hosts(word, given, operands)
       let builder = try SenderBuilder(given, operands, keySource)
-      var senders = Senders(given)
+      var senders = try senders(given)
       var exitCode = ExitCode.success
       for index in 0..<hosts.count {
         guard let host = hosts[index] else { continue }
@@ -166,6 +166,10 @@ enum ClientApplet: Applet {
       throw .misuse(.badOperand("HOST", host, accepted: accepted))
     }
     return hosts
+  }
+
+  private static func senders(_ settings: ClientSettings) throws(ClientError) -> Senders {
+    do throws(SystemError) { return try Senders(settings) } catch { throw .system(error) }
   }
 
   private static func list() throws(ClientError) -> ExitCode {

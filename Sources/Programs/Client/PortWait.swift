@@ -10,15 +10,15 @@ extension Senders {
     guard hasPort else { return .none }
     let start = SystemClock.monotonic()
     let end = start + settings.waitSeconds * Microseconds.second
-    var races = InlineArray<16, ConnectionRace?> { _ in nil }
     var (running, placeCount) = (0, 0)
     var connection = Descriptor.none
     do throws(SystemError) {
+      var races = try FixedList<ConnectionRace?>(capacity: count)
       for index in 0..<count {
-        guard let race = try items[index]?.race(from: start, until: end, firstPlace: placeCount)
-        else { continue }
-        placeCount = race.places.upperBound
-        races[index] = consume race
+        let race = try items[index].race(from: start, until: end, firstPlace: placeCount)
+        races.append(race)
+        guard let places = races[index]?.places else { continue }
+        placeCount = places.upperBound
         running += 1
       }
       let sockets = try ConnectingSockets(count: placeCount)
@@ -30,10 +30,10 @@ extension Senders {
         if roundsLeft > 0, nextRound <= now { sendRound(.open) }
         var moment = min(running > 0 ? end : .max, roundsLeft > 0 ? nextRound : .max)
         for index in 0..<count {
-          if races[index]?.takeKnock(now: now) == true { _ = items[index]?.send(.open) }
+          if races[index]?.takeKnock(now: now) == true { _ = items[index].send(.open) }
           while let attempt = races[index]?.takeAttempt(now: now) {
             do throws(SystemError) {
-              try items[index]?.begin(attempt, sockets)
+              try items[index].begin(attempt, sockets)
             } catch { races[index]?.failAtOnce(error, now: now) }
           }
           moment = min(moment, races[index]?.nextDeadline ?? .max)
@@ -44,7 +44,7 @@ extension Senders {
       }
       for index in 0..<count {
         if let reason = races[index]?.failure(sockets) {
-          items[index]?.logClosedPort(after: settings.waitSeconds, reason)
+          items[index].logClosedPort(after: settings.waitSeconds, reason)
         }
       }
     } catch { throw .system(error) }

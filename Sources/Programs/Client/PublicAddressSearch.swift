@@ -152,44 +152,45 @@ struct PublicAddressSearch: ~Copyable {
 
 /// The searches of a call: one for each family, list of servers, and source.
 struct PublicAddressSearches: ~Copyable {
-  private var items = InlineArray<32, PublicAddressSearch?> { _ in nil }
-  private var count = 0
+  private var items: FixedList<PublicAddressSearch>
+
+  init() throws(SystemError) { items = try FixedList(capacity: 2 * HostList.maximumCount) }
 
   /// Begins a search, unless it has begun.
   mutating func find(
     _ family: AddressFamily, onlyInet: Bool, _ servers: StunServerList,
     from source: SocketAddress?, now: Int64
   ) throws(SystemError) -> PublicAddressSearch.Result {
-    for index in 0..<count
-    where items[index]?.asks(servers, family, onlyInet: onlyInet, from: source) == true {
-      return items[index]?.result ?? .pending
+    for index in 0..<items.count
+    where items[index].asks(servers, family, onlyInet: onlyInet, from: source) {
+      return items[index].result
     }
-    guard count < items.count else { return .ended(nil) }
-    items[count] = try PublicAddressSearch(
-      family, onlyInet: onlyInet, servers, from: source)
-    try items[count]?.begin(now: now)
-    count += 1
+    guard items.count < items.capacity else { return .ended(nil) }
+    items.append(
+      try PublicAddressSearch(family, onlyInet: onlyInet, servers, from: source))
+    let last = items.count - 1
+    try items[last].begin(now: now)
     // Perhaps there is nobody to ask, and so nothing to wait for.
-    return items[count - 1]?.result ?? .pending
+    return items[last].result
   }
 
   mutating func advance(now: Int64) {
-    for index in 0..<count { items[index]?.advance(now: now) }
+    for index in 0..<items.count { items[index].advance(now: now) }
   }
 
   /// Adds the descriptors to wait for. Returns the next moment at which something is due.
   mutating func addReaders(to set: inout PollSet) -> Int64 {
     var deadline = Int64.max
-    for index in 0..<count {
-      if let next = items[index]?.addReaders(to: &set) { deadline = min(deadline, next) }
+    for index in 0..<items.count {
+      deadline = min(deadline, items[index].addReaders(to: &set))
     }
     return deadline
   }
 
   /// Logs why the servers in a list did not tell.
   mutating func logFailures(of servers: StunServerList) {
-    for index in 0..<count where items[index]?.asks(servers) == true {
-      items[index]?.logFailures()
+    for index in 0..<items.count where items[index].asks(servers) {
+      items[index].logFailures()
     }
   }
 }

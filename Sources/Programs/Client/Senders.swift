@@ -3,10 +3,9 @@ import KnockProtocol
 
 /// One sender for each host of a command line.
 struct Senders: ~Copyable {
-  var items = InlineArray<16, Sender?> { _ in nil }
-  private(set) var count = 0
+  var items: FixedList<Sender>
   let settings: ClientSettings
-  private var searches = PublicAddressSearches()
+  private var searches: PublicAddressSearches
   /// How many knocks on each host are left.
   private(set) var roundsLeft = 0
   /// When the next round begins (monotonic microseconds).
@@ -16,14 +15,20 @@ struct Senders: ~Copyable {
   /// How long to wait if there are more descriptors than can be waited for (microseconds).
   private static var fullPause: Int64 { 50 * Microseconds.millisecond }
 
-  init(_ settings: ClientSettings) { self.settings = settings }
+  init(_ settings: ClientSettings) throws(SystemError) {
+    let items = try FixedList<Sender>(capacity: HostList.maximumCount)
+    let searches = try PublicAddressSearches()
+    self.settings = settings
+    self.items = items
+    self.searches = searches
+  }
+
+  var count: Int { items.count }
 
   /// There is room for `HostList.maximumCount` senders.
   mutating func append(_ sender: consuming Sender) {
-    guard count < items.count else { return }
     if sender.waitPort != nil { hasPort = true }
-    items[count] = consume sender
-    count += 1
+    items.append(sender)
   }
 
   /// Knocks once on each host, as soon as it is known how, until `stop` can be read.
@@ -42,12 +47,12 @@ struct Senders: ~Copyable {
       searches.advance(now: now)
       for index in 0..<count {
         // What is printed has the order of the command line.
-        try items[index]?.advance(
+        try items[index].advance(
           command, mayKnock: !settings.onlyChecks || !isWaiting, now: now, &searches)
-        guard items[index]?.isSettled == false else { continue }
+        guard !items[index].isSettled else { continue }
         isWaiting = true
-        deadline = min(deadline, items[index]?.nextDeadline(after: now) ?? .max)
-        items[index]?.addresses.addReaders(to: &set)
+        deadline = min(deadline, items[index].nextDeadline(after: now))
+        items[index].addresses.addReaders(to: &set)
       }
       guard isWaiting else { return }
       deadline = min(deadline, searches.addReaders(to: &set))
@@ -61,7 +66,7 @@ struct Senders: ~Copyable {
   mutating func endKnock(_ command: Command, onFailure: (ClientError) -> Void) {
     for index in 0..<count {
       do throws(ClientError) {
-        try items[index]?.endFirstKnock(command, &searches)
+        try items[index].endFirstKnock(command, &searches)
       } catch { onFailure(error) }
     }
   }
@@ -84,8 +89,8 @@ struct Senders: ~Copyable {
 
   /// Knocks once more on all hosts.
   mutating func sendRound(_ command: Command) {
-    for index in 0..<count where items[index]?.isKnockedOn == true || settings.repeats > 1 {
-      items[index]?.sendAgain(command)
+    for index in 0..<count where items[index].isKnockedOn || settings.repeats > 1 {
+      items[index].sendAgain(command)
     }
     endRound()
   }
@@ -97,7 +102,7 @@ struct Senders: ~Copyable {
 
   /// Whether all hosts were knocked on.
   mutating func areKnockedOn() -> Bool {
-    for index in 0..<count where items[index]?.isKnockedOn == false { return false }
+    for index in 0..<count where !items[index].isKnockedOn { return false }
     return true
   }
 }

@@ -3,6 +3,7 @@
 #include <elf.h>
 #include <errno.h>
 #include <link.h>
+#include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/auxv.h>
@@ -40,4 +41,49 @@ void free(void *memory) { (void)memory; }
 int posix_memalign(void **memory, size_t alignment, size_t size) {
   (void)memory, (void)alignment, (void)size;
   return ENOMEM;
+}
+
+// The rest replaces what musl has for programs that do more.
+
+// No process of ours has threads.
+int pthread_mutex_lock(pthread_mutex_t *mutex) {
+  (void)mutex;
+  return 0;
+}
+
+int pthread_mutex_unlock(pthread_mutex_t *mutex) {
+  (void)mutex;
+  return 0;
+}
+
+// musl calls this to change the user of all threads.
+void __synccall(void (*function)(void *), void *context) { function(context); }
+
+// Only libsodium calls this, for the size of a page.
+long sysconf(int name) { return name == _SC_PAGESIZE ? (long)getauxval(AT_PAGESZ) : -1; }
+
+// getaddrinfo(3) asks whether a name is text. In the locale of C, all names are.
+size_t mbstowcs(wchar_t *restrict wide, const char *restrict text, size_t size) {
+  (void)wide, (void)size;
+  return strlen(text);
+}
+
+// getaddrinfo(3) looks for a name in a line of /etc/hosts.
+char *strstr(const char *text, const char *word) {
+  const size_t length = strlen(word);
+  for (; strncmp(text, word, length) != 0; text++)
+    if (!*text) return NULL;
+  return (char *)text;
+}
+
+// getaddrinfo(3) sorts up to 48 addresses.
+void qsort(void *base, size_t count, size_t size, int (*compare)(const void *, const void *)) {
+  char *const first = base, *const end = first + count * size;
+  for (char *next = first + size; next < end; next += size)
+    for (char *item = next; item > first && compare(item - size, item) > 0; item -= size)
+      for (size_t i = 0; i < size; i++) {
+        const char byte = item[i];
+        item[i] = item[i - size];
+        item[i - size] = byte;
+      }
 }

@@ -9,13 +9,14 @@ from random import Random
 import pytest
 from support.datagrams import CLOSE, OPEN
 from support.firewall import HOUR, only_ipset
+from support.grant_model import Model, networks
 from support.programs import program, run
 from support.waiting import until
 
 
-def make_sets(firewall, timeouts=True, family=4):
-    """Makes knock4 or knock6 so that it holds prefixes. Returns the option for it."""
-    name = f"knock{family}"
+def make_sets(firewall, timeouts=True, family=4, name=None):
+    """Makes a set that holds prefixes: knock4 or knock6, if it has no other name. Returns the option for it."""
+    name = name or f"knock{family}"
     if firewall.kind == "nft":
         flags = "timeout, interval" if timeouts else "interval"
         firewall.nft(f"table inet pyknock {{ set {name} {{ type ipv{family}_addr; flags {flags}; }}\n }}")
@@ -23,16 +24,6 @@ def make_sets(firewall, timeouts=True, family=4):
     kind = ["hash:net", "family", "inet6" if family == 6 else "inet"]
     firewall.output("ipset", "create", name, *kind, *(["timeout", "0"] if timeouts else []))
     return f"--ipset={',' if family == 6 else ''}{name}"
-
-
-def networks(firewall, name="knock4"):
-    """What a set holds, as the fewest networks."""
-    found = []
-    for element in firewall.elements(name):
-        first, _, last = element.partition("-")
-        ends = [ipaddress.ip_address(end) for end in (first, last)] if last else []
-        found += ipaddress.summarize_address_range(*ends) if last else [ipaddress.ip_network(element)]
-    return set(ipaddress.collapse_addresses(found))
 
 
 class Listed:
@@ -84,11 +75,12 @@ def test_a_close_leaves_the_prefix_to_the_neighbours(firewall, start, listed, op
     ours.wait_for_counters(open=1, accepted=4)
     assert list(firewall.elements(name)) == [prefix]
     if keeps:
-        assert listed.addresses() == [two]
+        until(lambda: listed.addresses() == [two], "one is listed")
     ours.knock(two, CLOSE)
     firewall.expect([], name=name)
     ours.wait_for_counters(open=0)
-    assert not keeps or listed.list() == []
+    if keeps:
+        until(lambda: listed.list() == [], "nothing is listed")
 
 
 def test_a_grant_that_ends_early_leaves_the_prefix_until_the_end_of_the_rest(firewall, start, listed):
@@ -131,7 +123,7 @@ def test_a_restart_with_another_prefix_length_closes_what_was_opened(firewall, s
     ours = start(f"--grant-prefix4={new}", "--ttl=1h", "-v", listed.option, sets=sets)
     ours.knock("192.0.2.7", CLOSE)
     ours.wait_for_counters(open=1)
-    assert networks(firewall) == {ipaddress.ip_network(f"192.0.2.8/{new}", strict=False)}
+    assert networks(firewall.elements()) == {ipaddress.ip_network(f"192.0.2.8/{new}", strict=False)}
     ours.knock("192.0.2.8", CLOSE)
     firewall.expect([])
     assert until(lambda: listed.list() == [], "nothing is listed")
@@ -179,7 +171,7 @@ def test_where_the_set_is_gone_the_grant_stays_listed(firewall, start, listed):
     # It comes at once, and is no repeat, since the first has failed.
     ours.knock("192.0.2.7", CLOSE)
     ours.wait_for_counters(open=0)
-    assert listed.list() == []
+    until(lambda: listed.list() == [], "nothing is listed")
 
 
 @pytest.mark.parametrize("restarts", [False, True], ids=["running", "start"])
@@ -255,84 +247,118 @@ def test_the_mask_of_an_ipset_is_seen_at_each_change(firewall, start):
     assert firewall.elements() == {}
 
 
-class Model:
-    """What must be open: for each grant its range and its end, by set."""
-
-    def __init__(self):
-        self.grants = {}
-
-    def open(self, address, name, bits, end):
-        network = ipaddress.ip_network(f"{address}/{bits}", strict=False)
-        self.grants[address, name, network] = end
-
-    def close(self, address):
-        self.grants = {key: end for key, end in self.grants.items() if key[0] != address}
-
-    def expire(self, now):
-        self.grants = {key: end for key, end in self.grants.items() if end > now}
-
-    def networks(self, name):
-        return set(ipaddress.collapse_addresses(key[2] for key in self.grants if key[1] == name))
-
-    def listed(self):
-        return sorted((address, str(network)) for address, _, network in self.grants)
-
-
 @pytest.mark.slow
 @pytest.mark.parametrize("family", [4, 6])
-@pytest.mark.parametrize("seed", range(2))
+@pytest.mark.parametrize("seed", range(3))
 def test_sets_journal_and_list_are_those_of_a_model(firewall, start, listed, family, seed):
-    """Random knocks, ends, and restarts by TERM or KILL with other times, prefixes and sets."""
-    random, model = Random(seed), Model()
-    names = ["knock4", "other4"] if family == 4 else ["knock6", "other6"]
-    for name in names:
-        if firewall.kind == "nft":
-            firewall.nft(f"table inet pyknock {{ set {name} {{ type ipv{family}_addr; flags timeout, interval; }}\n }}")
-        else:
-            kind = "inet" if family == 4 else "inet6"
-            firewall.run(f"ipset create {name} hash:net family {kind} timeout 0")
+    """Random knocks, ends, restarts by TERM or KILL with other times, prefixes and sets, and sets that are removed.
+
+    A removed set comes back empty. `Tests/Machine/test_sleep.py` does the same with a machine that really sleeps.
+    """
+    random, model, steps = Random(seed), Model(), []
+    names = [f"knock{family}", f"other{family}"]
     base = "192.0.2.0" if family == 4 else "2001:db8::"
     hosts = [str(ipaddress.ip_address(base) + 3 * number) for number in range(12)]
     full = 32 if family == 4 else 128
-    ours = None
+    # The server, how many knocks it has had, and its settings.
+    ours = sent = name = bits = seconds = None
 
     def restart():
-        nonlocal ours, name, bits, ttl, after
+        nonlocal ours, sent, name, bits, seconds
         if ours:
             ours.signal(random.choice([signal.SIGKILL, signal.SIGTERM]))
             ours.exit_code()
-        name, bits = random.choice(names), full - random.choice([0, 2, 3, 4])
-        ttl, after = random.choice([(3, None), (HOUR, 4), (None, 3), (HOUR, None)])
+        # It does not start if its set is not there.
+        name = random.choice([name for name in names if name not in model.gone])
+        bits = full - random.choice([0, 2, 3, 4])
+        ttl, after = random.choice([(2, None), (HOUR, 3), (None, 2), (HOUR, None)])
+        seconds, sent = min(ttl or HOUR, after or HOUR), 0
         table = "--nft=inet/pyknock/" if firewall.kind == "nft" else "--ipset="
         options = [f"--grant-prefix{family}={bits}"] if bits < full else []
         options += [f"--ttl={ttl}"] if ttl else []
         options += [f"--close-after={after}"] if after else []
-        sets = table + ("," if family == 6 else "") + name
-        ours = start("-v", listed.option, *options, sets=sets)
+        steps.append(f"restart: {name} {' '.join(options)}")
+        ours = start("-v", listed.option, *options, sets=table + ("," if family == 6 else "") + name)
+        model.restart()
 
-    def is_as_model():
-        model.expire(time.time())
-        near = any(abs(end - time.time()) < 0.5 for end in model.grants.values())
-        if near:  # Just now it ends.
-            return False
-        items = sorted((item["address"], item["range"]) for item in listed.list())
-        return items == model.listed() and all(networks(firewall, each) == model.networks(each) for each in names)
-
-    name = bits = ttl = after = None
-    restart()
-    for _ in range(30):
-        if random.random() < 0.2:
-            restart()
-        address, command = random.choice(hosts), random.choice([OPEN, OPEN, CLOSE])
+    def knock(address, command):
+        nonlocal sent
+        steps.append(f"{'open' if command == OPEN else 'close'} {address}")
         ours.knock(address, command)
-        ours.log.wait_for(f"set (changed|already up to date): (open|close) {address}$")
+        end = time.time() + seconds
+        sent += 1
+        # The executor is done with it.
+        ours.wait_for_counters(accepted=sent, queued=0)
         if command == OPEN:
-            model.open(address, name, bits, time.time() + min(ttl or HOUR, after or HOUR))
+            model.open(address, name, bits, end)
         else:
             model.close(address)
-        until(is_as_model, lambda: f"{model.grants}, but {listed.list()}")
+
+    def remove(removed):
+        steps.append(f"remove {' '.join(removed)}")
+        if firewall.kind == "ipset":
+            firewall.run(f"ipset destroy {removed[0]}")
+        elif removed == names:
+            firewall.nft("delete table inet pyknock")
+        else:
+            firewall.nft(f"delete set inet pyknock {removed[0]}")
+        model.gone.update(removed)
+
+    def put_back(name):
+        steps.append(f"put back {name}")
+        # What ends meanwhile might still be tried, or not.
+        until(lambda: not model.is_near_an_end(time.time(), 1), "no end is near")
+        model.expire(time.time())
+        # The server has tried to close all that has ended.
+        for (address, each, _), end in model.grants.items():
+            if each == name and end is None:
+                ours.log.wait_for(f": not closed: close {address}, trying again in a minute$")
+        make_sets(firewall, family=family, name=name)
+        model.put_back(name)
+        # At the next knock the server looks.
+        knock(hosts[0], CLOSE)
+
+    def wait_for_an_end():
+        steps.append("wait")
+        first = min((end for end in model.grants.values() if end), default=0)
+        if first < time.time() + 3:
+            until(lambda: time.time() > first, "time passes")
+
+    def is_as_model():
+        now = time.time()
+        model.expire(now)
+        return (
+            not model.is_near_an_end(now, 0.5)
+            and model.is_listed(listed.list())
+            and all(networks(firewall.elements(each)) == model.held(each) for each in names if each not in model.gone)
+        )
+
+    def check():
+        until(is_as_model, lambda: f"seed {seed}: {steps}: {model.grants}, but {listed.list()}")
+
+    for each in names:
+        make_sets(firewall, family=family, name=each)
+    restart()
+    for _ in range(30):
+        choice = random.random()
+        if choice < 0.05:
+            wait_for_an_end()
+        elif choice < 0.15:
+            if model.gone == set(names):
+                put_back(name)
+                check()
+            restart()
+        elif choice < 0.25 and not model.gone:
+            remove(random.choice([names, names[:1], names[1:]] if firewall.kind == "nft" else [names[:1], names[1:]]))
+        elif choice < 0.5 and model.gone:
+            put_back(random.choice(sorted(model.gone)))
+        else:
+            knock(random.choice(hosts), random.choice([OPEN, OPEN, CLOSE]))
+        check()
+    for each in sorted(model.gone):
+        put_back(each)
     for address in hosts:
-        ours.knock(address, CLOSE)
-        model.close(address)
-    until(is_as_model, lambda: f"{model.grants}, but {listed.list()}")
+        knock(address, CLOSE)
+    check()
+    assert model.grants == {}
     assert all(firewall.elements(each) == {} for each in names)

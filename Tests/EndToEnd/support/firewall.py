@@ -14,6 +14,23 @@ only_nft = pytest.mark.parametrize("kind", ["nft"], indirect=True)
 only_ipset = pytest.mark.parametrize("kind", ["ipset"], indirect=True)
 
 
+def nft_elements(listing):
+    """The elements in the JSON of `nft -j list set`, each with the seconds that are left of it; None means for ever."""
+    (held,) = [item["set"] for item in json.loads(listing)["nftables"] if "set" in item]
+    elements = {}
+    for element in held.get("elem", []):
+        element = element.get("elem", element) if isinstance(element, dict) else element
+        value, rest = element, None
+        if isinstance(element, dict) and "val" in element:
+            value, rest = element["val"], element.get("expires")
+        if isinstance(value, dict) and "prefix" in value:
+            value = f"{value['prefix']['addr']}/{value['prefix']['len']}"
+        elif isinstance(value, dict):
+            value = "-".join(value["range"])
+        elements[value] = rest
+    return elements
+
+
 class Firewall(Namespace):
     """The network of the server, with a firewall of the given kind: nft or ipset."""
 
@@ -54,20 +71,7 @@ class Firewall(Namespace):
             lines = self.output("ipset", "list", name, "-output", "save").splitlines()
             words = [line.split() for line in lines if line.startswith("add ")]
             return {word[2]: float(word[4]) if word[4:] else None for word in words}
-        listed = json.loads(self.output("nft", "-j", "list", "set", *table.split(), name))
-        (held,) = [item["set"] for item in listed["nftables"] if "set" in item]
-        elements = {}
-        for element in held.get("elem", []):
-            element = element.get("elem", element) if isinstance(element, dict) else element
-            value, rest = element, None
-            if isinstance(element, dict) and "val" in element:
-                value, rest = element["val"], element.get("expires")
-            if isinstance(value, dict) and "prefix" in value:
-                value = f"{value['prefix']['addr']}/{value['prefix']['len']}"
-            elif isinstance(value, dict):
-                value = "-".join(value["range"])
-            elements[value] = rest
-        return elements
+        return nft_elements(self.output("nft", "-j", "list", "set", *table.split(), name))
 
     def expect(self, expected, **which):
         """Waits until a set has these elements and no others."""

@@ -1,6 +1,11 @@
 """The server after the machine was suspended to memory."""
 
+import json
 import re
+from random import Random
+
+from support.firewall import nft_elements
+from support.grant_model import Model, networks
 
 
 def is_open(machine, address="192.0.2.7"):
@@ -52,3 +57,83 @@ def test_a_replay_after_sleep_is_refused_and_a_new_knock_is_accepted(machine, st
     machine.until_counted("replayed=1")
     send("192.0.2.8", machine.clock())
     machine.until("grep 'accepted open 192.0.2.8' /run/log")
+
+
+def test_sets_journal_and_list_are_those_of_a_model(machine, start, knock):
+    """Random knocks, ends, sleep, and restarts by TERM or KILL with other times and prefixes.
+
+    As `Tests/EndToEnd/firewall/test_grants_of_prefixes.py` does it without sleep, but with more sets.
+    """
+    seed = 3
+    random, model, steps = Random(seed), Model(), []
+    sets = {4: "knock4", 6: "knock6"}
+    for family, name in sets.items():
+        machine.run(
+            f"nft 'table inet pyknock {{ set {name} {{ type ipv{family}_addr; flags timeout, interval; }}; }}'"
+        )
+    hosts = [f"192.0.2.{number}" for number in range(1, 12, 3)]
+    hosts += [f"2001:db8::{number}" for number in range(1, 12, 3)]
+    shorter = seconds = knocks = None
+
+    def clock():
+        return float(machine.run("bash -c 'echo $EPOCHREALTIME'"))
+
+    def restart():
+        nonlocal shorter, seconds, knocks
+        if knocks is not None:
+            machine.stop(random.choice(["KILL", "TERM"]))
+        shorter, knocks = random.choice([0, 2, 4]), 0
+        ttl, after = random.choice([(15, None), (3600, 12), (None, 15), (3600, None)])
+        seconds = min(ttl or 3600, after or 3600)
+        options = ["--state=/run/state", "--nft=inet/pyknock/knock4,knock6"]
+        options += [f"--grant-prefix4={32 - shorter}", f"--grant-prefix6={128 - shorter}"] if shorter else []
+        options += [f"--ttl={ttl}"] if ttl else []
+        options += [f"--close-after={after}"] if after else []
+        steps.append(f"restart {' '.join(options)}")
+        start("-v", *options)
+
+    def change(command, address):
+        nonlocal knocks
+        steps.append(f"{command} {address}")
+        family = 6 if ":" in address else 4
+        end = clock() + seconds
+        knock(address, command)
+        knocks += 1
+        machine.until_counted(f"accepted={knocks} ", "queued=0 ")
+        if command == "open":
+            model.open(address, sets[family], (32 if family == 4 else 128) - shorter, end)
+        else:
+            model.close(address)
+
+    def check():
+        look = "bash -c 'echo $EPOCHREALTIME'; "
+        look += "".join(f"nft -j list set inet pyknock {name}; " for name in sets.values())
+        look += "pyknock server --state=/run/state --list --json"
+        while True:
+            now, *held, items = machine.run(look).split("\n", 1 + len(sets))
+            if not model.is_near_an_end(float(now), 2):
+                break
+        model.expire(float(now))
+        text = f"seed {seed}: {steps}: {model.grants}, but {items}"
+        assert model.is_listed(json.loads(items)), text
+        for name, listing in zip(sets.values(), held, strict=True):
+            assert networks(nft_elements(listing)) == model.held(name), text
+
+    restart()
+    for _ in range(20):
+        choice = random.random()
+        if choice < 0.15:
+            restart()
+        elif choice < 0.35:
+            length = random.choice([4, 12])
+            steps.append(f"sleep {length}")
+            machine.sleep(length)
+            # What has ended is closed at once.
+            machine.run("sleep 1")
+        else:
+            change(random.choice(["open", "open", "close"]), random.choice(hosts))
+        check()
+    for address in sorted({grant[0] for grant in model.grants}):
+        change("close", address)
+    check()
+    assert model.grants == {}

@@ -261,7 +261,8 @@ private func repairRecord(of file: UnsafeMutableRawBufferPointer, at start: Int,
 }
 
 /// A byte of flags, the records of a journal of grants, and then a byte for each change of the grants. The
-/// flags are: 1 keeps the checksums as they are, 2 is a wall clock that is not set, 4 has no names of sets.
+/// flags are: 1 keeps the checksums as they are, 2 is a wall clock that is not set, 4 has no names of sets, 8 lets a
+/// hundred days pass with each change.
 private func fuzzGrants(_ input: Span<UInt8>) {
   let capacity = 6
   guard input.count > 1 else { return }
@@ -291,11 +292,17 @@ private func fuzzGrants(_ input: Span<UInt8>) {
               let found = grants.adopt(
                 storage(old), names: oldNames, wallNow: wallNow, now: 0)
               precondition(found.count >= grants.count && grants.count <= capacity)
+              let step: Int64 = input[0] & 8 == 0 ? 0 : 100 * 86_400 * Microseconds.second
               for offset in min(input.count, 1 + size)..<input.count {
                 change(
-                  &grants, input[offset], wallNow: wallNow,
+                  &grants, input[offset], wallNow: wallNow.addingSaturated(Int64(offset) * step),
                   now: Int64(offset) * 3 * Microseconds.millisecond)
                 precondition(grants.count <= capacity)
+                // A later server can read what this one has written.
+                let written: Storage<Grants.Record> = storage(new)
+                for place in 0...capacity {
+                  precondition(written[place].isEmpty || written[place].grant != nil)
+                }
                 grants.save(all: offset & 7 == 0) { bytes, place in
                   precondition(place + bytes.byteCount <= Grants.fileSize(forGrants: capacity))
                 } sync: {

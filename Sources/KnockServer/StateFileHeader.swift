@@ -24,7 +24,7 @@ public enum FileHeader {
   /// Why a file cannot be used.
   public enum Failure: Error, Equatable, Sendable {
     case foreign
-    case older(version: UInt64)
+    case older
     case newer(version: UInt64)
     case damagedHeader
   }
@@ -46,7 +46,7 @@ public enum FileHeader {
       throw .damagedHeader
     }
     let found = page[littleEndian: 1]
-    guard found >= version else { throw .older(version: found) }
+    guard found >= version else { throw .older }
     guard found <= version else { throw .newer(version: found) }
     guard page[littleEndian: 3] == checksum(of: page),
       let capacity = Int(exactly: page[littleEndian: 2]),

@@ -229,7 +229,7 @@ private func remember(
     page[2] = 8
     #expect(throws: FileHeader.Failure.damagedHeader) { try ReplayFile.capacity(of: page) }
     page[1] = 2
-    #expect(throws: FileHeader.Failure.older(version: 2)) { try ReplayFile.capacity(of: page) }
+    #expect(throws: FileHeader.Failure.older) { try ReplayFile.capacity(of: page) }
     page[1] = 4
     #expect(throws: FileHeader.Failure.newer(version: 4)) { try ReplayFile.capacity(of: page) }
     page[0] = 0

@@ -15,6 +15,7 @@ struct ServerParts: ~Copyable {
   let metrics: Metrics?
 
   /// Makes the two processes and runs them.
+  @inline(never)
   consuming func run(
     _ settings: ServerSettings, _ operands: Operands
   ) throws(SystemError) -> ExitCode {

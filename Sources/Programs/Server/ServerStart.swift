@@ -61,6 +61,7 @@ extension ServerApplet {
   }
 
   /// Connects to the kernel and checks the sets, if there are any.
+  @inline(never)
   private static func openFirewall(_ settings: FirewallSettings) throws(StartFailure) -> Firewall? {
     guard settings.sets != nil else { return nil }
     var firewall = try connect(settings)
@@ -113,6 +114,7 @@ extension ServerApplet {
     } catch { throw .sandbox(error) }
   }
 
+  @inline(never)
   private static func openState(
     _ settings: ServerSettings, _ firewall: inout Firewall?
   ) throws(StartFailure) -> ServerState {

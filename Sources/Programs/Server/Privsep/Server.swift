@@ -10,6 +10,7 @@ enum Server {
   /// Runs both processes. Returns in the executor when both have ended.
   ///
   /// - Throws: what fork(2) and `Executor.run` throw.
+  @inline(never)
   static func run(
     receiver: consuming Receiver, executor: consuming Executor, sandbox: Sandbox
   ) throws(SystemError) -> ExitCode {

@@ -22,6 +22,7 @@ struct Call {
   /// A child does all that can wait or fail after the first knock, and becomes COMMAND. So this process can close
   /// whatever ends the child. Signals go to the child. One that comes before there is a child ends this process,
   /// once it has closed.
+  @inline(never)
   private func performAndClose(_ senders: inout Senders) throws(SystemError) -> ExitCode {
     let held = try HeldSignals()
     var ending = ChildProcess.Ending.exited(status: ExitCode.failure.rawValue)

@@ -157,6 +157,7 @@ struct PublicAddressSearches: ~Copyable {
   init() throws(SystemError) { items = try FixedList(capacity: 2 * HostList.maximumCount) }
 
   /// Begins a search, unless it has begun.
+  @inline(never)
   mutating func find(
     _ family: AddressFamily, onlyInet: Bool, _ servers: StunServerList,
     from source: SocketAddress?, now: Int64

@@ -30,6 +30,7 @@ struct SenderBuilder: ~Copyable {
   }
 
   /// - Parameter name: a host as the command line names it.
+  @inline(never)
   func sender(to name: Argument) throws(ClientError) -> Sender {
     var settings = given
     let section = isBesideName ? given.config ?? name : name

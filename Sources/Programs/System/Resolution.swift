@@ -22,6 +22,7 @@ import KnockBase
   ///   - host: a name or a numeric address.
   ///   - port: of all addresses, in host order.
   ///   - family: nil for both.
+  @inline(never)
   init(of host: Argument, port: UInt16, family: AddressFamily?) throws(SystemError) {
     var inet6 = try Lookup(port)
     var inet = try Lookup(port)

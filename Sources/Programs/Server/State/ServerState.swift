@@ -24,6 +24,7 @@ struct ServerState: ~Copyable {
     self.grants = grants
   }
 
+  @inline(never)
   private static func make(
     _ settings: ServerSettings, found: inout Found
   ) throws(StateFailure) -> ServerState {

@@ -11,12 +11,14 @@ struct Sender: ~Copyable {
   /// The servers that tell the address to sign, with `-S auto`.
   private let stunServers: StunServerList
   /// The local address to send from, if `-s` names it.
-  let source: SocketAddress?
+  private(set) var source: SocketAddress?
   private let key: KeyedMAC
   /// The TCP port that opens after the knock, if it is to be waited for.
   let waitPort: UInt16?
   /// Whether to print the knocks instead of sending them.
   private let onlyPrints: Bool
+  /// What `--close` closes. With `-S observed`, the addresses that knocks have left from.
+  private let opened: OpenedAddresses
   /// With `-S ADDR`, all datagrams have one time stamp, and so one MAC. A server that receives two of them on two
   /// of its addresses then takes the second for a replay.
   private var sharedTimeStamp: Int64?
@@ -40,7 +42,7 @@ struct Sender: ~Copyable {
   init(
     host: Argument, addresses: consuming Resolution, signed: SignedAddress,
     source: SocketAddress?, key: consuming KeyedMAC, settings: ClientSettings
-  ) {
+  ) throws(SystemError) {
     self.host = host
     self.addresses = addresses
     self.signed = signed
@@ -49,6 +51,7 @@ struct Sender: ~Copyable {
     stunServers = settings.stunServers
     waitPort = settings.waitPort
     onlyPrints = settings.onlyChecks
+    opened = try OpenedAddresses()
   }
 
   /// Knocks on all addresses. With `-S ADDR`, knocks on those in the family of ADDR, through which its owner will
@@ -56,10 +59,43 @@ struct Sender: ~Copyable {
   ///
   /// - Returns: whether at least one datagram was sent.
   mutating func send(_ command: Command) -> Bool {
-    beginRound()
+    sendOnce(command)
+    return endRound(command)
+  }
+
+  private mutating func sendOnce(_ command: Command) {
+    (triedCount, sentCount) = (0, 0)
+    sharedTimeStamp = nil
     send(command, in: firstFamily)
     if case .address = signed, sentCount > 0 {} else { send(command, in: otherFamily) }
-    return endRound(command)
+  }
+
+  /// Closes what was opened, also if the client has other addresses now.
+  mutating func close() {
+    if case .observed = signed { return closeObserved() }
+    var index = 0
+    while let address = opened[index] {
+      index += 1
+      signed = .address(address)
+      sendOnce(.close)
+      if sentCount == 0, source != nil {
+        // The address that -s names may be gone.
+        source = nil
+        sendOnce(.close)
+      }
+      _ = endRound(.close)
+    }
+  }
+
+  /// Only the server knows what was opened, and it closes for the address that it sees now.
+  private mutating func closeObserved() {
+    guard opened[0] != nil else { return }
+    _ = send(.close)
+    while let address = opened.takeUnclosed() {
+      log.warning(
+        "warning: \(quoted: host) was opened from \(address), and not closed from there: with -S observed it may stay open"
+      )
+    }
   }
 
   /// Knocks on all addresses after the first knock, if there are some.
@@ -73,11 +109,6 @@ struct Sender: ~Copyable {
     if case .address(let address) = signed { address.family } else { .inet6 }
   }
   private var otherFamily: AddressFamily { firstFamily == .inet ? .inet6 : .inet }
-
-  private mutating func beginRound() {
-    (triedCount, sentCount) = (0, 0)
-    sharedTimeStamp = nil
-  }
 
   /// If nothing could be sent, tries again, and logs why. A family without a route is no fault if the other has one.
   private mutating func endRound(_ command: Command) -> Bool {
@@ -125,6 +156,8 @@ struct Sender: ~Copyable {
       try print(knock, to: address)
       return true
     }
+    let closing = isObserved ? own : signed
+    if command == .open { try opened.insert(closing) } else { opened.close(closing) }
     let timeStamp = sharedTimeStamp ?? SystemClock.wall()
     if case .address = self.signed { sharedTimeStamp = timeStamp }
     let datagram = Datagram(knock, timeStamp: timeStamp, signedWith: key)

@@ -43,10 +43,12 @@ struct SenderBuilder: ~Copyable {
     let key = try key(settings, section)
     let signed = try signedAddress(settings)
     let source = try source(settings)
-    let addresses = try addresses(of: host, settings)
-    return Sender(
-      host: host, addresses: addresses, signed: signed, source: source, key: key,
-      settings: settings)
+    do throws(SystemError) {
+      return try Sender(
+        host: host,
+        addresses: Resolution(of: host, port: settings.port, family: settings.family),
+        signed: signed, source: source, key: key, settings: settings)
+    } catch { throw .system(error) }
   }
 
   private func key(
@@ -60,14 +62,6 @@ struct SenderBuilder: ~Copyable {
       guard let path = settings.keyFile else { throw .misuse(.noKey(host: section)) }
       return try Self.key(from: .configuredFile(path))
     }
-  }
-
-  private func addresses(
-    of host: Argument, _ settings: ClientSettings
-  ) throws(ClientError) -> Resolution {
-    do throws(SystemError) {
-      return try Resolution(of: host, port: settings.port, family: settings.family)
-    } catch { throw .system(error) }
   }
 
   /// What `-S` says. For `auto`, the public addresses are still to be found.

@@ -80,7 +80,7 @@ struct Senders: ~Copyable {
     }
   }
 
-  /// Closes all hosts, at least once.
+  /// Closes what was opened, at least once.
   mutating func close(untilReadable stop: Int32) throws(SystemError) {
     roundsLeft = settings.repeats
     sendRound(.close)
@@ -89,8 +89,12 @@ struct Senders: ~Copyable {
 
   /// Knocks once more on all hosts.
   mutating func sendRound(_ command: Command) {
-    for index in 0..<count where items[index].isKnockedOn || settings.repeats > 1 {
-      items[index].sendAgain(command)
+    for index in 0..<count {
+      if command == .close, settings.closesAfterwards {
+        items[index].close()
+      } else if items[index].isKnockedOn || settings.repeats > 1 {
+        items[index].sendAgain(command)
+      }
     }
     endRound()
   }

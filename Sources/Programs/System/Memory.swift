@@ -12,6 +12,15 @@ extension Storage {
     return unsafe Storage(adopting: UnsafeMutableBufferPointer(start: start, count: count))
   }
 
+  /// The same, shared with the processes that this one forks.
+  static func shared(_ count: Int) -> Storage<Element>? {
+    guard let pages = unsafe csys_map_shared(count * MemoryLayout<Element>.stride) else {
+      return nil
+    }
+    let start = unsafe pages.bindMemory(to: Element.self, capacity: count)
+    return unsafe Storage(adopting: UnsafeMutableBufferPointer(start: start, count: count))
+  }
+
   /// Gives memory from `mapped` back, if the system can have it.
   consuming func unmap() {
     unsafe csys_release(baseAddress, count * MemoryLayout<Element>.stride)

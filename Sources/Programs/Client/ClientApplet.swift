@@ -194,7 +194,7 @@ enum ClientApplet: Applet {
       log.error("source address: \(argument: text) is not a numeric IPv4 or IPv6 address")
     case .badSignedAddress(let text):
       log.error(
-        "signed address: \(argument: text) is not an IPv4 address such as 192.0.2.1, or an IPv6 address"
+        "signed address: \(argument: text) is not \(SignedAddress.accepted)"
       )
     case .refusedSignedAddress(let refusal):
       log.error("signed address: no server opens for this: \(refusal.reason)")

@@ -169,7 +169,7 @@ enum ClientKeyword: UInt8, ConfigurationKeyword {
     case .family: FamilyChoice(value) == nil ? "inet, inet6 or any" : nil
     case .sign:
       value == "auto" || value == "observed" || Address(value) != nil
-        ? nil : "auto, observed, an IPv4 address such as 192.0.2.1, or an IPv6 address"
+        ? nil : SignedAddress.accepted
     case .stun: StunServer(value, isConfigured: true) == nil ? StunServer.accepted : nil
     case .hostName: value.hostRefusal
     case .host: nil

@@ -131,10 +131,11 @@ struct Sender: ~Copyable {
         if try send(command, to: address) { sentCount += 1 }
       } catch {
         guard logsFailures || log.shows(.verbose) else { continue }
+        let failure = AddressFailure(error, address, from: source)
         if let source = source?.parts?.address {
-          log.error("cannot knock on \(address) from \(source): \(error)")
+          log.error("cannot knock on \(address) from \(source): \(failure)")
         } else {
-          log.error("cannot knock on \(address): \(error)")
+          log.error("cannot knock on \(address): \(failure)")
         }
       }
     }

@@ -10,6 +10,10 @@ enum SignedAddress {
   /// Our public address in each family; nil if it is not known.
   case publicAddress(inet: Address?, inet6: Address?)
 
+  static var accepted: StaticString {
+    "auto, observed, an IPv4 address such as 192.0.2.1, or an IPv6 address"
+  }
+
   /// - Parameter source: the source address of the datagram.
   /// - Returns: nil if nothing can be signed in its family.
   func address(from source: Address) -> Address? {

@@ -7,7 +7,7 @@ struct StunQuery: ~Copyable {
   fileprivate enum Failure {
     case silence
     case answer(StunRequest.Failure)
-    case system(SystemError)
+    case system(AddressFailure)
     case resolution(Resolution.Failure)
   }
 
@@ -25,7 +25,7 @@ struct StunQuery: ~Copyable {
     self.address = address
     do throws(SystemError) {
       socket = try UDPSocket(to: address, from: source)
-    } catch { failure = .system(error) }
+    } catch { failure = .system(AddressFailure(error, address, from: source)) }
   }
 
   /// A question that could not be asked, because the server's name has no address.
@@ -73,7 +73,7 @@ struct StunQuery: ~Copyable {
   }
 
   private mutating func fail(_ error: SystemError) {
-    failure = .system(error)
+    if let address { failure = .system(AddressFailure(error, address)) }
     socket = .none
   }
 
@@ -93,7 +93,7 @@ extension StunQuery.Failure: MessageConvertible {
     switch self {
     case .silence: "no answer"
     case .answer(let failure): "\(failure.reason)"
-    case .system(let error): error.message
+    case .system(let failure): failure.message
     case .resolution(let failure): failure.message
     }
   }

@@ -15,3 +15,19 @@ extension ChildProcess.Ending: MessageConvertible {
     }
   }
 }
+
+/// An error of the system for an address to send to or to bind to.
+struct AddressFailure: MessageConvertible {
+  private let error: SystemError
+  private let lacksZone: Bool
+
+  init(_ error: SystemError, _ address: SocketAddress, from source: SocketAddress? = nil) {
+    self.error = error
+    lacksZone = error == .invalid && (address.lacksZone || source?.lacksZone == true)
+  }
+
+  var message: Message {
+    lacksZone
+      ? "a link-local address needs its interface, as in fe80::1%eth0" : error.message
+  }
+}

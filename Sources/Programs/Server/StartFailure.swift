@@ -50,9 +50,8 @@ extension StartFailure: MessageConvertible {
       cannot bind to \(address): \(SystemError.addressInUse): another program may hold it, see \
       ss -ulpn; net.ipv4.ip_local_reserved_ports keeps a port from programs that take any
       """
-    case .cannotBind(let address, .invalid):
-      "cannot bind to \(address): a link-local address needs its interface, as in fe80::1%eth0"
-    case .cannotBind(let address, let error): "cannot bind to \(address): \(error)"
+    case .cannotBind(let address, let error):
+      "cannot bind to \(address): \(AddressFailure(error, address))"
     case .wrongPassedSocket: "LISTEN_FDS: the service manager must pass exactly one UDP socket"
     case .connectedSocket(let peer):
       """

@@ -78,6 +78,20 @@ import KnockBase
     return (address, port)
   }
 
+  /// Whether it is an IPv6 address that means nothing without an interface, and names none. Source: RFC 4007.
+  var lacksZone: Bool {
+    guard case .inet6(let high, _) = parts?.address else { return false }
+    let isLocal = high >> 54 == 0xFE80 >> 6 || high >> 48 == 0xFF02
+    return unsafe isLocal && zone.number == 0
+  }
+
+  /// The interface of an IPv6 address; 0 if it names none. The name is nil if nobody knows it.
+  fileprivate var zone: (number: UInt32, name: UnsafePointer<CChar>?) {
+    var number: UInt32 = 0
+    let name = unsafe withSystemAddress { address, _ in unsafe csys_zone(address, &number) }
+    return unsafe (number, name)
+  }
+
   /// The same host, another port.
   func with(port: UInt16) -> SocketAddress {
     var address = self
@@ -129,8 +143,7 @@ extension TextSink where Self: ~Copyable {
   }
 
   private mutating func append(zoneOf address: SocketAddress) {
-    var number: UInt32 = 0
-    let name = unsafe address.withSystemAddress { address, _ in unsafe csys_zone(address, &number) }
+    let (number, name) = unsafe address.zone
     guard number > 0 else { return }
     append("%")
     if let name = unsafe name { unsafe append(cString: name) } else { append(number) }

@@ -72,6 +72,7 @@ fd00::1 both.test six.test half.test
 2001:db8:2::1 dead.test
 203.0.113.1 public.test
 2001:db8:1::1 public.test
+fe80::2 local.test
 """
 
 

@@ -173,15 +173,32 @@ OLD_FORMS = {
 @pytest.mark.parametrize(
     "address",
     ["localhost", "127.0.0.999", "127.0.0.1:5", "198.51.1007", " 192.0.2.1", "192.0.2.1 ", "192.0.2.1.",
-     "1.2.3", "fe80::1%lo", "::1%1", "[::1]", "2001:db8::/64", "::ffff:010.0.0.1", "1:2", *OLD_FORMS],
+     "1.2.3", "fe80::1%lo", "::1%1", "[::1]", "2001:db8::/64", "::ffff:010.0.0.1", "1:2", "AUTO",
+     *OLD_FORMS],
 )  # fmt: skip
 def test_a_signed_address_is_what_inet_pton_takes(address):
     result = client("open", "127.0.0.1", "-S", address)
     assert (result.code, result.stdout) == (5, "")
     assert result.lines == [
-        f"pyknock client: signed address: '{address}' is not an IPv4 address such as 192.0.2.1,"
-        " or an IPv6 address"
+        f"pyknock client: signed address: '{address}' is not auto, observed, an IPv4 address such as"
+        " 192.0.2.1, or an IPv6 address"
     ]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "where"),
+    [
+        (["fe80::1"], "cannot knock on [fe80::1]:60120"),
+        (["ff02::1"], "cannot knock on [ff02::1]:60120"),
+        (["local.test"], "cannot knock on [fe80::2]:60120"),
+        (["::1", "-s", "fe80::77"], "cannot knock on [::1]:60120 from fe80::77"),
+        (["::1", "-S", "auto", "--stun", "fe80::1"], "STUN server 'fe80::1' at [fe80::1]:3478"),
+    ],
+)
+def test_a_link_local_address_needs_its_interface(network, key_file, arguments, where):
+    result = client("open", *arguments, "-k", key_file, key=None, network=network)
+    reason = "a link-local address needs its interface, as in fe80::1%eth0"
+    assert (result.code != 0, result.lines[0]) == (True, f"pyknock client: {where}: {reason}")
 
 
 @pytest.mark.parametrize("address", OLD_FORMS)

@@ -250,6 +250,49 @@ private func endClose(
   #expect(image.adopted(at: now + second).due == [2])
 }
 
+@Test func aClockThatHasBeenLaterTellsNoEnd() {
+  let image = Image()
+  var grants = image.grants()
+  let isOpen = open(&grants, 1)
+  #expect(isOpen)
+  for (latest, deadline) in [
+    (.min, 50), (now + 10 * second, 50), (now + 10 * second + 1, 0), (.max, 0),
+  ] as [(Int64, Int64)] {
+    var later = Image().grants()
+    _ = later.adopt(
+      image.records, names: noNames(), wallNow: now + 10 * second, now: 0, latest: latest)
+    #expect(later.nextDeadline == deadline * second, "\(latest)")
+  }
+}
+
+@Test func grantsOfAnEarlierServerEndSoonerOnceTheClockIsRight() {
+  let image = Image()
+  var earlier = image.grants()
+  let areOpen = open(&earlier, 1) && open(&earlier, 2, for: 600) && open(&earlier, 4, for: 600)
+  #expect(areOpen)
+  var grants = Image().grants()
+  _ = grants.adopt(image.records, names: noNames(), wallNow: now, now: 0)
+  let isOpen = open(&grants, 3, for: 90) && open(&grants, 4, for: 700)
+  #expect(isOpen)
+  // It goes back, then on, and then it is set. It was behind by five minutes.
+  for (wall, monotonic, deadline) in [
+    (now - 300 * second, 0, 60), (now + 5 * second, 5 * second, 60),
+    (now + 311 * second, 11 * second, 11), (now + 300 * second, 12 * second, 11),
+  ] as [(Int64, Int64, Int64)] {
+    grants.followClock(wallNow: wall, now: monotonic)
+    #expect(grants.nextDeadline == deadline * second)
+  }
+  #expect(beginNextClose(&grants, at: 11 * second) == 1)
+  // Only the grant of this server lasts as before.
+  for (number, seconds) in [(3, 90), (2, 300), (4, 700)] as [(UInt32, Int64)] {
+    #expect(grants.nextDeadline == seconds * second)
+    #expect(beginNextClose(&grants, at: seconds * second) == number)
+  }
+  grants.followClock(wallNow: .max, now: 700 * second)
+  grants.followClock(wallNow: .min, now: 700 * second)
+  #expect(grants.nextDeadline == nil)
+}
+
 @Test func noClockMakesARecordThatNobodyCanRead() {
   for wall in [.min, -1, 0, 1, 10_000_000_000 * second, .max] as [Int64] {
     let image = Image()

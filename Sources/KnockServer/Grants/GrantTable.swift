@@ -27,6 +27,8 @@ extension Grants {
     var wasInSet = false
     /// Whether the address may not be in the set, since opening it has failed.
     var isSetDoubtful = false
+    /// Whether its end is known only by the system's clock, since another process has opened it.
+    var isAdopted = false
     /// Whether the present attempt to close has tried to change the set.
     var isSetTried = false
 

@@ -31,6 +31,8 @@ public struct Grants: ~Copyable {
   private var nextSequence: UInt64 = 1
   private var round: UInt32 = 0
   private var nextCheck = 0
+  /// The system's clock minus the time since boot, when the clock was most ahead since `adopt`.
+  private var clockOffset = Int64.max
   /// How many close commands wait or run, for all grants.
   public private(set) var closingCount = 0
 
@@ -104,11 +106,13 @@ public struct Grants: ~Copyable {
   /// - Parameters:
   ///   - wallNow: microseconds since the Unix epoch.
   ///   - now: microseconds since boot.
+  ///   - latest: a time that the clock has reached before. If it shows less, nobody can tell what has ended.
   public mutating func adopt(
     _ others: borrowing Storage<Record>, names otherNames: borrowing SetNames, wallNow: Int64,
-    now: Int64
+    now: Int64, latest: Int64 = .min
   ) -> Found {
     var found = Found()
+    clockOffset = wallNow.subtractingSaturated(now)
     let areNamesWhole = otherNames.isWhole
     // While these records are in the same file, those of this process must be the later ones.
     for position in 0..<others.count
@@ -142,7 +146,7 @@ public struct Grants: ~Copyable {
         found.fits = false
         continue
       }
-      let isCertain = wallNow >= grant.asked
+      let isCertain = wallNow >= max(grant.asked, latest)
       func deadline(_ end: Int64) -> Int64 {
         end == Grant.never ? .max : now + (isCertain ? max(0, end - wallNow) : 0)
       }
@@ -151,11 +155,27 @@ public struct Grants: ~Copyable {
         replacing: nil)
       // To be compared with another record for the same. In the new file the numbers are others.
       table[position].sequence = record.sequence
+      table[position].isAdopted = true
     }
     for place in 0..<count where table[table.position(at: place)].deadline <= now {
       found.overdueCount += 1
     }
     return found
+  }
+
+  /// If the clock was behind when `adopt` looked at it, and has been set since, the grants of the other process end
+  /// sooner. Those of this process need no clock.
+  public mutating func followClock(wallNow: Int64, now: Int64) {
+    let step = wallNow.subtractingSaturated(now).subtractingSaturated(clockOffset)
+    guard step >= Microseconds.second else { return }
+    clockOffset += step
+    for place in 0..<count {
+      let position = table.position(at: place)
+      guard table[position].isAdopted, !table[position].hasEnded, table[position].deadline < .max
+      else { continue }
+      table[position].deadline = max(now, table[position].deadline.subtractingSaturated(step))
+    }
+    table.deadlinesChanged()
   }
 
   // Opening

@@ -122,6 +122,7 @@ struct Executor: ~Copyable {
 
   /// Has each part do what is due.
   private mutating func advance() throws(SystemError) {
+    grants.followClock()
     closeExpired()
     // Messages and grants may have taken seconds, since the kernel changes sets.
     let now = clockTime()

@@ -142,6 +142,11 @@ struct GrantKeeper: ~Copyable {
     }
   }
 
+  /// Lets grants of an earlier server expire sooner if the clock has been set since.
+  mutating func followClock() {
+    grants.followClock(wallNow: SystemClock.wall(), now: SystemClock.sinceBoot())
+  }
+
   /// Lets all grants expire now.
   mutating func expireAll(now: Int64) { grants.expireAll(now: now) }
 }

@@ -49,11 +49,12 @@ enum GrantState {
   /// The grants, with those that an earlier server has left.
   ///
   /// - Parameters:
+  ///   - latest: see `Grants.adopt`.
   ///   - journal: stays nil if there is none.
   ///   - found: what was in the journal.
   static func grants(
-    _ settings: ServerSettings, in directory: borrowing StateDirectory, journal: inout Journal?,
-    found: inout Grants.Found
+    _ settings: ServerSettings, in directory: borrowing StateDirectory, latest: Int64,
+    journal: inout Journal?, found: inout Grants.Found
   ) throws(StateFailure) -> Grants {
     let capacity = settings.grantCapacity
     var old = try OldStateFile(.grants, in: directory)
@@ -70,7 +71,7 @@ enum GrantState {
     Grants.writeHeader(capacity: capacity, to: page.numbers)
     var grants = try grants(capacity, names)
     if let old = old.take() {
-      let foundGrants = try read(old, into: &grants)
+      let foundGrants = try read(old, into: &grants, latest: latest)
       guard foundGrants.fits else { throw .tooSmall(.grants, count: foundGrants.count) }
       found = foundGrants
     }
@@ -99,7 +100,7 @@ enum GrantState {
       return try inMemory(1)
     }
     var grants = try inMemory(max(1, recordCount(of: file) - 1))
-    found = try read(file, into: &grants)
+    found = try read(file, into: &grants, latest: .min)
     return grants
   }
 
@@ -117,7 +118,7 @@ enum GrantState {
 
   /// Adopts the grants of a file, which may be damaged.
   private static func read(
-    _ file: borrowing OldStateFile, into grants: inout Grants
+    _ file: borrowing OldStateFile, into grants: inout Grants, latest: Int64
   ) throws(StateFailure) -> Grants.Found {
     let page = try StateFile.memory(FileHeader.pageSize, of: UInt8.self)
     file.copyPage(to: page)
@@ -129,7 +130,7 @@ enum GrantState {
       try file.copy(to: records) { $0.isEmpty }
       found = grants.adopt(
         records, names: SetNames(page.part(from: FileHeader.size)), wallNow: SystemClock.wall(),
-        now: SystemClock.sinceBoot())
+        now: SystemClock.sinceBoot(), latest: latest)
       records.unmap()
     }
     page.unmap()

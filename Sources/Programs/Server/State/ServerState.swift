@@ -1,3 +1,4 @@
+import KnockBase
 import KnockServer
 
 /// What a server remembers. With a state directory, the next server remembers it too.
@@ -36,9 +37,12 @@ struct ServerState: ~Copyable {
     let file = try ReplayState.restore(
       in: directory, capacity: settings.replayCapacity, at: moment, drift: settings.drift,
       found: &found.replays)
+    // What the clock showed at an accepted knock is at least its time stamp minus the drift.
+    let latest = moment.wall.addingSaturated(found.replays?.timeBehind ?? 0)
+      .subtractingSaturated(settings.drift)
     var journal: GrantState.Journal?
     var grants = try GrantState.grants(
-      settings, in: directory, journal: &journal, found: &found.grants)
+      settings, in: directory, latest: latest, journal: &journal, found: &found.grants)
     var keeper = StateKeeper(
       directory, replays: file,
       StateFile(

@@ -87,8 +87,8 @@ struct Executor: ~Copyable {
   /// - Throws: what poll(2), recv(2) and read(2) do if the system is out of resources.
   mutating func run(receiver process: ChildProcess) throws(SystemError) -> ExitCode {
     receiver.begin(as: process)
-    checkSets(limit: grants.grants.checkCount, until: .max)
-    state?.save(&grants.grants)
+    checkSets(limit: grants.checkCount, until: .max)
+    grants.save(to: &state)
     while !(shutdown.isEnding && !receiver.isRunning && runner.runningCount == 0) {
       timer.set(shutdown.isEnding ? .max : grants.nextDeadline)
       var events = PollSet()
@@ -104,7 +104,7 @@ struct Executor: ~Copyable {
       try advance()
     }
     if let last = metrics?.nextDeadline { updateMetrics(now: last) }
-    state?.end(&grants.grants)
+    grants.end(&state)
     log.info("stopped")
     return exitCode
   }
@@ -135,7 +135,7 @@ struct Executor: ~Copyable {
     manager.advance(now: now)
     watchdog.advance(
       tally.beatCount, isReceiverRunning: receiver.isRunning, manager, now: now)
-    state?.advance(&grants.grants, now: now)
+    grants.advance(&state, now: now)
     updateMetrics(now: now)
   }
 

@@ -69,7 +69,7 @@ extension Executor {
   /// - Parameter opening: what the knock opens by the settings; nil for a grant that has expired.
   @inline(never)
   private mutating func perform(_ action: Action, _ opening: Grants.Opening?) {
-    state?.save(&grants.grants)
+    grants.save(to: &state)
     switch (action.knock.command, opening) {
     case (.open, let opening?): openSet(for: action.knock, opening)
     default: closeSets(for: action, opening)

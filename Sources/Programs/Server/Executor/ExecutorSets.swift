@@ -19,16 +19,16 @@ extension Executor {
       set, range, opening.prefixLength, by: .open(milliseconds: milliseconds), for: knock)
     if isOpen {
       let isHost = firewall?.opensOnlyHost ?? false
-      return isHost ? grants.grants.recordOnlyHost(address, opening) : ()
+      return isHost ? grants.recordOnlyHost(address, opening) : ()
     }
     do throws(FirewallError.Reason) {
       if try firewall?.holds(address, in: set) == false {
-        grants.grants.recordUnchangedSet(address, opening, .absent)
+        grants.recordUnchangedSet(address, opening, .absent)
       }
     } catch {
       // In a set that is gone there is nothing.
       let isGone = error == .noSet || error == .noTable
-      grants.grants.recordUnchangedSet(address, opening, isGone ? .absent : .unknown)
+      grants.recordUnchangedSet(address, opening, isGone ? .absent : .unknown)
     }
   }
 
@@ -36,11 +36,11 @@ extension Executor {
   mutating func closeSets(for action: Action, _ opening: Grants.Opening?) {
     let knock = action.knock
     var isCovered = false
-    while let (position, grant) = grants.grants.nextSet(of: knock.address) {
+    while let (position, grant) = grants.nextSet(of: knock.address) {
       isCovered = isCovered || grant.set == opening?.set
       let isClosed = closeSet(
         grant.set, grant.range, Int(grant.prefixLength), isTimed: grant.isTimed, for: knock)
-      grants.grants.recordSet(at: position, isClosed: isClosed)
+      grants.recordSet(at: position, isClosed: isClosed)
     }
     if let opening, opening.set != 0, !isCovered {
       _ = closeSet(
@@ -63,7 +63,7 @@ extension Executor {
     let onlySame = if case .ipset = set { true } else { false }
     var first = range.first
     while true {
-      let need = grants.grants.need(
+      let need = grants.need(
         for: range, from: first, in: number, near: knock.address, onlySame: onlySame)
       let part = AddressRange(first, to: need.last, of: range)
       let change = SetChange.close(
@@ -103,7 +103,7 @@ extension Executor {
   @inline(never)
   private func set(_ number: UInt16, _ family: AddressFamily) -> FirewallSet? {
     guard firewall != nil else { return nil }
-    return grants.grants.names.withName(number) { FirewallSet(name: $0, addresses: family) }
+    return grants.set(number, family)
   }
 
   /// Takes grants off the list whose address is in its set no more: somebody has removed it, or the kernel has.
@@ -113,13 +113,13 @@ extension Executor {
   ///   - end: when to stop, in microseconds since boot. At least one grant is checked.
   mutating func checkSets(limit: Int, until end: Int64) {
     var limit = limit
-    while let (position, grant) = grants.grants.nextToCheck(limit: &limit) {
+    while let (position, grant) = grants.nextToCheck(limit: &limit) {
       if SystemClock.sinceBoot() >= end { limit = 0 }
       guard let set = set(grant.set, grant.address.family) else { return }
       do throws(FirewallError.Reason) {
         guard try firewall?.holds(grant.address, in: set) == false else { continue }
         log.info("no longer open: \(grant.address) was removed from \(set)")
-        grants.grants.removeFromSet(at: position)
+        grants.removeFromSet(at: position)
       } catch { continue }  // Closing it tells why.
     }
   }

@@ -7,8 +7,7 @@ struct GrantKeeper: ~Copyable {
   /// How many expired grants may be closing at the same time.
   static let closesAtOnce = 64
 
-  /// The executor records in them what becomes of the sets.
-  var grants: Grants
+  private var grants: Grants
   private let settings: FirewallSettings
   /// The numbers of the sets for both families; 0 if there is none.
   private let inetSet: UInt16
@@ -126,6 +125,47 @@ struct GrantKeeper: ~Copyable {
     return outcome(grants.endClose(address, succeeded: succeeded, now: now), address)
   }
 
+  // The sets
+
+  /// The set of a grant. Nil if its name is none.
+  func set(_ number: UInt16, _ family: AddressFamily) -> FirewallSet? {
+    grants.names.withName(number) { FirewallSet(name: $0, addresses: family) }
+  }
+
+  /// See `Grants` for these.
+  mutating func recordOnlyHost(_ address: Address, _ opening: Grants.Opening) {
+    grants.recordOnlyHost(address, opening)
+  }
+
+  mutating func recordUnchangedSet(
+    _ address: Address, _ opening: Grants.Opening, _ presence: Grants.Presence
+  ) {
+    grants.recordUnchangedSet(address, opening, presence)
+  }
+
+  func nextSet(of address: Address) -> (position: Int, grant: Grant)? {
+    grants.nextSet(of: address)
+  }
+
+  mutating func recordSet(at position: Int, isClosed: Bool) {
+    grants.recordSet(at: position, isClosed: isClosed)
+  }
+
+  func need(
+    for range: AddressRange, from first: UInt128, in set: UInt16, near address: Address,
+    onlySame: Bool
+  ) -> Grants.Need {
+    grants.need(for: range, from: first, in: set, near: address, onlySame: onlySame)
+  }
+
+  var checkCount: Int { grants.checkCount }
+
+  mutating func nextToCheck(limit: inout Int) -> (position: Int, grant: Grant)? {
+    grants.nextToCheck(limit: &limit)
+  }
+
+  mutating func removeFromSet(at position: Int) { grants.removeFromSet(at: position) }
+
   /// Records that all sets of an address were changed that had to be.
   mutating func finishSets(_ address: Address, now: Int64) -> Outcome {
     outcome(grants.endSets(of: address, now: now), address)
@@ -141,6 +181,21 @@ struct GrantKeeper: ~Copyable {
     case .endedUnopened: .closeEndedUnopened
     }
   }
+
+  // The journal
+
+  /// Writes what has changed to the state directory, if there is one.
+  mutating func save(to state: inout StateKeeper?) { state?.save(&grants) }
+
+  /// Writes what is due.
+  mutating func advance(_ state: inout StateKeeper?, now: Int64) {
+    state?.advance(&grants, now: now)
+  }
+
+  /// Writes all for the last time.
+  mutating func end(_ state: inout StateKeeper?) { state?.end(&grants) }
+
+  // Time
 
   /// Lets grants of an earlier server expire sooner if the clock has been set since.
   mutating func followClock() {

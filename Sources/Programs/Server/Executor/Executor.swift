@@ -87,7 +87,7 @@ struct Executor: ~Copyable {
   /// - Throws: what poll(2), recv(2) and read(2) do if the system is out of resources.
   mutating func run(receiver process: ChildProcess) throws(SystemError) -> ExitCode {
     receiver.begin(as: process)
-    checkSets(limit: grants.checkCount, until: .max)
+    checkSets(limit: .max, until: .max)
     grants.save(to: &state)
     while !(shutdown.isEnding && !receiver.isRunning && runner.runningCount == 0) {
       timer.set(shutdown.isEnding ? .max : grants.nextDeadline)

@@ -39,7 +39,8 @@ extension Executor {
   private mutating func act(on knock: Knock) {
     let end = SystemClock.sinceBoot() + Self.turn
     let family = knock.address.family
-    let setDuration = firewall?.duration(for: family) ?? nil
+    // A close asks only if it must know.
+    let setDuration = knock.command == .open ? firewall?.duration(for: family) ?? nil : nil
     let opening = grants.opening(
       family, setDuration: setDuration, hasCommands: runner.hasCommands,
       canClose: runner.canClose)

@@ -45,7 +45,8 @@ extension Executor {
     if let opening, opening.set != 0, !isCovered {
       _ = closeSet(
         opening.set, AddressRange(knock.address, prefixLength: opening.prefixLength),
-        opening.prefixLength, isTimed: opening.setDuration != nil, for: knock)
+        opening.prefixLength, isTimed: firewall?.duration(for: knock.address.family) ?? nil != nil,
+        for: knock)
     }
     follow(grants.finishSets(knock.address, now: SystemClock.sinceBoot()), action)
   }
@@ -112,7 +113,8 @@ extension Executor {
   ///   - limit: how many positions of grants are looked at.
   ///   - end: when to stop, in microseconds since boot. At least one grant is checked.
   mutating func checkSets(limit: Int, until end: Int64) {
-    var limit = limit
+    // Each of them once.
+    var limit = min(limit, grants.checkCount)
     while let (position, grant) = grants.nextToCheck(limit: &limit) {
       if SystemClock.sinceBoot() >= end { limit = 0 }
       guard let set = set(grant.set, grant.address.family) else { return }

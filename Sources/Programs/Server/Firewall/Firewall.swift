@@ -9,6 +9,9 @@ struct Firewall: ~Copyable {
   let settings: FirewallSettings
   var socket: NetfilterSocket
   var intervals: IntervalChange
+  /// What `duration` has just asked, for the open that follows.
+  var nftAnswer: NftAnswer?
+  var ipsetAnswer: IPSetKind?
   /// Whether the last change was too large, so that only the address itself was opened.
   var opensOnlyHost = false
 
@@ -40,11 +43,18 @@ struct Firewall: ~Copyable {
   /// for ever, or if the set cannot be asked.
   mutating func duration(for family: AddressFamily) -> Int64? {
     if let seconds = settings.seconds { return seconds * Microseconds.second }
+    (nftAnswer, ipsetAnswer) = (nil, nil)
     let milliseconds: UInt64
     do throws(FirewallError.Reason) {
       switch settings.set(for: family) {
-      case .nft(let set): milliseconds = try inspect(set).kind.defaultTimeout
-      case .ipset(let set): milliseconds = (try inspect(set).defaultTimeout ?? 0) * 1000
+      case .nft(let set):
+        let answer = try inspect(set)
+        nftAnswer = answer
+        milliseconds = answer.kind.defaultTimeout
+      case .ipset(let set):
+        let kind = try inspect(set)
+        ipsetAnswer = kind
+        milliseconds = (kind.defaultTimeout ?? 0) * 1000
       case nil: return nil
       }
     } catch { return nil }

@@ -20,8 +20,13 @@ extension Firewall {
   mutating func change(
     _ range: AddressRange, prefixLength: Int, in set: IPSet, by change: SetChange
   ) throws(FirewallError.Reason) -> Bool {
-    let kind = try inspect(set)
     let isPrefix = prefixLength < set.addresses.addressBits
+    let kind: IPSetKind
+    if case .open = change, let known = ipsetAnswer.take() {
+      kind = known
+    } else {
+      kind = try inspect(set)
+    }
     if case .open(let milliseconds) = change {
       try kind.check(hasTime: milliseconds < SetElement.forever, isPrefix: isPrefix)
     } else if isPrefix, !kind.isHashNet {

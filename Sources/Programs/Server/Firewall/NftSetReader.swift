@@ -4,9 +4,11 @@ import Netfilter
 /// What the kernel tells about sets of nftables.
 extension Firewall {
   /// What a set is, and the number of the last transaction before that was read.
+  typealias NftAnswer = (kind: NftSetKind, generation: UInt32)
+
   mutating func inspect(
     _ set: NftSet
-  ) throws(FirewallError.Reason) -> (kind: NftSetKind, generation: UInt32) {
+  ) throws(FirewallError.Reason) -> NftAnswer {
     var generation: UInt32?
     var kind: NftSetKind?
     do throws(NetfilterSocket.Failure) {

@@ -66,7 +66,14 @@ extension Firewall {
   private mutating func tryToChange(
     _ range: AddressRange, in set: NftSet, by change: SetChange, readsAll: Bool
   ) throws(FirewallError.Reason) -> Bool {
-    let (kind, generation) = try inspect(set)
+    // If anything has changed since `duration` asked, the kernel refuses the number of the transaction.
+    let answer: NftAnswer
+    if case .open = change, let known = nftAnswer.take() {
+      answer = known
+    } else {
+      answer = try inspect(set)
+    }
+    let (kind, generation) = answer
     let isPrefix = range.first < range.last
     let isClose: Bool
     switch change {

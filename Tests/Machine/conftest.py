@@ -27,7 +27,7 @@ def start(machine):
 
     def start(*words):
         machine.start("pyknock", "server", "-p7000", "-k/run/key", *words)
-        machine.until("grep 'listening on' /run/log")
+        machine.until("grep 'listening on' /run/log || ! cat /run/log")
 
     return start
 

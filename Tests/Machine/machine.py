@@ -1,4 +1,7 @@
-"""A small virtual machine with a kernel of its own: it can sleep, and has its own clock and disks."""
+"""A small virtual machine with a kernel of its own, for this or another architecture.
+
+It has its own clock and disks. One for x86_64 can sleep.
+"""
 
 import base64
 import os
@@ -13,9 +16,20 @@ from pathlib import Path
 FOLDER = Path(__file__).resolve().parent
 ROOT = FOLDER.parents[1]
 PYKNOCK = ROOT / os.environ.get("PYKNOCK", ".build/embedded/release/pyknock")
-KERNEL = ROOT / ".build/kernel"
-TOOLS = ["bash", "nft", "dmsetup", "mkfs.ext4"]
-MODULES = ["nf_tables", "dm-mod", "loop", "ext4"]
+ARCH = os.environ.get("ARCH", "x86_64")
+# What the script `system` has made.
+SYSTEM = ROOT / ".build/machine" / ARCH
+# Where the programs come from: SYSTEM, or this machine.
+PROGRAMS = SYSTEM / "root"
+TOOLS = ["bash", "nft", "ipset", "dmsetup", "mkfs.ext4"]
+# libcrc32c asks for crc32c_generic by another name.
+MODULES = ["crc32c_generic", "nf_tables", "ip_set_hash_ip", "ip_set_hash_net", "dm-mod", "loop", "ext4"]
+
+MALTA = ["-machine", "malta", "-cpu", "24Kc", "-m", "256"]
+EMULATOR = {
+    "x86_64": ["qemu-system-x86_64", "-accel", "tcg", "-cpu", "max", "-m", "384"],
+    "mipsel": ["qemu-system-mipsel", *MALTA],
+}[ARCH]
 
 # Anything that takes longer, in seconds, fails the test. The processor is emulated.
 TIMEOUT = 60
@@ -29,6 +43,17 @@ def libraries_of(program):
     """The shared libraries that a program loads: ldd(1)."""
     listed = subprocess.run(["ldd", program], capture_output=True, text=True).stdout
     return set(re.findall(r"(/\S+) \(0x", listed))
+
+
+def copy_programs(root):
+    """Copies the programs of this machine, and their libraries."""
+    (root / "bin").mkdir(parents=True)
+    for program in map(system_program, ["busybox", *TOOLS]):
+        shutil.copy(program, root / "bin")
+        for library in libraries_of(program):
+            target = root / library[1:]
+            target.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(library, target)
 
 
 def modules_with_dependencies(folder):
@@ -46,45 +71,45 @@ def modules_with_dependencies(folder):
 
 
 def build_image(folder):
-    """Makes the file system of the machine, and returns the kernel and the archive."""
+    """Makes the archive with the file system of the machine, and returns it."""
     root = folder / "root"
-    (root / "bin").mkdir(parents=True)
+    if PROGRAMS.exists():
+        shutil.copytree(PROGRAMS, root, symlinks=True)
+    else:
+        copy_programs(root)
     shutil.copy(FOLDER / "init", root / "init")
-    shutil.copy(system_program("busybox"), root / "bin/busybox")
-    programs = {"pyknock": PYKNOCK} | {tool: system_program(tool) for tool in TOOLS}
-    for name, program in programs.items():
-        shutil.copy(program, root / "bin" / name)
-        for library in libraries_of(program):
-            target = root / library[1:]
-            target.parent.mkdir(parents=True, exist_ok=True)
-            shutil.copy(library, target)
-    [release] = (KERNEL / "lib/modules").iterdir()
-    subprocess.run(["busybox", "depmod", "-b", KERNEL, release.name], check=True)
-    loaded = modules_with_dependencies(release)
+    shutil.copy(PYKNOCK, root / "bin/pyknock")
     (root / "modules").mkdir()
-    for number, module in enumerate(loaded):
-        shutil.copy(module, root / "modules" / f"{number:02}-{module.name}")
+    for release in SYSTEM.glob("lib/modules/*"):
+        for number, module in enumerate(modules_with_dependencies(release)):
+            shutil.copy(module, root / "modules" / f"{number:02}-{module.name}")
     archive = folder / "image.gz"
     pack = f"find . | cpio --quiet --create --format=newc | gzip -1 >{shlex.quote(str(archive))}"
     subprocess.run(["sh", "-c", pack], cwd=root, check=True)
-    return KERNEL / f"boot/vmlinuz-{release.name}", archive
+    return archive
 
 
 class Machine:
     def __init__(self, image, folder):
-        kernel, archive = image
         self.console = folder / "console"
         ports = {name: folder / name for name in ("monitor", "scripts")}
-        words = ["qemu-system-x86_64", "-accel", "tcg", "-cpu", "max", "-m", "384", "-display", "none"]
-        words += ["-nodefaults", "-no-reboot", "-kernel", kernel, "-initrd", archive]
+        words = [*EMULATOR, "-display", "none", "-nodefaults", "-no-reboot"]
+        words += ["-kernel", SYSTEM / "kernel", "-initrd", image]
         words += ["-append", "console=ttyS0 quiet panic=-1", "-serial", f"file:{self.console}"]
         words += ["-qmp", f"unix:{ports['monitor']},server", "-serial", f"unix:{ports['scripts']},server"]
         self.process = subprocess.Popen(words, stdin=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        try:
+            self._boot(ports.values())
+        except BaseException:
+            self.process.kill()
+            raise
+
+    def _boot(self, ports):
         # The emulator waits for a connection to each port, one after the other.
-        self.monitor, self.scripts = (self._connect(path) for path in ports.values())
+        self.monitor, self.scripts = (self._connect(path) for path in ports)
         self._ask("qmp_capabilities")
         assert self.scripts.readline() == b"ready\n", self.console.read_text()
-        self.run("for module in /modules/*; do insmod $module || exit; done")
+        self.run("for module in $(ls /modules); do insmod /modules/$module || exit; done")
 
     def _connect(self, path):
         connection = socket.socket(socket.AF_UNIX)

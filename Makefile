@@ -140,13 +140,14 @@ test-packages:
 	PYKNOCK="$$PWD/$$(cross/show file)" \
 	  /usr/bin/python3 -m pytest --quiet -p no:cacheprovider Tests/Packages
 
-# The static file for x86_64 in emulated machines with a kernel of Debian, which is only unpacked: sandbox and sets,
-# sleep, a clock that is wrong, a disk that fails.
+# Static files in emulated machines with kernels of Debian, which are only unpacked. For x86_64: sleep, a clock
+# that is wrong, a disk that fails. For mipsel: what an emulator of system calls does not show.
 needed_by_machines = python3-pytest busybox-static cpio
 test-machine:
-	cross/build x86_64
-	@scripts/dependencies $(needed_by_machines) qemu-system-x86 nftables ipset dmsetup e2fsprogs
+	cross/build x86_64 mipsel
+	@scripts/dependencies $(needed_by_machines) qemu-system-x86 qemu-system-mips nftables ipset dmsetup e2fsprogs
 	$(call in_machine,x86_64,)
+	$(call in_machine,mipsel,/test_real_kernel.py)
 
 in_machine = Tests/Machine/system $(1) .build/machine/$(1) && ARCH=$(1) PYKNOCK="$$(cross/show file $(1))" \
   /usr/bin/python3 -m pytest --quiet -p no:cacheprovider Tests/Machine$(2)

@@ -1,7 +1,7 @@
 # On a fresh Debian 12 with the Swift toolchain, `make demo` and `make test` do all the set-up.
 .DEFAULT_GOAL := build
 .PHONY: build deps deps-build demo test test-quick bench instructions fuzz soak static test-static install
-.PHONY: install-program deb rpm openwrt test-packages test-machine release completions check clean
+.PHONY: install-program deb rpm openwrt test-packages test-machine test-mips-kernel release completions check clean
 # `deps` comes before what needs the packages. What is slow runs in parallel by itself.
 .NOTPARALLEL:
 
@@ -148,6 +148,13 @@ test-machine:
 	@scripts/dependencies $(needed_by_machines) qemu-system-x86 qemu-system-mips nftables ipset dmsetup e2fsprogs
 	$(call in_machine,x86_64,)
 	$(call in_machine,mipsel,/test_real_kernel.py)
+
+# The same for big-endian MIPS, for which there is no Debian: builds a kernel and programs, once.
+test-mips-kernel:
+	cross/build mips
+	@scripts/dependencies $(needed_by_machines) qemu-system-mips dpkg-dev gcc libc6-dev bc bison flex \
+	  gcc-mips-linux-gnu libc6-dev-mips-cross
+	$(call in_machine,mips,/test_real_kernel.py)
 
 in_machine = Tests/Machine/system $(1) .build/machine/$(1) && ARCH=$(1) PYKNOCK="$$(cross/show file $(1))" \
   /usr/bin/python3 -m pytest --quiet -p no:cacheprovider Tests/Machine$(2)

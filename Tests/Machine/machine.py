@@ -29,6 +29,7 @@ MALTA = ["-machine", "malta", "-cpu", "24Kc", "-m", "256"]
 EMULATOR = {
     "x86_64": ["qemu-system-x86_64", "-accel", "tcg", "-cpu", "max", "-m", "384"],
     "mipsel": ["qemu-system-mipsel", *MALTA],
+    "mips": ["qemu-system-mips", *MALTA],
 }[ARCH]
 
 # Anything that takes longer, in seconds, fails the test. The processor is emulated.

@@ -108,8 +108,8 @@ def without_ipv6():
     Source: seccomp(2), linux/filter.h, linux/audit.h.
     """
     load, equal, give, allow = 0x20, 0x15, 0x06, 0x7FFF0000
-    # The number of socket() on x86_64, i386 and aarch64.
-    numbers = {0xC000003E: 41, 0x40000003: 359, 0xC00000B7: 198}
+    # The number of socket() on x86_64, i386, aarch64 and mipsel.
+    numbers = {0xC000003E: 41, 0x40000003: 359, 0xC00000B7: 198, 0x40000008: 4183}
     code = []
     for architecture, number in numbers.items():
         code += [

@@ -14,6 +14,8 @@ import pytest
 from support.programs import EMULATED, PYKNOCK, TIMEOUT
 
 NOBODY = 65534
+# pidfd_getfd(2). The numbers of MIPS begin at 4000: asm/unistd_o32.h.
+PIDFD_GETFD = 438 + (4000 if os.uname().machine == "mips" else 0)
 
 
 def keep_ignored_signals_from_children():
@@ -69,7 +71,7 @@ def install_filter(code):
     """Has the kernel ask a filter of system calls before each call: seccomp(2), linux/filter.h."""
     libc = ctypes.CDLL(None, use_errno=True)
     code = ctypes.create_string_buffer(b"".join(struct.pack("HBBI", *line) for line in code))
-    filter = struct.pack("HxxxxxxP", (len(code) - 1) // 8, ctypes.addressof(code))
+    filter = struct.pack("HP", (len(code) - 1) // 8, ctypes.addressof(code))
     PR_SET_SECCOMP, SECCOMP_MODE_FILTER, PR_SET_NO_NEW_PRIVS = 22, 2, 38
     assert libc.prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) == 0
     assert libc.prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, filter, 0, 0) == 0
@@ -77,7 +79,6 @@ def install_filter(code):
 
 def descriptor_of(process, number):
     """A descriptor of another process, duplicated: pidfd_getfd(2)."""
-    PIDFD_GETFD = 438  # On each architecture.
     process = os.pidfd_open(process)
     result = ctypes.CDLL(None, use_errno=True).syscall(PIDFD_GETFD, process, number, 0)
     error = ctypes.get_errno()

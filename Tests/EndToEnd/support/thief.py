@@ -10,7 +10,8 @@ import sys
 from pathlib import Path
 
 libc = ctypes.CDLL(None, use_errno=True)
-PIDFD_GETFD = 438
+# The numbers of MIPS begin at 4000: asm/unistd_o32.h.
+PIDFD_GETFD = 438 + (4000 if os.uname().machine == "mips" else 0)
 PTRACE_SEIZE, PTRACE_ATTACH = 0x4206, 16
 
 

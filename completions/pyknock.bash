@@ -21,16 +21,16 @@ _pyknock() {
   local options
   case $applet in
   server)
-    options='-f --config -b --bind-address -p --port -t --time-drift -k --key-file
+    options='-f --config -k --key-file -b --bind-address -p --port -t --time-drift
       --allow-observed-source --nft --ipset --ttl --grant-prefix4 --grant-prefix6
-      --open-command --close-command --no-shell --jobs --command-timeout --close-after
-      --close-on-exit --state --replay-capacity --grant-capacity --metrics --syslog
-      --log-format --user --chroot --no-sandbox -q --quiet -v --verbose --list --json -n
-      --check --example -h --help -V --version'
+      --open-command --close-command --no-shell --jobs --command-timeout --state --close-after
+      --close-on-exit --replay-capacity --grant-capacity --syslog --log-format --metrics -q
+      --quiet -v --verbose --user --chroot --no-sandbox --example -n --check --list --json -h
+      --help -V --version'
     ;;
   client)
-    options='-c --config -p --port -S --sign-address --stun -s --source-address -k --key-file -4
-      --ipv4 -6 --ipv6 --repeat --interval --wait-port --wait --close -n --check -v --verbose
+    options='-c --config -k --key-file -p --port -4 --ipv4 -6 --ipv6 -S --sign-address --stun -s
+      --source-address --repeat --interval --wait-port --wait --close -n --check -v --verbose
       -h --help -V --version'
     ;;
   keygen)

@@ -144,8 +144,12 @@ private func printOverview() -> ExitCode {
     output.append(
       """
 
-      'pyknock help COMMAND' explains a command. A link to the program with the name
-      pyknock-COMMAND is the same as 'pyknock COMMAND'.
+      Examples:
+        pyknock keygen -o knock.key
+        pyknock help server
+
+      A link to the program with the name pyknock-COMMAND is the same as 'pyknock
+      COMMAND'. See pyknock(1).
 
       """)
   }

@@ -4,34 +4,34 @@ import KnockProtocol
 /// `pyknock client`: sends a knock to every address of a host, and does what it is for.
 enum ClientApplet: Applet {
   static var program: StaticString { "pyknock client" }
-  static var synopsis: StaticString {
-    "[OPTION]... (open | close) HOST [PSK | -k FILE [-- COMMAND...]]"
+  static var usage: StaticString {
+    """
+    usage: pyknock client [OPTION]... (open | close) HOST [-k FILE | PSK]
+           pyknock client [OPTION]... open HOST [-k FILE] -- COMMAND...
+           pyknock client [OPTION]... connect HOST PORT
+           pyknock client list
+    """
   }
   static var description: StaticString {
     """
-       or: pyknock client [OPTION]... connect HOST PORT
-       or: pyknock client list
+    Asks the server on HOST to open or close access for this machine. HOST may be
+    several hosts with commas between them. connect opens, connects to a TCP port,
+    and passes on the standard input and output, as ssh needs it. list prints the
+    names in client.conf. COMMAND runs after open; the exit status is then its own.
 
-    Asks the server on HOST to open or close access. HOST may be several hosts with commas
-    between them. Each address of HOST gets a knock, signed for the source address that it
-    leaves from.
+    Without -k and PSK, client.conf says which key HOST has. Behind NAT the server
+    sees another address than this machine has, so -S must say which one to open
+    for. A DURATION is 90 (seconds), 15m, 2h or 1d.
 
-    Behind NAT the server sees another address. -S ADDR names it, -S auto asks STUN servers for
-    it, and -S observed leaves it to a server with --allow-observed-source. With -S ADDR only
-    addresses in the family of ADDR get a knock, if any of them can be reached. They all get the
-    same datagram, so that one server never takes it twice.
+    """
+  }
+  static var examples: StaticString {
+    """
+    Examples:
+      pyknock client open server.example.org -k knock.key -S 198.51.100.7
+      ssh -o 'ProxyCommand pyknock client connect -c home %h %p' server.example.org
 
-    Without PSK and -k, client.conf tells KeyFile, HostName, Port, Sign, Stun, Family and
-    WaitPort of HOST, or of NAME with -c. list prints the names in client.conf.
-
-    COMMAND runs after open, and its exit status becomes that of the client. connect opens,
-    connects to the TCP port, and copies the standard input and output, as ssh wants it:
-    ssh -o 'ProxyCommand pyknock client connect -c NAME %h %p' HOST
-
-    exit status: 0 at least one knock was sent (UDP does not tell whether it arrived), the port
-    was opened, or the connection was closed; 1 no knock was sent, or the port did not open;
-    2 misuse; 3 cannot resolve HOST; 4 bad source address; 5 bad signed address, or no public
-    address found; 6 the connection broke; 126 and 127 COMMAND could not be run
+    See pyknock-client(1) and pyknock.conf(5).
 
     """
   }

@@ -3,24 +3,35 @@ import KnockBase
 /// What the options of the client set.
 struct ClientSettings: AppletSettings {
   enum Option: UInt8, OptionTable {
-    case config, port, signAddress, stun, sourceAddress, keyFile, ipv4, ipv6, repeats, interval
+    case config, keyFile, port, ipv4, ipv6, signAddress, stun, sourceAddress, repeats, interval
     case waitPort, wait, close, check, verbose, help, version
+
+    var heading: StaticString? {
+      switch self {
+      case .config: "Host and key"
+      case .signAddress: "Addresses"
+      case .repeats: "Repeats"
+      case .waitPort: "After open"
+      case .check: "Other"
+      default: nil
+      }
+    }
 
     var spec: OptionSpec {
       switch self {
       case .config:
         OptionSpec(
-          "c", "config", value: "NAME", "take other settings from NAME in client.conf")
+          "c", "config", value: "NAME", "read settings of NAME in client.conf")
       case .port:
         OptionSpec("p", "port", value: "PORT", original: true, "UDP port (default: 60120)")
       case .signAddress:
         OptionSpec(
           "S", "sign-address", value: "ADDR", original: true,
-          "open or close for ADDR (default: our source address), or auto, or observed")
+          "open or close for ADDR, auto, or observed")
       case .stun:
         OptionSpec(
           nil, "stun", value: "HOST[:PORT]",
-          "a server that tells -S auto our public address; up to 4 times")
+          "STUN server for -S auto; up to 4 times")
       case .sourceAddress:
         OptionSpec(
           "s", "source-address", value: "ADDR", original: true, "send from this local address")
@@ -31,14 +42,14 @@ struct ClientSettings: AppletSettings {
         OptionSpec(nil, "repeat", value: "N", "send each knock N times, 1 to 100 (default: 1)")
       case .interval:
         OptionSpec(
-          nil, "interval", value: "DURATION", "time between repeats: 1, 30, 5m (default: 1)")
+          nil, "interval", value: "DURATION", "time between repeats (default: 1)")
       case .waitPort:
         OptionSpec(
           nil, "wait-port", value: "PORT",
-          "after open, wait until this TCP port can be connected to")
+          "wait until this TCP port can be connected to")
       case .wait:
         OptionSpec(
-          nil, "wait", value: "DURATION", "how long to wait for the port: 30, 5m (default: 10)")
+          nil, "wait", value: "DURATION", "how long to wait for the port (default: 10)")
       case .close: OptionSpec(nil, "close", "close again after COMMAND ends")
       case .check: OptionSpec("n", "check", "print the knocks instead of sending them")
       case .verbose: OptionSpec("v", "verbose", "log what is sent")

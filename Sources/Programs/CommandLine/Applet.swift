@@ -5,10 +5,12 @@ protocol Applet {
   associatedtype Settings: AppletSettings
   /// `pyknock server`, for example.
   static var program: StaticString { get }
-  /// What follows the name of the program in the usage line.
-  static var synopsis: StaticString { get }
-  /// Whole lines for the help, between the usage line and the options.
+  /// The forms of the command line: a line each, the last one without its end.
+  static var usage: StaticString { get }
+  /// Whole lines for the help, between the usage and the options.
   static var description: StaticString { get }
+  /// Whole lines for the end of the help.
+  static var examples: StaticString { get }
   /// What to write instead of these operands, whose number is wrong.
   ///
   /// - Parameter withKey: whether one of the operands is the key.
@@ -88,10 +90,10 @@ extension Applet {
       settings, operands.removing(keyOperand), keySource: operands[keyOperand].map { .operand($0) })
   }
 
-  /// Logs a mistake in the command line, and the usage line.
+  /// Logs a mistake in the command line, and the usage.
   static func fail(_ misuse: Misuse) -> ExitCode {
     log.error("\(misuse)")
-    log.plain("usage: \(program) \(synopsis)")
+    log.plain("\(usage)")
     return .misuse
   }
 

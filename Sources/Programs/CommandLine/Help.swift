@@ -4,15 +4,20 @@ extension Applet {
   static func printHelp() -> ExitCode {
     log.begin(as: program)
     return printToStandardOutput { output in
-      output.append("usage: ")
-      output.append(program)
-      output.append(" ")
-      output.append(synopsis)
+      output.append(usage)
       output.append("\n\n")
       output.append(description)
-      output.append("\noptions:\n")
       var options = Cases<Settings.Option>()
-      while let option = options.next() { output.append(helpOf: option.spec) }
+      while let option = options.next() {
+        if let heading = option.heading {
+          output.append("\n")
+          output.append(heading)
+          output.append(":\n")
+        }
+        output.append(helpOf: option.spec)
+      }
+      output.append("\n")
+      output.append(examples)
     }
   }
 }

@@ -47,6 +47,8 @@ protocol OptionTable: ConfigurationKeyword, Equatable {
   static var help: Self { get }
   static var version: Self { get }
   var spec: OptionSpec { get }
+  /// The heading of the group that begins with this option, in the help.
+  var heading: StaticString? { get }
 }
 
 extension OptionTable {

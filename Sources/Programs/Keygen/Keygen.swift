@@ -14,6 +14,8 @@ struct KeygenSettings: AppletSettings {
       case .version: .version
       }
     }
+
+    var heading: StaticString? { self == .output ? "Options" : nil }
   }
 
   /// Nil for the standard output.
@@ -29,11 +31,21 @@ struct KeygenSettings: AppletSettings {
 /// Makes a key: 32 random bytes as base64url (RFC 4648, section 5) without padding.
 enum KeygenApplet: Applet {
   static var program: StaticString { "pyknock keygen" }
-  static var synopsis: StaticString { "[-o FILE]" }
+  static var usage: StaticString { "usage: pyknock keygen [-o FILE]" }
   static var description: StaticString {
     """
-    Makes a key from 32 random bytes and prints it as a line of 43 characters. Use the line as it
-    is, in a file for -k or as the PSK operand, here and with the Python original.
+    Makes a key of 32 random bytes and prints it: a line of 43 characters. Server
+    and client need the same key.
+
+    """
+  }
+  static var examples: StaticString {
+    """
+    Examples:
+      pyknock keygen -o knock.key
+      pyknock keygen -o /etc/pyknock/key
+
+    See pyknock-keygen(1).
 
     """
   }

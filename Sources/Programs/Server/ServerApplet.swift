@@ -3,18 +3,31 @@ import KnockBase
 /// `pyknock server`: checks its settings, takes what it needs from the system, and runs the server.
 enum ServerApplet: Applet {
   static var program: StaticString { "pyknock server" }
-  static var synopsis: StaticString { "[OPTION]... (PSK | -k FILE | -f FILE) [OPEN_CMD CLOSE_CMD]" }
+  static var usage: StaticString {
+    """
+    usage: pyknock server [OPTION]... (-k FILE | -f FILE | PSK) [OPEN_CMD CLOSE_CMD]
+           pyknock server --example nft|ipset [-p PORT]
+           pyknock server --state DIR --list [--json]
+    """
+  }
   static var description: StaticString {
     """
-    Waits for knocks. Acts on each one that is signed with the key, fresh, and not
-    accepted before: changes a set of the kernel's firewall (--nft or --ipset), and
-    then runs OPEN_CMD or CLOSE_CMD. An empty command does nothing. In commands,
-    $ip, $af and $cmd are the address, inet or inet6, and open or close; so are
-    PYKNOCK_IP, PYKNOCK_AF and PYKNOCK_CMD in the environment. The log goes to
-    stderr. The signal USR1 logs the counters. HUP reads the key and the commands
-    again if the key is in a file. TERM and INT stop the server.
+    Waits for knocks on a UDP port. For each one that is signed with the key, fresh
+    and new, it changes a set of the kernel's firewall, or runs a command, or both.
+    In a command, $ip, $af and $cmd are the address, inet or inet6, and open or
+    close. A DURATION is 90 (seconds), 15m, 2h or 1d.
 
-    A DURATION is 90 (seconds), 15m, 2h or 1d.
+    """
+  }
+  static var examples: StaticString {
+    """
+    Examples:
+      pyknock server --example nft
+      pyknock server -k knock.key --state /var/lib/pyknock \\
+        --nft inet/pyknock/knock4,knock6 --ttl 1h
+
+    Signals: USR1 logs the counters, HUP reads the key and the commands again, TERM
+    stops the server. See pyknock-server(8).
 
     """
   }

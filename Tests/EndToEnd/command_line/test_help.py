@@ -3,7 +3,7 @@
 import re
 
 import pytest
-from support.programs import PYKNOCK, program, run
+from support.programs import PYKNOCK, options_in_help, program, run
 
 HELP = [["{0}", "--help"], ["{0}", "-h"], ["help", "{0}"], ["--help", "{0}"], ["-h", "{0}"]]
 
@@ -16,6 +16,25 @@ def test_help_goes_to_stdout(applet, line):
     assert result.stdout == run([*PYKNOCK, "help", applet]).stdout
     assert result.stdout.startswith(f"usage: pyknock {applet} [")
     assert "\n  -h, --help " in result.stdout and result.stdout.endswith("\n")
+
+
+@pytest.mark.parametrize("applet", ["server", "client", "keygen", None])
+def test_the_help_fits_a_terminal_and_names_the_manual(applet):
+    text = run([*PYKNOCK, "help", *filter(None, [applet])]).stdout
+    assert [line for line in text.splitlines() if len(line) > 80] == []
+    section = 8 if applet == "server" else 1
+    assert f"See {'-'.join(filter(None, ['pyknock', applet]))}({section})" in text.splitlines()[-1]
+
+
+@pytest.mark.parametrize("applet", ["server", "client", "keygen"])
+def test_each_option_is_in_a_group(applet):
+    _, *parts = run([*PYKNOCK, "help", applet]).stdout.split("\n\n")
+    groups = [part for part in parts if re.match(r"[A-Z][\w, ]+:\n  ", part)]
+    assert len(groups) == {"server": 8, "client": 6, "keygen": 2}[applet]
+    assert groups[-1].startswith("Examples:\n")
+    assert sum(len(re.findall("^  .*--", group, re.M)) for group in groups[:-1]) == len(
+        [name for name in options_in_help(applet) if name.startswith("--")]
+    )
 
 
 @pytest.mark.parametrize("words", [["--he"], ["psk", "-h", "o", "c"], ["-p", "7001", "--help"]])

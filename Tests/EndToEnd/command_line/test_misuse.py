@@ -5,9 +5,18 @@ from support.datagrams import KEY
 from support.programs import PYKNOCK, program, run
 
 USAGE = {
-    "server": "usage: pyknock server [OPTION]... (PSK | -k FILE | -f FILE) [OPEN_CMD CLOSE_CMD]",
-    "client": "usage: pyknock client [OPTION]... (open | close) HOST [PSK | -k FILE [-- COMMAND...]]",
-    "keygen": "usage: pyknock keygen [-o FILE]",
+    "server": [
+        "usage: pyknock server [OPTION]... (-k FILE | -f FILE | PSK) [OPEN_CMD CLOSE_CMD]",
+        "       pyknock server --example nft|ipset [-p PORT]",
+        "       pyknock server --state DIR --list [--json]",
+    ],
+    "client": [
+        "usage: pyknock client [OPTION]... (open | close) HOST [-k FILE | PSK]",
+        "       pyknock client [OPTION]... open HOST [-k FILE] -- COMMAND...",
+        "       pyknock client [OPTION]... connect HOST PORT",
+        "       pyknock client list",
+    ],
+    "keygen": ["usage: pyknock keygen [-o FILE]"],
 }
 UNKNOWN = "unknown option (not shown, it may be the key; put -- before a key that begins with '-')"
 HIDDEN = "the value (not shown, it may be the key)"
@@ -102,7 +111,7 @@ MISUSES = [
 def test_misuse_is_one_line_and_the_usage(applet, words, message):
     result = run([*program(applet), *words])
     assert (result.code, result.stdout) == (2, ""), result
-    assert result.lines == [f"pyknock {applet}: {message}", USAGE[applet]]
+    assert result.lines == [f"pyknock {applet}: {message}", *USAGE[applet]]
 
 
 # The key is in a file, so that there is no warning about a key in the command line.
@@ -117,7 +126,7 @@ BAD_COMMANDS = [
 def test_a_command_that_cannot_be_split_is_misuse(key_file, name, commands, message):
     result = run([*program("server"), "-k", key_file, "--no-shell", *commands])
     assert result.code == 2
-    assert result.lines == [f"pyknock server: {name}: {message}", USAGE["server"]]
+    assert result.lines == [f"pyknock server: {name}: {message}", *USAGE["server"]]
 
 
 def test_a_command_too_long_for_the_kernel_is_misuse(key_file):

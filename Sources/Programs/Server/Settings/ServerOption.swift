@@ -1,15 +1,29 @@
 /// The options of the server, for the command line and for its configuration file.
 enum ServerOption: UInt8, OptionTable {
-  case config, bindAddress, port, timeDrift, keyFile, allowObservedSource
+  case config, keyFile, bindAddress, port, timeDrift, allowObservedSource
   case nft, ipset, ttl, grantPrefix4, grantPrefix6
-  case openCommand, closeCommand, noShell, jobs, commandTimeout, closeAfter, closeOnExit
-  case state, replayCapacity, grantCapacity, metrics, syslog, logFormat
-  case user, chroot, noSandbox, quiet, verbose
+  case openCommand, closeCommand, noShell, jobs, commandTimeout
+  case state, closeAfter, closeOnExit, replayCapacity, grantCapacity
+  case syslog, logFormat, metrics, quiet, verbose
+  case user, chroot, noSandbox
   // These ask for something other than a server.
-  case list, json, check, example, help, version
+  case example, check, list, json, help, version
 
   /// Whether a configuration file may set it.
-  var isKeyword: Bool { self != .config && rawValue < Self.list.rawValue }
+  var isKeyword: Bool { self != .config && rawValue < Self.example.rawValue }
+
+  var heading: StaticString? {
+    switch self {
+    case .config: "Settings, key and network"
+    case .nft: "Sets of the firewall"
+    case .openCommand: "Commands"
+    case .state: "State"
+    case .syslog: "Log and counters"
+    case .user: "Privileges"
+    case .example: "Instead of a server"
+    default: nil
+    }
+  }
 
   var spec: OptionSpec {
     switch self {
@@ -28,13 +42,13 @@ enum ServerOption: UInt8, OptionTable {
     case .keyFile: .keyFile
     case .allowObservedSource:
       OptionSpec(
-        nil, "allow-observed-source", "grant the sender's address if a knock names none")
+        nil, "allow-observed-source", "grant the sender's address for -S observed")
     case .nft:
       OptionSpec(nil, "nft", value: "FAMILY/TABLE/SET4[,SET6]", "change sets of nftables")
     case .ipset: OptionSpec(nil, "ipset", value: "SET4[,SET6]", "change sets of ipset")
     case .ttl:
       OptionSpec(
-        nil, "ttl", value: "DURATION", "let the kernel delete addresses after this time")
+        nil, "ttl", value: "DURATION", "time until the kernel deletes an address")
     case .grantPrefix4:
       OptionSpec(
         nil, "grant-prefix4", value: "BITS", "grant a prefix, 16 to 32 bits (default: 32)")
@@ -45,7 +59,7 @@ enum ServerOption: UInt8, OptionTable {
       OptionSpec(nil, "open-command", value: "COMMAND", "the same as OPEN_CMD")
     case .closeCommand:
       OptionSpec(nil, "close-command", value: "COMMAND", "the same as CLOSE_CMD")
-    case .noShell: OptionSpec(nil, "no-shell", "run the commands directly, without /bin/sh")
+    case .noShell: OptionSpec(nil, "no-shell", "run the commands without /bin/sh")
     case .jobs:
       OptionSpec(nil, "jobs", value: "N", "commands at the same time, 1 to 64 (default: 1)")
     case .commandTimeout:
@@ -57,7 +71,7 @@ enum ServerOption: UInt8, OptionTable {
     case .closeOnExit:
       OptionSpec(nil, "close-on-exit", "close what is open when the server stops")
     case .state:
-      OptionSpec(nil, "state", value: "DIR", "keep the replay memory and open grants in DIR")
+      OptionSpec(nil, "state", value: "DIR", "remember knocks and open addresses in DIR")
     case .replayCapacity:
       OptionSpec(
         nil, "replay-capacity", value: "N", "remembered knocks, 16 to 1000000 (default: 4096)")
@@ -69,7 +83,7 @@ enum ServerOption: UInt8, OptionTable {
     case .syslog: OptionSpec(nil, "syslog", "log to /dev/log")
     case .logFormat:
       OptionSpec(nil, "log-format", value: "text|json", "format of log lines (default: text)")
-    case .list: OptionSpec(nil, "list", "print the open grants of --state, and exit")
+    case .list: OptionSpec(nil, "list", "print which addresses are open")
     case .json: OptionSpec(nil, "json", "print them as JSON")
     case .user:
       OptionSpec(nil, "user", value: "USER", "run as this user: name, UID, or UID:GID")
@@ -78,7 +92,7 @@ enum ServerOption: UInt8, OptionTable {
     case .check:
       OptionSpec("n", "check", "only check options, key, sets and address")
     case .example:
-      OptionSpec(nil, "example", value: "nft|ipset", "print example firewall rules, and exit")
+      OptionSpec(nil, "example", value: "nft|ipset", "print example firewall rules")
     case .quiet: OptionSpec("q", "quiet", "log only warnings and errors")
     case .verbose: OptionSpec("v", "verbose", "log more; -vv logs still more")
     case .help: .help

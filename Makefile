@@ -1,7 +1,8 @@
 # On a fresh Debian 12 with the Swift toolchain, `make demo` and `make test` do all the set-up.
 .DEFAULT_GOAL := build
 .PHONY: build deps deps-build demo test test-quick bench instructions fuzz soak static test-static install
-.PHONY: install-program deb rpm openwrt test-packages test-machine test-mips-kernel release completions check clean
+.PHONY: install-program deb rpm openwrt test-packages test-machine test-mips-kernel release completions
+.PHONY: manual check clean
 # `deps` comes before what needs the packages. What is slow runs in parallel by itself.
 .NOTPARALLEL:
 
@@ -107,11 +108,11 @@ install: install-program
 	for page in man/*.[1-8]; do \
 	  install -D -m 644 -t $(DESTDIR)$(MANDIR)/man$${page##*.} $$page || exit; \
 	done
+	rm -f $(DESTDIR)$(MANDIR)/man1/pyknock-server.1  # Before 1.2, a link that hides the page in section 8.
 	install -D -m 644 completions/pyknock.bash $(DESTDIR)$(BASHCOMPDIR)/pyknock
 	install -D -m 644 -t $(DESTDIR)$(ZSHCOMPDIR) completions/_pyknock
 	install -D -m 644 -t $(DESTDIR)$(FISHCOMPDIR) completions/pyknock.fish
 	for applet in $(applets); do \
-	  ln -sf pyknock.1 $(DESTDIR)$(MANDIR)/man1/pyknock-$$applet.1 && \
 	  ln -sf pyknock $(DESTDIR)$(BASHCOMPDIR)/pyknock-$$applet && \
 	  ln -sf pyknock.fish $(DESTDIR)$(FISHCOMPDIR)/pyknock-$$applet.fish || exit; \
 	done
@@ -168,9 +169,14 @@ release:
 completions:
 	swift run --quiet completions completions
 
-# Every linter, what the targets and their folders may use, and whether the completions are up to date.
+# Writes the pages of the manual for reading on the web.
+manual:
+	scripts/render-manual doc/man
+
+# Every linter, what the targets and their folders may use, and whether the completions and the rendered
+# manual are up to date.
 check: $(venv)/linters
-	@scripts/dependencies libsodium-dev shellcheck
+	@scripts/dependencies libsodium-dev shellcheck mandoc
 	swift format lint --strict --recursive Package.swift Sources Tests Fuzz Tools
 	$(clang) -fsyntax-only -Wall -Wextra -Wpedantic -Werror \
 	  $(patsubst %,-I%,$(wildcard Sources/*/include)) $(c_files)
@@ -181,6 +187,8 @@ check: $(venv)/linters
 	mkdir -p .build/completions
 	swift run --quiet completions .build/completions
 	diff -ru .build/completions completions || { echo 'run make completions' >&2; exit 1; }
+	scripts/render-manual .build/man
+	diff -ru .build/man doc/man || { echo 'run make manual' >&2; exit 1; }
 
 c_files = $(shell git ls-files '*.c' '*.h')
 # All files that name their shell, after #! or for shellcheck.

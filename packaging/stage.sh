@@ -24,12 +24,5 @@ stage() {
   install -D -m 644 -t "$stage/etc/pyknock" packaging/systemd/server.conf
   install -D -m 644 -t "$doc/examples" packaging/systemd/commands.conf
   install -m 644 -t "$doc" README.md packaging/debian/copyright
-
-  # The links to pages must lead to the compressed pages.
-  local page
   find "$stage/usr/share/man" -type f -exec gzip -9n {} +
-  find "$stage/usr/share/man" -type l | while read -r page; do
-    ln -s "$(readlink "$page").gz" "$page.gz"
-    rm "$page"
-  done
 }

@@ -38,11 +38,11 @@ FILES = {
     "usr/share/fish/vendor_completions.d/pyknock-server.fish": "pyknock.fish",
     "usr/share/fish/vendor_completions.d/pyknock.fish": 0o644,
     "usr/share/lintian/overrides/pyknock": 0o644,
-    "usr/share/man/man1/pyknock-client.1.gz": "pyknock.1.gz",
-    "usr/share/man/man1/pyknock-keygen.1.gz": "pyknock.1.gz",
-    "usr/share/man/man1/pyknock-server.1.gz": "pyknock.1.gz",
+    "usr/share/man/man1/pyknock-client.1.gz": 0o644,
+    "usr/share/man/man1/pyknock-keygen.1.gz": 0o644,
     "usr/share/man/man1/pyknock.1.gz": 0o644,
     "usr/share/man/man5/pyknock.conf.5.gz": 0o644,
+    "usr/share/man/man8/pyknock-server.8.gz": 0o644,
     "usr/share/zsh/vendor-completions/_pyknock": 0o644,
 }
 

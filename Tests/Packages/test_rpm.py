@@ -41,11 +41,11 @@ lrwxrwxrwx . /usr/share/fish/vendor_completions.d/pyknock-client.fish pyknock.fi
 lrwxrwxrwx . /usr/share/fish/vendor_completions.d/pyknock-keygen.fish pyknock.fish
 lrwxrwxrwx . /usr/share/fish/vendor_completions.d/pyknock-server.fish pyknock.fish
 -rw-r--r-- . /usr/share/fish/vendor_completions.d/pyknock.fish
-lrwxrwxrwx d. /usr/share/man/man1/pyknock-client.1.gz pyknock.1.gz
-lrwxrwxrwx d. /usr/share/man/man1/pyknock-keygen.1.gz pyknock.1.gz
-lrwxrwxrwx d. /usr/share/man/man1/pyknock-server.1.gz pyknock.1.gz
+-rw-r--r-- d. /usr/share/man/man1/pyknock-client.1.gz
+-rw-r--r-- d. /usr/share/man/man1/pyknock-keygen.1.gz
 -rw-r--r-- d. /usr/share/man/man1/pyknock.1.gz
 -rw-r--r-- d. /usr/share/man/man5/pyknock.conf.5.gz
+-rw-r--r-- d. /usr/share/man/man8/pyknock-server.8.gz
 drwxr-xr-x . /usr/share/zsh
 drwxr-xr-x . /usr/share/zsh/site-functions
 -rw-r--r-- . /usr/share/zsh/site-functions/_pyknock

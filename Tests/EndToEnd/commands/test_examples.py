@@ -8,10 +8,13 @@ import sys
 import pytest
 from support.datagrams import CLOSE, KEY
 from support.firewall import only_nft
+from support.manual import literal_blocks
 from support.programs import ROOT, run
 
+# What is rendered in doc/man is in man.
 DOCUMENTS = ["README.md", *(str(path.relative_to(ROOT)) for folder in ("doc", "man", "packaging")
-             for path in sorted((ROOT / folder).rglob("*")) if path.is_file())]  # fmt: skip
+             for path in sorted((ROOT / folder).rglob("*")) if path.is_file() and path.parent.name != "man"
+             or path.parent == ROOT / "man")]  # fmt: skip
 ADDRESSES = {"inet": "192.0.2.7", "inet6": "2001:db8::7"}
 # What the examples change.
 SETS = """
@@ -29,8 +32,7 @@ print(json.dumps(sys.argv[1:]))
 def blocks(text):
     """The examples for the shell in Markdown and in manual pages."""
     found = re.findall(r"^```sh\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
-    found += re.findall(r"^\.Bd -literal.*?\n(.*?)^\.Ed", text, re.MULTILINE | re.DOTALL)
-    return [block.replace("\\e\n", "\\\n") for block in found]
+    return found + literal_blocks(text)
 
 
 def examples(path):
@@ -49,7 +51,7 @@ EXAMPLES = [(path, *found) for path in DOCUMENTS for found in examples(path)]
 def test_all_examples_are_found():
     assert [path for path, *_ in EXAMPLES] == [
         "README.md",
-        "man/pyknock.1",
+        "man/pyknock-server.8",
         "man/pyknock.conf.5",
         "packaging/systemd/server.conf",
     ]

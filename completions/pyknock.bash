@@ -25,8 +25,8 @@ _pyknock() {
       --allow-observed-source --nft --ipset --ttl --grant-prefix4 --grant-prefix6
       --open-command --close-command --no-shell --jobs --command-timeout --state --close-after
       --close-on-exit --replay-capacity --grant-capacity --syslog --log-format --metrics -q
-      --quiet -v --verbose --user --chroot --no-sandbox --example -n --check --list --json -h
-      --help -V --version'
+      --quiet -v --verbose --user --chroot --no-sandbox --example --hide -n --check --list
+      --json -h --help -V --version'
     ;;
   client)
     options='-c --config -k --key-file -p --port -4 --ipv4 -6 --ipv6 -S --sign-address --stun -s
@@ -53,9 +53,9 @@ _pyknock() {
     server:--time-drift | server:--nft | server:--ipset | server:--ttl | \
     server:--grant-prefix4 | server:--grant-prefix6 | server:--open-command | \
     server:--close-command | server:--jobs | server:--command-timeout | server:--close-after | \
-    server:--replay-capacity | server:--grant-capacity | client:-p | client:--port | \
-    client:-s | client:--source-address | client:--repeat | client:--interval | \
-    client:--wait-port | client:--wait)
+    server:--replay-capacity | server:--grant-capacity | server:--hide | client:-p | \
+    client:--port | client:-s | client:--source-address | client:--repeat | \
+    client:--interval | client:--wait-port | client:--wait)
     COMPREPLY=()
     return
     ;;
@@ -72,7 +72,7 @@ _pyknock() {
     return
     ;;
   server:--example)
-    _pyknock_offer -W 'nft ipset'
+    _pyknock_offer -W 'nft ipset docker'
     return
     ;;
   client:-c | client:--config)

@@ -6,7 +6,7 @@ enum ServerApplet: Applet {
   static var usage: StaticString {
     """
     usage: pyknock server [OPTION]... (-k FILE | -f FILE | PSK) [OPEN_CMD CLOSE_CMD]
-           pyknock server --example nft|ipset [-p PORT]
+           pyknock server --example nft|ipset|docker [--hide PORT,...] [-p PORT]
            pyknock server --state DIR --list [--json]
     """
   }
@@ -22,7 +22,7 @@ enum ServerApplet: Applet {
   static var examples: StaticString {
     """
     Examples:
-      pyknock server --example nft
+      pyknock server --example nft --hide 22
       pyknock server -k knock.key --state /var/lib/pyknock \\
         --nft inet/pyknock/knock4,knock6 --ttl 1h
 
@@ -57,9 +57,13 @@ enum ServerApplet: Applet {
     if settings.listsGrants, let path = settings.stateDirectory {
       return Status.printGrants(in: path, asJSON: settings.listsAsJSON)
     }
-    return settings.example.map { example in
-      printToStandardOutput { example.write(port: settings.port, to: &$0) }
-    }
+    guard let example = settings.example else { return nil }
+    let rules = FirewallRules(
+      example: example, port: settings.port, seconds: settings.firewall.seconds,
+      inetLength: settings.firewall.prefixLength(for: .inet),
+      inet6Length: settings.firewall.prefixLength(for: .inet6),
+      hidden: settings.hiddenPorts.map { PortList($0) })
+    return printToStandardOutput { rules.write(to: &$0) }
   }
 
   static func run(_ settings: ServerSettings, _ operands: Operands, keySource: KeySource?)

@@ -7,7 +7,7 @@ from support.programs import PYKNOCK, program, run
 USAGE = {
     "server": [
         "usage: pyknock server [OPTION]... (-k FILE | -f FILE | PSK) [OPEN_CMD CLOSE_CMD]",
-        "       pyknock server --example nft|ipset [-p PORT]",
+        "       pyknock server --example nft|ipset|docker [--hide PORT,...] [-p PORT]",
         "       pyknock server --state DIR --list [--json]",
     ],
     "client": [

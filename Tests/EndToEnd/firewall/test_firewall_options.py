@@ -3,6 +3,9 @@
 import pytest
 from support.programs import program, run
 
+BAD_PORTS = "--hide: '%s' is not PORT[/udp],... with ports from 1 to 65535, each named once"
+KNOCK_PORT = "--hide: knocks arrive at this UDP port (-p), so it cannot be hidden"
+
 
 @pytest.mark.parametrize(
     ("options", "message"),
@@ -79,7 +82,22 @@ from support.programs import program, run
                 ("a\nb", "'a\\x0ab'"),
             )
         ),
-        (["--example=pf"], "--example: 'pf' is not nft or ipset"),
+        (["--example=pf"], "--example: 'pf' is not nft, ipset or docker"),
+        (["--example=docker"], "--example docker needs --hide"),
+        (["--hide=22"], "--hide needs --example nft or --example docker"),
+        (["--example=ipset", "--hide=22"], "--hide needs --example nft or --example docker"),
+        (["--example=nft", "--hide=60120/udp"], KNOCK_PORT),
+        (["--example=docker", "--hide=22,4711/udp", "-p4711"], KNOCK_PORT),
+        *(
+            (
+                ["--example=nft", f"--hide={text}"],
+                BAD_PORTS % text,
+            )
+            for text in (
+                "", ",", "0", "-1", "65536", "70000", "22,", ",22", "22,,443", "22/sctp", "22/", "/udp", "22/udp/tcp",
+                "ssh", "22-25", "22 443", "22,22", "22,443,22/tcp", "5/udp,22,5/udp",
+            )
+        ),
     ],
 )
 def test_a_command_line_with_a_mistake(key_file, options, message):
@@ -88,3 +106,15 @@ def test_a_command_line_with_a_mistake(key_file, options, message):
     assert result.lines[0] == f"pyknock server: {message}"
     assert result.lines[1].startswith("usage: pyknock server ")
     assert [line.split(" ")[0] for line in result.lines[2:]] == ["", ""]
+
+
+def test_a_mistake_is_shown_without_a_key():
+    result = run([*program("server"), "--hide=0", "--example=nft"])
+    assert result.code == 2
+    assert result.lines[0] == f"pyknock server: {BAD_PORTS % '0'}"
+
+
+@pytest.mark.parametrize("text", ["60120,60121/udp", "1/udp,65535", "22/tcp,22/udp"])
+def test_ports_that_can_be_hidden(text):
+    result = run([*program("server"), "--example=nft", "--hide", text])
+    assert (result.code, result.stderr) == (0, "")

@@ -47,8 +47,8 @@ class Firewall(Namespace):
     def nft(self, commands):
         self.output("nft", "-f", "-", stdin=commands.encode())
 
-    def load_example(self, *options):
-        text = run([*program("server"), "--example", self.kind, *options]).stdout
+    def load_example(self, *options, example=None):
+        text = run([*program("server"), "--example", example or self.kind, *options]).stdout
         self.output(*(["nft", "-f", "-"] if self.kind == "nft" else ["sh"]), stdin=text.encode())
         return text
 

@@ -7,7 +7,7 @@ enum ServerOption: UInt8, OptionTable {
   case syslog, logFormat, metrics, quiet, verbose
   case user, chroot, noSandbox
   // These ask for something other than a server.
-  case example, check, list, json, help, version
+  case example, hide, check, list, json, help, version
 
   /// Whether a configuration file may set it.
   var isKeyword: Bool { self != .config && rawValue < Self.example.rawValue }
@@ -92,7 +92,9 @@ enum ServerOption: UInt8, OptionTable {
     case .check:
       OptionSpec("n", "check", "only check options, key, sets and address")
     case .example:
-      OptionSpec(nil, "example", value: "nft|ipset", "print example firewall rules")
+      OptionSpec(nil, "example", value: "nft|ipset|docker", "print firewall rules")
+    case .hide:
+      OptionSpec(nil, "hide", value: "PORT[/udp],...", "have the rules drop only these ports")
     case .quiet: OptionSpec("q", "quiet", "log only warnings and errors")
     case .verbose: OptionSpec("v", "verbose", "log more; -vv logs still more")
     case .help: .help

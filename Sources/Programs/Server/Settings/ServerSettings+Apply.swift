@@ -76,9 +76,10 @@ extension ServerSettings {
     case .commandTimeout: commandTimeoutSeconds = try value.duration(for: option.spec)
     case .example:
       guard let example = value.withBytes({ FirewallExample(named: $0) }) else {
-        throw .badValue(option.spec.name, value, accepted: "nft or ipset")
+        throw .badValue(option.spec.name, value, accepted: "nft, ipset or docker")
       }
       self.example = example
+    case .hide: hiddenPorts = value
     default: break
     }
   }

@@ -12,7 +12,8 @@ extension ServerSettings {
     if closesOnExit, closeAfterSeconds == nil {
       throw .unsuitable(Option.closeOnExit.spec.name, " needs --close-after")
     }
-    if firewall.sets == nil, firewall.seconds != nil {
+    try validateExample()
+    if firewall.sets == nil, example == nil, firewall.seconds != nil {
       throw .unsuitable(Option.ttl.spec.name, Self.setsNeeded)
     }
     try validatePrefix(.inet, .grantPrefix4, setNeeded: " needs a set for IPv4")
@@ -23,13 +24,35 @@ extension ServerSettings {
     }
   }
 
+  private func validateExample() throws(Misuse) {
+    guard let hiddenPorts else {
+      if example == .docker { throw .unsuitable(Option.example.spec.name, " docker needs --hide") }
+      return
+    }
+    let name = Option.hide.spec.name
+    guard example == .nft || example == .docker else {
+      throw .unsuitable(name, " needs --example nft or --example docker")
+    }
+    let ports = PortList(hiddenPorts)
+    guard ports.isValid else {
+      throw .badValue(
+        name, hiddenPorts, accepted: "PORT[/udp],... with ports from 1 to 65535, each named once")
+    }
+    if ports.contains(Port(number: port, isUDP: true)) {
+      throw .unsuitable(name, ": knocks arrive at this UDP port (-p), so it cannot be hidden")
+    }
+  }
+
   private static var setsNeeded: StaticString { " needs --nft or --ipset" }
 
   private func validatePrefix(
     _ family: AddressFamily, _ option: Option, setNeeded: StaticString
   ) throws(Misuse) {
     guard firewall.grantsPrefixes(for: family) else { return }
-    if firewall.sets == nil { throw .unsuitable(option.spec.name, Self.setsNeeded) }
+    if firewall.sets == nil {
+      guard example == nil else { return }
+      throw .unsuitable(option.spec.name, Self.setsNeeded)
+    }
     if !firewall.covers(family) { throw .unsuitable(option.spec.name, setNeeded) }
   }
 }

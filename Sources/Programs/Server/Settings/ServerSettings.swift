@@ -27,6 +27,8 @@ struct ServerSettings: AppletSettings {
   var firewall = FirewallSettings()
   /// Printed instead of running a server.
   var example: FirewallExample?
+  /// The ports that these rules hide; nil for all.
+  var hiddenPorts: Argument?
   var openCommand: Argument?
   var closeCommand: Argument?
   var usesShell = true
@@ -56,6 +58,9 @@ struct ServerSettings: AppletSettings {
   var configuresKeyFile: Bool {
     given.contains(.keyFile) && !givenByCommandLine.contains(.keyFile)
   }
+
+  /// Rules need no key.
+  var showsArguments: Bool { keyFile != nil || example != nil }
 
   /// The port, if an option sets it.
   var givenPort: UInt16? { given.contains(.port) ? port : nil }

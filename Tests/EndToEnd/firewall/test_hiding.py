@@ -112,7 +112,7 @@ def test_only_the_hidden_ports_are_dropped_until_a_knock(firewall, outside, star
     # All else is as it was: services, and the answers of ports that nothing listens on.
     until(lambda: connects(outside, family, 8080), "a connection")
     assert visible() == (False, False)
-    assert arrives(outside, family, services.udp[family, 5001], 5001)
+    until(lambda: arrives(outside, family, services.udp[family, 5001], 5001), "a datagram")
     with outside.socket(family, socket.SOCK_STREAM) as connection, pytest.raises(ConnectionRefusedError):
         connection.connect((SERVER[family], 81))
     with outside.socket(family) as sender, pytest.raises(ConnectionRefusedError):
@@ -122,7 +122,7 @@ def test_only_the_hidden_ports_are_dropped_until_a_knock(firewall, outside, star
         sender.recv(100)
     assert answers_ping(outside, family)
     # The machine reaches itself.
-    assert connects(firewall, family, 22)
+    until(lambda: connects(firewall, family, 22), "a connection")
 
     knock(outside, port, "open", family)
     ours.log.wait_for(f"^pyknock server: set changed: open {CLIENT[family]}$")
@@ -447,7 +447,7 @@ def test_what_docker_publishes_is_hidden_until_a_knock(firewall, outside, start,
         firewall.load_example(f"-p{port}", "--hide=8443,22,5353/udp", example="docker")
         ours = start("--ttl=1h", "-v", f"-p{port}", port=port)
         assert visible() == (False, False, False)
-        assert connects(outside, family, 8080)
+        until(lambda: connects(outside, family, 8080), "a connection")
         # What was there continues.
         before.send(b"3")
         assert accepted.recv(100) == b"3"

@@ -28,7 +28,8 @@ extension FirewallRules {
       # Without systemd, this is the timer, and kill $! stops it:
       #   (trap '' HUP; sleep 600; nft delete table inet pyknock) &
       #
-      # To load it again does the same, and keeps the addresses that have knocked.
+      # To load it again does the same, and keeps the addresses that have knocked. If that is refused with
+      # "File exists", the old sets have other flags: undo it first.
       # To undo it: nft delete table inet pyknock
 
       table inet pyknock {

@@ -6,6 +6,7 @@ import Testing
 private enum Option: UInt8, OptionTable {
   case port, pollute, keyFile, quiet, verbose, help, version
 
+  var heading: StaticString? { nil }
   var spec: OptionSpec {
     switch self {
     case .port: OptionSpec("p", "port", value: "PORT", original: true, "UDP port")

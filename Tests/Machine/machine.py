@@ -24,6 +24,7 @@ PROGRAMS = SYSTEM / "root"
 TOOLS = ["bash", "nft", "ipset", "dmsetup", "mkfs.ext4"]
 # libcrc32c asks for crc32c_generic by another name.
 MODULES = ["crc32c_generic", "nf_tables", "ip_set_hash_ip", "ip_set_hash_net", "dm-mod", "loop", "ext4"]
+MODULES += ["virtio_pci", "virtio_blk"]
 
 MALTA = ["-machine", "malta", "-cpu", "24Kc", "-m", "256"]
 EMULATOR = {
@@ -91,11 +92,11 @@ def build_image(folder):
 
 
 class Machine:
-    def __init__(self, image, folder):
+    def __init__(self, image, folder, *options):
         self.console = folder / "console"
         ports = {name: folder / name for name in ("monitor", "scripts")}
         words = [*EMULATOR, "-display", "none", "-nodefaults", "-no-reboot"]
-        words += ["-kernel", SYSTEM / "kernel", "-initrd", image]
+        words += ["-kernel", SYSTEM / "kernel", "-initrd", image, *options]
         words += ["-append", "console=ttyS0 quiet panic=-1", "-serial", f"file:{self.console}"]
         words += ["-qmp", f"unix:{ports['monitor']},server", "-serial", f"unix:{ports['scripts']},server"]
         self.process = subprocess.Popen(words, stdin=subprocess.DEVNULL, stderr=subprocess.DEVNULL)

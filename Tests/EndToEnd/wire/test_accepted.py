@@ -1,9 +1,19 @@
 """Knocks that are accepted, and how their addresses are written."""
 
 import ipaddress
+import re
+import subprocess
 
 import pytest
-from support.datagrams import CLOSE, FAMILY_NUMBERS
+from support.datagrams import CLOSE, FAMILY_NUMBERS, packet
+from support.programs import ROOT
+
+
+def test_the_datagram_in_the_description_of_the_protocol_is_a_knock():
+    text = (ROOT / "doc/PROTOCOL.md").read_text()
+    [(command, shown)] = re.findall("```sh\n(.*?)```\n\n```\n(.*?)```", text, re.DOTALL)
+    assert subprocess.check_output(["sh", "-ec", command], text=True) == shown
+    assert bytes.fromhex(shown) == packet("192.0.2.1", key="key", time_stamp=1700000000)
 
 
 @pytest.mark.parametrize("family", FAMILY_NUMBERS["2001:db8::7"])

@@ -33,7 +33,7 @@ from containers import (
 COMPOSE = ROOT / "packaging/compose.yaml"
 KUBERNETES = ROOT / "packaging/kubernetes.yaml"
 FLEET = ROOT / "doc/FLEET.md"
-README = ROOT / "README.md"
+CONTAINER_DOCUMENT = ROOT / "doc/CONTAINER.md"
 VALIDATE = ROOT / ".build/venv/bin/kubernetes-validate"
 # Makes INSIDE the network of the host for containers that podman starts. `ip netns exec` would also make a
 # new mount namespace.
@@ -226,11 +226,10 @@ def test_compose_yaml_is_a_gate(compose, rules, key):
     assert configuration["RestartPolicy"]["Name"] == "unless-stopped"
 
 
-def test_the_commands_of_the_readme_take_minutes_to_the_first_knock(
+def test_the_commands_of_the_document_take_minutes_to_the_first_knock(
     compose, service, image, key, tmp_path, capsys
 ):
-    section = README.read_text().partition("\n### In a container\n")[2].partition("\n## ")[0]
-    [commands] = re.findall("```sh\n(.*?)```", section, re.DOTALL)
+    [commands] = re.findall("```sh\n(.*?)```", CONTAINER_DOCUMENT.read_text(), re.DOTALL)
     commands = commands.replace("/etc/pyknock", str(tmp_path)).replace(" pyknock ", f" {image} ")
     key.unlink()
     podman("rmi", "--force", image)
@@ -243,7 +242,7 @@ def test_the_commands_of_the_readme_take_minutes_to_the_first_knock(
     wait_until(connects)
     seconds = time.monotonic() - start
     with capsys.disabled():
-        print(f"\nThe container of the README, from the file to the first knock: {seconds:.1f} s")
+        print(f"\nThe container of doc/CONTAINER.md, from the file to the first knock: {seconds:.1f} s")
     assert seconds < 300
 
 

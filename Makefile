@@ -189,6 +189,7 @@ check: $(venv)/linters
 	shellcheck --external-sources --source-path=SCRIPTDIR $(shell_files)
 	$(venv)/bin/ruff check --quiet
 	scripts/check-targets
+	scripts/count-words
 	mkdir -p .build/completions
 	swift run --quiet completions .build/completions
 	diff -ru .build/completions completions || { echo 'run make completions' >&2; exit 1; }

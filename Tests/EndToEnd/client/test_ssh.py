@@ -3,24 +3,25 @@
 import contextlib
 import os
 import re
+import shlex
 import socket
 import subprocess
+import textwrap
 import time
 
 import pytest
 from support.firewall import only_nft
 from support.networks import SERVER
 from support.processes import Process
-from support.programs import TIMEOUT, program, run
+from support.programs import PYKNOCK, ROOT, TIMEOUT, program, run
 from support.servers import CHECK
 
 SSHD = SERVER[socket.AF_INET]
 
 
 @pytest.fixture
-def ssh(firewall, outside, start, tmp_path, key_file):
-    """sshd behind the rules of the example, a server, and the words that start ssh outside."""
-    firewall.load_example()
+def sshd(firewall, outside, tmp_path):
+    """sshd, and users for ssh outside."""
     for name in ("host_key", "user_key"):
         run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", tmp_path / name])
     config = tmp_path / "sshd_config"
@@ -35,8 +36,19 @@ def ssh(firewall, outside, start, tmp_path, key_file):
     (tmp_path / "shadow").write_text("root:*:20000::::::\n")
     for name in ("passwd", "shadow"):
         firewall.run(f"mount --bind {tmp_path / name} /etc/{name}")
+    outside.run(f"mount --bind {tmp_path / 'passwd'} /etc/passwd")
     firewall.run("mount -t tmpfs -o mode=755 none /run")
     firewall.run("mkdir /run/sshd")
+    words = [*firewall.prefix, "/usr/sbin/sshd", "-D", "-e", "-f", config]
+    with contextlib.closing(Process(words)) as sshd:
+        sshd.log.wait_for("Server listening on 0.0.0.0 port 22")
+        yield sshd
+
+
+@pytest.fixture
+def ssh(sshd, firewall, outside, start, tmp_path, key_file):
+    """sshd behind the rules of the example, a server, and the words that start ssh outside."""
+    firewall.load_example()
 
     class SSH:
         server = start("--ttl=1h", "-p60120", port=60120)
@@ -50,10 +62,7 @@ def ssh(firewall, outside, start, tmp_path, key_file):
             options.append(f"ProxyCommand={proxy or self.proxy}")
             return [*outside.prefix, program, *(f"-o{option}" for option in options)]
 
-    words = [*firewall.prefix, "/usr/sbin/sshd", "-D", "-e", "-f", config]
-    with contextlib.closing(Process(words)) as sshd:
-        sshd.log.wait_for("Server listening on 0.0.0.0 port 22")
-        yield SSH()
+    return SSH()
 
 
 @pytest.mark.slow
@@ -107,3 +116,67 @@ def test_a_lost_knock_is_made_good(ssh, firewall):
     result = run([*ssh.words(), SSHD, "echo", "in"])
     assert (result.code, result.stdout, result.stderr) == (0, "in\n", "")
     assert "packets 1 " in firewall.output("nft", "list", "table", "inet", "loss")
+
+
+# systemd-run and systemctl only note what they were told to do.
+STUBS = {
+    "pyknock": f'exec {shlex.join(PYKNOCK)} "$@"',
+    "systemd-run": 'echo "$@" >>"$HOME/timers"',
+    "systemctl": 'echo "$@" >>"$HOME/timers"',
+}
+
+
+@pytest.mark.slow
+@only_nft
+@pytest.mark.other_users
+def test_the_five_steps_of_the_readme_and_its_two_files(sshd, firewall, outside, tmp_path):
+    blocks = re.findall(r"^ *```(\w*)\n(.*?)^ *```", (ROOT / "README.md").read_text(), re.MULTILINE | re.DOTALL)
+    steps = [textwrap.dedent(text) for kind, text in blocks if kind == "sh"]
+    client_conf, ssh_config = [text for kind, text in blocks if not kind and "Host home\n" in text]
+    outside.hosts.write_text(f"{SSHD} server.example.org\n")
+    for name, text in STUBS.items():
+        (tmp_path / "bin").mkdir(exist_ok=True)
+        (tmp_path / "bin" / name).write_text(f"#!/bin/sh -e\n{text}\n")
+        (tmp_path / "bin" / name).chmod(0o755)
+    (tmp_path / ".ssh").mkdir()
+    known = (
+        f"BatchMode yes\nStrictHostKeyChecking no\nIdentityFile {tmp_path}/user_key\n"
+        "UserKnownHostsFile /dev/null\nLogLevel ERROR\n"
+    )
+    (tmp_path / ".ssh/config").write_text(known)
+    environment = {**os.environ, "HOME": str(tmp_path), "PATH": f"{tmp_path}/bin:{os.environ['PATH']}"}
+    environment.pop("XDG_CONFIG_HOME", None)
+
+    def words(network, text):
+        for place, folder in {"/etc/pyknock": "etc", "/var/lib/pyknock": "state"}.items():
+            text = text.replace(place, f"{tmp_path}/{folder}")
+        return [*network.prefix, "sh", "-ec", text]
+
+    def do(network, text, stdin=b""):
+        result = run(words(network, text), env=environment, stdin=stdin)
+        assert (result.code, result.stderr) == (0, ""), result
+        return result.stdout
+
+    key, copy, rules, knock, stop = steps
+    do(firewall, key)
+    do(outside, copy)
+    assert (tmp_path / ".config/pyknock/home.key").read_text() == (tmp_path / "etc/key").read_text()
+    without = "! ssh -o ConnectTimeout=1 root@server.example.org true 2>&1"
+    with contextlib.closing(Process(words(firewall, rules), env=environment)) as server:
+        server.log.wait_for("^pyknock server: version .* listening on ")
+        assert "timed out" in do(outside, without)
+        assert do(outside, knock, b"echo in\n") == "in\n"
+        assert (tmp_path / "state/replay").exists()
+        do(firewall, stop)
+        # The two files alone let in, too.
+        firewall.nft("flush set inet pyknock knock4")
+        (tmp_path / ".config/pyknock/client.conf").write_text(client_conf)
+        (tmp_path / ".ssh/config").write_text(known + ssh_config)
+        assert do(outside, "ssh home echo in") == "in\n"
+        # What the timer does takes the rules back.
+        firewall.nft("flush set inet pyknock knock4")
+        start, end = (tmp_path / "timers").read_text().splitlines()
+        begin, command = start.split("10min ")
+        assert (begin, end) == ("--unit=undo-knock --on-active=", "stop undo-knock.timer")
+        firewall.run(command)
+        assert do(outside, "ssh root@server.example.org echo in") == "in\n"

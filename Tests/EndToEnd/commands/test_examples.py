@@ -50,7 +50,6 @@ EXAMPLES = [(path, *found) for path in DOCUMENTS for found in examples(path)]
 
 def test_all_examples_are_found():
     assert [path for path, *_ in EXAMPLES] == [
-        "README.md",
         "man/pyknock-server.8",
         "man/pyknock.conf.5",
         "packaging/systemd/server.conf",

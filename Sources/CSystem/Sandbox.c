@@ -135,13 +135,21 @@ enum { ARCHITECTURE = 0x40000028 };
 enum { ARCHITECTURE = 0x40000003 };
 #elif defined __riscv && __riscv_xlen == 64
 enum { ARCHITECTURE = (int)0xC00000F3 };
+#elif defined __mips__ && _MIPS_SIM == _ABIO32 && defined __MIPSEL__
+enum { ARCHITECTURE = 0x40000008 };
+#elif defined __mips__ && _MIPS_SIM == _ABIO32
+enum { ARCHITECTURE = 8 };
 #else
 #error "linux/audit.h has the number of this architecture"
 #endif
 
 enum { KILL = (int)0x80000000, ALLOW = 0x7FFF0000 };
-// Offsets in struct seccomp_data.
-enum { CALL = 0, ARCHITECTURE_OF_CALL = 4, FIRST_ARGUMENT = 16 };
+// Offsets in struct seccomp_data. An argument has 64 bits. The kernel ignores the upper half of a descriptor.
+enum {
+  CALL = 0,
+  ARCHITECTURE_OF_CALL = 4,
+  LOWER_HALF_OF_FIRST_ARGUMENT = __BYTE_ORDER__ == __ORDER_BIG_ENDIAN__ ? 20 : 16
+};
 
 int csys_filter_calls(int socket, int channel, int log) {
   csys_number_zones();
@@ -189,9 +197,8 @@ int csys_filter_calls(int socket, int channel, int log) {
     if (allowed[i].descriptor == ANY) {
       STEP(IF_EQUAL, 0, 1, allowed[i].call);
     } else {
-      // The lower half of the argument. The kernel ignores the upper half of a descriptor.
       STEP(IF_EQUAL, 0, 4, allowed[i].call);
-      STEP(LOAD, 0, 0, FIRST_ARGUMENT);
+      STEP(LOAD, 0, 0, LOWER_HALF_OF_FIRST_ARGUMENT);
       STEP(IF_EQUAL, 1, 0, (uint32_t)allowed[i].descriptor);
       STEP(RETURN, 0, 0, (uint32_t)KILL);
     }

@@ -423,11 +423,13 @@ private func fuzzSets(_ input: Span<UInt8>) {
     change.begin(AddressRange(address, prefixLength: prefixLength))
     var start = 2
     while start + 3 <= input.count {
-      let near = UInt128(input[start]) << 8 | UInt128(input[start + 1])
-      let top: UInt128 = family == .inet ? UInt128(UInt32.max) : .max
+      let near = UInt64(input[start]) << 8 | UInt64(input[start + 1])
+      let top = AddressRange.greatest(of: family)
+      let address = AddressNumber(high: top.high, low: top.low - near)
       change.take(
         Boundary(
-          address: input[start + 2] & 2 == 0 ? top - near : near, isEnd: input[start + 2] & 1 == 0,
+          address: input[start + 2] & 2 == 0 ? address : AddressNumber(low: near),
+          isEnd: input[start + 2] & 1 == 0,
           milliseconds: input[start + 2] & 4 == 0 ? SetElement.forever : UInt64(input[start + 2])))
       start += 3
     }

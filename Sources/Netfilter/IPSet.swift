@@ -128,7 +128,7 @@ extension Span<UInt8> {
     try visitAttributes { type, elements throws(MalformedReply) in
       guard type == 8 else { return }
       try elements.visitAttributes { _, element throws(MalformedReply) in
-        var first: UInt128?
+        var first: AddressNumber?
         var length = UInt64(range.family.addressBits)
         var seconds: UInt64 = 0
         try element.visitAttributes { type, value throws(MalformedReply) in

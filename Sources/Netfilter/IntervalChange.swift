@@ -65,16 +65,16 @@ public struct IntervalChange: ~Copyable {
     var start = before
     for index in 0..<count {
       let boundary = inside[index]
-      if let start { emit(from: start, to: boundary.address - 1, body) }
+      if let start { emit(from: start, to: boundary.address.previous, body) }
       start = boundary
     }
     guard let start else { return }
     // An element without an end goes on to the greatest address.
-    let end = after.map { $0.address - 1 } ?? AddressRange.greatest(of: range.family)
+    let end = after.map { $0.address.previous } ?? AddressRange.greatest(of: range.family)
     emit(from: start, to: end, body)
   }
 
-  private func emit(from start: Boundary, to last: UInt128, _ body: (SetElement) -> Void) {
+  private func emit(from start: Boundary, to last: AddressNumber, _ body: (SetElement) -> Void) {
     guard !start.isEnd, start.address <= last else { return }
     body(SetElement(first: start.address, last: last, milliseconds: start.milliseconds))
   }
@@ -84,13 +84,13 @@ public struct IntervalChange: ~Copyable {
     var pieces = Pieces(range: range, change: change)
     visitOverlaps { element in
       if element.first < range.first {
-        pieces.keep(element.first, range.first - 1, of: element, body)
+        pieces.keep(element.first, range.first.previous, of: element, body)
       } else if element.first > range.first {
-        pieces.cover(to: element.first - 1, from: nil, body)
+        pieces.cover(to: element.first.previous, from: nil, body)
       }
       pieces.cover(to: min(element.last, range.last), from: element.milliseconds, body)
       if element.last > range.last {
-        pieces.keep(range.last + 1, element.last, of: element, body)
+        pieces.keep(range.last.next, element.last, of: element, body)
       }
     }
     pieces.finish(body)
@@ -102,7 +102,7 @@ public struct IntervalChange: ~Copyable {
     private let change: SetChange
     private var pending: SetElement?
     /// The first address of the range that no piece covers yet; nil if none is left.
-    private var next: UInt128?
+    private var next: AddressNumber?
 
     init(range: AddressRange, change: SetChange) {
       self.range = range
@@ -112,17 +112,18 @@ public struct IntervalChange: ~Copyable {
 
     /// Adds what an element held outside the range.
     mutating func keep(
-      _ first: UInt128, _ last: UInt128, of element: SetElement, _ body: (SetElement) -> Void
+      _ first: AddressNumber, _ last: AddressNumber, of element: SetElement,
+      _ body: (SetElement) -> Void
     ) {
       add(SetElement(first: first, last: last, milliseconds: element.milliseconds), body)
     }
 
     /// Covers the range up to an address. `rest` is how long an element held that part; nil if none did.
-    mutating func cover(to last: UInt128, from rest: UInt64?, _ body: (SetElement) -> Void) {
+    mutating func cover(to last: AddressNumber, from rest: UInt64?, _ body: (SetElement) -> Void) {
       if let milliseconds = change.time(after: rest), let next, next <= last {
         add(SetElement(first: next, last: last, milliseconds: milliseconds), body)
       }
-      next = last < range.last ? last + 1 : nil
+      next = last < range.last ? last.next : nil
     }
 
     mutating func finish(_ body: (SetElement) -> Void) {
@@ -132,7 +133,7 @@ public struct IntervalChange: ~Copyable {
 
     private mutating func add(_ element: SetElement, _ body: (SetElement) -> Void) {
       if let last = pending, last.milliseconds == element.milliseconds,
-        last.last &+ 1 == element.first
+        last.last.next == element.first
       {
         pending?.last = element.last
       } else {

@@ -77,7 +77,7 @@ extension Span<UInt8> {
 
   /// Nil for `*`, the element that stands for all other addresses.
   private func boundary(of family: AddressFamily) throws(MalformedReply) -> Boundary? {
-    var address: UInt128?
+    var address: AddressNumber?
     var flags: UInt64 = 0
     var milliseconds = SetElement.forever
     try visitAttributes { type, value throws(MalformedReply) in

@@ -21,13 +21,13 @@ extension Request {
   public mutating func getElements(_ set: NftSet) { message(about: set, 13, Flags.dump) }
 
   /// Asks for the element that is an address. In a set with intervals, asks where the element begins that holds it.
-  public mutating func getElement(_ address: UInt128, of set: NftSet) {
+  public mutating func getElement(_ address: AddressNumber, of set: NftSet) {
     elements(of: set, 13, Flags.acknowledge) { $0.host(address, in: set, timeout: nil) }
   }
 
   /// Asks, in a set with intervals, for the end of the element that holds the address before. The kernel finds it
   /// only if no element begins at `address`.
-  public mutating func getEnd(from address: UInt128, of set: NftSet) {
+  public mutating func getEnd(from address: AddressNumber, of set: NftSet) {
     elements(of: set, 13, Flags.acknowledge) {
       $0.element(address, isEnd: true, in: set, timeout: nil)
     }
@@ -78,7 +78,7 @@ extension Request {
   ///
   /// - Parameter timeout: how long it stays in milliseconds, 0 for no timeout. Nil if the set has no timeouts, or to
   ///   only name the element.
-  public mutating func host(_ address: UInt128, in set: NftSet, timeout: UInt64?) {
+  public mutating func host(_ address: AddressNumber, in set: NftSet, timeout: UInt64?) {
     element(address, isEnd: false, in: set, timeout: timeout)
   }
 
@@ -89,10 +89,11 @@ extension Request {
     self.element(element.first, isEnd: false, in: set, timeout: timeout)
     // No address comes after the greatest one, so the kernel takes no end.
     guard element.last < AddressRange.greatest(of: set.addresses) else { return }
-    self.element(element.last + 1, isEnd: true, in: set, timeout: nil)
+    self.element(element.last.next, isEnd: true, in: set, timeout: nil)
   }
 
-  private mutating func element(_ key: UInt128, isEnd: Bool, in set: NftSet, timeout: UInt64?) {
+  private mutating func element(_ key: AddressNumber, isEnd: Bool, in set: NftSet, timeout: UInt64?)
+  {
     nested(1) { element in
       element.nested(1) { $0.attribute(1, address: key, of: set.addresses) }
       if isEnd { element.attribute(3, 1, size: 4) }

@@ -71,9 +71,9 @@ extension Span<UInt8> {
   }
 
   /// The value as an address.
-  func address(of family: AddressFamily) throws(MalformedReply) -> UInt128 {
+  func address(of family: AddressFamily) throws(MalformedReply) -> AddressNumber {
     guard count == family.addressBits / 8 else { throw MalformedReply() }
-    guard family == .inet6 else { return UInt128(bigEndian(at: 0, count: 4)) }
-    return UInt128(bigEndian(at: 0, count: 8)) << 64 | UInt128(bigEndian(at: 8, count: 8))
+    guard family == .inet6 else { return AddressNumber(low: bigEndian(at: 0, count: 4)) }
+    return AddressNumber(high: bigEndian(at: 0, count: 8), low: bigEndian(at: 8, count: 8))
   }
 }

@@ -82,14 +82,13 @@ public struct Request: ~Copyable {
   }
 
   /// Writes an address: 4 or 16 bytes.
-  mutating func attribute(_ type: UInt16, address: UInt128, of family: AddressFamily) {
-    let low = UInt64(truncatingIfNeeded: address)
+  mutating func attribute(_ type: UInt16, address: AddressNumber, of family: AddressFamily) {
     attribute(type) { request in
       switch family {
-      case .inet: request.append(big: low, size: 4)
+      case .inet: request.append(big: address.low, size: 4)
       case .inet6:
-        request.append(big: UInt64(truncatingIfNeeded: address >> 64), size: 8)
-        request.append(big: low, size: 8)
+        request.append(big: address.high, size: 8)
+        request.append(big: address.low, size: 8)
       }
     }
   }

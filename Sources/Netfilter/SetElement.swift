@@ -2,14 +2,14 @@ import KnockBase
 
 /// Consecutive addresses that a set holds.
 public struct SetElement: Equatable, BitwiseCopyable, Sendable {
-  public let first: UInt128
-  public var last: UInt128
+  public let first: AddressNumber
+  public var last: AddressNumber
   /// How long it stays in milliseconds; `forever` if it has no timeout.
   public let milliseconds: UInt64
 
   public static let forever = UInt64.max
 
-  public init(first: UInt128, last: UInt128, milliseconds: UInt64) {
+  public init(first: AddressNumber, last: AddressNumber, milliseconds: UInt64) {
     self.first = first
     self.last = last
     self.milliseconds = milliseconds
@@ -18,12 +18,12 @@ public struct SetElement: Equatable, BitwiseCopyable, Sendable {
 
 /// Where an element of a set with intervals begins, or the address after its last.
 public struct Boundary: Equatable, BitwiseCopyable, Sendable {
-  public let address: UInt128
+  public let address: AddressNumber
   public let isEnd: Bool
   /// How long the element that begins here stays in milliseconds, as in `SetElement`.
   public let milliseconds: UInt64
 
-  public init(address: UInt128, isEnd: Bool, milliseconds: UInt64) {
+  public init(address: AddressNumber, isEnd: Bool, milliseconds: UInt64) {
     self.address = address
     self.isEnd = isEnd
     self.milliseconds = milliseconds

@@ -753,9 +753,9 @@ private func needs(
   while true {
     let need = grants.need(for: range, from: first, in: set, near: address, onlySame: onlySame)
     let seconds = need.deadline.map { $0 == .max ? -1 : $0 / second }
-    parts.append((Int(need.last - first) + 1, seconds))
+    parts.append((Int(need.last.low - first.low) + 1, seconds))
     guard need.last < range.last else { return parts }
-    first = need.last + 1
+    first = need.last.next
   }
 }
 

@@ -18,7 +18,7 @@ private struct Model: Equatable {
       let times: [UInt64] = [5, 9, 20, SetElement.forever]
       let time = times[Int.random(in: 0..<4, using: &generator)]
       elements.append(
-        SetElement(first: UInt128(address), last: UInt128(last), milliseconds: time))
+        SetElement(first: AddressNumber(address), last: AddressNumber(last), milliseconds: time))
       for held in address...last { model.times[held] = time }
       address = last + 1 + Int.random(in: 0..<6, using: &generator)
     }
@@ -52,22 +52,22 @@ private struct Model: Equatable {
 
     var expected = model
     for address in range.first...range.last {
-      expected.times[Int(address)] = wish.time(after: model.times[Int(address)])
+      expected.times[Int(address.low)] = wish.time(after: model.times[Int(address.low)])
     }
     var overlaps: [SetElement] = []
     change.visitOverlaps { overlaps.append($0) }
     #expect(overlaps == elements.filter { $0.first <= range.last && $0.last >= range.first })
     var result = model
     for element in overlaps {
-      for address in element.first...element.last { result.times[Int(address)] = nil }
+      for address in element.first...element.last { result.times[Int(address.low)] = nil }
     }
-    var lowest: UInt128 = 0
+    var lowest: AddressNumber = 0
     change.visitReplacements(by: wish) { element in
       #expect(element.first >= lowest && element.first <= element.last)
       lowest = element.last + 1
       for address in element.first...element.last {
-        #expect(result.times[Int(address)] == nil)
-        result.times[Int(address)] = element.milliseconds
+        #expect(result.times[Int(address.low)] == nil)
+        result.times[Int(address.low)] = element.milliseconds
       }
     }
     #expect(result == expected)
@@ -82,14 +82,14 @@ private struct Model: Equatable {
   change.take(Boundary(address: 7, isEnd: false, milliseconds: 9))
   var overlaps: [SetElement] = []
   change.visitOverlaps { overlaps.append($0) }
-  #expect(overlaps == [SetElement(first: 7, last: UInt128(UInt32.max), milliseconds: 9)])
+  #expect(overlaps == [SetElement(first: 7, last: AddressNumber(UInt32.max), milliseconds: 9)])
 }
 
 @Test func moreBoundariesThanFitAreSaidToBe() {
   var change = IntervalChange(storage(IntervalChange.capacity, of: Boundary.self))
   change.begin(AddressRange(.inet(0), prefixLength: 16))
   for address in 1...IntervalChange.capacity {
-    change.take(Boundary(address: UInt128(address), isEnd: false, milliseconds: 1))
+    change.take(Boundary(address: AddressNumber(address), isEnd: false, milliseconds: 1))
   }
   let isFull = change.isTooFull
   #expect(!isFull)
@@ -102,7 +102,7 @@ private struct Model: Equatable {
   var change = IntervalChange(storage(IntervalChange.capacity, of: Boundary.self))
   let start = Boundary(address: 16, isEnd: false, milliseconds: 1)
   for (range, end, isDecided) in [
-    (AddressRange(.inet(16), prefixLength: 32), nil as UInt128?, true),
+    (AddressRange(.inet(16), prefixLength: 32), nil as AddressNumber?, true),
     (AddressRange(.inet(16), prefixLength: 28), 32, true),
     (AddressRange(.inet(16), prefixLength: 28), 33, true),
     (AddressRange(.inet(16), prefixLength: 28), 31, false),
@@ -122,7 +122,7 @@ private struct Model: Equatable {
 
 /// The boundaries of an element of addresses that are numbers.
 private func take(
-  _ change: inout IntervalChange, _ range: ClosedRange<UInt128>, _ milliseconds: UInt64
+  _ change: inout IntervalChange, _ range: ClosedRange<AddressNumber>, _ milliseconds: UInt64
 ) {
   change.take(Boundary(address: range.lowerBound, isEnd: false, milliseconds: milliseconds))
   change.take(
@@ -144,7 +144,7 @@ private func take(
     ([(16...31, forever)], close, true), ([(0...99, forever)], close, true),
     ([(20...25, forever)], close, true), ([(20...25, forever), (30...31, 9)], close, false),
     ([(16...31, forever)], .close(sparingPermanent: false), false),
-  ] as [([(ClosedRange<UInt128>, UInt64)], SetChange, Bool)] {
+  ] as [([(ClosedRange<AddressNumber>, UInt64)], SetChange, Bool)] {
     change.begin(AddressRange(.inet(16), prefixLength: 28))
     for (range, milliseconds) in elements { take(&change, range, milliseconds) }
     let found = change.isAlreadyDone(wish)
@@ -197,7 +197,7 @@ private func take(
   var change = IntervalChange(storage(IntervalChange.capacity, of: Boundary.self))
   change.begin(AddressRange(.inet(0), prefixLength: 0))
   for address in 1...IntervalChange.capacity + 1 {
-    change.take(Boundary(address: UInt128(address), isEnd: false, milliseconds: 1))
+    change.take(Boundary(address: AddressNumber(address), isEnd: false, milliseconds: 1))
   }
   let isTooFull = change.isTooFull
   #expect(isTooFull)
@@ -217,7 +217,7 @@ private func take(
     for address in 1...room + 1 {
       let isTooFull = change.isTooFull
       #expect(!isTooFull)
-      change.take(Boundary(address: UInt128(address), isEnd: false, milliseconds: 1))
+      change.take(Boundary(address: AddressNumber(address), isEnd: false, milliseconds: 1))
     }
     let isTooFull = change.isTooFull
     #expect(isTooFull)
@@ -228,7 +228,7 @@ private func take(
 @Test func anElementMayBeginWhereAnotherEnds() {
   // Whichever of the two boundaries comes first, also at the first address and behind the last one.
   for isEndFirst in [true, false] {
-    for place in [16, 20, 32] as [UInt128] {
+    for place in [16, 20, 32] as [AddressNumber] {
       var change = IntervalChange(storage(IntervalChange.capacity, of: Boundary.self))
       change.begin(AddressRange(.inet(16), prefixLength: 28))
       let end = Boundary(address: place, isEnd: true, milliseconds: SetElement.forever)
@@ -249,7 +249,7 @@ private func take(
 }
 
 @Test func rangesAreThoseOfPrefixes() {
-  let number: UInt128 = 0x2001_0DB8_0000_0000_0000_0000_0000_0001
+  let number: AddressNumber = 0x2001_0DB8_0000_0000_0000_0000_0000_0001
   let inet6 = Address.inet6(high: 0x2001_0DB8_0000_0000, low: 1)
   for (address, bits, first, last) in [
     (Address.inet(0xC000_0201), 32, 0xC000_0201, 0xC000_0201),
@@ -257,8 +257,9 @@ private func take(
     (.inet(0xC000_0201), 24, 0xC000_0200, 0xC000_02FF),
     (.inet(0xC000_0201), 0, 0, 0xFFFF_FFFF),
     (inet6, 128, number, number), (inet6, 127, number - 1, number),
-    (inet6, 64, number - 1, number - 1 + UInt128(UInt64.max)), (inet6, 0, 0, UInt128.max),
-  ] as [(Address, Int, UInt128, UInt128)] {
+    (inet6, 64, number - 1, number - 1 + AddressNumber(UInt64.max)),
+    (inet6, 0, 0, AddressNumber.max),
+  ] as [(Address, Int, AddressNumber, AddressNumber)] {
     let range = AddressRange(address, prefixLength: bits)
     #expect(range.first == first && range.last == last, "\(address) \(bits)")
     #expect(range.family == address.family)

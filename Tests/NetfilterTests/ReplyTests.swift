@@ -223,12 +223,14 @@ private func attributes(_ datagram: [UInt8]) throws -> [UInt8] {
   for round in 0..<20_000 {
     let family: AddressFamily = round % 2 == 0 ? .inet : .inet6
     let greatest = AddressRange.greatest(of: family)
-    let edges: [UInt128] = [0, 1, 255, 256, 511, 512, greatest - 256, greatest - 255, greatest]
+    let edges: [AddressNumber] = [
+      0, 1, 255, 256, 511, 512, greatest - 256, greatest - 255, greatest,
+    ]
     let edge = edges.randomElement(using: &generator) ?? 0
     let range = AddressRange(
       family == .inet
-        ? .inet(UInt32(truncatingIfNeeded: edge))
-        : .inet6(high: 0, low: UInt64(truncatingIfNeeded: edge)),
+        ? .inet(UInt32(truncatingIfNeeded: edge.low))
+        : .inet6(high: 0, low: edge.low),
       prefixLength: Int.random(in: 0...family.addressBits, using: &generator))
     change.begin(range)
     for _ in 0..<Int.random(in: 0..<400, using: &generator) {

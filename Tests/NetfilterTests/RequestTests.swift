@@ -45,14 +45,14 @@ private func bytes(_ request: borrowing Request) -> [UInt8]? {
 @Test func anIntervalHasAnEndUnlessItIsTheLast() throws {
   let table = NftTable(family: .inet, name: try name("t"))
   let set = NftSet(table: table, name: try name("s"), addresses: .inet)
-  func size(last: UInt128) -> Int {
+  func size(last: AddressNumber) -> Int {
     var request = Request(storage(4096, of: UInt8.self))
     request.delete(from: set) {
       $0.interval(SetElement(first: 1, last: last, milliseconds: 1), in: set, timeout: nil)
     }
     return bytes(request)?.count ?? 0
   }
-  #expect(size(last: UInt128(UInt32.max) - 1) - size(last: UInt128(UInt32.max)) == 24)
+  #expect(size(last: AddressNumber(UInt32.max) - 1) - size(last: AddressNumber(UInt32.max)) == 24)
 }
 
 @Test func aCommandOfIPSetIsWrittenAsTheKernelReadsIt() throws {
@@ -118,7 +118,7 @@ private func bytes(_ request: borrowing Request) -> [UInt8]? {
   let set = NftSet(table: table, name: table.name, addresses: .inet)
   var request = Request(storage(1 << 20, of: UInt8.self))
   request.delete(from: set) { request in
-    for address in 0..<5000 { request.host(UInt128(address), in: set, timeout: nil) }
+    for address in 0..<5000 { request.host(AddressNumber(address), in: set, timeout: nil) }
   }
   let written = bytes(request)
   #expect(written == nil)
@@ -131,12 +131,13 @@ private func bytes(_ request: borrowing Request) -> [UInt8]? {
   var change = IntervalChange(storage(IntervalChange.capacity, of: Boundary.self))
   change.begin(AddressRange(.inet6(high: 1 << 32, low: 0), prefixLength: 48))
   // Elements that begin before and end behind the range, and single ones with gaps inside.
-  let first: UInt128 = 1 << 96
+  let first = AddressNumber(UInt128(1) << 96)
   change.take(Boundary(address: first - 1, isEnd: false, milliseconds: 1))
-  for number in 1...UInt128(IntervalChange.capacity) {
-    change.take(Boundary(address: first + 2 * number, isEnd: number % 2 == 1, milliseconds: 99))
+  for number in 1...IntervalChange.capacity {
+    let address = first + AddressNumber(2 * number)
+    change.take(Boundary(address: address, isEnd: number % 2 == 1, milliseconds: 99))
   }
-  change.take(Boundary(address: first << 1, isEnd: true, milliseconds: 1))
+  change.take(Boundary(address: AddressNumber(UInt128(1) << 97), isEnd: true, milliseconds: 1))
   let isTooFull = change.isTooFull
   #expect(!isTooFull)
   var request = Request(storage(65_536, of: UInt8.self))

@@ -325,7 +325,7 @@ public struct Grants: ~Copyable {
   /// Until when other grants need addresses of a range in a set.
   public struct Need {
     /// The last address that this holds for.
-    public let last: UInt128
+    public let last: AddressNumber
     /// In microseconds since boot. Nil if none needs them, `.max` for ever.
     public let deadline: Int64?
   }
@@ -335,7 +335,7 @@ public struct Grants: ~Copyable {
   /// - Parameter onlySame: in a set where elements may overlap, only grants of the same range need its element.
   @inline(never)
   public func need(
-    for range: AddressRange, from first: UInt128, in set: UInt16, near address: Address,
+    for range: AddressRange, from first: AddressNumber, in set: UInt16, near address: Address,
     onlySame: Bool
   ) -> Need {
     var last = range.last
@@ -348,7 +348,7 @@ public struct Grants: ~Copyable {
         deadline = max(deadline ?? 0, min(state.deadline, state.setDeadline))
         last = min(last, other.last)
       } else if !onlySame, other.first > first, other.first <= last {
-        last = other.first - 1
+        last = other.first.previous
       }
     }
     return Need(last: last, deadline: deadline)

@@ -71,7 +71,7 @@ extension Executor {
         sparingPermanent: isTimed, leaving: milliseconds(until: need.deadline))
       guard changeSet(set, part, prefixLength, by: change, for: knock) else { return false }
       guard need.last < range.last else { return true }
-      first = need.last + 1
+      first = need.last.next
     }
   }
 

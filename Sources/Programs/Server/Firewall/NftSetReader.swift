@@ -79,7 +79,7 @@ extension Firewall {
   /// Reads where the element that holds an address begins and ends, if there is one.
   ///
   /// - Returns: false if the answers of the kernel contradict each other.
-  private mutating func readElement(at address: UInt128, of set: NftSet) throws(FirewallError
+  private mutating func readElement(at address: AddressNumber, of set: NftSet) throws(FirewallError
     .Reason) -> Bool
   {
     guard let start = try boundary(of: set, { $0.getElement(address, of: set) }) else {
@@ -87,17 +87,17 @@ extension Firewall {
     }
     intervals.take(start)
     guard address < AddressRange.greatest(of: set.addresses) else { return true }
-    let next = try boundary(of: set) { $0.getElement(address + 1, of: set) }
-    if next?.address == address + 1 {
+    let next = try boundary(of: set) { $0.getElement(address.next, of: set) }
+    if next?.address == address.next {
       // The next element begins here, so this one ends. The kernel might answer with the end of the next one.
-      intervals.take(Boundary(address: address + 1, isEnd: true, milliseconds: 0))
+      intervals.take(Boundary(address: address.next, isEnd: true, milliseconds: 0))
       return true
     }
-    guard let end = try boundary(of: set, { $0.getEnd(from: address + 1, of: set) }),
+    guard let end = try boundary(of: set, { $0.getEnd(from: address.next, of: set) }),
       end.isEnd, end.address > address
     else { return false }
     intervals.take(end)
-    let last = try boundary(of: set) { $0.getElement(end.address - 1, of: set) }
+    let last = try boundary(of: set) { $0.getElement(end.address.previous, of: set) }
     return last?.address == start.address
   }
 

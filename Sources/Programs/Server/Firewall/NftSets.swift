@@ -45,9 +45,9 @@ extension Firewall {
         case .tooMany:
           // A close must leave nothing of the range open.
           guard case .close = change, SystemClock.monotonic() < deadline else { throw error }
-          let middle = range.first + (range.last - range.first) / 2
+          let middle = range.first.middle(to: range.last)
           let lower = AddressRange(range.first, to: middle, of: range)
-          let upper = AddressRange(middle + 1, to: range.last, of: range)
+          let upper = AddressRange(middle.next, to: range.last, of: range)
           let isLowerChanged = try self.change(lower, in: set, by: change, until: deadline)
           let isUpperChanged = try self.change(upper, in: set, by: change, until: deadline)
           return isLowerChanged || isUpperChanged
@@ -113,7 +113,7 @@ extension Firewall {
   /// Deletes an element if it exists, and adds it again with its new timeout. One transaction does both, so there
   /// is no moment without it.
   private mutating func replace(
-    _ address: UInt128, of set: NftSet, isThere: Bool, hasTimeouts: Bool, _ time: UInt64?,
+    _ address: AddressNumber, of set: NftSet, isThere: Bool, hasTimeouts: Bool, _ time: UInt64?,
     generation: UInt32
   ) throws(FirewallError.Reason) {
     do throws(NetfilterSocket.Failure) {

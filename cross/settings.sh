@@ -35,9 +35,9 @@ architectures=("${rows[@]%% *}")
 # target NAME: sets what differs for one architecture, and the flags for it. NAME is its name in the
 # table, the kernel's, Debian's or Docker's.
 target() {
-  local row names words found=
+  local row names words elf found=
   for row in "${rows[@]}"; do
-    read -r arch kernel bits swift_triple musl_triple words machine limit libgcc names docker rpm \
+    read -r arch kernel bits swift_triple musl_triple words elf limit libgcc names docker rpm \
       openwrt symbols qemu <<<"$row"
     # shellcheck disable=SC2053 # $kernel is a pattern.
     [[ $1 = "$arch" || $1 = $kernel || $1 = "${docker%%/*}" || :$names: = *:"$1":* ]] || continue
@@ -47,6 +47,8 @@ target() {
   [[ $found ]] || die "unknown architecture '$1' (known: ${architectures[*]}, all)"
   [[ $qemu ]] || die "cross/architectures: the row of $arch lacks a column"
   IFS=: read -ra debian <<<"$names"
+  machine=${elf%:big} byte_order=little
+  [[ $elf = "$machine" ]] || byte_order=big
   [[ $words != - ]] || words=
   IFS=: read -ra abi <<<"$words"
 

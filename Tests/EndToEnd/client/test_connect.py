@@ -9,7 +9,7 @@ import subprocess
 import threading
 
 import pytest
-from support.programs import TIMEOUT, run
+from support.programs import EMULATED, PYKNOCK, TIMEOUT, run
 from support.waiting import until
 
 RESET_AT_CLOSE = struct.pack("ii", 1, 0)  # struct linger: socket(7)
@@ -93,7 +93,9 @@ def test_a_connection_that_breaks(words, service):
     popen.stdin.write(b"hello")
     popen.stdin.flush()
     assert popen.wait(TIMEOUT) == 6
-    assert popen.stderr.read() == b"pyknock client: the connection broke: Connection reset by peer\n"
+    # QEMU 7.2 hands on the number that this machine has for an error of a socket. On MIPS that is another error.
+    reset = "No error information" if EMULATED and "mips" in PYKNOCK[0] else "Connection reset by peer"
+    assert popen.stderr.read().decode() == f"pyknock client: the connection broke: {reset}\n"
 
 
 def both_clients(words, port):

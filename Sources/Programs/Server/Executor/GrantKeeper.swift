@@ -152,7 +152,7 @@ struct GrantKeeper: ~Copyable {
   }
 
   func need(
-    for range: AddressRange, from first: UInt128, in set: UInt16, near address: Address,
+    for range: AddressRange, from first: AddressNumber, in set: UInt16, near address: Address,
     onlySame: Bool
   ) -> Grants.Need {
     grants.need(for: range, from: first, in: set, near: address, onlySame: onlySame)

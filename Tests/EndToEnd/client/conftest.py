@@ -1,10 +1,12 @@
 """Fixtures: the client, and the services that it waits for."""
 
+import contextlib
 import socket
 import threading
 
 import pytest
-from support.programs import TIMEOUT, program
+from support.networks import Namespace, connect
+from support.programs import TIMEOUT, program, run
 
 
 @pytest.fixture
@@ -50,6 +52,23 @@ def closed():
 @pytest.fixture
 def closed_port(closed):
     return closed.getsockname()[1]
+
+
+@pytest.fixture
+def home(firewall, outside, tmp_path):
+    """A network behind the router `outside`. The server sees none of its addresses."""
+    folder = tmp_path / "home"
+    folder.mkdir()
+    with contextlib.closing(Namespace(folder)) as home:
+        ours = {socket.AF_INET: "10.0.0.2", socket.AF_INET6: "fd00::2"}
+        routers = {socket.AF_INET: "10.0.0.1", socket.AF_INET6: "fd00::1"}
+        connect("lan", (home, ours), (outside, routers))
+        home.run("ip route add default via 10.0.0.1")
+        home.run("ip -6 route add default via fd00::1")
+        outside.run("sysctl -qw net.ipv4.ip_forward=1 net.ipv6.conf.all.forwarding=1")
+        rules = "table inet nat { chain out { type nat hook postrouting priority 100; oifname cable masquerade; }; }"
+        run([*outside.prefix, "nft", rules])
+        yield home
 
 
 # Routes with private and with public source addresses, and the names of hosts.

@@ -6,31 +6,14 @@ import struct
 
 import pytest
 from support.firewall import only_nft
-from support.networks import CLIENT, SERVER, Namespace, connect
+from support.networks import CLIENT, SERVER
 from support.processes import Process
-from support.programs import TIMEOUT, run
+from support.programs import TIMEOUT
 from support.servers import client
 from support.waiting import until
 
 # Of each STUN message: RFC 8489, section 5.
 COOKIE = 0x2112A442
-
-
-@pytest.fixture
-def home(firewall, outside, tmp_path):
-    """A network behind the router `outside`. The server sees none of its addresses."""
-    folder = tmp_path / "home"
-    folder.mkdir()
-    with contextlib.closing(Namespace(folder)) as home:
-        ours = {socket.AF_INET: "10.0.0.2", socket.AF_INET6: "fd00::2"}
-        routers = {socket.AF_INET: "10.0.0.1", socket.AF_INET6: "fd00::1"}
-        connect("lan", (home, ours), (outside, routers))
-        home.run("ip route add default via 10.0.0.1")
-        home.run("ip -6 route add default via fd00::1")
-        outside.run("sysctl -qw net.ipv4.ip_forward=1 net.ipv6.conf.all.forwarding=1")
-        rules = "table inet nat { chain out { type nat hook postrouting priority 100; oifname cable masquerade; }; }"
-        run([*outside.prefix, "nft", rules])
-        yield home
 
 
 @pytest.fixture

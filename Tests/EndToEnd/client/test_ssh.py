@@ -20,8 +20,8 @@ SSHD = SERVER[socket.AF_INET]
 
 
 @pytest.fixture
-def sshd(firewall, outside, tmp_path):
-    """sshd, and users for ssh outside."""
+def sshd(firewall, tmp_path):
+    """sshd, and the users for it."""
     for name in ("host_key", "user_key"):
         run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", tmp_path / name])
     config = tmp_path / "sshd_config"
@@ -36,7 +36,6 @@ def sshd(firewall, outside, tmp_path):
     (tmp_path / "shadow").write_text("root:*:20000::::::\n")
     for name in ("passwd", "shadow"):
         firewall.run(f"mount --bind {tmp_path / name} /etc/{name}")
-    outside.run(f"mount --bind {tmp_path / 'passwd'} /etc/passwd")
     firewall.run("mount -t tmpfs -o mode=755 none /run")
     firewall.run("mkdir /run/sshd")
     words = [*firewall.prefix, "/usr/sbin/sshd", "-D", "-e", "-f", config]
@@ -129,11 +128,14 @@ STUBS = {
 @pytest.mark.slow
 @only_nft
 @pytest.mark.other_users
-def test_the_five_steps_of_the_readme_and_its_two_files(sshd, firewall, outside, tmp_path):
+@pytest.mark.parametrize("place", ["outside", "home"])
+def test_the_five_steps_of_the_readme_and_its_two_files(sshd, firewall, place, request, tmp_path):
+    client = request.getfixturevalue(place)
+    client.run(f"mount --bind {tmp_path / 'passwd'} /etc/passwd")
     blocks = re.findall(r"^ *```(\w*)\n(.*?)^ *```", (ROOT / "README.md").read_text(), re.MULTILINE | re.DOTALL)
     steps = [textwrap.dedent(text) for kind, text in blocks if kind == "sh"]
     client_conf, ssh_config = [text for kind, text in blocks if not kind and "Host home\n" in text]
-    outside.hosts.write_text(f"{SSHD} server.example.org\n")
+    client.hosts.write_text(f"{SSHD} server.example.org\n")
     for name, text in STUBS.items():
         (tmp_path / "bin").mkdir(exist_ok=True)
         (tmp_path / "bin" / name).write_text(f"#!/bin/sh -e\n{text}\n")
@@ -159,24 +161,28 @@ def test_the_five_steps_of_the_readme_and_its_two_files(sshd, firewall, outside,
 
     key, copy, rules, knock, stop = steps
     do(firewall, key)
-    do(outside, copy)
+    do(client, copy)
     assert (tmp_path / ".config/pyknock/home.key").read_text() == (tmp_path / "etc/key").read_text()
+    if place == "home":  # Behind NAT.
+        address = do(client, "ssh root@server.example.org 'echo $SSH_CLIENT'").split()[0]
+        knock = knock.replace("connect ", f"connect -S {address} ")
+        client_conf += f"    Sign {address}\n"
     without = "! ssh -o ConnectTimeout=1 root@server.example.org true 2>&1"
     with contextlib.closing(Process(words(firewall, rules), env=environment)) as server:
         server.log.wait_for("^pyknock server: version .* listening on ")
-        assert "timed out" in do(outside, without)
-        assert do(outside, knock, b"echo in\n") == "in\n"
+        assert "timed out" in do(client, without)
+        assert do(client, knock, b"echo in\n") == "in\n"
         assert (tmp_path / "state/replay").exists()
         do(firewall, stop)
         # The two files alone let in, too.
         firewall.nft("flush set inet pyknock knock4")
         (tmp_path / ".config/pyknock/client.conf").write_text(client_conf)
         (tmp_path / ".ssh/config").write_text(known + ssh_config)
-        assert do(outside, "ssh home echo in") == "in\n"
+        assert do(client, "ssh home echo in") == "in\n"
         # What the timer does takes the rules back.
         firewall.nft("flush set inet pyknock knock4")
         start, end = (tmp_path / "timers").read_text().splitlines()
         begin, command = start.split("10min ")
         assert (begin, end) == ("--unit=undo-knock --on-active=", "stop undo-knock.timer")
         firewall.run(command)
-        assert do(outside, "ssh root@server.example.org echo in") == "in\n"
+        assert do(client, "ssh root@server.example.org echo in") == "in\n"

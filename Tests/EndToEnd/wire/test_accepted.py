@@ -29,7 +29,8 @@ def test_a_private_address_that_is_not_the_source_is_a_hint_at_nat(server, addre
     ours = server()
     ours.knock(address)
     ours.log.wait_for(
-        rf"^pyknock server: accepted open {address} from 127\.0\.0\.1:\d+ \(behind NAT\? see -S\)$"
+        rf"^pyknock server: accepted open {address} from 127\.0\.0\.1:\d+"
+        r" \(private, and not the source: behind NAT the client needs -S\)$"
     )
     # Its own source address, and a public one, are none.
     for address in ("127.0.0.1", "203.0.113.5", "2001:db8::5"):

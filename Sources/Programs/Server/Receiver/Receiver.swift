@@ -141,7 +141,7 @@ struct Receiver: ~Copyable {
       let source = batch.source(index)
       let isBehindNAT = knock.address.isPrivate && source.parts?.address != knock.address
       log.info(
-        "accepted \(knock) from \(source: source)\(isBehindNAT ? " (behind NAT? see -S)" as StaticString : "")"
+        "accepted \(knock) from \(source: source)\(isBehindNAT ? " (private, and not the source: behind NAT the client needs -S)" as StaticString : "")"
       )
       try send(.knock(knock, user: user, fingerprint))
       sentCount &+= 1

@@ -174,6 +174,6 @@ extension Span<UInt8> {
   }
 }
 
-private func lowered(_ byte: UInt8) -> UInt8 {
+func lowered(_ byte: UInt8) -> UInt8 {
   byte >= UInt8(ascii: "A") && byte <= UInt8(ascii: "Z") ? byte + 32 : byte
 }

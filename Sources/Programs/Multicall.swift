@@ -22,9 +22,9 @@ enum Program: UInt8 {
 
   func start(_ arguments: ArgumentList) -> ExitCode {
     switch self {
-    case .server: ServerApplet.start(arguments)
-    case .client: ClientApplet.start(arguments)
-    case .keygen: KeygenApplet.start(arguments)
+    case .server: ServerApplet.start(arguments, owner: Self.owner)
+    case .client: ClientApplet.start(arguments, owner: Self.owner)
+    case .keygen: KeygenApplet.start(arguments, owner: Self.owner)
     }
   }
 
@@ -38,6 +38,12 @@ enum Program: UInt8 {
 
   static func named(_ name: Span<UInt8>) -> Program? {
     Cases.first { name.equals($0.name) }
+  }
+
+  /// The server or the client, if it has an option.
+  private static func owner(of option: Argument) -> StaticString? {
+    if ArgumentReader<ServerSettings.Option>.has(option) { return server.name }
+    return ArgumentReader<ClientSettings.Option>.has(option) ? client.name : nil
   }
 
   /// The program that a path such as `/usr/bin/pyknock-server` names.
@@ -75,6 +81,7 @@ private func dispatch(_ arguments: ArgumentList) -> ExitCode {
     if word == "open" || word == "close" || word == "connect" || word == "list" {
       return fail("write pyknock client \(clientCommand: word, of: arguments[2])")
     }
+    if word.withBytes({ $0.hasPrefix("-") }) { return fail("write the command before its options") }
     guard word.isLowerCaseWord else {
       return fail("unknown command (not shown, it may be the key)")
     }

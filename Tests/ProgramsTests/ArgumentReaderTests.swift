@@ -47,6 +47,9 @@ private enum Option: UInt8, OptionTable {
       (["x", "-v", "y"], ["operand x", "verbose", "operand y"]), ([""], ["operand "]),
       (["-"], ["operand -"]), (["-1"], ["operand -1"]), (["-1.5"], ["operand -1.5"]),
       (["-.5"], ["operand -.5"]), (["-1."], ["unknown -1."]), (["-1.5.2"], ["unknown -1.5.2"]),
+      // A name with one dash is no letter with a value.
+      (["-port", "7"], ["unknown -port", "operand 7"]), (["-port=7"], ["unknown -port=7"]),
+      (["-key-file"], ["unknown -key-file"]), (["-port7"], ["port ort7"]),
       (["-x y"], ["operand -x y"]), (["--x y"], ["operand --x y"]), (["-x"], ["unknown -x"]),
       (["--port=a b"], ["port a b"]),
       // After -- there are only operands.

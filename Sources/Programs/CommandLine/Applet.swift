@@ -34,7 +34,11 @@ extension Applet {
   static func printInstead(_ settings: Settings) -> ExitCode? { nil }
 
   /// Reads the command line, and does what it says.
-  static func start(_ arguments: ArgumentList) -> ExitCode {
+  ///
+  /// - Parameter owner: the name of a program that has an option.
+  static func start(
+    _ arguments: ArgumentList, owner: (Argument) -> StaticString?
+  ) -> ExitCode {
     log.begin(as: program)
     var settings = Settings()
     var operands = Operands()
@@ -58,6 +62,10 @@ extension Applet {
     }
 
     log.showsArguments = settings.showsArguments
+    if case .unknownOption(let argument) = misuse {
+      let nearest = Settings.Option.nearest(to: argument)
+      return failUnknown(argument, nearest, owner: owner(argument), usage)
+    }
     if let misuse { return fail(misuse) }
     do throws(ConfigurationError<Settings.Option>) {
       try settings.readConfiguration()
@@ -91,6 +99,7 @@ extension Applet {
   }
 
   /// Logs a mistake in the command line, and the usage.
+  @inline(never)
   static func fail(_ misuse: Misuse) -> ExitCode {
     log.error("\(misuse)")
     log.plain("\(usage)")
@@ -108,4 +117,22 @@ extension Applet {
     }
     return .failure
   }
+}
+
+/// Logs what was most likely meant by an unknown option: one of another program, or the nearest of this one.
+@inline(never)
+private func failUnknown(
+  _ argument: Argument, _ nearest: NearestName, owner: StaticString?, _ usage: StaticString
+) -> ExitCode {
+  var (hint, name): (StaticString, StaticString) = ("", "")
+  if let owner, !nearest.isSame {
+    (hint, name) = ("; it is one of pyknock ", owner)
+  } else if let near = nearest.name {
+    (hint, name) = ("; you may mean --", near)
+  }
+  // A key is no option of any program, and not near to the name of one.
+  if name.utf8CodeUnitCount > 0 { log.showsArguments = true }
+  log.error("\(Misuse.unknownOption(argument))\(hint)\(name)")
+  log.plain("\(usage)")
+  return .misuse
 }

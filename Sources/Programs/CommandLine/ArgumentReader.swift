@@ -35,6 +35,7 @@ struct ArgumentReader<Option: OptionTable> {
       onlyOperands = true
       return next()
     case .operand: return .operand(argument)
+    case .unknown: return .misuse(.unknownOption(argument))
     case .short: return short(in: argument, at: 1)
     case .long: return long(argument)
     }
@@ -50,7 +51,7 @@ struct ArgumentReader<Option: OptionTable> {
     return rest
   }
 
-  private enum Kind { case operand, separator, short, long }
+  private enum Kind { case operand, separator, unknown, short, long }
 
   private static func kind(of argument: Argument) -> Kind {
     argument.withBytes { text in
@@ -60,6 +61,8 @@ struct ArgumentReader<Option: OptionTable> {
       if isLong {
         if named(text) != .none { return .long }
       } else {
+        // `-port` is a mistake for `--port`, and not the port `ort`.
+        if Option.nearest(to: argument).isSame { return .unknown }
         let isLettered = lettered(text[1]) != nil
         if isLettered, text.count == 2 { return .short }
         if isNegativeNumber(text) { return .operand }
@@ -132,6 +135,12 @@ struct ArgumentReader<Option: OptionTable> {
 
   private static func lettered(_ letter: UInt8) -> Option? {
     letter == 0 ? nil : Cases.first { $0.spec.short == letter }
+  }
+
+  /// Whether an argument is one of the options: `-p`, `--port` or `--port=VALUE`.
+  static func has(_ argument: Argument) -> Bool {
+    argument.count == 2
+      ? lettered(argument.withBytes { $0[1] }) != nil : Option.nearest(to: argument).isSame
   }
 
   private enum Match: Equatable {

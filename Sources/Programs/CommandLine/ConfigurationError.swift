@@ -11,8 +11,10 @@ enum ConfigurationFailure: Error {
   /// What is wrong with a line.
   enum Line: Error {
     case syntax(ConfigLine.Failure)
-    /// The word; nil if it may be the key.
-    case unknownKeyword(Argument?)
+    /// The word, and the keyword that is most likely meant.
+    case unknownKeyword(Argument, meant: StaticString?)
+    /// The first line has no keyword, or no value.
+    case perhapsKey
     /// The value of a keyword.
     case misuse(Misuse)
   }
@@ -25,7 +27,7 @@ struct ConfigurationError<Keyword: ConfigurationKeyword>: Error {
 
 extension ConfigurationError: MessageConvertible {
   var message: Message {
-    if case .line(_, _, .unknownKeyword) = failure {
+    if case .line(_, _, .unknownKeyword(_, meant: nil)) = failure {
       "\(failure) is not \(list: Keyword.self)"
     } else {
       failure.message
@@ -62,8 +64,11 @@ extension ConfigurationFailure.Line: MessageConvertible {
     case .syntax(.openQuote): "a quote that is not closed"
     case .syntax(.innerQuote): "a quote inside quotes: leave out the outer ones"
     case .syntax(.holdsNUL): "a NUL in the line"
-    case .unknownKeyword(let word?): "\(quoted: word)"
-    case .unknownKeyword(nil): "the value (not shown, it may be the key)"
+    case .unknownKeyword(let word, let meant?):
+      "unknown keyword \(quoted: word); you may mean \(meant)"
+    case .unknownKeyword(let word, nil): "\(quoted: word)"
+    case .perhapsKey:
+      "no keyword with a value (not shown, it may be the key); to read a key, write -k FILE"
     case .misuse(let misuse): misuse.messageWithArguments
     }
   }

@@ -17,24 +17,25 @@ enum ConfigurationFile<Keyword: ConfigurationKeyword> {
   static func read(
     _ path: Argument, isGiven: Bool, _ take: (Keyword, Argument) throws(Misuse) -> Void
   ) throws(ConfigurationError<Keyword>) {
-    // A file without any keyword may be the key, so its first word is not shown.
-    var showsWords = !isGiven
     do throws(ConfigurationFailure) {
       try visitLines(of: path, isGiven: isGiven) {
         word, value throws(ConfigurationFailure.Line) in
-        guard let keyword = keyword(word) else {
-          throw .unknownKeyword(showsWords ? word : nil)
+        var nearest = NearestName()
+        guard let keyword = keyword(word, &nearest) else {
+          throw .unknownKeyword(word, meant: nearest.name)
         }
-        showsWords = true
         do throws(Misuse) { try take(keyword, value) } catch { throw .misuse(error) }
       }
     } catch { throw ConfigurationError(failure: error) }
   }
 
-  /// A keyword, in upper or lower case.
-  private static func keyword(_ word: Argument) -> Keyword? {
+  /// A keyword, in upper or lower case. Looks for the nearest as well.
+  private static func keyword(_ word: Argument, _ nearest: inout NearestName) -> Keyword? {
     word.withBytes { word in
-      Cases.first { $0.isKeyword && word.equalsIgnoringCase($0.name) }
+      Cases.first {
+        if $0.isKeyword { nearest.consider($0.name, for: word) }
+        return nearest.isSame
+      }
     }
   }
 }
@@ -47,18 +48,32 @@ private func visitLines(
 ) throws(ConfigurationFailure) {
   guard let file = try open(path, isGiven: isGiven) else { return }
   var number = 0
+  // A file without any keyword may be the key, so its first word is not shown.
+  var mayBeKey = isGiven
   var failure: ConfigurationFailure?
   _ = file.visitLines { range in
     number += 1
     do throws(ConfigurationFailure.Line) {
-      try visitLine(range, of: file, take)
+      try visitLine(range, of: file) { word, value throws(ConfigurationFailure.Line) in
+        try take(word, value)
+        mayBeKey = false
+      }
       return true
     } catch {
-      failure = .line(path, number, error)
+      failure = .line(path, number, mayBeKey ? error.withoutWord : error)
       return false
     }
   }
   if let failure { throw failure }
+}
+
+extension ConfigurationFailure.Line {
+  fileprivate var withoutWord: Self {
+    switch self {
+    case .syntax(.noValue), .unknownKeyword: .perhapsKey
+    default: self
+    }
+  }
 }
 
 private func open(

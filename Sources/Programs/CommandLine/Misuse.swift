@@ -24,7 +24,8 @@ extension Misuse: MessageConvertible {
   var message: Message {
     switch self {
     case .unknownOption(let argument):
-      if log.showsArguments {
+      // Nobody has a key so short.
+      if log.showsArguments || argument.count == 2 {
         "unknown option \(nameOf: argument)"
       } else {
         "unknown option (not shown, it may be the key; put -- before a key that begins with '-')"

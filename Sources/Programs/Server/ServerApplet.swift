@@ -39,8 +39,8 @@ enum ServerApplet: Applet {
     }
     return .operands(
       withKey
-        ? "write -k FILE or PSK, then 'OPEN_CMD' 'CLOSE_CMD', each in single quotes"
-        : "write 'OPEN_CMD' 'CLOSE_CMD', each in single quotes, or use --nft or --ipset",
+        ? "write -k FILE or PSK, and --nft, --ipset or 'OPEN_CMD' 'CLOSE_CMD', each in single quotes"
+        : "add --nft, --ipset or 'OPEN_CMD' 'CLOSE_CMD', each in single quotes",
       given: operands.count)
   }
   /// The commands are optional if there are sets, or if the configuration file has commands.

@@ -262,7 +262,8 @@ def test_a_key_in_the_wrong_place_is_not_shown_because_of_a_key_file(home, key_f
 
 
 BAD = {
-    "Prot 7": f"'Prot' is not {KEYWORDS}",
+    "Colour 7": f"'Colour' is not {KEYWORDS}",
+    "Prot 7": "unknown keyword 'Prot'; you may mean Port",
     "Port": "a keyword without a value",
     "Port =": "a keyword without a value",
     'HostName "x': "a quote that is not closed",

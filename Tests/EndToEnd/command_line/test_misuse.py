@@ -27,10 +27,11 @@ TIMEOUT = (
     f"--command-timeout: {HIDDEN} is not a duration such as 90, 15m, 2h or 1d, at most 366 days"
 )
 SERVER_OPERANDS = (
-    "write -k FILE or PSK, then 'OPEN_CMD' 'CLOSE_CMD', each in single quotes; operands given: {}"
+    "write -k FILE or PSK, and --nft, --ipset or 'OPEN_CMD' 'CLOSE_CMD', each in single quotes;"
+    " operands given: {}"
 )
 SERVER_COMMANDS = (
-    "write 'OPEN_CMD' 'CLOSE_CMD', each in single quotes, or use --nft or --ipset; operands given: {}"
+    "add --nft, --ipset or 'OPEN_CMD' 'CLOSE_CMD', each in single quotes; operands given: {}"
 )
 OPEN_OPERANDS = "write open HOST, and -k FILE for the key, -- before COMMAND; operands given: {}"
 COMMAND = "COMMAND: {} is not open, close, connect or list"
@@ -42,8 +43,13 @@ MISUSES = [
     ("server", [KEY, "o", "c", "x", "y"], SERVER_OPERANDS.format(5)),
     ("server", ["-k", "f", "o"], SERVER_COMMANDS.format(1)),
     ("server", ["-k", "f", KEY, "o", "c"], SERVER_COMMANDS.format(3)),
-    ("server", ["--prot", "o"], UNKNOWN),
-    ("server", ["-z"], UNKNOWN),
+    ("server", ["--prot", "o"], "unknown option '--prot'; you may mean --port"),
+    ("server", ["-z"], "unknown option '-z'"),
+    ("server", ["--nonsense"], UNKNOWN),
+    ("server", ["-m"], "unknown option '-m'; you may mean --metrics"),
+    ("server", ["--close=" + "k" * 43], "unknown option '--close'; it is one of pyknock client"),
+    ("server", ["--prot=" + "k" * 43], "unknown option '--prot'; you may mean --port"),
+    ("server", ["-S" + "k" * 43], UNKNOWN),
     ("server", ["-qz"], UNKNOWN),
     ("server", ["-p"], "-p/--port needs a value: PORT"),
     ("server", ["--bind-address"], "-b/--bind-address needs a value: ADDR"),
@@ -90,7 +96,8 @@ MISUSES = [
     ),
     ("client", ["open", "127.0.0.1", KEY, "x"], OPEN_OPERANDS.format(4)),
     ("client", ["-k", "f", "open"], OPEN_OPERANDS.format(1)),
-    ("client", ["-z"], UNKNOWN),
+    ("client", ["-z"], "unknown option '-z'"),
+    ("client", ["--state"], "unknown option '--state'; it is one of pyknock server"),
     ("client", ["-p", "x"], PORT),
     ("client", ["-S"], "-S/--sign-address needs a value: ADDR"),
     ("client", ["--ipv4=1"], "-4/--ipv4 takes no value"),
@@ -103,7 +110,8 @@ MISUSES = [
     ("keygen", ["x"], "write -o before FILE; operands given: 1"),
     ("keygen", ["-o"], "-o/--output needs a value: FILE"),
     ("keygen", ["-z"], "unknown option '-z'"),
-    ("keygen", ["--out", "f"], "unknown option '--out'"),
+    ("keygen", ["--out", "f"], "unknown option '--out'; you may mean --output"),
+    ("keygen", ["--nonsense"], "unknown option '--nonsense'"),
 ]
 
 
@@ -156,7 +164,8 @@ def test_a_command_too_long_for_the_kernel_is_misuse(key_file):
         (["connect", "home", "22"], "write pyknock client connect home PORT"),
         (["list"], "write pyknock client list"),
         ([""], "unknown command (not shown, it may be the key)"),
-        (["-p"], "unknown command (not shown, it may be the key)"),
+        (["-p"], "write the command before its options"),
+        (["-k" + KEY], "write the command before its options"),
         (["Server"], "unknown command (not shown, it may be the key)"),
         (["help", "knocking"], "no help on 'knocking'"),
         (["help", "\x1b[2J\n"], r"no help on '\x1b[2J\x0a'"),

@@ -46,7 +46,7 @@ KNOCK_PORT = "--hide: knocks arrive at this UDP port (-p), so it cannot be hidde
         ),
         (
             ["--nft=inet/a/b", "echo"],
-            "write 'OPEN_CMD' 'CLOSE_CMD', each in single quotes, or use --nft or --ipset; operands given: 1",
+            "add --nft, --ipset or 'OPEN_CMD' 'CLOSE_CMD', each in single quotes; operands given: 1",
         ),
         *(
             (

@@ -162,12 +162,12 @@ def test_a_set_of_the_command_line_takes_the_place_of_that_of_the_file(start, fi
 @pytest.mark.parametrize("key", ["a passphrase of words", "secret"])
 def test_a_key_in_the_place_of_the_file_is_not_printed(conf, key):
     conf.write(key + "\n", key="")
-    line = conf.fails()
-    assert line.startswith(f"'{conf.path}':1: ")
-    for word in key.split():
-        assert word not in line.replace("is not", "") or word in ("a", "of")
+    assert conf.fails() == (
+        f"'{conf.path}':1: no keyword with a value (not shown, it may be the key);"
+        " to read a key, write -k FILE"
+    )
     conf.write("port 1\n" + key + " x\n", key="")
-    assert f":2: '{key.split()[0]}' is not" in conf.fails()
+    assert f"'{key.split()[0]}'" in conf.fails()
 
 
 def test_options_that_do_not_fit_together_are_misuse(conf):

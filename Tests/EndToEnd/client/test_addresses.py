@@ -253,7 +253,8 @@ def test_more_than_a_host_is_misuse(network, host, part, command):
 def test_a_link_local_address_is_shown_with_its_zone(server, network):
     ours = server("-b", "fe80::77%lo", network=network)
     # The receiver may not ask for the name, except under an emulator, which has no filter.
-    zone = "(1|lo)" if EMULATED else "1"
+    # QEMU 7.2 swaps only two of the zone's four bytes for big-endian machines.
+    zone = f"(1|lo|{1 << 16})" if EMULATED else "1"
     ours.log.wait_for(rf"listening on \[fe80::77%{zone}\]:{ours.port}, ")
     sent = client("open", "fe80::77%lo", "-v", f"-p{ours.port}", network=network)
     assert (sent.code, sent.lines) == (

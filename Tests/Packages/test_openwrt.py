@@ -19,7 +19,7 @@ import time
 from pathlib import Path
 
 import pytest
-from packed import ARCHITECTURES, VERSION, shown
+from packed import ARCHITECTURES, BUILT, VERSION, shown
 from support.datagrams import KEY, knocks_of_all_forms, nearly_knocks, packet
 from support.networks import CLIENT, SERVER, Namespace, Network, connect, listener
 from support.processes import Process
@@ -399,9 +399,30 @@ def test_the_package_is_refused_by_another_architecture(ipk, tmp_path):
     assert run(["busybox", "sh", script]).code == 0
     other = run(["setarch", "i686", "busybox", "sh", script])
     assert other.code == 1
-    assert other.stderr == "pyknock: this package is for x86_64, and this is i686\n"
+    assert other.stderr == "pyknock: this package is for x86_64, and this is i686, little-endian\n"
     # The image builder runs the script on another machine.
     assert run(["setarch", "i686", "busybox", "sh", script], env={"IPKG_INSTROOT": "/x"}).code == 0
+
+
+@pytest.mark.parametrize(("arch", "order", "other"), [("mipsel", 1, "big"), ("mips", 2, "little")])
+def test_a_package_for_mips_is_refused_where_the_byte_order_is_the_other(arch, order, other, tmp_path):
+    if arch not in BUILT:
+        pytest.skip(f"there is no file for {arch}")
+    subprocess.run([PACKAGING / "build", arch], check=True, stdout=subprocess.DEVNULL)
+    script = tmp_path / "preinst"
+    script.write_text(control(ROOT / f"dist/pyknock_{VERSION}_openwrt_{arch}.ipk", "preinst"))
+    uname, dd = tmp_path / "uname", tmp_path / "dd"
+    uname.write_text("#!/bin/sh\necho mips\n")
+    uname.chmod(0o755)
+    path = {"PATH": f"{tmp_path}:{os.environ['PATH']}"}
+    for number, code, error in (
+        (order, 0, ""),
+        (3 - order, 1, f"pyknock: this package is for {arch}, and this is mips, {other}-endian\n"),
+    ):
+        dd.write_text(f"#!/bin/sh\nprintf '\\{number}'\n")
+        dd.chmod(0o755)
+        result = run(["sh", script], env=path)
+        assert (result.code, result.stderr) == (code, error)
 
 
 RULES_MK = """
@@ -490,7 +511,7 @@ def test_the_makefile_refuses_a_file_with_another_hash(sdk):
 
 
 def test_the_makefile_refuses_an_architecture_that_is_not_released(sdk):
-    assert sdk("mips").code != 0
+    assert sdk("powerpc").code != 0
     assert not sdk.installed.exists()
 
 

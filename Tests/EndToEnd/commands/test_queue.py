@@ -134,6 +134,7 @@ def test_a_close_that_is_due_comes_before_the_opens_that_wait(server, gates, tmp
     ours.log.wait_for("expired", len(addresses))
     gates.release(*addresses[3:], last)
     ours.wait_for_counters(succeeded=2 * len(addresses), queued=0, running=0)
+    ours.output.wait_for("", 3 * len(addresses))
     for address in addresses:
         assert [line for line in ours.output.lines if line.endswith(address)] == [
             f"start open {address}", f"end open {address}", f"close {address}"

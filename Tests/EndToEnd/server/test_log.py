@@ -178,9 +178,7 @@ def test_mistakes_go_to_who_has_made_them(namespace, devices):
     with closing(SystemLog(devices / "log")) as system_log:
         words = [*namespace.prefix, *program("server"), "--syslog", "--no-shell", KEY, "'", "x"]
         result = run(words)
-        assert (result.code, result.lines[-2]) == (
-            2, "pyknock server: OPEN_CMD: the quote ' is not closed"
-        )  # fmt: skip
+        assert (result.code, result.lines[1]) == (2, "pyknock server: OPEN_CMD: the quote ' is not closed")
         system_log.listener.setblocking(False)
         with pytest.raises(BlockingIOError):
             system_log.receive()

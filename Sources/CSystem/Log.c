@@ -40,7 +40,7 @@ static char waiting[1024];
 static size_t waiting_size;
 /// When there is something to do even if nothing comes into the queue, in monotonic microseconds.
 static int64_t next_try = INT64_MAX;
-/// How long after the time before the reader is tried again (microseconds). 0 if it takes lines.
+/// How long the reader is left alone before the next try (microseconds). 0 if it takes lines.
 static int64_t pause_time;
 
 static uint32_t early_dropped;

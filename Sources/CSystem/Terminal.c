@@ -44,7 +44,7 @@ static void hide(void) {
   for (int i = 0; i < SIGNALS; i++)
     if (sigaction(signals[i], NULL, &former[i]) == 0 && former[i].sa_handler != SIG_IGN)
       sigaction(signals[i], &action, NULL);
-  // In the background, the terminal is another's. TTIN then stops the first read, and this comes again.
+  // In the background, the terminal is another group's. TTIN then stops the first read, and this is called again.
   const pid_t foreground = tcgetpgrp(terminal);
   is_hidden = (foreground < 0 || foreground == getpgrp()) && tcgetattr(terminal, &shown) == 0;
   if (!is_hidden) return;

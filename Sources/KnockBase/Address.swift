@@ -111,8 +111,8 @@ public struct AddressFamilies: Sendable {
 }
 
 extension TextSink where Self: ~Copyable {
-  /// Dotted decimal, or IPv6 text by RFC 5952: lower case, no leading zeros, and `::` for the first of the longest
-  /// runs of two or more zero groups.
+  /// Dotted decimal, or IPv6 text by RFC 5952: lower case without leading zeros. `::` stands for the longest run of
+  /// two or more zero groups, the first if several are equally long.
   public mutating func append(_ address: Address) {
     switch address {
     case .inet(let bits):

@@ -23,8 +23,8 @@ public enum Numbers {
   }
 
   /// A number of seconds over 0 as Python's `float()` takes it, in microseconds: rounded to nearest, at least 1
-  /// and at most `Microseconds.longest`. Nil if it is something else: no number, 0 or less, NaN, infinite (also
-  /// with an exponent of over 308), or longer than 63 characters without leading zeros.
+  /// and at most `Microseconds.longest`. Nil if it is no number, NaN, infinite, or 0 or less. With an exponent
+  /// of over 308 it is infinite. Nil, too, if it has more than 63 characters after leading zeros.
   public static func microseconds(ofSeconds text: Span<UInt8>) -> Int64? {
     var plain = TextBuffer<64>()
     guard normalize(text, allowing: true, into: &plain), plain.count < 64 else { return nil }

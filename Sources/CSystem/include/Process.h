@@ -80,8 +80,8 @@ int csys_check_program(const char *name);
 /// Makes this process the program `arguments[0]`, which is looked up in PATH. Returns only if that fails.
 int csys_become(char *const *arguments);
 
-/// Starts `arguments[0]`, which is looked up in PATH, in a process group of its own. No signal is ignored or
-/// blocked in it only because it is here. Returns its process ID.
+/// Starts `arguments[0]`, which is looked up in PATH, in a process group of its own. What this process ignores or
+/// blocks for itself, the program does not. Returns its process ID.
 int csys_spawn(char *const *arguments, char *const *environment);
 
 /// The process ID in the parent, 0 in the child.

@@ -9,9 +9,9 @@
 #define CSYS_WAIT_LIMIT 64
 
 /// Waits until one of `count` descriptors (-1 is none) is ready, or for `timeout` microseconds, or forever if
-/// that is negative. One with its bit in `readers` is ready if it can be read from, one with its bit in `writers`
-/// if it can be written to. All are ready at an error, or when nothing can pass any more. Stores the bits of the
-/// ready descriptors in `ready`: none after the timeout. Returns -EINTR after a signal. Source: poll(2).
+/// that is negative. One with its bit in `readers` is ready if it can be read from. One with its bit in `writers` is
+/// ready if it can be written to. All are ready at an error, or when nothing can pass any more. Stores the bits of
+/// the ready descriptors in `ready`: none after the timeout. Returns -EINTR after a signal. Source: poll(2).
 int csys_wait(const int32_t *descriptors, size_t count, uint64_t readers, uint64_t writers, int64_t timeout,
               uint64_t *ready);
 
@@ -36,8 +36,8 @@ int csys_address_bytes(const void *address, uint8_t bytes[16], uint16_t *port);
 /// How many bytes an IPv4 or IPv6 address uses.
 uint32_t csys_address_size(const void *address);
 
-/// Stores the bytes of an address as inet_pton(3) reads it: without a zone, and none of the old forms of IPv4 such as
-/// 010.0.0.1 and 127.1. Returns their number, 0 if the text is something else.
+/// Stores the bytes of an address as inet_pton(3) reads it. Zones, and old forms of IPv4 such as 010.0.0.1 and 127.1,
+/// are refused. Returns the number of bytes, 0 if the text is something else.
 int csys_parse_address(const char *text, uint8_t bytes[16]);
 
 /// Stores the number of an address's zone, 0 if it has none. Returns the name of the zone, or NULL. Source: RFC 4007.

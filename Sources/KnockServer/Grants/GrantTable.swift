@@ -19,7 +19,7 @@ extension Grants {
     var closing: UInt16 = 0
     /// How often closing has failed.
     var failures: UInt8 = 0
-    /// Whether access is to be closed. So it is until that has succeeded.
+    /// Whether access is to be closed. Stays true until that has succeeded.
     var hasEnded = false
     /// Whether a knock relies on the open command that waits or runs.
     var isReliedOn = false
@@ -40,9 +40,9 @@ extension Grants {
   }
 }
 
-/// The grants in memory, each at a fixed position. They are found by address through a hash table, in which those with
-/// the same first 16 bits (IPv4) or 48 bits (IPv6) are neighbours: no range is larger. The first to expire is at the
-/// top of a binary heap. Bounded.
+/// The grants in memory, each at a fixed position. A hash table finds them by address. In it, those with the same first
+/// 16 bits (IPv4) or 48 bits (IPv6) are neighbours: no range is larger. The first to expire is at the top of a binary
+/// heap. Bounded.
 struct GrantTable: ~Copyable {
   private let states: Storage<Grants.State>
   /// Positions: first those of the grants, as a heap, then those that have become free.

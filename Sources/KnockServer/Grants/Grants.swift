@@ -413,8 +413,8 @@ public struct Grants: ~Copyable {
       state.closing += 1
       closingCount += 1
     }
-    // If the record says that the grant lasts longer, it must say now that it does not. What was open for longer than a
-    // record can say ends in the past, too.
+    // From now on the record must not say that the grant lasts longer. If it was open for longer than a record can
+    // say, its end is in the past.
     let latest = state.grant.asked + Record.longest
     let end = min(max(Self.clamped(wallNow), state.grant.asked), latest)
     if state.grant.ends > end {
@@ -659,7 +659,7 @@ extension Grants.State {
 }
 
 extension Grants.Closing {
-  /// Of several grants of an address, what went worst is said.
+  /// Of several grants of an address, keeps a result that is not `done`.
   fileprivate mutating func merge(_ other: Self) {
     if self == .done { self = other }
   }

@@ -45,7 +45,7 @@ public struct SetNames: ~Copyable {
     return bytes.withElements(range) { body($0) }
   }
 
-  /// Whether no byte was changed or lost. So it is if there are no names.
+  /// Whether no byte was changed or lost. True if there are no names.
   public var isWhole: Bool {
     let stored = bytes.withElements(0..<8) { $0.littleEndian(at: 0, count: 8) }
     return stored == checksum || stored == 0 && range(from: Self.start) == nil

@@ -1,6 +1,6 @@
 import KnockBase
 
-/// Says that knocks may be unknown which an earlier server has accepted.
+/// Says that an earlier server may have accepted knocks that this one does not know.
 ///
 /// Those are stamped no later than its end + drift, and so no later than the start of this server + drift. The
 /// clock may be wrong at the start and corrected later. So the start is not kept by that clock, but reckoned

@@ -136,8 +136,8 @@ public struct ReplayFile: ~Copyable {
 
   /// Records an accepted datagram. Then `save` comes, and then the server acts on the knock.
   ///
-  /// The receiver reports it, and an attacker may have taken that over. So no time in the file comes to be later than
-  /// our clock + drift by it.
+  /// The receiver reports it, and an attacker may have taken that over. So it cannot make a time in the file later
+  /// than our clock + drift.
   public mutating func append(_ datagram: Fingerprint, at moment: Moment, drift: Int64) {
     let limit = moment.wall.addingSaturated(drift)
     let timeStamp = min(datagram.timeStamp, limit)

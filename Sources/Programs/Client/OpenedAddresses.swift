@@ -9,7 +9,7 @@ struct OpenedAddresses: ~Copyable {
     var isClosed: Bool
   }
 
-  /// What a page has room for, and more than a client has while it waits.
+  /// As many as a page has room for: more than a client has while it waits.
   private static let capacity = 170
 
   private let places: Storage<Place>

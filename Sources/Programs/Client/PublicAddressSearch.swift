@@ -3,8 +3,8 @@ import KnockProtocol
 
 /// A search for the public address of this host: the one that servers beyond NAT see.
 ///
-/// Asks all STUN servers at once, each at up to two of its addresses, and again after 0.5, 1.5 and 3.5 seconds
-/// (RFC 8489, section 6.2.1). The first good answer counts.
+/// Asks all STUN servers at once, each at up to two of its addresses. It asks again after 0.5, 1.5 and 3.5 seconds (RFC
+/// 8489, section 6.2.1). The first good answer counts.
 struct PublicAddressSearch: ~Copyable {
   private static let firstPause = 500 * Microseconds.millisecond
   private static let patience = 5 * Microseconds.second

@@ -54,8 +54,8 @@ struct Sender: ~Copyable {
     opened = try OpenedAddresses()
   }
 
-  /// Knocks on all addresses. With `-S ADDR`, knocks on those in the family of ADDR, through which its owner will
-  /// connect; on the others only if none of these can be reached.
+  /// Knocks on all addresses. With `-S ADDR`, knocks on those in the family of ADDR, since its owner will connect
+  /// through these. If none of them can be reached, knocks on the others.
   ///
   /// - Returns: whether at least one datagram was sent.
   mutating func send(_ command: Command) -> Bool {

@@ -31,8 +31,8 @@ extension Argument {
     return seconds
   }
 
-  /// Warns if it is an old form of IPv4. The address is then not the one that people may read. It is shown, so there
-  /// is no use in hiding the argument.
+  /// Warns if it is an old form of IPv4, in which people may read another address. The address is shown, so there is
+  /// no use in hiding the argument.
   func logOldForm(_ name: StaticString) {
     guard let address = Address(oldForm: self) else { return }
     log.warning("warning: \(name) \(quoted: self) is read as \(address)")

@@ -84,7 +84,7 @@ import KnockProtocol
 
   struct SelfTestError: Error {}
 
-  /// Starts libsodium and tests it: it must compute the MAC in RFC 4231, section 4.3 (test case 2), and refuse
+  /// Starts libsodium and tests it. It must compute the MAC in RFC 4231, section 4.3 (test case 2). It must refuse
   /// the same MAC with one bit changed.
   static func testItself() throws(SelfTestError) {
     guard sodium_init() >= 0, computesKnownAnswer() else { throw SelfTestError() }

@@ -60,8 +60,8 @@ struct Log: Sendable {
   /// Whether lines of this verbosity are written.
   func shows(_ verbosity: Verbosity) -> Bool { unsafe logSettings.verbosity >= verbosity }
 
-  /// Whether arguments may be quoted. In a command line with a mistake in it nobody can tell which argument
-  /// is the key, so they may only if the key is in a file.
+  /// Whether arguments may be quoted: only if the key is in a file. In a wrong command line, any argument may be the
+  /// key.
   var showsArguments: Bool {
     get { unsafe logSettings.showsArguments }
     nonmutating set { unsafe logSettings.showsArguments = newValue }

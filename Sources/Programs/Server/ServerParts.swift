@@ -3,7 +3,7 @@ import KnockServer
 
 /// What a server has taken from the system when it starts.
 struct ServerParts: ~Copyable {
-  /// For so many of the last knocks the executor knows whether a new one is a repeat.
+  /// How many of the last knocks the executor remembers, to recognize repeats.
   private static let recentKnocks = 1024
 
   let key: KeyedMAC

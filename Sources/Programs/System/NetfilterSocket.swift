@@ -8,7 +8,7 @@ import Netfilter
 /// has a time limit. An answer that comes later is never taken for the answer to another request.
 struct NetfilterSocket: ~Copyable {
   private static let timeout = 2 * Microseconds.second
-  /// What one wait, or the reading of one datagram, counts at most. More passes only if this process is paused.
+  /// The most that one wait, or the reading of one datagram, counts. More passes only if this process is paused.
   private static let longestStep = timeout / 4
   /// The longest datagram in which the kernel sends a part of a list (bytes).
   private static let answerSize = 32_768

@@ -1,8 +1,8 @@
 import CSystem
 import KnockBase
 
-/// The addresses of a host, first those of IPv6. Each family is looked up by itself, so that one which gets no answer
-/// keeps the other from nothing. A name is looked up by processes of its own, since getaddrinfo(3) waits.
+/// The addresses of a host, first those of IPv6. Each family is looked up by itself, so that one without an answer does
+/// not stop the other. A name is looked up by processes of its own, since getaddrinfo(3) waits.
 @safe struct Resolution: ~Copyable {
   private var inet6: Lookup
   private var inet: Lookup

@@ -5,13 +5,13 @@ import KnockServer
 /// Runs the command for each action in a child process of its own, and never waits for one.
 ///
 /// Actions queue up and run in the order of `ActionQueue.removeNext`. Two for the same address never overtake each
-/// other and never run at the same time. A child gets its own process group, /dev/null as standard input, only the standard
-/// descriptors, and a time limit. When the limit is over, its group gets TERM, and KILL if that does not help.
+/// other and never run at the same time. A child gets its own process group, /dev/null as standard input, only the
+/// standard descriptors, and a time limit. When the limit is over, its group gets TERM, and KILL if that does not help.
 @safe struct CommandRunner: ~Copyable {
-  /// How many actions come at most from the executor: the number of closes at a time is limited, and only a command
-  /// that was running is added again.
+  /// The most actions that come from the executor. The number of closes at a time is limited. Only a command that was
+  /// running is added again.
   private static let ownCapacity = GrantKeeper.closesAtOnce + ServerSettings.maximumJobs
-  /// With how many actions the queue takes no knock. A receiver that an attacker has taken over sends more than that.
+  /// With so many actions, the queue takes no more knocks. Only a receiver that an attacker has taken over sends more.
   private static let fullCount = Int(Receiver.queueCapacity) + ownCapacity
   /// How many actions can wait. There are never more.
   private static let queueCapacity = fullCount + ownCapacity
@@ -105,8 +105,8 @@ import KnockServer
     return next
   }
 
-  /// Does the first thing that is due, if any, and returns it: acts on a command that has reached its limit, or
-  /// starts the next one.
+  /// Does the first thing that is due, and returns it. It acts on a command that has reached its limit, or starts the
+  /// next one. Nil if nothing is due.
   mutating func advance(now: Int64) -> Event? { checkLimit(now: now) ?? startNext() }
 
   private mutating func checkLimit(now: Int64) -> Event? {

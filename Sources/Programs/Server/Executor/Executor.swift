@@ -11,8 +11,8 @@ struct Executor: ~Copyable {
   /// How long the loop takes messages, closes grants, or compares them with the sets, before it does the rest.
   static let turn = 100 * Microseconds.millisecond
 
-  /// For how much of a limit the time between two looks at the clock counts at most. What takes longer is mostly a
-  /// pause of this process, for example by SIGSTOP or in a frozen container. While there are limits, the loop waits no
+  /// The most that the time between two looks at the clock counts for a limit. If more has passed, this process was
+  /// most likely paused, for example by SIGSTOP or in a frozen container. While there are limits, the loop waits no
   /// longer than half of it.
   private static let longestStep = 500 * Microseconds.millisecond
 

@@ -39,7 +39,7 @@ struct GrantKeeper: ~Copyable {
 
   var isFull: Bool { grants.isFull }
 
-  /// Whether the server needs something to close with.
+  /// Whether the server closes grants itself, and so needs something to close with.
   var mustClose: Bool { seconds != nil }
 
   /// Whether grants are being closed, or have expired and wait for it.
@@ -166,7 +166,7 @@ struct GrantKeeper: ~Copyable {
 
   mutating func removeFromSet(at position: Int) { grants.removeFromSet(at: position) }
 
-  /// Records that all sets of an address were changed that had to be.
+  /// Records that all sets that had to change for an address were changed.
   mutating func finishSets(_ address: Address, now: Int64) -> Outcome {
     outcome(grants.endSets(of: address, now: now), address)
   }

@@ -50,10 +50,15 @@ struct FirewallRules {
   ///     l    the ports that the machine listens on
   ///     t u  the hidden ports of TCP or UDP
   ///     f    rules that drop what NAT forwards for them
-  ///     x y  where the kernel's answer to a knock of IPv4 or IPv6 says so, if the rules hide some ports
+  ///     x y  a match for what the kernel's answer to a knock of IPv4 or IPv6 quotes, if the rules hide some ports
   ///
-  /// A line that begins with `%` and a capital letter is only in some rules: A if they hide all ports, H if not, T or
-  /// U if they hide ports of TCP or UDP, D if they hide what Docker publishes, N if they hide ports but not that.
+  /// A line that begins with `%` and a capital letter is only in some rules:
+  ///
+  ///     A    those that hide all ports
+  ///     H    those that do not
+  ///     T U  those that hide ports of TCP or UDP
+  ///     D    those that hide what Docker publishes
+  ///     N    those that hide ports, but not what Docker publishes
   func write(_ text: StaticString, to output: inout TextOutput) {
     text.withUTF8Buffer { text in
       var isLeftOut = false

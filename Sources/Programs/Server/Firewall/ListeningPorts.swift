@@ -32,8 +32,8 @@ struct ListeningPorts: ~Copyable {
     } catch { return isInet6 && error == .notFound }
   }
 
-  /// Adds the port of a line such as `  12: 0100007F:0016 00000000:0000 0A ...`: the local address and the remote
-  /// one, as numbers of this machine, and the state. Source: proc_pid_net(5), net/tcp_states.h of Linux.
+  /// Adds the port of a line such as `  12: 0100007F:0016 00000000:0000 0A ...`. The line has the local address and the
+  /// remote one, as numbers of this machine, and the state. Source: proc_pid_net(5), net/tcp_states.h of Linux.
   private func add(_ line: Span<UInt8>, isUDP: Bool, isInet6: Bool) {
     let size = isInet6 ? 32 : 8
     guard let colon = line.firstIndex(of: UInt8(ascii: ":")), line.count > colon + 2 * size + 16

@@ -106,7 +106,7 @@ struct Sandbox {
     if result < 0 { throw .root(root, SystemError(number: -result)) }
   }
 
-  /// What confines the receiver: for each mechanism that a kernel may lack the result of the call, negative if it does.
+  /// What confines the receiver: the result of the call for each mechanism that a kernel may lack. Negative if it does.
   struct Confinement {
     let files: Int32
     let calls: Int32

@@ -169,8 +169,8 @@ struct Receiver: ~Copyable {
     }
   }
 
-  /// The channel has room for fewer knocks than may wait, so the rest waits here as long as the executor lives. poll(2)
-  /// would not help: it reports room only when most of the channel is free.
+  /// The channel has room for fewer knocks than may wait. So the rest waits here as long as the executor lives. Waiting
+  /// by poll(2) would not help: it reports room only when most of the channel is free.
   private func send(_ message: PrivsepMessage) throws(SystemError) {
     while try !executor.send(message) {
       SystemClock.pause(for: Self.pause)

@@ -3,9 +3,8 @@ import KnockProtocol
 
 /// Counts the datagrams that are refused, and limits the log lines about them.
 ///
-/// Otherwise anyone who can send a datagram could fill the log: without the key with any bytes, with a
-/// recorded knock by replaying it. So unauthentic datagrams are only counted, and refused ones get a line
-/// each within a budget.
+/// Otherwise anyone could fill the log, with any bytes or by replaying a recorded knock. So unauthentic datagrams are
+/// only counted. Authentic ones that are refused get a line each, within a budget.
 struct RefusalLog {
   private static let reportInterval = 60 * Microseconds.second
   /// The greatest number of lines at once.

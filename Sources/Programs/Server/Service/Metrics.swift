@@ -3,7 +3,7 @@ import KnockBase
 /// The file of `--metrics`, in the text format of Prometheus. Programs such as the textfile collector of node_exporter
 /// read it.
 struct Metrics: ~Copyable {
-  /// The least time between two writings, and between two rounds of the receiver that are told apart.
+  /// The least time between two writings, and between two looks at the receiver's rounds.
   static let interval = 15 * Microseconds.second
   /// The longest time between two writings. They show that the server is alive even if nobody knocks.
   private static let longestInterval = 60 * Microseconds.second

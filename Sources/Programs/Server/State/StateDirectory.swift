@@ -8,8 +8,8 @@ struct StateDirectory: ~Copyable {
   private var descriptor = Descriptor.none
 
   /// - Parameter onlyChecks: makes and locks nothing.
-  /// - Throws: `wouldBlock` if another server has it, `accessDenied` if others can write to it, and the errors
-  ///   of open(2) and mkdir(2), except those of a disk that is full, read-only or broken.
+  /// - Throws: `wouldBlock` if another server has it, and `accessDenied` if others can write to it. Also the errors of
+  ///   open(2) and mkdir(2), except those of a disk that is full, read-only or broken.
   init(_ path: Argument, onlyChecks: Bool) throws(SystemError) {
     self.path = path
     do throws(SystemError) {

@@ -150,8 +150,8 @@ struct StateFile: ~Copyable {
       try write(descriptor, needsAll)
       // Grants that an earlier server had at the end are now at the beginning.
       if needsAll { try descriptor.resize(to: size) }
-      // If the last server ended in order, the disk says that nothing is missing. After a power cut that must not be
-      // what is left.
+      // If the last server ended in order, the disk says that nothing is missing. After a power cut it must no longer
+      // say so.
       if isOpened, name == .replay { try descriptor.sync() }
       needsAll = false
       guard isBehind else { return }

@@ -67,7 +67,7 @@ target() {
     -enable-experimental-feature Embedded -Osize -Xfrontend -function-sections
     # This pass copies a function for each closure that is given to it, even with -Osize.
     -Xllvm -sil-disable-pass=closure-specialize
-    # All traps of a function can be one: nobody reads from the address which it was.
+    # All traps of a function can be one: nobody uses the address to tell which it was.
     -Xfrontend -mergeable-traps
   )
   # The compiler refuses Swift code that can allocate. On 32-bit machines it also refuses every

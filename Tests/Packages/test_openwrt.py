@@ -178,7 +178,6 @@ class Router(Namespace):
         self.write("lib/functions.sh", FUNCTIONS)
         self.write("sbin/fw4", FW4, 0o755)
         self.write("etc/fw4.nft", RULESET)
-        self.write("proc/mounts", "/dev/ubi0_1 /overlay ubifs rw 0 0\n")
         for log in ("fw4.log", "procd.log"):
             self.write(log, "")
         with member(ipk, "data.tar.gz") as archive:
@@ -620,14 +619,6 @@ def test_the_configuration_as_installed_has_the_defaults(router):
     assert command(router.calls()) == installed
     assert router.rules() == rules
     assert router.calls("fw4").count(["reload"]) == 1  # Unchanged rules are not loaded again.
-
-
-def test_on_jffs2_the_state_is_in_ram(router):
-    router.write("proc/mounts", "/dev/root /rom squashfs ro 0 0\n/dev/mtdblock6 /overlay jffs2 rw 0 0\n")
-    router.make_key()
-    router.service("start")
-    assert command(router.calls()) == start_words(state="/var/lib/pyknock")
-    assert (router.root / "tmp/lib/pyknock").is_dir()
 
 
 BAD = [

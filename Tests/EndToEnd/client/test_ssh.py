@@ -167,6 +167,9 @@ def test_the_five_steps_of_the_readme_and_its_two_files(sshd, firewall, place, r
         address = do(client, "ssh root@server.example.org 'echo $SSH_CLIENT'").split()[0]
         knock = knock.replace("connect ", f"connect -S {address} ")
         client_conf += f"    Sign {address}\n"
+    # Without the timer, nothing is hidden.
+    assert run(words(firewall, "set +e\n" + rules.replace("systemd-run", "false")), env=environment).code == 1
+    assert "table inet pyknock" not in firewall.output("nft", "list", "tables")
     without = "! ssh -o ConnectTimeout=1 root@server.example.org true 2>&1"
     with contextlib.closing(Process(words(firewall, rules), env=environment)) as server:
         server.log.wait_for("^pyknock server: version .* listening on ")
@@ -183,6 +186,6 @@ def test_the_five_steps_of_the_readme_and_its_two_files(sshd, firewall, place, r
         firewall.nft("flush set inet pyknock knock4")
         start, end = (tmp_path / "timers").read_text().splitlines()
         begin, command = start.split("10min ")
-        assert (begin, end) == ("--unit=undo-knock --on-active=", "stop undo-knock.timer")
+        assert (begin, end) == ("--collect --unit=undo-knock --on-active=", "stop undo-knock.timer")
         firewall.run(command)
         assert do(client, "ssh root@server.example.org echo in") == "in\n"

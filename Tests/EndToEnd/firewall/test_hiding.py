@@ -375,17 +375,17 @@ def test_a_comment_lists_what_can_be_reached(firewall, outside):
 
 def test_the_timer_in_the_comment_takes_the_rules_back(firewall, tmp_path):
     text = firewall.load_example(HIDE)
-    assert "#   systemd-run --unit=undo-knock --on-active=10min nft delete table inet pyknock\n" in text
+    assert "#   systemd-run --collect --unit=undo-knock --on-active=10min nft delete table inet pyknock\n" in text
     assert "#   systemctl stop undo-knock.timer\n" in text
-    [timer] = re.findall(r"#   (\(.*sleep 600.*\) &)\n", text)
-    assert "kill $! stops it" in text
+    [timer] = re.findall(r"It prints the command that stops it:\n#   (.*sleep 600.*)\n", text)
     # Stopped, it does nothing. The end of the terminal does not stop it.
     timer = timer.replace("sleep 600", "read line <$FIFO")
     fifo = tmp_path / "fifo"
     os.mkfifo(fifo)
     ready = "until grep -q 'SigIgn:.*[13579bdf]$' /proc/$!/status; do :; done;"
-    for signal, is_stopped in (("TERM", True), ("HUP", False)):
-        script = f"FIFO={fifo}; exec 3<>$FIFO; {timer} {ready} kill -{signal} $!; echo >&3; wait"
+    stop = tmp_path / "stop"
+    for command, is_stopped in ((f"sh {stop}", True), ("kill -HUP $!", False)):
+        script = f"FIFO={fifo}; exec 3<>$FIFO; {timer} >{stop}; {ready} {command}; echo >&3; wait"
         firewall.output("bash", "-c", script)
         assert ("table inet pyknock" in firewall.output("nft", "list", "tables")) == is_stopped
 

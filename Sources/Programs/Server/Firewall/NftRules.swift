@@ -21,12 +21,12 @@ extension FirewallRules {
       %H# This machine listens on (* is hidden below):%l
       #
       # Over ssh, first start a timer that takes the rules back. Then load them:
-      #   systemd-run --unit=undo-knock --on-active=10min nft delete table inet pyknock
+      #   systemd-run --collect --unit=undo-knock --on-active=10min nft delete table inet pyknock
       #   nft -f FILE
       # Knock, and open a second connection. If that works, stop the timer:
       #   systemctl stop undo-knock.timer
-      # Without systemd, this is the timer, and kill $! stops it:
-      #   (trap '' HUP; sleep 600; nft delete table inet pyknock) &
+      # Without systemd, this is the timer. It prints the command that stops it:
+      #   (trap '' HUP; sleep 600; nft delete table inet pyknock) & echo kill $!
       #
       # To load it again does the same, and keeps the addresses that have knocked. If that is refused with
       # "File exists", the old sets have other flags: undo it first.

@@ -110,28 +110,12 @@ extension Message.Parts {
     word.withBytes { word in write { $0.append(word) } }
     guard !(word == "list") else { return }
     appendInterpolation(" " as StaticString)
-    if let host, host.withBytes({ $0.looksLikeHost }) {
+    if let host, host.looksLikeHost {
       host.withBytes { host in write { $0.append(host) } }
     } else {
       appendInterpolation("HOST" as StaticString)
     }
     if word == "connect" { appendInterpolation(" PORT" as StaticString) }
-  }
-}
-
-extension Span<UInt8> {
-  /// Without capitals, which a key is likely to have.
-  fileprivate var looksLikeHost: Bool {
-    for index in indices {
-      switch self[index] {
-      case UInt8(ascii: "0")...UInt8(ascii: "9"), UInt8(ascii: "a")...UInt8(ascii: "z"),
-        UInt8(ascii: "."), UInt8(ascii: ":"):
-        continue
-      case UInt8(ascii: "-") where index > 0: continue
-      default: return false
-      }
-    }
-    return !isEmpty && count < 64
   }
 }
 

@@ -189,7 +189,7 @@ enum ClientApplet: Applet {
     case .key(let error, let source): _ = fail(error, from: source)
     case .configuration(let error): log.error("\(error)")
     case .noPublicAddress, .portNotOpened: break
-    case .unresolved(let host, let failure): log.error("cannot resolve \(quoted: host): \(failure)")
+    case .unresolved(let host, let failure): log.error("cannot resolve \(host: host): \(failure)")
     case .badSourceAddress(let text):
       log.error("source address: \(argument: text) is not a numeric IPv4 or IPv6 address")
     case .badSignedAddress(let text):
@@ -201,6 +201,17 @@ enum ClientApplet: Applet {
     case .connectionBroke(let error): log.error("the connection broke: \(error)")
     case .commandNotRun(let name, let error): log.error("cannot run \(quoted: name): \(error)")
     case .system(let error): log.error("\(error)")
+    }
+  }
+}
+
+extension Message.Parts {
+  /// HOST between quotes. Somebody may have exchanged it with the key.
+  fileprivate mutating func appendInterpolation(host: Argument) {
+    if host.looksLikeHost {
+      appendInterpolation(quoted: host)
+    } else {
+      appendInterpolation(argument: host)
     }
   }
 }

@@ -57,6 +57,23 @@ extension Argument {
     }
   }
 
+  /// Whether it is a host rather than a key, so that a message may show it. A key is likely to have capitals. A long host
+  /// has a dot or a colon, since a key may be hexadecimal.
+  var looksLikeHost: Bool {
+    withBytes { text in
+      var isDivided = false
+      for index in text.indices {
+        switch text[index] {
+        case UInt8(ascii: "0")...UInt8(ascii: "9"), UInt8(ascii: "a")...UInt8(ascii: "z"): continue
+        case UInt8(ascii: "."), UInt8(ascii: ":"): isDivided = true
+        case UInt8(ascii: "-") where index > 0: continue
+        default: return false
+        }
+      }
+      return !text.isEmpty && text.count < (isDivided ? 64 : Key.shortSize)
+    }
+  }
+
   /// The text without the brackets around an IPv6 address. A NUL replaces the last one.
   var withoutBrackets: Argument {
     guard isBracketed else { return self }

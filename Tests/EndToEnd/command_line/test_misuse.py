@@ -160,6 +160,7 @@ def test_a_command_too_long_for_the_kernel_is_misuse(key_file):
         (["open"], "write pyknock client open HOST"),
         (["open", "-k", "key"], "write pyknock client open HOST"),
         (["open", KEY], "write pyknock client open HOST"),
+        (["open", "0123456789abcdef"], "write pyknock client open HOST"),
         (["open", "\x1b[2J"], "write pyknock client open HOST"),
         (["connect", "home", "22"], "write pyknock client connect home PORT"),
         (["list"], "write pyknock client list"),

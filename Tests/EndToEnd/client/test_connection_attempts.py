@@ -175,7 +175,7 @@ def test_one_of_two_families_is_dead(scene, opener, dead):
         # The second attempt for one, and the first for the other, begin at the same time.
         assert counts == {V6: 2, V4: 1}
         [first, *_], [second] = line.attempts(DOOR, V6), line.attempts(DOOR, V4)
-        assert 0.25 <= second.time - first.time < 0.25 + SLACK
+        assert 0.24 < second.time - first.time < 0.25 + SLACK  # The relay may be late for the first.
 
 
 def test_one_of_40_addresses_is_alive(scene, opener):

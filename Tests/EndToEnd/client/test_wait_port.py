@@ -6,7 +6,7 @@ import time
 
 import pytest
 from support.networks import listener
-from support.programs import TIMEOUT, program, run
+from support.programs import TIMEOUT, program, run, socket_error
 from support.servers import CHECK
 
 
@@ -42,7 +42,7 @@ def test_a_port_that_never_opens(words, closed_port, what):
     assert 0.9 < time.monotonic() - start < 1 + TIMEOUT / 4
     assert result.stderr == (
         f"pyknock client: port {closed_port} of 'localhost' did not open within 1 s: "
-        f"Connection refused{CHECK}\n"
+        f"{socket_error('Connection refused')}{CHECK}\n"
     )
 
 
@@ -55,7 +55,7 @@ def test_each_host_whose_port_does_not_open_is_told_of(words, closed_port):
     assert result.code == 1
     assert result.lines == [
         f"pyknock client: port {closed_port} of '127.0.0.{number}' did not open within 1 s: "
-        f"Connection refused{CHECK}"
+        f"{socket_error('Connection refused')}{CHECK}"
         for number in (1, 2)
     ]
 

@@ -20,6 +20,7 @@ def test_a_state_directory_moves_to_another_architecture(journal, first, second)
     ours = journal.start(seconds=3600, applet=[*first, "server"])
     old = [ours.knock(address) for address in ("192.0.2.1", "2001:db8::1")]
     ours.wait_for_counters(accepted=2, open=2)
+    journal.wait_for("open 192.0.2.1", "open 2001:db8::1")
     assert ours.stop() == 0
 
     # Both print the same: the addresses, the times and the rest.

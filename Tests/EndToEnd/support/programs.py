@@ -36,6 +36,15 @@ class Result:
         return f"exit {self.code}\nstdout: {self.stdout}\nstderr: {self.stderr}"
 
 
+def socket_error(text):
+    """What a message says of an error that SO_ERROR tells.
+
+    QEMU 7.2 hands on the number that this machine has. On MIPS that is no error, or another one.
+    """
+    return "No error information" if EMULATED and "mips" in PYKNOCK[0] else text
+
+
+
 def run(words, *, stdin=b"", **options):
     """Runs a program to its end."""
     options = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, **options}

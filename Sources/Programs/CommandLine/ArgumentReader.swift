@@ -61,10 +61,14 @@ struct ArgumentReader<Option: OptionTable> {
       if isLong {
         if named(text) != .none { return .long }
       } else {
-        // `-port` is a mistake for `--port`, and not the port `ort`.
-        if Option.nearest(to: argument).isSame { return .unknown }
         let isLettered = lettered(text[1]) != nil
         if isLettered, text.count == 2 { return .short }
+        // `-port` is a mistake for `--port`, and not the port `ort`. All names begin with letters.
+        if text.count > 2, UInt8(ascii: "a")...UInt8(ascii: "z") ~= text[2] | 0x20,
+          Option.nearest(to: argument).isSame
+        {
+          return .unknown
+        }
         if isNegativeNumber(text) { return .operand }
         if isLettered { return .short }
       }

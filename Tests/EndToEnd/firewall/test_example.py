@@ -10,7 +10,7 @@ import pytest
 from support.datagrams import knocks_of_all_forms, nearly_knocks, packet
 from support.networks import CLIENT, SERVER, listener
 from support.programs import TIMEOUT, program, run
-from support.servers import client
+from support.servers import knock_through_cable
 from support.waiting import until
 
 FAMILIES = [socket.AF_INET, socket.AF_INET6]
@@ -43,11 +43,6 @@ def connects(outside, family):
         return True
 
 
-def knock(outside, ours, command, family):
-    result = client(command, SERVER[family], f"-p{ours.port}", network=outside)
-    assert result.code == 0, result
-
-
 @pytest.mark.slow
 @pytest.mark.parametrize("family", FAMILIES)
 @pytest.mark.usefixtures("service")
@@ -56,7 +51,7 @@ def test_the_service_can_be_reached_from_a_knock_to_its_time(firewall, outside, 
     firewall.load_example(f"--port={port}")
     ours = start("--ttl=3", f"-p{port}", port=port)
     assert not connects(outside, family)
-    knock(outside, ours, "open", family)
+    knock_through_cable(outside, ours.port, "open", family)
     until(lambda: connects(outside, family), "a connection")
     other = FAMILIES[1 - FAMILIES.index(family)]
     assert not connects(outside, other)
@@ -71,14 +66,14 @@ def test_the_service_can_be_reached_from_a_knock_to_a_close(firewall, outside, s
     port = firewall.free_port()
     firewall.load_example(f"--port={port}")
     ours = start("--ttl=1h", "-v", f"-p{port}", port=port)
-    knock(outside, ours, "open", family)
+    knock_through_cable(outside, ours.port, "open", family)
     ours.log.wait_for(f"^pyknock server: set changed: open {CLIENT[family]}$")
     until(lambda: connects(outside, family), "a connection")
-    knock(outside, ours, "close", family)
+    knock_through_cable(outside, ours.port, "close", family)
     ours.log.wait_for(f"^pyknock server: set changed: close {CLIENT[family]}$")
     assert not connects(outside, family)
     # To close a closed address is no error.
-    knock(outside, ours, "close", family)
+    knock_through_cable(outside, ours.port, "close", family)
     done = "changed" if firewall.kind == "ipset" else "already up to date"
     ours.log.wait_for(f"^pyknock server: set {done}: close {CLIENT[family]}$")
 

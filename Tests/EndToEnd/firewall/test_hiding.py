@@ -12,7 +12,7 @@ from support.datagrams import KEY, packet
 from support.firewall import only_nft
 from support.networks import CLIENT, SERVER, Namespace, connect
 from support.programs import TIMEOUT, program, run
-from support.servers import client
+from support.servers import knock_through_cable
 from support.waiting import until
 
 pytestmark = [only_nft, pytest.mark.usefixtures("firewall")]
@@ -93,11 +93,6 @@ def answers_ping(outside, family):
                 return True
 
 
-def knock(outside, port, command, family):
-    result = client(command, SERVER[family], f"-p{port}", network=outside)
-    assert result.code == 0, result
-
-
 @pytest.mark.slow
 @pytest.mark.parametrize("family", FAMILIES)
 def test_only_the_hidden_ports_are_dropped_until_a_knock(firewall, outside, start, services, family):
@@ -124,10 +119,10 @@ def test_only_the_hidden_ports_are_dropped_until_a_knock(firewall, outside, star
     # The machine reaches itself.
     until(lambda: connects(firewall, family, 22), "a connection")
 
-    knock(outside, port, "open", family)
+    knock_through_cable(outside, port, "open", family)
     ours.log.wait_for(f"^pyknock server: set changed: open {CLIENT[family]}$")
     until(lambda: visible() == (True, True), "the hidden ports")
-    knock(outside, port, "close", family)
+    knock_through_cable(outside, port, "close", family)
     ours.log.wait_for(f"^pyknock server: set changed: close {CLIENT[family]}$")
     assert visible() == (False, False)
 
@@ -454,10 +449,10 @@ def test_what_docker_publishes_is_hidden_until_a_knock(firewall, outside, start,
         flow.send(b"4")
         assert container.udp[family, 5000].recv(100) == b"4"
         accepted.close()
-    knock(outside, port, "open", family)
+    knock_through_cable(outside, port, "open", family)
     ours.log.wait_for(f"^pyknock server: set changed: open {CLIENT[family]}$")
     until(lambda: visible() == (True, True, True), "the hidden ports")
-    knock(outside, port, "close", family)
+    knock_through_cable(outside, port, "close", family)
     ours.log.wait_for(f"^pyknock server: set changed: close {CLIENT[family]}$")
     assert visible() == (False, False, False)
 

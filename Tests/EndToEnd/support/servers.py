@@ -8,7 +8,7 @@ from functools import cached_property
 from pathlib import Path
 
 from support.datagrams import KEY, OPEN, packet
-from support.networks import HOST
+from support.networks import HOST, SERVER
 from support.processes import Process, children_of, name_of, stat_of
 from support.programs import EMULATED, ORIGINAL, program, run
 from support.waiting import until
@@ -135,3 +135,9 @@ def client(*arguments, network=HOST, key=KEY, **options):
         words += ["-k", "-"]
         options["stdin"] = key.encode() + b"\n"
     return run(words, **options)
+
+
+def knock_through_cable(outside, port, command, family):
+    """Knocks from another network on the server's address there."""
+    result = client(command, SERVER[family], f"-p{port}", network=outside)
+    assert result.code == 0, result

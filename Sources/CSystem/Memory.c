@@ -1,4 +1,4 @@
-#define _GNU_SOURCE  // MADV_DONTDUMP
+#define _GNU_SOURCE  // MADV_DONTDUMP, mlock2
 #include "Memory.h"
 
 #include "Result.h"
@@ -51,12 +51,14 @@ void csys_release(void *memory, size_t size) {
   if (size > SMALL && !given) munmap(memory, size);
 }
 
-enum { KEY_PAGE = 4096 };
-static char *key_page;
+// Pages for keys. A page costs nothing before it is used, and then it is locked at once. A process without privileges
+// may then use it without a system call.
+enum { KEY_ROOM = 24576 };
+static char *key_room;
 
 void csys_lock_keys(void) {
-  madvise(key_page, KEY_PAGE, MADV_DONTDUMP);
-  mlock(key_page, KEY_PAGE);
+  madvise(key_room, KEY_ROOM, MADV_DONTDUMP);
+  mlock2(key_room, KEY_ROOM, MLOCK_ONFAULT);
 }
 
 // A list: each free place begins with the address of the next.
@@ -68,21 +70,21 @@ void csys_release_key(void *key) {
 }
 
 void *csys_allocate_key(size_t size) {
-  static size_t used = KEY_PAGE;
   if (free_key) {
     void *key = free_key;
     memcpy(&free_key, key, sizeof free_key);
     return key;
   }
-  size = (size + 63) / 64 * 64;
-  if (size > KEY_PAGE - used) {
-    key_page = map(KEY_PAGE, MAP_PRIVATE);
-    if (!key_page) return NULL;
+  static size_t used;
+  if (!key_room) {
+    key_room = map(KEY_ROOM, MAP_PRIVATE);
+    if (!key_room) return NULL;
     csys_lock_keys();
-    used = 0;
   }
+  size = (size + 63) / 64 * 64;
+  if (size > KEY_ROOM - used) return NULL;
   used += size;
-  return key_page + used - size;
+  return key_room + used - size;
 }
 
 void *csys_map_shared(size_t size) { return map(size, MAP_SHARED); }

@@ -26,6 +26,11 @@ public struct AddressRange: Equatable, BitwiseCopyable, Sendable {
     self.last = last
   }
 
+  /// Whether all addresses of another range are in this one.
+  public func contains(_ other: AddressRange) -> Bool {
+    family == other.family && first <= other.first && other.last <= last
+  }
+
   /// The greatest address of a family.
   public static func greatest(of family: AddressFamily) -> AddressNumber {
     AddressNumber(ones: family.addressBits)

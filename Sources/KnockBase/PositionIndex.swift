@@ -10,6 +10,9 @@ public struct PositionIndex: ~Copyable {
     self.slots = slots
   }
 
+  /// See `Storage.alias`.
+  public func alias() -> PositionIndex { PositionIndex(slots.alias()) }
+
   /// How many slots are needed for `count` records (at most 2^30): a power of two.
   public static func count(forRecords count: Int) -> Int {
     var size = 2

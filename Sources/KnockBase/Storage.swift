@@ -29,6 +29,9 @@
     return try unsafe body(UnsafeBufferPointer(rebasing: elements[range]).span)
   }
 
+  /// The same memory, for a process that is about to be forked.
+  public func alias() -> Storage { unsafe Storage(adopting: elements) }
+
   /// The first element, for a system call. The pointer is valid as long as the value is.
   public var baseAddress: UnsafeMutablePointer<Element>? { unsafe elements.baseAddress }
 }

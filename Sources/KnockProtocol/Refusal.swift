@@ -13,14 +13,18 @@ public enum Refusal: UInt8, Error, Sendable {
   case unspecifiedAddress
   case multicastAddress
   case broadcastAddress
+  case expiredKey
   case noSetForFamily
+  case commandNotAllowed
+  case addressNotAllowed
   case queueFull
   case replayed
   case olderThanMemory
+  case keyTooFast
   case replayMemoryFull
 
   /// How many cases there are.
-  public static let count: UInt8 = 15
+  public static let count: UInt8 = 19
 
   /// Whether a good knock is lost, so that the administrator should act.
   public var isFailure: Bool { self == .replayMemoryFull || self == .queueFull }
@@ -46,10 +50,14 @@ public enum Refusal: UInt8, Error, Sendable {
     case .unspecifiedAddress: "unspecified address"
     case .multicastAddress: "multicast address"
     case .broadcastAddress: "broadcast address"
+    case .expiredKey: "the key has expired"
     case .noSetForFamily: "no set for its address family"
+    case .commandNotAllowed: "not among the user's commands"
+    case .addressNotAllowed: "not among the user's addresses"
     case .queueFull: "command queue full"
     case .replayed: "replay of an accepted datagram"
     case .olderThanMemory: "older than the replay memory reaches (did the clock go back?)"
+    case .keyTooFast: "too many knocks of this user at once"
     case .replayMemoryFull: "replay memory full"
     }
   }
@@ -67,10 +75,14 @@ public enum Refusal: UInt8, Error, Sendable {
     case .unspecifiedAddress: "unspecified-address"
     case .multicastAddress: "multicast-address"
     case .broadcastAddress: "broadcast-address"
+    case .expiredKey: "expired-key"
     case .noSetForFamily: "no-set-for-family"
+    case .commandNotAllowed: "command-not-allowed"
+    case .addressNotAllowed: "address-not-allowed"
     case .queueFull: "queue-full"
     case .replayed: "replayed"
     case .olderThanMemory: "older-than-memory"
+    case .keyTooFast: "key-too-fast"
     case .replayMemoryFull: "replay-memory-full"
     }
   }

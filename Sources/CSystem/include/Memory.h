@@ -13,13 +13,14 @@ void csys_allocate_in(void *memory, size_t size);
 /// Gives back what `csys_allocate` returned for a size, unless it shares a page.
 void csys_release(void *memory, size_t size);
 
-/// Memory for a key of at most a page, or NULL. The system keeps it out of swap and core dumps if it can.
+/// Memory for keys, or NULL. The system keeps it out of swap and core dumps if it can. There is room for 64 keys at
+/// once, and some more one by one.
 void *csys_allocate_key(size_t size);
 
-/// Makes the memory of a key, which must be wiped, available to the next key. All keys have the same size.
+/// Makes the memory of a single key, which must be wiped, available to the next one. All have the same size.
 void csys_release_key(void *key);
 
-/// Keeps the page of the keys out of swap and core dumps. A lock does not pass to a new process.
+/// Keeps the pages of the keys out of swap and core dumps. A lock does not pass to a new process.
 void csys_lock_keys(void);
 
 /// Zeroed pages that are shared with all processes forked later, or NULL.

@@ -52,9 +52,20 @@ import KnockProtocol
     unsafe UnsafeMutableRawBufferPointer(start: state, count: Self.size)
   }
 
+  func mac(of message: Span<UInt8>) -> InlineArray<32, UInt8> {
+    unsafe Self.mac(of: message, by: state)
+  }
+
+  func verify(_ mac: Span<UInt8>, of message: Span<UInt8>) -> Bool {
+    unsafe Self.verify(mac, of: message, by: state)
+  }
+
   // Inlined with `verify`: a flood of datagrams with bad MACs spends its time here.
-  @inline(__always) func mac(of message: Span<UInt8>) -> InlineArray<32, UInt8> {
-    var state = unsafe self.state.pointee
+  @inline(__always)
+  private static func mac(
+    of message: Span<UInt8>, by state: UnsafePointer<crypto_auth_hmacsha256_state>
+  ) -> InlineArray<32, UInt8> {
+    var state = unsafe state.pointee
     var mac = InlineArray<32, UInt8>(repeating: 0)
     var macBytes = mac.mutableSpan
     unsafe message.withUnsafeBufferPointer { message in
@@ -69,8 +80,11 @@ import KnockProtocol
     return mac
   }
 
-  @inline(__always) func verify(_ mac: Span<UInt8>, of message: Span<UInt8>) -> Bool {
-    let expected = self.mac(of: message)
+  static func verify(
+    _ mac: Span<UInt8>, of message: Span<UInt8>,
+    by state: UnsafePointer<crypto_auth_hmacsha256_state>
+  ) -> Bool {
+    let expected = unsafe Self.mac(of: message, by: state)
     guard mac.count == expected.count else { return false }
     return unsafe mac.withUnsafeBufferPointer { mac in
       unsafe expected.span.withUnsafeBufferPointer { expected in

@@ -1,5 +1,6 @@
 import KnockBase
 import KnockProtocol
+import KnockServer
 
 /// How urgent a line is: a priority of the system's log. Source: syslog(3).
 enum Severity: UInt8 {
@@ -61,6 +62,7 @@ nonisolated(unsafe) var messageSubject = MessageSubject()
 /// What a log of JSON objects says about a message, besides its text.
 struct MessageSubject {
   var knock: Knock?
+  var user = UserName.none
   var source: SocketAddress?
 
   /// The whole line, with its end.
@@ -108,6 +110,10 @@ struct MessageSubject {
       object.append(knock.command.name)
       object.append("\",\"address\":\"")
       object.append(knock.address)
+    }
+    if !user.isEmpty {
+      object.append("\",\"user\":\"")
+      object.append(user)
     }
     if let source {
       object.append("\",\"source\":\"")

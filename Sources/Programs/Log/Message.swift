@@ -1,5 +1,6 @@
 import KnockBase
 import KnockProtocol
+import KnockServer
 
 /// The text of a log line, always written as one literal: `"not closed: \(knock), trying again in a minute"`.
 ///
@@ -71,6 +72,19 @@ extension Message.Parts {
   mutating func appendInterpolation(_ knock: Knock) {
     unsafe messageSubject.knock = knock
     write { $0.append(knock) }
+  }
+
+  mutating func appendInterpolation(_ user: UserName) { write { $0.append(user) } }
+
+  /// ` by alice`, or nothing for the user without a name. In a log of JSON objects it also gets a field of its own.
+  @inline(never)
+  mutating func appendInterpolation(by user: UserName) {
+    guard !user.isEmpty else { return }
+    unsafe messageSubject.user = user
+    write {
+      $0.append(" by ")
+      $0.append(user)
+    }
   }
 
   /// Where a datagram came from. In a log of JSON objects it also gets a field of its own.

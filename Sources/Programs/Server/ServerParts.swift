@@ -6,7 +6,7 @@ struct ServerParts: ~Copyable {
   /// How many of the last knocks the executor remembers, to recognize repeats.
   private static let recentKnocks = 1024
 
-  let key: KeyedMAC
+  let users: LoadedUsers
   let commands: Commands
   let signals: Signals
   var firewall: Firewall?
@@ -45,24 +45,21 @@ struct ServerParts: ~Copyable {
     }
     if !settings.sandbox.isOn { log.warning("warning: no sandbox") }
     settings.logReplayCapacity()
-    let policies = Policies(
-      Policy(
-        families: AddressFamilies { settings.firewall.covers($0) },
-        allowsObservedSource: settings.allowsObservedSource))
     let manager = ServiceManager(Self.connectToServiceManager())
     guard let runner = CommandRunner(commands, settings: settings) else { throw .outOfMemory }
     let beatInterval = min(
       manager.watchdogPatience.map { $0 / 4 } ?? .max, metrics == nil ? .max : Metrics.interval)
     let receiver = Receiver(
       socket: socket, batch: batch,
-      gate: Gate(key: key, drift: settings.drift, policies: policies, replays: state.replays),
+      gate: Gate(
+        keys: users.keys, users: users.users.forFork(), drift: settings.drift, replays: state.replays),
       executor: channel.first, tally: tally,
       startLine: startLine, tellsReady: manager.listens,
       beatInterval: beatInterval == .max ? nil : beatInterval)
     let executor = Executor(
       state: state.keeper, signals: signals,
       timer: try BootTimer(), receiver: ReceiverProcess(channel.second, tally: tally),
-      policies: policies, tally: tally, firewall: firewall, runner: runner,
+      users: users.users, tally: tally, firewall: firewall, runner: runner,
       grants: GrantKeeper(state.grants, recent: RecentKnocks(recent), settings),
       shutdown: Shutdown(closesGrants: settings.closesOnExit), manager: manager, metrics: metrics,
       reloader: reloader)

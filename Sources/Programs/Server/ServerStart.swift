@@ -35,10 +35,11 @@ extension ServerApplet {
       try CurrentProcess.detachStandardStreams()
     }
     let state = try openState(settings, &firewall)
+    let users = try loadUsers(settings, key, state.grants.names)
     let metrics = try metrics(settings)
     do throws(SystemError) {
       return try ServerParts(
-        key: key, commands: commands, signals: signals, firewall: firewall, socket: socket,
+        users: users, commands: commands, signals: signals, firewall: firewall, socket: socket,
         state: state, metrics: metrics
       ).run(settings, operands)
     } catch { throw .system("fatal", error) }
@@ -50,6 +51,17 @@ extension ServerApplet {
       key.logWarnings(about: source)
       return key.expanded
     } catch { throw .key(error, source) }
+  }
+
+  @inline(never)
+  private static func loadUsers(
+    _ settings: ServerSettings, _ key: borrowing KeyedMAC, _ names: borrowing SetNames
+  ) throws(StartFailure) -> LoadedUsers {
+    guard var loaded = LoadedUsers() else { throw .system("users", .outOfMemory) }
+    do throws(UserFault) {
+      try loaded.insert(.none, key, settings.policy(names))
+    } catch { throw .user(error) }
+    return loaded
   }
 
   private static func commands(

@@ -16,6 +16,7 @@ enum StartFailure: Error {
   case unboundSocket
   /// The socket that the service manager passed is bound to another address than the settings say.
   case otherAddress(passed: SocketAddress, wanted: SocketAddress)
+  case user(UserFault)
   case command(Commands.Failure)
   case sandbox(Sandbox.Failure)
   case metrics(Metrics.Failure)
@@ -65,6 +66,7 @@ extension StartFailure: MessageConvertible {
       the service manager passed a socket for \(passed), not for \(wanted): \
       set both (ListenDatagram= in pyknock.socket)
       """
+    case .user(let error): error.message
     case .command(let error): error.message
     case .sandbox(let error): error.message
     case .metrics(let error): error.message

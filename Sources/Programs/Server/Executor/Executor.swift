@@ -21,7 +21,7 @@ struct Executor: ~Copyable {
   let signals: Signals
   /// Expires when the next grant does.
   var timer: BootTimer
-  let policies: Policies
+  var users: Users
   let tally: Tally
 
   var receiver: ReceiverProcess
@@ -38,6 +38,8 @@ struct Executor: ~Copyable {
   /// Whether this process has kept the privileges that commands may need.
   let keepsPrivileges: Bool
   var isReady = false
+  /// How many times the receiver has not yet said that it has taken the changes of users.
+  var untakenReloads = 0
   /// When the loop last looked at the clock, in monotonic microseconds.
   private var lastLook: Int64 = 0
   var setsChanged: UInt64 = 0
@@ -46,7 +48,7 @@ struct Executor: ~Copyable {
 
   init(
     state: consuming StateKeeper?, signals: consuming Signals,
-    timer: consuming BootTimer, receiver: consuming ReceiverProcess, policies: Policies,
+    timer: consuming BootTimer, receiver: consuming ReceiverProcess, users: consuming Users,
     tally: Tally, firewall: consuming Firewall?, runner: consuming CommandRunner,
     grants: consuming GrantKeeper, shutdown: Shutdown, manager: consuming ServiceManager,
     metrics: consuming Metrics?, reloader: consuming Reloader?
@@ -55,7 +57,7 @@ struct Executor: ~Copyable {
     self.signals = signals
     self.timer = timer
     self.receiver = receiver
-    self.policies = policies
+    self.users = users
     self.tally = tally
     self.firewall = firewall
     keepsPrivileges = runner.hasCommands
@@ -248,7 +250,7 @@ struct Executor: ~Copyable {
       guard new.commands.canClose || !grants.mustClose else { throw .nothingToClose }
     }
     do throws(SystemError) {
-      try receiver.send(new.key.expanded)
+      try replaceKey(of: .none, by: new.key.expanded)
     } catch { throw .receiver(error) }
     // The rest of `new` ends here. That wipes the key in this process.
     runner.replace(new.takeCommands())

@@ -9,14 +9,10 @@ extension Executor {
     let end = SystemClock.monotonic() + Self.turn
     repeat {
       switch try receiver.receive() {
-      case .message(.knock(let knock, let user, let fingerprint))
-      where runner.hasRoom && policies.allow(knock, from: user):
-        if shutdown.takesKnocks(now: SystemClock.monotonic()) {
-          state?.record(fingerprint)
-          act(on: knock)
-        } else {
-          log.warning("not run, the server stops: \(knock)")
-        }
+      case .message(.knock(let knock, let number, let source, let fingerprint))
+      where runner.hasRoom && isPossible(knock, from: number, at: source):
+        take(knock, from: number, at: source, fingerprint)
+      case .message(.usersTold) where untakenReloads > 0: untakenReloads -= 1
       case .message(.ready) where !isReady:
         isReady = true
         manager.tellReady(now: SystemClock.monotonic())
@@ -33,6 +29,35 @@ extension Executor {
       }
       receiver.reportProgress(queued: runner.queuedCount)
     } while SystemClock.monotonic() < end
+  }
+
+  /// Whether a receiver that nobody has taken over may pass on a knock. While it has not heard of all changes of users,
+  /// the policy may have been another one, and the clock goes on.
+  private func isPossible(_ knock: Knock, from number: UserNumber, at source: Address?) -> Bool {
+    switch users.user(numbered: number) {
+    case .unknown: return false
+    case .removed: return untakenReloads > 0
+    case .user(let user):
+      let refusal = user.policy.refusal(of: knock, from: source, wallNow: SystemClock.wall())
+      return refusal == nil || refusal == .expiredKey || untakenReloads > 0
+    }
+  }
+
+  /// Acts on a knock if its user still may have it.
+  private mutating func take(
+    _ knock: Knock, from number: UserNumber, at source: Address?, _ fingerprint: Fingerprint
+  ) {
+    guard shutdown.takesKnocks(now: SystemClock.monotonic()) else {
+      return log.warning("not run, the server stops: \(knock)")
+    }
+    guard case .user(let user) = users.user(numbered: number) else {
+      return log.warning("not run, the user is gone: \(knock)")
+    }
+    if let refusal = user.policy.refusal(of: knock, from: source, wallNow: SystemClock.wall()) {
+      return log.warning("not run, \(refusal.reason): \(knock)\(by: user.name)")
+    }
+    state?.record(fingerprint)
+    act(on: knock)
   }
 
   /// Records a knock, and acts on it unless there are too many grants.

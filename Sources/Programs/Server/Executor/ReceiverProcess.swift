@@ -38,7 +38,7 @@ struct ReceiverProcess: ~Copyable {
 
   /// The next message, without waiting.
   mutating func receive() throws(SystemError) -> Channel.Received {
-    let received = try channel.receive()
+    let received = try unsafe channel.receive()
     if case .message(.knock) = received { receivedCount &+= 1 }
     return received
   }
@@ -60,7 +60,28 @@ struct ReceiverProcess: ~Copyable {
     }
   }
 
-  func send(_ key: borrowing KeyedMAC) throws(SystemError) { try channel.send(key) }
+  /// How long the receiver may take to make room for a message.
+  private static let messagePatience = Microseconds.second
+
+  /// Tells the receiver about a user that is new or has changed.
+  func send(_ user: User, _ key: borrowing KeyedMAC) throws(SystemError) {
+    try sendWhenThereIsRoom { () throws(SystemError) in try channel.send(user, key) }
+  }
+
+  func send(_ message: PrivsepMessage) throws(SystemError) {
+    try sendWhenThereIsRoom { () throws(SystemError) in try channel.send(message) }
+  }
+
+  /// The receiver takes messages whatever else it waits for.
+  private func sendWhenThereIsRoom(
+    _ send: () throws(SystemError) -> Bool
+  ) throws(SystemError) {
+    let deadline = SystemClock.monotonic() + Self.messagePatience
+    while try !send() {
+      guard SystemClock.monotonic() < deadline else { throw .timedOut }
+      SystemClock.pause(for: Microseconds.millisecond)
+    }
+  }
 
   /// Tells the receiver to end when it has handed over all that it has accepted.
   mutating func stop(now: Int64) {

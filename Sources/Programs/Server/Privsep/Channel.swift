@@ -29,7 +29,7 @@ struct Channel: ~Copyable {
   /// For poll(2). It hangs up when no other process has the other end any more.
   var number: Int32 { descriptor.number }
 
-  /// Sends a message, except a key. Returns false if there is no room for it.
+  /// Sends a message, except a user. Returns false if there is no room for it.
   ///
   /// - Throws: `brokenPipe` if the other end is closed.
   func send(_ message: PrivsepMessage) throws(SystemError) -> Bool {
@@ -46,19 +46,28 @@ struct Channel: ~Copyable {
     }
   }
 
-  /// Sends a key.
+  /// Sends a user with the key. Returns false if there is no room for it.
   ///
-  /// - Throws: `wouldBlock` if there is no room for it.
-  func send(_ key: borrowing KeyedMAC) throws(SystemError) {
-    let key = unsafe key.bytes
+  /// - Throws: `brokenPipe` if the other end is closed.
+  func send(_ user: User, _ key: borrowing KeyedMAC) throws(SystemError) -> Bool {
     var buffer = Buffer(repeating: 0)
     var bytes = buffer.mutableSpan
-    PrivsepMessage.key.withBytes { bytes[0] = $0[0] }
-    for index in 0..<key.count { bytes[PrivsepMessage.keyOffset + index] = unsafe key[index] }
-    try unsafe bytes.withUnsafeMutableBytes { bytes throws(SystemError) in
-      defer { unsafe sodium_memzero(bytes.baseAddress, bytes.count) }
-      let end = PrivsepMessage.keyOffset + key.count
-      try unsafe descriptor.send(UnsafeRawBufferPointer(rebasing: bytes[..<end]))
+    PrivsepMessage.user.withBytes { bytes[0] = $0[0] }
+    do throws(SystemError) {
+      try unsafe bytes.withUnsafeMutableBytes { bytes throws(SystemError) in
+        defer { unsafe sodium_memzero(bytes.baseAddress, bytes.count) }
+        let rest = unsafe UnsafeMutableRawBufferPointer(
+          rebasing: bytes[PrivsepMessage.userOffset...])
+        unsafe rest.storeBytes(of: user, as: User.self)
+        unsafe UnsafeMutableRawBufferPointer(rebasing: rest[Self.keyOffset...])
+          .copyMemory(from: UnsafeRawBufferPointer(key.bytes))
+        try unsafe descriptor.send(
+          UnsafeRawBufferPointer(rebasing: bytes[..<(PrivsepMessage.userOffset + Self.userSize)]))
+      }
+      return true
+    } catch {
+      guard error == .wouldBlock else { throw error }
+      return false
     }
   }
 
@@ -73,19 +82,11 @@ struct Channel: ~Copyable {
   }
 
   /// The next message, without waiting.
-  func receive() throws(SystemError) -> Received { try receive { _ in } }
-
-  /// The next message, without waiting. If it is a key, the key is then in `key`.
-  func receive(into key: borrowing KeyedMAC) throws(SystemError) -> Received {
-    try receive { bytes in
-      for index in bytes.indices { unsafe key.bytes[index] = bytes[index] }
-    }
-  }
-
-  /// Room for the longest message, which is a key.
-  private typealias Buffer = InlineArray<256, UInt8>
-
-  private func receive(_ takeKey: (Span<UInt8>) -> Void) throws(SystemError) -> Received {
+  ///
+  /// - Parameter takeUser: gets a user, and the bytes of the key.
+  func receive(
+    _ takeUser: (User, UnsafeRawBufferPointer) -> Void = { _, _ in }
+  ) throws(SystemError) -> Received {
     var buffer = Buffer(repeating: 0)
     var bytes = buffer.mutableSpan
     let length = try unsafe bytes.withUnsafeMutableBytes { bytes throws(SystemError) in
@@ -93,18 +94,29 @@ struct Channel: ~Copyable {
     }
     guard let count = length else { return .nothing }
     guard count > 0 else { return .end }
-    guard count <= bytes.count,
-      let message = PrivsepMessage(buffer.span.extracting(first: count), keySize: KeyedMAC.size)
+    guard count <= buffer.count,
+      let message = PrivsepMessage(buffer.span.extracting(first: count), userSize: Self.userSize)
     else { return .invalid }
-    if message == .key {
-      takeKey(buffer.span.extracting(PrivsepMessage.keyOffset..<count))
+    if message == .user {
       var bytes = buffer.mutableSpan
-      unsafe bytes.withUnsafeMutableBufferPointer {
-        unsafe sodium_memzero($0.baseAddress, $0.count)
+      unsafe bytes.withUnsafeMutableBytes { bytes in
+        let rest = unsafe UnsafeRawBufferPointer(rebasing: bytes[PrivsepMessage.userOffset...])
+        unsafe takeUser(
+          rest.loadUnaligned(as: User.self),
+          UnsafeRawBufferPointer(
+            rebasing: rest[Self.keyOffset..<Self.keyOffset + KeyedMAC.size]))
+        unsafe sodium_memzero(bytes.baseAddress, bytes.count)
       }
     }
     return .message(message)
   }
+
+  /// Where the key begins in the bytes of a user, and how many there are.
+  private static let keyOffset = MemoryLayout<User>.size
+  private static let userSize = keyOffset + KeyedMAC.size
+
+  /// Room for the longest message, which is a user.
+  private typealias Buffer = InlineArray<1280, UInt8>
 
   /// Tells the other end that nothing more will be sent.
   func hangUp() { descriptor.endWriting() }

@@ -17,7 +17,7 @@ struct Receiver: ~Copyable {
 
   private let socket: UDPSocket
   private var batch: DatagramBatch
-  private var gate: Gate<KeyedMAC>
+  private var gate: Gate<KeyRing>
   private let executor: Channel
   private let tally: Tally
   /// The line to log when everything is in place.
@@ -30,9 +30,11 @@ struct Receiver: ~Copyable {
   /// The number of knocks sent to the executor, modulo 2^32.
   private var sentCount: UInt32 = 0
   private var nextBeat = Int64.max
+  /// Whether the executor waits to hear that its changes of users were taken.
+  private var mustAnswer = false
 
   init(
-    socket: consuming UDPSocket, batch: consuming DatagramBatch, gate: consuming Gate<KeyedMAC>,
+    socket: consuming UDPSocket, batch: consuming DatagramBatch, gate: consuming Gate<KeyRing>,
     executor: consuming Channel, tally: Tally, startLine: StartLine,
     tellsReady: Bool,
     beatInterval: Int64?
@@ -86,14 +88,13 @@ struct Receiver: ~Copyable {
     while true {
       let (hasDatagram, hasMessage) = try waitForEvent()
       if hasMessage {
-        switch try executor.receive(into: gate.key) {
-        // A new key replaces the old one in the gate. Each round updates the tally.
-        case .message(.key), .message(.updateTally), .nothing: break
-        case .message, .invalid: throw SystemError.badMessage
-        case .end: return
-        }
+        guard try takeMessage() else { return }
       }
       if hasDatagram { try receive() }
+      if mustAnswer {
+        mustAnswer = false
+        try send(.usersTold)
+      }
       let now = SystemClock.monotonic()
       let kernelDropped = socket.droppedCount
       tally.record(kernelDropped: kernelDropped ?? 0)
@@ -101,6 +102,28 @@ struct Receiver: ~Copyable {
       if let beatInterval { nextBeat = now + beatInterval }
       refusals.logReport(kernelDropped: kernelDropped, now: now)
     }
+  }
+
+  /// Takes a message of the executor, if there is one. Returns false if it has hung up or ended.
+  private mutating func takeMessage() throws(SystemError) -> Bool {
+    var isTaken = true
+    let received = try unsafe executor.receive { user, key in
+      isTaken = unsafe gate.keys.put(key, slot: user.slot)
+      gate.users.put(user)
+    }
+    switch received {
+    case .message(.user) where isTaken: break
+    case .message(.removeUser(let number)):
+      let slot = Users.slot(of: number)
+      gate.users.remove(at: slot)
+      gate.keys.remove(slot: slot)
+    case .message(.usersTold): mustAnswer = true
+    // Each round updates the tally.
+    case .message(.updateTally), .nothing: break
+    case .message, .invalid: throw .badMessage
+    case .end: return false
+    }
+    return true
   }
 
   private func waitForEvent() throws(SystemError) -> (datagram: Bool, message: Bool) {
@@ -135,15 +158,16 @@ struct Receiver: ~Copyable {
     // Each time, since the datagram before this one may have waited for the executor.
     let moment = Moment(wall: SystemClock.wall(), monotonic: SystemClock.sinceBoot())
     switch Self.admit(index, of: batch, by: &gate, at: moment, hasRoom: hasRoom) {
-    case .accepted(let knock, let user, let clockSkew, let fingerprint):
+    case .accepted(let knock, let user, let name, let clockSkew, let fingerprint):
       tally.record(clockSkew: clockSkew)
       tally.countAccepted()
       let source = batch.source(index)
       let isBehindNAT = knock.address.isPrivate && source.parts?.address != knock.address
       log.info(
-        "accepted \(knock) from \(source: source)\(isBehindNAT ? " (private, and not the source: behind NAT the client needs -S)" as StaticString : "")"
+        "accepted \(knock)\(by: name) from \(source: source)\(isBehindNAT ? " (private, and not the source: behind NAT the client needs -S)" as StaticString : "")"
       )
-      try send(.knock(knock, user: user, fingerprint))
+      let host = source.parts.flatMap { $0.address.refusal == nil ? $0.address : nil }
+      try send(.knock(knock, user: user, source: host, fingerprint))
       sentCount &+= 1
     case .refused(let refusal, let header):
       if refusal.isFromKeyHolder, let clockSkew = header.clockSkew {
@@ -152,7 +176,7 @@ struct Receiver: ~Copyable {
       let isWanted = log.shows(.normal) || refusal.isFailure
       if refusals.count(refusal, isWanted: isWanted, now: SystemClock.monotonic()) {
         log.warning(
-          "refused \(header.subject) from \(source: batch.source(index)): \(header.reason(refusal))"
+          "refused \(header.subject)\(by: header.user) from \(source: batch.source(index)): \(header.reason(refusal))"
         )
       }
     case .unauthentic(let refusal): refusals.count(unauthentic: refusal)
@@ -160,7 +184,7 @@ struct Receiver: ~Copyable {
   }
 
   private static func admit(
-    _ index: Int, of batch: borrowing DatagramBatch, by gate: inout Gate<KeyedMAC>,
+    _ index: Int, of batch: borrowing DatagramBatch, by gate: inout Gate<KeyRing>,
     at moment: Moment,
     hasRoom: Bool
   ) -> Verdict {
@@ -170,9 +194,10 @@ struct Receiver: ~Copyable {
   }
 
   /// The channel has room for fewer knocks than may wait. So the rest waits here as long as the executor lives. Waiting
-  /// by poll(2) would not help: it reports room only when most of the channel is free.
-  private func send(_ message: PrivsepMessage) throws(SystemError) {
+  /// by poll(2) would not help: it reports room only when most of the channel is free. The executor may be waiting, too.
+  private mutating func send(_ message: PrivsepMessage) throws(SystemError) {
     while try !executor.send(message) {
+      _ = try takeMessage()
       SystemClock.pause(for: Self.pause)
       tally.beatCount &+= 1
     }

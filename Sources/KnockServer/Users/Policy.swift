@@ -1,0 +1,87 @@
+import KnockBase
+import KnockProtocol
+
+/// What a user may do, and what their knocks open.
+public struct Policy: BitwiseCopyable, Sendable {
+  /// How many ranges `allow` takes.
+  public static let rangeLimit = 16
+
+  /// What is opened for an address of one family.
+  public struct Place: Equatable, BitwiseCopyable, Sendable {
+    /// The number of the set in `SetNames`; 0 for none.
+    public var set: UInt16
+    /// How many bits of the address all addresses of the range have.
+    public var prefixLength: UInt8
+
+    public init(set: UInt16, prefixLength: Int) {
+      self.set = set
+      self.prefixLength = UInt8(prefixLength)
+    }
+  }
+
+  public var inet: Place
+  public var inet6: Place
+  /// The families of the addresses that access can be opened for.
+  public var families: AddressFamilies
+  /// Whether a knock for the unspecified address is for the address that it came from.
+  public var allowsObservedSource: Bool
+  public var mayOpen = true
+  public var mayClose = true
+  /// Whether a knock must name the address that it comes from.
+  public var isOnlyForSource = false
+  /// How long a grant lasts at most (microseconds).
+  public var duration: Int64 = .max
+  /// From when on the key is refused, in microseconds since the Unix epoch.
+  public var expires: Int64 = .max
+  private var ranges = InlineArray<16, AddressRange>(
+    repeating: AddressRange(.inet(0), prefixLength: 32))
+  private var rangeCount: UInt8 = 0
+
+  public init(
+    inet: Place, inet6: Place, families: AddressFamilies, allowsObservedSource: Bool
+  ) {
+    self.inet = inet
+    self.inet6 = inet6
+    self.families = families
+    self.allowsObservedSource = allowsObservedSource
+  }
+
+  public func place(for family: AddressFamily) -> Place { family == .inet ? inet : inet6 }
+
+  /// Adds a range that addresses must lie in. Returns false if there is no room.
+  public mutating func allow(_ range: AddressRange) -> Bool {
+    guard rangeCount < Self.rangeLimit else { return false }
+    ranges[Int(rangeCount)] = range
+    rangeCount += 1
+    return true
+  }
+
+  /// Whether all addresses of a range lie in one of those that the user may open.
+  public func allows(_ range: AddressRange) -> Bool {
+    var isAllowed = rangeCount == 0
+    visitRanges { isAllowed = isAllowed || $0.contains(range) }
+    return isAllowed
+  }
+
+  public func visitRanges(_ body: (AddressRange) -> Void) {
+    for index in 0..<Int(rangeCount) { body(ranges[index]) }
+  }
+
+  /// Why the user may not have what a knock asks for; nil if they may.
+  ///
+  /// - Parameters:
+  ///   - knock: an observed source is already in it.
+  ///   - source: the address that the datagram came from.
+  ///   - wallNow: microseconds since the Unix epoch.
+  @inline(never)
+  public func refusal(of knock: Knock, from source: Address?, wallNow: Int64) -> Refusal? {
+    guard wallNow < expires else { return .expiredKey }
+    guard families.contains(knock.address.family) else { return .noSetForFamily }
+    guard knock.command == .open ? mayOpen : mayClose else { return .commandNotAllowed }
+    let length = Int(place(for: knock.address.family).prefixLength)
+    guard allows(AddressRange(knock.address, prefixLength: length)),
+      !isOnlyForSource || source == knock.address
+    else { return .addressNotAllowed }
+    return nil
+  }
+}

@@ -1,0 +1,155 @@
+import KnockBase
+import KnockProtocol
+
+/// The number of a user: generation * 16384 + slot. Never 0, and never used again while the server runs.
+public typealias UserNumber = UInt32
+
+/// Tells keys apart, and tells nothing else about them.
+public struct KeyFingerprint: Equatable, BitwiseCopyable, Sendable {
+  public static let none = KeyFingerprint(low: 0, high: 0)
+
+  // 16 bytes as little-endian numbers.
+  let low: UInt64
+  let high: UInt64
+
+  init(low: UInt64, high: UInt64) {
+    self.low = low
+    self.high = high
+  }
+
+  /// Two keys have the same one only if they are expanded to the same state. So a key over 64 bytes has that of its
+  /// hash (RFC 2104).
+  public init(of key: borrowing some MACKey & ~Copyable) {
+    let label: StaticString = "pyknock key fingerprint"
+    self = label.withUTF8Buffer { label in
+      let mac = unsafe key.mac(of: label.span)
+      return KeyFingerprint(
+        low: mac.span.littleEndian(at: 0, count: 8), high: mac.span.littleEndian(at: 8, count: 8))
+    }
+  }
+}
+
+/// A user: who signs, and what they may do.
+public struct User: BitwiseCopyable, Sendable {
+  public fileprivate(set) var number: UserNumber
+  public let name: UserName
+  public let key: KeyFingerprint
+  public var policy: Policy
+  fileprivate var isPresent = true
+
+  /// The position in the table.
+  public var slot: Int { Users.slot(of: number) }
+}
+
+/// The users. Both processes of the server have such a table. Only numbers of users pass from the receiver to the
+/// executor, so an attacker in the receiver cannot change what a user may do.
+public struct Users: ~Copyable {
+  /// How many users with names there can be. One without a name may come on top.
+  public static let limit = 10_000
+  public static let slotCount = limit + 1
+  private static let slotBits: UInt32 = 14
+
+  private let users: Storage<User>
+  private let names: PositionIndex
+  private let keys: PositionIndex
+  public private(set) var count = 0
+  /// How many slots have ever been used.
+  public private(set) var usedCount = 0
+
+  /// - Parameters:
+  ///   - users: `slotCount`, all zero.
+  ///   - names, keys: for as many.
+  public init(
+    _ users: consuming Storage<User>, names: consuming PositionIndex, keys: consuming PositionIndex
+  ) {
+    precondition(users.count == Self.slotCount && names.holds(users.count))
+    precondition(keys.holds(users.count))
+    self.users = users
+    self.names = names
+    self.keys = keys
+  }
+
+  /// The same table for the process that is about to be forked.
+  public func forFork() -> Users {
+    var users = Users(self.users.alias(), names: names.alias(), keys: keys.alias())
+    (users.count, users.usedCount) = (count, usedCount)
+    return users
+  }
+
+  public static func slot(of number: UserNumber) -> Int { Int(number & (1 << slotBits - 1)) }
+
+  /// The user in a slot.
+  public subscript(slot: Int) -> User? {
+    slot < usedCount && users[slot].isPresent ? users[slot] : nil
+  }
+
+  /// What the number of a user stands for.
+  public enum Lookup {
+    case user(User)
+    /// There was such a user once.
+    case removed
+    /// There never was one.
+    case unknown
+  }
+
+  public func user(numbered number: UserNumber) -> Lookup {
+    let slot = Self.slot(of: number)
+    guard slot < usedCount, number > 1 << Self.slotBits - 1, number <= users[slot].number else {
+      return .unknown
+    }
+    guard number == users[slot].number, users[slot].isPresent else { return .removed }
+    return .user(users[slot])
+  }
+
+  public func slot(named name: UserName) -> Int? {
+    names.first(hash: name.hash) { users[$0].name == name }
+  }
+
+  public func slot(withKey key: KeyFingerprint) -> Int? {
+    keys.first(hash: key.low) { users[$0].key == key }
+  }
+
+  /// Adds a user whose name and key nobody has. Returns the slot; nil if there is no room.
+  public mutating func insert(
+    _ name: UserName, key: KeyFingerprint, _ policy: Policy
+  ) -> Int? {
+    guard count < (name.isEmpty ? Self.slotCount : Self.limit), let slot = freeSlot else {
+      return nil
+    }
+    let generation = (slot < usedCount ? users[slot].number >> Self.slotBits : 0) + 1
+    put(User(
+      number: generation << Self.slotBits | UInt32(slot), name: name, key: key, policy: policy))
+    return slot
+  }
+
+  /// Replaces what a user may do.
+  public mutating func setPolicy(_ policy: Policy, at slot: Int) { users[slot].policy = policy }
+
+  /// Takes over a user from the table of the executor, in the same slot. That may be in use.
+  public mutating func put(_ user: User) {
+    let slot = user.slot
+    if self[slot] != nil { remove(at: slot) }
+    users[slot] = user
+    usedCount = max(usedCount, slot + 1)
+    count += 1
+    names.enter(slot, hash: user.name.hash)
+    keys.enter(slot, hash: user.key.low)
+  }
+
+  public mutating func remove(at slot: Int) {
+    guard let user = self[slot] else { return }
+    names.leave(slot, hash: user.name.hash) { users[$0].name.hash }
+    keys.leave(slot, hash: user.key.low) { users[$0].key.low }
+    users[slot].isPresent = false
+    count -= 1
+  }
+
+  /// A slot whose numbers are not all used up.
+  private var freeSlot: Int? {
+    if count == usedCount { return usedCount < users.count ? usedCount : nil }
+    let last = UInt32.max >> Self.slotBits
+    for slot in 0..<usedCount
+    where !users[slot].isPresent && users[slot].number >> Self.slotBits < last { return slot }
+    return usedCount < users.count ? usedCount : nil
+  }
+}

@@ -1,0 +1,69 @@
+import CSodium
+import CSystem
+import KnockBase
+import KnockProtocol
+
+/// The expanded keys of the users. A datagram of version 1 names no key, so all are tried.
+@safe struct KeyRing: ~Copyable, MACKeys {
+  /// How many keys there can be.
+  static let limit = 64
+
+  private let states: UnsafeMutablePointer<crypto_auth_hmacsha256_state>
+  /// The slot of the user with each key.
+  private let slots: Storage<Int32>
+  private(set) var count = 0
+
+  /// Nil if out of memory.
+  init?() {
+    let size = Self.limit * MemoryLayout<crypto_auth_hmacsha256_state>.stride
+    guard let memory = unsafe csys_allocate_key(size),
+      let slots = Storage<Int32>.mapped(Self.limit)
+    else { return nil }
+    unsafe states = unsafe memory.bindMemory(
+      to: crypto_auth_hmacsha256_state.self, capacity: Self.limit)
+    self.slots = slots
+  }
+
+  deinit { unsafe Self.erase(states, count) }
+
+  /// The compiler copies a deinit to each place where a value may end.
+  @inline(never)
+  private static func erase(
+    _ states: UnsafeMutablePointer<crypto_auth_hmacsha256_state>, _ count: Int
+  ) {
+    unsafe sodium_memzero(states, count * MemoryLayout<crypto_auth_hmacsha256_state>.stride)
+  }
+
+  /// Sets the key of a user. Returns false if there is no room.
+  ///
+  /// - Parameter key: as `KeyedMAC.bytes` has it.
+  mutating func put(_ key: UnsafeRawBufferPointer, slot: Int) -> Bool {
+    var position = 0
+    while position < count, slots[position] != slot { position += 1 }
+    guard position < Self.limit else { return false }
+    unsafe UnsafeMutableRawBufferPointer(start: states + position, count: KeyedMAC.size)
+      .copyMemory(from: key)
+    slots[position] = Int32(slot)
+    count = max(count, position + 1)
+    return true
+  }
+
+  mutating func remove(slot: Int) {
+    for position in 0..<count where slots[position] == slot {
+      count -= 1
+      slots[position] = slots[count]
+      unsafe states[position] = unsafe states[count]
+      unsafe sodium_memzero(states + count, KeyedMAC.size)
+      return
+    }
+  }
+
+  func slot(verifying mac: Span<UInt8>, of message: Span<UInt8>) -> Int? {
+    var found: Int?
+    for position in 0..<count
+    where unsafe KeyedMAC.verify(mac, of: message, by: states + position) {
+      found = Int(slots[position])
+    }
+    return found
+  }
+}

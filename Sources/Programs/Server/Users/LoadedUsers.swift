@@ -1,0 +1,80 @@
+import KnockBase
+import KnockProtocol
+import KnockServer
+
+/// The users and their keys when the server starts.
+struct LoadedUsers: ~Copyable {
+  var users: Users
+  var keys: KeyRing
+
+  /// Nobody. Nil if out of memory.
+  init?() {
+    guard let users = Storage<User>.mapped(Users.slotCount),
+      let names = PositionIndex.mapped(forRecords: Users.slotCount),
+      let fingerprints = PositionIndex.mapped(forRecords: Users.slotCount),
+      let keys = KeyRing()
+    else { return nil }
+    self.users = Users(users, names: names, keys: fingerprints)
+    self.keys = keys
+  }
+
+  /// Adds a user whose name nobody has.
+  mutating func insert(
+    _ name: UserName, _ key: borrowing KeyedMAC, _ policy: Policy
+  ) throws(UserFault) {
+    let slot = try users.insert(name, key, policy)
+    guard unsafe keys.put(UnsafeRawBufferPointer(key.bytes), slot: slot) else {
+      users.remove(at: slot)
+      throw .tooManyKeys
+    }
+  }
+}
+
+extension Users {
+  /// Adds a user whose name nobody has. Returns the slot.
+  mutating func insert(
+    _ name: UserName, _ key: borrowing KeyedMAC, _ policy: Policy
+  ) throws(UserFault) -> Int {
+    let fingerprint = KeyFingerprint(of: key)
+    if let other = slot(withKey: fingerprint), let user = self[other] {
+      throw .sameKey(as: user.name)
+    }
+    guard let slot = insert(name, key: fingerprint, policy) else { throw .tooManyUsers }
+    return slot
+  }
+}
+
+/// Why a user cannot be added.
+enum UserFault: Error {
+  case sameKey(as: UserName)
+  case tooManyKeys
+  case tooManyUsers
+}
+
+extension UserFault: MessageConvertible {
+  var message: Message {
+    switch self {
+    case .sameKey(let name) where name.isEmpty: "it has the same key as -k or PSK"
+    case .sameKey(let name): "it has the same key as \(name)"
+    case .tooManyKeys: "there are more than \(KeyRing.limit) keys of version 1"
+    case .tooManyUsers: "there are more than \(Users.limit) users"
+    }
+  }
+}
+
+extension ServerSettings {
+  /// What a user may do by the options of the server.
+  ///
+  /// - Parameter names: the sets get numbers there.
+  func policy(_ names: borrowing SetNames) -> Policy {
+    func place(_ family: AddressFamily) -> Policy.Place {
+      Policy.Place(
+        set: firewall.set(for: family)?.number(in: names) ?? 0,
+        prefixLength: firewall.prefixLength(for: family))
+    }
+    return Policy(
+      inet: place(.inet), inet6: place(.inet6),
+      families: AddressFamilies { firewall.covers($0) },
+      allowsObservedSource: allowsObservedSource)
+  }
+}

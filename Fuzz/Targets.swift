@@ -44,11 +44,36 @@ public func testOneInput(_ start: UnsafePointer<UInt8>?, _ count: Int) -> Int32 
 }
 
 /// Stands in for HMAC-SHA256, which a fuzzer cannot guess. All MACs are right, or none is.
-private struct NoKey: MACKey, ~Copyable {
+private struct NoKey: MACKey, MACKeys, ~Copyable {
   let isRight: Bool
 
   func verify(_ mac: Span<UInt8>, of message: Span<UInt8>) -> Bool { isRight }
   func mac(of message: Span<UInt8>) -> InlineArray<32, UInt8> { .init(repeating: 0) }
+  func slot(verifying mac: Span<UInt8>, of message: Span<UInt8>) -> Int? { isRight ? 0 : nil }
+}
+
+/// Calls the body with a table of one user.
+private func withUser<Result>(
+  _ policy: Policy, _ body: (consuming Users) -> Result
+) -> Result {
+  withMemory(MemoryLayout<User>.stride) { users in
+    withMemory(8) { names in
+      withMemory(8) { keys in
+        var users = Users(
+          storage(users), names: PositionIndex(storage(names)), keys: PositionIndex(storage(keys)))
+        _ = users.insert(.none, key: .none, policy)
+        return body(users)
+      }
+    }
+  }
+}
+
+private func policy(
+  families: AddressFamilies = AddressFamilies { _ in true }, allowsObservedSource: Bool
+) -> Policy {
+  Policy(
+    inet: Policy.Place(set: 0, prefixLength: 32), inet6: Policy.Place(set: 0, prefixLength: 128),
+    families: families, allowsObservedSource: allowsObservedSource)
 }
 
 private struct Bytes: TextSink {
@@ -81,35 +106,36 @@ private func fuzzGate(_ input: Span<UInt8>, key: consuming NoKey) {
   let capacity = 4
   withMemory(capacity * MemoryLayout<Fingerprint>.stride) { records in
     withMemory(PositionIndex.count(forRecords: capacity) * 4) { index in
-      var gate = Gate(
-        key: NoKey(isRight: isRight), drift: 60 * Microseconds.second,
-        policies: Policies(
-          Policy(families: AddressFamilies { $0 == .inet }, allowsObservedSource: true)),
-        replays: ReplayMemory(records: storage(records), index: PositionIndex(storage(index))))
-      var start = 0
-      var now = 1_700_000_000 * Microseconds.second
-      while start < input.count {
-        let end = min(input.count, start + 1 + Int(input[start]))
-        let datagram = input.extracting(start + 1..<end)
-        start = end
-        var text = Bytes()
-        let verdict = gate.admit(datagram, at: Moment(wall: now, monotonic: now), hasRoom: true) {
-          .inet6(high: 0x2001_0DB8 << 32, low: 1)
-        }
-        switch verdict {
-        case .accepted(let knock, _, let clockSkew, _):
-          let timeStamp = Version1.fields(of: datagram).timeStamp
-          precondition(isRight && timeStamp == now + clockSkew)
-          precondition(abs(clockSkew) <= 60 * Microseconds.second)
-          text.append(knock.address)
-          now += 7 * Microseconds.second
-        case .refused(let refusal, let header):
-          precondition(isRight && header.length == datagram.count)
-          text.append(refusal.reason)
-          text.append(signedSeconds: header.clockSkew ?? 0)
-        case .unauthentic(let refusal):
-          precondition(!isRight || !Version1.isSize(datagram.count))
-          text.append(refusal.reason)
+      let policy = policy(families: AddressFamilies { $0 == .inet }, allowsObservedSource: true)
+      withUser(policy) { users in
+        var gate = Gate(
+          keys: NoKey(isRight: isRight), users: users, drift: 60 * Microseconds.second,
+          replays: ReplayMemory(records: storage(records), index: PositionIndex(storage(index))))
+        var start = 0
+        var now = 1_700_000_000 * Microseconds.second
+        while start < input.count {
+          let end = min(input.count, start + 1 + Int(input[start]))
+          let datagram = input.extracting(start + 1..<end)
+          start = end
+          var text = Bytes()
+          let verdict = gate.admit(datagram, at: Moment(wall: now, monotonic: now), hasRoom: true) {
+            .inet6(high: 0x2001_0DB8 << 32, low: 1)
+          }
+          switch verdict {
+          case .accepted(let knock, _, _, let clockSkew, _):
+            let timeStamp = Version1.fields(of: datagram).timeStamp
+            precondition(isRight && timeStamp == now + clockSkew)
+            precondition(abs(clockSkew) <= 60 * Microseconds.second)
+            text.append(knock.address)
+            now += 7 * Microseconds.second
+          case .refused(let refusal, let header):
+            precondition(isRight && header.length == datagram.count)
+            text.append(refusal.reason)
+            text.append(signedSeconds: header.clockSkew ?? 0)
+          case .unauthentic(let refusal):
+            precondition(!isRight || !Version1.isSize(datagram.count))
+            text.append(refusal.reason)
+          }
         }
       }
     }
@@ -189,49 +215,48 @@ private func fuzzState(_ input: Span<UInt8>) {
   let capacity = 8
   withMemory(ReplayFile.size(forRecords: capacity)) { file in
     withMemory(ReplayFile.size(forRecords: capacity)) { new in
-      withMemory(capacity * MemoryLayout<Fingerprint>.stride) { records in
-        withMemory(PositionIndex.count(forRecords: capacity) * 4) { index in
-          let headerSize = FileHeader.pageSize
-          let marks = 512..<1152
-          for offset in 0..<min(input.count, file.count - headerSize + marks.count) {
-            let place =
-              offset < marks.count ? marks.lowerBound + offset : headerSize + offset - marks.count
-            file[place] = input[offset]
-          }
-          if input.count % 2 == 0 { repairChecksums(of: file) }
-          let page: Storage<UInt64> = storage(file, bytes: headerSize)
-          _ = try? ReplayFile.capacity(of: page)
-          var moment = Moment(
-            wall: 1_700_000_000 * Microseconds.second, monotonic: 500 * Microseconds.second)
-          let drift = 60 * Microseconds.second
-          var replays = ReplayFile(
-            page: storage(new, bytes: headerSize), records: storage(new, at: headerSize), boot: 1)
-          let old: Storage<ReplayFile.Record> = storage(file, at: headerSize)
-          let found = replays.restore(page, old, isWhole: true, at: moment, drift: drift)
-          precondition(found.count <= capacity && found.fits)
-          var memory = ReplayMemory(
-            records: storage(records), index: PositionIndex(storage(index)))
-          replays.fill(&memory, at: moment, drift: drift)
-          precondition(memory.count == found.count)
-          var gate = Gate(
-            key: NoKey(isRight: true), drift: drift,
-            policies: Policies(
-              Policy(families: AddressFamilies { _ in true }, allowsObservedSource: false)),
-            replays: memory)
-          for number in UInt8(0)..<12 {
-            var datagram = [UInt8](repeating: number, count: 49)
-            datagram.replaceSubrange(32..<41, with: [1, 0, 0, 0, 0, 0xF1, 0x53, 0xD9, 0x41])
-            datagram.replaceSubrange(41..<45, with: [2, 0, 0, 0])
-            moment = Moment(
-              wall: moment.wall + Microseconds.second,
-              monotonic: moment.monotonic + Microseconds.second)
-            let verdict = gate.admit(datagram.span, at: moment, hasRoom: true) { nil }
-            if case .accepted(_, _, _, let fingerprint) = verdict {
-              replays.append(fingerprint, at: moment, drift: drift)
+      withUser(policy(allowsObservedSource: false)) { users in
+        withMemory(capacity * MemoryLayout<Fingerprint>.stride) { records in
+          withMemory(PositionIndex.count(forRecords: capacity) * 4) { index in
+            let headerSize = FileHeader.pageSize
+            let marks = 512..<1152
+            for offset in 0..<min(input.count, file.count - headerSize + marks.count) {
+              let place =
+                offset < marks.count ? marks.lowerBound + offset : headerSize + offset - marks.count
+              file[place] = input[offset]
             }
-          }
-          replays.save(all: false, now: moment.monotonic) { bytes, offset in
-            precondition(offset + bytes.byteCount <= file.count)
+            if input.count % 2 == 0 { repairChecksums(of: file) }
+            let page: Storage<UInt64> = storage(file, bytes: headerSize)
+            _ = try? ReplayFile.capacity(of: page)
+            var moment = Moment(
+              wall: 1_700_000_000 * Microseconds.second, monotonic: 500 * Microseconds.second)
+            let drift = 60 * Microseconds.second
+            var replays = ReplayFile(
+              page: storage(new, bytes: headerSize), records: storage(new, at: headerSize), boot: 1)
+            let old: Storage<ReplayFile.Record> = storage(file, at: headerSize)
+            let found = replays.restore(page, old, isWhole: true, at: moment, drift: drift)
+            precondition(found.count <= capacity && found.fits)
+            var memory = ReplayMemory(
+              records: storage(records), index: PositionIndex(storage(index)))
+            replays.fill(&memory, at: moment, drift: drift)
+            precondition(memory.count == found.count)
+            var gate = Gate(
+              keys: NoKey(isRight: true), users: users, drift: drift, replays: memory)
+            for number in UInt8(0)..<12 {
+              var datagram = [UInt8](repeating: number, count: 49)
+              datagram.replaceSubrange(32..<41, with: [1, 0, 0, 0, 0, 0xF1, 0x53, 0xD9, 0x41])
+              datagram.replaceSubrange(41..<45, with: [2, 0, 0, 0])
+              moment = Moment(
+                wall: moment.wall + Microseconds.second,
+                monotonic: moment.monotonic + Microseconds.second)
+              let verdict = gate.admit(datagram.span, at: moment, hasRoom: true) { nil }
+              if case .accepted(_, _, _, _, let fingerprint) = verdict {
+                replays.append(fingerprint, at: moment, drift: drift)
+              }
+            }
+            replays.save(all: false, now: moment.monotonic) { bytes, offset in
+              precondition(offset + bytes.byteCount <= file.count)
+            }
           }
         }
       }
@@ -358,11 +383,11 @@ private func change(_ grants: inout Grants, _ byte: UInt8, wallNow: Int64, now: 
 
 /// A message of a receiver that an attacker controls.
 private func fuzzMessages(_ input: Span<UInt8>) {
-  let keySize = 208
-  guard let message = PrivsepMessage(input, keySize: keySize) else { return }
+  let userSize = 1000
+  guard let message = PrivsepMessage(input, userSize: userSize) else { return }
   if case .knock(let knock, _, _) = message { precondition(knock.address.refusal == nil) }
   let isSame = message.withBytes { bytes in
-    precondition(input.count == bytes.count + (message == .key ? keySize : 0))
+    precondition(input.count == bytes.count + (message == .user ? userSize : 0))
     return bytes.indices.allSatisfy { bytes[$0] == input[$0] }
   }
   precondition(isSame)

@@ -104,7 +104,8 @@ public enum PrivsepMessage: Equatable, Sendable {
       else { return nil }
       self = .knock(
         Knock(command: command, address: address), user: Self.user(in: bytes),
-        source: Address(message: source), Fingerprint(message: bytes.extracting(Self.fingerprintOffset...)))
+        source: Address(message: source),
+        Fingerprint(message: bytes.extracting(Self.fingerprintOffset...)))
     case .user where bytes.count == Self.userOffset + userSize: self = .user
     case .updateTally where bytes.count == 1: self = .updateTally
     case .removeUser where bytes.count == 5: self = .removeUser(Self.user(in: bytes))

@@ -52,10 +52,13 @@ private let key = Array("correct horse battery staple".utf8)
 private func gate(
   _ key: [UInt8] = key, drift: Double = 60, capacity: Int = 16, allowsObservedSource: Bool = false,
   families: AddressFamilies = AddressFamilies { _ in true }
-) -> Gate<TestKey> {
-  Gate(
-    key: TestKey(key), drift: microseconds(drift),
-    policies: Policies(Policy(families: families, allowsObservedSource: allowsObservedSource)),
+) -> Gate<TestKeys> {
+  var users = emptyUsers()
+  _ = users.insert(
+    .none, key: KeyFingerprint(of: TestKey(key)),
+    policy(families: families, allowsObservedSource: allowsObservedSource))
+  return Gate(
+    keys: TestKeys([key]), users: users, drift: microseconds(drift),
     replays: ReplayMemory(
       records: storage(capacity, of: Fingerprint.self),
       index: PositionIndex(storage(PositionIndex.count(forRecords: capacity), of: UInt32.self))))
@@ -79,13 +82,13 @@ private func sign(_ message: [UInt8]) -> [UInt8] {
 /// What the gate says: a knock, or why not.
 private func admit(
   _ datagram: [UInt8], at time: Double = now, hasRoom: Bool = true, from source: Address? = nil,
-  _ gate: inout Gate<TestKey>
+  _ gate: inout Gate<TestKeys>
 ) -> Result<Knock, Refusal> {
   switch gate.admit(
     datagram.span, at: moment(time), hasRoom: hasRoom, source: { source })
   {
-  case .accepted(let knock, let user, _, _):
-    #expect(user == Policies.onlyUser)
+  case .accepted(let knock, let user, let name, _, _):
+    #expect(user == 1 << 14 && name == .none)
     return .success(knock)
   case .refused(let refusal, _):
     #expect(refusal != .wrongLength && refusal != .badMAC)
@@ -188,7 +191,9 @@ private let documentation = Address.inet(0xC000_0201)  // 192.0.2.1
       let knock = Knock(command: .open, address: documentation)
       let fingerprint = Fingerprint(mac: datagram.span, timeStamp: microseconds(now + skew))
       #expect(
-        verdict == .accepted(knock, user: 0, clockSkew: microseconds(skew), fingerprint))
+        verdict
+          == .accepted(
+            knock, user: 1 << 14, name: .none, clockSkew: microseconds(skew), fingerprint))
     }
   }
 

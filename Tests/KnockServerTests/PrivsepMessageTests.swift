@@ -3,7 +3,7 @@ import KnockProtocol
 import KnockServer
 import Testing
 
-private let keySize = 208
+private let userSize = 1000
 private let inet = Address.inet(0xC000_0201)  // 192.0.2.1
 private let inet6 = Address.inet6(high: 0x2001_0DB8_0000_0000, low: 0x0001_0002)
 
@@ -22,78 +22,92 @@ private func bytes(_ message: PrivsepMessage) -> [UInt8] {
 }
 
 private func read(_ bytes: [UInt8]) -> PrivsepMessage? {
-  PrivsepMessage(bytes.span, keySize: keySize)
+  PrivsepMessage(bytes.span, userSize: userSize)
 }
 
-/// The message of a knock with any address at all.
-private func knock(_ address: [UInt8]) -> [UInt8] {
-  let rest = [UInt8](repeating: 0, count: 16 - address.count)
-  return [2, 0, 0, 1, UInt8(address.count)] + address + rest + fingerprintBytes
+/// The message of a knock with any address and source at all.
+private func knock(_ address: [UInt8], from source: [UInt8] = []) -> [UInt8] {
+  [2, 0, 0, 0, 0, 1] + sized(address) + sized(source) + fingerprintBytes
+}
+
+private func sized(_ address: [UInt8]) -> [UInt8] {
+  [UInt8(address.count)] + address + [UInt8](repeating: 0, count: 16 - address.count)
 }
 
 @Suite struct PrivsepMessageTests {
   @Test func `a knock arrives as it was sent`() {
     for address in [inet, inet6] {
       for command in [Command.open, .close] {
-        for user in [0, 1, 0x0102, 0xFFFF] as [UserNumber] {
-          let message = PrivsepMessage.knock(
-            Knock(command: command, address: address), user: user, fingerprint)
-          #expect(bytes(message).count == PrivsepMessage.knockSize)
-          #expect(read(bytes(message)) == message)
+        for user in [0, 1, 0x0102_0304, .max] as [UserNumber] {
+          for source in [nil, inet, inet6] {
+            let message = PrivsepMessage.knock(
+              Knock(command: command, address: address), user: user, source: source, fingerprint)
+            #expect(bytes(message).count == PrivsepMessage.knockSize)
+            #expect(read(bytes(message)) == message)
+          }
         }
       }
     }
     #expect(
-      bytes(.knock(Knock(command: .close, address: inet), user: 0x0102, fingerprint))
-        == [2, 2, 1, 2, 4, 192, 0, 2, 1] + [UInt8](repeating: 0, count: 12) + fingerprintBytes)
+      bytes(
+        .knock(
+          Knock(command: .close, address: inet), user: 0x0102_0304, source: inet, fingerprint))
+        == [2, 4, 3, 2, 1, 2] + sized([192, 0, 2, 1]) + sized([192, 0, 2, 1]) + fingerprintBytes)
   }
 
   @Test func `the other messages arrive as they were sent`() {
     #expect(bytes(.ready) == [1])
     #expect(read([1]) == .ready)
-    #expect(bytes(.key) == [3])
-    #expect(read([3] + [UInt8](repeating: 7, count: keySize)) == .key)
+    #expect(bytes(.user) == [3])
+    #expect(read([3] + [UInt8](repeating: 7, count: userSize)) == .user)
     #expect(bytes(.updateTally) == [4])
     #expect(read([4]) == .updateTally)
+    #expect(bytes(.removeUser(0x0102_0304)) == [5, 4, 3, 2, 1])
+    #expect(read([5, 4, 3, 2, 1]) == .removeUser(0x0102_0304))
+    #expect(bytes(.usersTold) == [6])
+    #expect(read([6]) == .usersTold)
   }
 
   @Test func `each message has exactly its size`() {
     let messages: [[UInt8]] = [
-      [1], bytes(.knock(Knock(command: .open, address: inet), user: 0, fingerprint)),
-      [3] + [UInt8](repeating: 0, count: keySize), [4],
+      [1],
+      bytes(.knock(Knock(command: .open, address: inet), user: 0, source: nil, fingerprint)),
+      [3] + [UInt8](repeating: 0, count: userSize), [4], bytes(.removeUser(1)), [6],
     ]
     #expect(read([]) == nil)
     for message in messages {
       #expect(read(message) != nil)
-      for length in 1...300 where length != message.count {
-        let zeros = [UInt8](repeating: 0, count: 300)
+      for length in 1...1100 where length != message.count {
+        let zeros = [UInt8](repeating: 0, count: 1100)
         #expect(read(Array((message + zeros)[..<length])) == nil)
       }
     }
   }
 
-  @Test func `there are four kinds of message`() {
+  @Test func `there are six kinds of message`() {
     for kind in UInt8.min...UInt8.max {
-      for size in [1, PrivsepMessage.knockSize, 1 + keySize] {
+      for size in [1, PrivsepMessage.knockSize, 1 + userSize] {
         var message = [UInt8](repeating: 0, count: size)
         message.replaceSubrange(0..<1, with: [kind])
         if size == PrivsepMessage.knockSize { message = [kind] + knock([192, 0, 2, 1])[1...] }
         let isMessage =
-          (kind, size) == (1, 1) || (kind, size) == (2, 61) || (kind, size) == (3, 209)
-          || (kind, size) == (4, 1)
+          (kind, size) == (1, 1) || (kind, size) == (2, 80) || (kind, size) == (3, 1001)
+          || (kind, size) == (4, 1) || (kind, size) == (5, 5) || (kind, size) == (6, 1)
         #expect((read(message) != nil) == isMessage, "\(kind) \(size)")
       }
     }
   }
 
   @Test func `what no receiver sends is no message`() {
-    let good = knock([192, 0, 2, 1])
-    for (offset, values) in [(3, 0...255), (4, 0...255), (9, 1...255), (20, 1...255)] {
+    let good = knock([192, 0, 2, 1], from: [192, 0, 2, 2])
+    for (offset, values) in [
+      (5, 0...255), (6, 0...255), (11, 1...255), (22, 1...255), (23, 0...255), (28, 1...255),
+    ] {
       for value in values where good[offset] != UInt8(value) {
         var message = good
         message[offset] = UInt8(value)
         // The other command, and an IPv6 address that begins with the bytes of the IPv4 one.
-        let isSound = offset == 3 && value == 2 || offset == 4 && value == 16
+        let isSound = offset == 5 && value == 2 || (offset == 6 || offset == 23) && value == 16
         #expect((read(message) != nil) == isSound, "\(offset) \(value)")
       }
     }
@@ -107,5 +121,7 @@ private func knock(_ address: [UInt8]) -> [UInt8] {
   ])
   func `an address that no host has is no message`(address: [UInt8]) {
     #expect(read(knock(address)) == nil)
+    #expect(
+      address.count == 4 && address[0] == 0 || read(knock([192, 0, 2, 1], from: address)) == nil)
   }
 }

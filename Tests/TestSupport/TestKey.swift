@@ -23,3 +23,14 @@ public struct TestKey: MACKey {
     return mac.count == 32 && mac.indices.allSatisfy { mac[$0] == expected[$0] }
   }
 }
+
+/// The keys of the users in slots 0, 1, 2 and so on.
+public struct TestKeys: MACKeys {
+  private let keys: [TestKey]
+
+  public init(_ keys: [[UInt8]]) { self.keys = keys.map { TestKey($0) } }
+
+  public func slot(verifying mac: Span<UInt8>, of message: Span<UInt8>) -> Int? {
+    keys.firstIndex { $0.verify(mac, of: message) }
+  }
+}

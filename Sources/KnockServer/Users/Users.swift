@@ -44,7 +44,7 @@ public struct User: BitwiseCopyable, Sendable {
 /// The users. Both processes of the server have such a table. Only numbers of users pass from the receiver to the
 /// executor, so an attacker in the receiver cannot change what a user may do.
 public struct Users: ~Copyable {
-  /// How many users with names there can be. One without a name may come on top.
+  /// How many users with names a server can have. One without a name may come on top.
   public static let limit = 10_000
   public static let slotCount = limit + 1
   private static let slotBits: UInt32 = 14
@@ -57,13 +57,13 @@ public struct Users: ~Copyable {
   public private(set) var usedCount = 0
 
   /// - Parameters:
-  ///   - users: `slotCount`, all zero.
+  ///   - users: one more than there can be with names, at most `slotCount`; all zero.
   ///   - names, keys: for as many.
   public init(
     _ users: consuming Storage<User>, names: consuming PositionIndex, keys: consuming PositionIndex
   ) {
-    precondition(users.count == Self.slotCount && names.holds(users.count))
-    precondition(keys.holds(users.count))
+    precondition(users.count >= 1 && users.count <= Self.slotCount)
+    precondition(names.holds(users.count) && keys.holds(users.count))
     self.users = users
     self.names = names
     self.keys = keys
@@ -113,12 +113,12 @@ public struct Users: ~Copyable {
   public mutating func insert(
     _ name: UserName, key: KeyFingerprint, _ policy: Policy
   ) -> Int? {
-    guard count < (name.isEmpty ? Self.slotCount : Self.limit), let slot = freeSlot else {
-      return nil
-    }
+    let namedCount = count - (slot(named: .none) == nil ? 0 : 1)
+    guard name.isEmpty || namedCount < users.count - 1, let slot = freeSlot else { return nil }
     let generation = (slot < usedCount ? users[slot].number >> Self.slotBits : 0) + 1
-    put(User(
-      number: generation << Self.slotBits | UInt32(slot), name: name, key: key, policy: policy))
+    put(
+      User(
+        number: generation << Self.slotBits | UInt32(slot), name: name, key: key, policy: policy))
     return slot
   }
 

@@ -45,6 +45,7 @@ struct ServerParts: ~Copyable {
     }
     if !settings.sandbox.isOn { log.warning("warning: no sandbox") }
     settings.logReplayCapacity()
+    let serverPolicy = settings.policy(state.grants.names)
     let manager = ServiceManager(Self.connectToServiceManager())
     guard let runner = CommandRunner(commands, settings: settings) else { throw .outOfMemory }
     let beatInterval = min(
@@ -52,14 +53,16 @@ struct ServerParts: ~Copyable {
     let receiver = Receiver(
       socket: socket, batch: batch,
       gate: Gate(
-        keys: users.keys, users: users.users.forFork(), drift: settings.drift, replays: state.replays),
+        keys: users.keys, users: users.users.forFork(), drift: settings.drift,
+        replays: state.replays),
       executor: channel.first, tally: tally,
       startLine: startLine, tellsReady: manager.listens,
       beatInterval: beatInterval == .max ? nil : beatInterval)
     let executor = Executor(
       state: state.keeper, signals: signals,
       timer: try BootTimer(), receiver: ReceiverProcess(channel.second, tally: tally),
-      users: users.users, tally: tally, firewall: firewall, runner: runner,
+      users: users.users, serverPolicy: serverPolicy, tally: tally, firewall: firewall,
+      runner: runner,
       grants: GrantKeeper(state.grants, recent: RecentKnocks(recent), settings),
       shutdown: Shutdown(closesGrants: settings.closesOnExit), manager: manager, metrics: metrics,
       reloader: reloader)

@@ -92,7 +92,8 @@ def test_a_receiver_that_fills_the_queue_keeps_no_grant_from_its_end(server, int
 
 
 LIES = [
-    "short", "long", "kind", "key", "update", "user", "other user", "command", "length", "rest", "multicast"
+    "short", "long", "kind", "new user", "removed user", "users told", "update", "user", "other user",
+    "command", "length", "rest", "multicast", "source",
 ]  # fmt: skip
 
 

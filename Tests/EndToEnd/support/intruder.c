@@ -62,25 +62,29 @@ static int channel;
 // The receiver may send messages to the executor. These are messages that no intact receiver sends.
 static int lie(const char *what) {
   // KnockServer/PrivsepMessage.swift has the format.
-  char message[209] = {2, 0, 0, 1, 4, (char)192, 0, 2, 77};
-  size_t size = 61;
+  // The first user: generation 1, slot 0.
+  char message[1280] = {2, 0, 0x40, 0, 0, 1, 4, (char)192, 0, 2, 77};
+  size_t size = 80;
   // As many as fill the queue of the executor, with the one that makes it do this.
   for (int i = 1; !strcmp(what, "lie: many") && i < 1152; i++) {
-    message[7] = (char)(i >> 8), message[8] = (char)i;
+    message[9] = (char)(i >> 8), message[10] = (char)i;
     while (send(channel, message, size, 0) < 0) continue;
   }
-  if (!strcmp(what, "lie: short")) size = 60;
+  if (!strcmp(what, "lie: short")) size = 79;
   else if (!strcmp(what, "lie: empty")) size = 0;
-  else if (!strcmp(what, "lie: long")) size = 62;
-  else if (!strcmp(what, "lie: kind")) message[0] = 5;
-  else if (!strcmp(what, "lie: key")) message[0] = 3, size = 209;
+  else if (!strcmp(what, "lie: long")) size = 81;
+  else if (!strcmp(what, "lie: kind")) message[0] = 7;
+  else if (!strcmp(what, "lie: new user")) message[0] = 3, size = sizeof message;
   else if (!strcmp(what, "lie: update")) message[0] = 4, size = 1;
+  else if (!strcmp(what, "lie: removed user")) message[0] = 5, size = 5;
+  else if (!strcmp(what, "lie: users told")) message[0] = 6, size = 1;
   else if (!strcmp(what, "lie: user")) message[1] = 1;
-  else if (!strcmp(what, "lie: other user")) message[2] = 1;
-  else if (!strcmp(what, "lie: command")) message[3] = 3;
-  else if (!strcmp(what, "lie: length")) message[4] = 5;
-  else if (!strcmp(what, "lie: rest")) message[20] = 1;
-  else if (!strcmp(what, "lie: multicast")) message[5] = (char)224;
+  else if (!strcmp(what, "lie: other user")) message[2] = (char)0x80;
+  else if (!strcmp(what, "lie: command")) message[5] = 3;
+  else if (!strcmp(what, "lie: length")) message[6] = 5;
+  else if (!strcmp(what, "lie: rest")) message[22] = 1;
+  else if (!strcmp(what, "lie: source")) message[23] = 4, message[24] = (char)224;
+  else if (!strcmp(what, "lie: multicast")) message[7] = (char)224;
   else if (strcmp(what, "lie: knock")) return 0;
   return send(channel, message, size, 0) == (ssize_t)size;
 }

@@ -22,6 +22,8 @@ struct Executor: ~Copyable {
   /// Expires when the next grant does.
   var timer: BootTimer
   var users: Users
+  /// What a user may do by the options of the server.
+  let serverPolicy: Policy
   let tally: Tally
 
   var receiver: ReceiverProcess
@@ -40,6 +42,7 @@ struct Executor: ~Copyable {
   var isReady = false
   /// How many times the receiver has not yet said that it has taken the changes of users.
   var untakenReloads = 0
+  private var isReloadWhole = true
   /// When the loop last looked at the clock, in monotonic microseconds.
   private var lastLook: Int64 = 0
   var setsChanged: UInt64 = 0
@@ -49,6 +52,7 @@ struct Executor: ~Copyable {
   init(
     state: consuming StateKeeper?, signals: consuming Signals,
     timer: consuming BootTimer, receiver: consuming ReceiverProcess, users: consuming Users,
+    serverPolicy: Policy,
     tally: Tally, firewall: consuming Firewall?, runner: consuming CommandRunner,
     grants: consuming GrantKeeper, shutdown: Shutdown, manager: consuming ServiceManager,
     metrics: consuming Metrics?, reloader: consuming Reloader?
@@ -58,6 +62,7 @@ struct Executor: ~Copyable {
     self.timer = timer
     self.receiver = receiver
     self.users = users
+    self.serverPolicy = serverPolicy
     self.tally = tally
     self.firewall = firewall
     keepsPrivileges = runner.hasCommands
@@ -233,11 +238,23 @@ struct Executor: ~Copyable {
     manager.tellReloading()
     do throws(ReloadError) {
       try replaceKeyAndCommands()
-      log.answer("reloaded key and commands")
     } catch {
       log.error("\(error)")
+      isReloadWhole = false
+    }
+    tellUsers()
+  }
+
+  /// What follows when the receiver goes by the users that it was told.
+  mutating func endReload() {
+    untakenReloads -= 1
+    guard untakenReloads == 0 else { return }
+    if isReloadWhole {
+      log.answer("reloaded key and commands")
+    } else {
       log.error("not reloaded, going on as before")
     }
+    isReloadWhole = true
     if isReady { manager.tellReady(now: SystemClock.monotonic()) }
   }
 
@@ -249,12 +266,20 @@ struct Executor: ~Copyable {
       guard !new.commands.isEmpty else { throw .nothingToRun }
       guard new.commands.canClose || !grants.mustClose else { throw .nothingToClose }
     }
-    do throws(SystemError) {
-      try replaceKey(of: .none, by: new.key.expanded)
-    } catch { throw .receiver(error) }
+    let hasKey: Bool
+    switch new.key {
+    case .some(let key):
+      do throws(UserFault) {
+        try setUser(.none, key.expanded, serverPolicy)
+      } catch { throw .user(error) }
+      hasKey = true
+    case nil:
+      if reloader?.hasKeyFile == true, let slot = users.slot(named: .none) { removeUser(at: slot) }
+      hasKey = false
+    }
     // The rest of `new` ends here. That wipes the key in this process.
     runner.replace(new.takeCommands())
-    reloader?.keep()
+    reloader?.keep(hasKeyFile: hasKey)
   }
 
   // Counters

@@ -12,7 +12,7 @@ extension Executor {
       case .message(.knock(let knock, let number, let source, let fingerprint))
       where runner.hasRoom && isPossible(knock, from: number, at: source):
         take(knock, from: number, at: source, fingerprint)
-      case .message(.usersTold) where untakenReloads > 0: untakenReloads -= 1
+      case .message(.usersTold) where untakenReloads > 0: endReload()
       case .message(.ready) where !isReady:
         isReady = true
         manager.tellReady(now: SystemClock.monotonic())

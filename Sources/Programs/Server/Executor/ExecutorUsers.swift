@@ -2,39 +2,52 @@ import KnockBase
 import KnockProtocol
 import KnockServer
 
-/// How the executor changes the users while the server runs.
+/// How the executor changes the users while the server runs. It tells the receiver each change.
 extension Executor {
-  /// Gives a user another key. For all else that is another user.
-  mutating func replaceKey(
-    of name: UserName, by key: borrowing KeyedMAC
-  ) throws(SystemError) {
-    let fingerprint = KeyFingerprint(of: key)
-    guard let slot = users.slot(named: name), let user = users[slot], user.key != fingerprint else {
-      return
+  /// Sets the key and the policy of a user, who may be new. With another key, it is another user.
+  ///
+  /// - Throws: `sameKey`, `tooManyUsers`.
+  mutating func setUser(
+    _ name: UserName, _ key: borrowing KeyedMAC, _ policy: Policy
+  ) throws(UserFault) {
+    if let slot = users.slot(named: name), let user = users[slot] {
+      guard user.key != KeyFingerprint(of: key) else {
+        users.setPolicy(policy, at: slot)
+        return tell(slot, key)
+      }
+      removeUser(at: slot)
     }
-    try removeUser(user)
-    try addUser(name, key, fingerprint, user.policy)
-    try tellUsers()
+    tell(try users.insert(name, key, policy), key)
   }
 
-  mutating func removeUser(_ user: User) throws(SystemError) {
-    users.remove(at: user.slot)
-    try receiver.send(.removeUser(user.number))
+  mutating func removeUser(at slot: Int) {
+    guard let user = users[slot] else { return }
+    users.remove(at: slot)
+    tell { receiver throws(SystemError) in try receiver.send(.removeUser(user.number)) }
   }
 
-  /// Adds a user whose name and key nobody has.
-  mutating func addUser(
-    _ name: UserName, _ key: borrowing KeyedMAC, _ fingerprint: KeyFingerprint, _ policy: Policy
-  ) throws(SystemError) {
-    guard let slot = users.insert(name, key: fingerprint, policy), let user = users[slot] else {
-      throw .outOfMemory
-    }
-    try receiver.send(user, key)
-  }
-
-  /// Ends a list of changes.
-  mutating func tellUsers() throws(SystemError) {
-    try receiver.send(.usersTold)
+  /// Ends a list of changes. The receiver says when it has taken them.
+  mutating func tellUsers() {
+    tell { receiver throws(SystemError) in try receiver.send(.usersTold) }
     untakenReloads += 1
+  }
+
+  private mutating func tell(_ slot: Int, _ key: borrowing KeyedMAC) {
+    guard let user = users[slot] else { return }
+    tell { receiver throws(SystemError) in try receiver.send(user, key) }
+  }
+
+  /// A receiver that does not listen may accept what it must not any more.
+  private mutating func tell(
+    _ send: (borrowing ReceiverProcess) throws(SystemError) -> Void
+  ) {
+    guard receiver.hasMessages else { return }
+    do throws(SystemError) {
+      try send(receiver)
+    } catch {
+      log.error("fatal: the receiver does not take the users: \(error)")
+      closeReceiver()
+      killReceiver()
+    }
   }
 }

@@ -88,7 +88,10 @@ struct Receiver: ~Copyable {
     while true {
       let (hasDatagram, hasMessage) = try waitForEvent()
       if hasMessage {
-        guard try takeMessage() else { return }
+        // All of them first: a datagram may be signed by a key that is among them.
+        while let goesOn = try takeMessage() {
+          if !goesOn { return }
+        }
       }
       if hasDatagram { try receive() }
       if mustAnswer {
@@ -104,8 +107,8 @@ struct Receiver: ~Copyable {
     }
   }
 
-  /// Takes a message of the executor, if there is one. Returns false if it has hung up or ended.
-  private mutating func takeMessage() throws(SystemError) -> Bool {
+  /// Takes a message of the executor. Returns nil if there is none, and false if it has hung up or ended.
+  private mutating func takeMessage() throws(SystemError) -> Bool? {
     var isTaken = true
     let received = try unsafe executor.receive { user, key in
       isTaken = unsafe gate.keys.put(key, slot: user.slot)
@@ -119,7 +122,8 @@ struct Receiver: ~Copyable {
       gate.keys.remove(slot: slot)
     case .message(.usersTold): mustAnswer = true
     // Each round updates the tally.
-    case .message(.updateTally), .nothing: break
+    case .message(.updateTally): break
+    case .nothing: return nil
     case .message, .invalid: throw .badMessage
     case .end: return false
     }

@@ -2,7 +2,8 @@ import KnockBase
 
 /// A key and commands that were read for HUP.
 struct Reloaded: ~Copyable {
-  let key: Key
+  /// The key of the user without a name; nil if there is no file for it, or no longer.
+  let key: Key?
   let commands: Commands
   fileprivate let settings: ServerSettings
   fileprivate let operands: Operands
@@ -12,7 +13,7 @@ struct Reloaded: ~Copyable {
   consuming func takeCommands() -> Commands { commands }
 
   func logWarnings() {
-    if let source = settings.keyFileSource { key.logWarnings(about: source) }
+    if let source = settings.keyFileSource { key?.logWarnings(about: source) }
     settings.logCommandWarnings(operands)
     if needsRestart {
       log.warning(
@@ -27,9 +28,9 @@ enum ReloadError: Error {
   case noKeyFile
   case key(KeyFileError)
   case misuse(Misuse)
+  case user(UserFault)
   case command(Commands.Failure)
   case needsPrivileges, nothingToRun, nothingToClose
-  case receiver(SystemError)
 }
 
 extension ReloadError: MessageConvertible {
@@ -39,12 +40,12 @@ extension ReloadError: MessageConvertible {
     case .noKeyFile: "the configuration file has no key-file any more"
     case .key(let error): error.message
     case .misuse(let misuse): misuse.message
+    case .user(let error): error.message
     case .command(let error): error.message
     case .needsPrivileges:
       "commands need a restart: the server has dropped the privileges that they may need"
     case .nothingToRun: "there is no command any more, and no set"
     case .nothingToClose: "there is no close-command any more, and no set"
-    case .receiver(let error): "receiver: \(error)"
     }
   }
 }
@@ -61,8 +62,10 @@ struct Reloader: ~Copyable {
   /// Two, used by turns: one for what is in use, one for what may replace it.
   private let rooms: Storage<UInt8>
   private var room = 0
+  /// Whether the key of the user without a name came from a file, so that it can be gone.
+  private(set) var hasKeyFile: Bool
 
-  /// Nil if the key was in no file.
+  /// Nil if there is nothing to read again: the key was in no file, and there is no directory of keys.
   ///
   /// - Parameters:
   ///   - settings: those of the start.
@@ -71,7 +74,7 @@ struct Reloader: ~Copyable {
   static func make(
     _ settings: ServerSettings, _ operands: Operands
   ) throws(SystemError) -> Reloader? {
-    guard let path = settings.keyFile, !(path == "-") else { return nil }
+    guard settings.keysDirectory != nil || settings.rereadsKey else { return nil }
     guard let rooms = Storage<UInt8>.mapped(2 * roomSize) else {
       throw .outOfMemory
     }
@@ -82,6 +85,7 @@ struct Reloader: ~Copyable {
     self.settings = settings
     self.operands = operands
     self.rooms = rooms
+    hasKeyFile = settings.rereadsKey
   }
 
   /// Reads both. The result is valid until the next call, or after `keep` until the one after that.
@@ -93,16 +97,24 @@ struct Reloader: ~Copyable {
     do throws(ConfigurationError<ServerOption>) {
       new = try settings.reread()
     } catch { throw .configuration(error) }
-    guard let path = new.keyFile, let source = new.keyFileSource else { throw .noKeyFile }
-    let commands = try commands(new)
+    return Reloaded(
+      key: try key(new), commands: try commands(new), settings: new, operands: operands,
+      needsRestart: settings.needsRestart(for: new))
+  }
+
+  /// With a directory of keys, it may be gone.
+  private func key(_ settings: ServerSettings) throws(ReloadError) -> Key? {
+    guard settings.rereadsKey, let path = settings.keyFile, let source = settings.keyFileSource
+    else {
+      if settings.keysDirectory != nil { return nil }
+      throw .noKeyFile
+    }
     do throws(KeyError) {
-      let key = try Key(from: source, within: Self.patience)
-      return Reloaded(
-        key: key, commands: commands, settings: new, operands: operands,
-        needsRestart: settings.needsRestart(for: new))
+      return try Key(from: source, within: Self.patience)
     } catch {
+      if case .notFound = error, settings.keysDirectory != nil { return nil }
       throw .key(
-        KeyFileError(path: path, isConfigured: new.configuresKeyFile, error: error))
+        KeyFileError(path: path, isConfigured: settings.configuresKeyFile, error: error))
     }
   }
 
@@ -121,5 +133,8 @@ struct Reloader: ~Copyable {
   }
 
   /// Keeps what was read last.
-  mutating func keep() { room = 1 - room }
+  mutating func keep(hasKeyFile: Bool) {
+    room = 1 - room
+    self.hasKeyFile = hasKeyFile
+  }
 }

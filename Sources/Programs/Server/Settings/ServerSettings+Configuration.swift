@@ -24,6 +24,7 @@ extension ServerSettings {
     new.configuration = configuration
     new.given = givenByCommandLine
     if givenByCommandLine.contains(.keyFile) { new.keyFile = keyFile }
+    new.keysDirectory = keysDirectory
     if givenByCommandLine.contains(.openCommand) { new.openCommand = openCommand }
     if givenByCommandLine.contains(.closeCommand) { new.closeCommand = closeCommand }
     try new.readConfiguration()

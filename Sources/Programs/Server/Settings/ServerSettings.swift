@@ -22,6 +22,8 @@ struct ServerSettings: AppletSettings {
   /// The allowed clock skew: microseconds, 1 to `Microseconds.longest`.
   var drift = 60 * Microseconds.second
   var keyFile: Argument?
+  /// The directory of the users, a file with a key for each; nil for none.
+  var keysDirectory: Argument?
   /// Whether a knock may leave its address open; see `Gate`.
   var allowsObservedSource = false
   var firewall = FirewallSettings()
@@ -58,6 +60,9 @@ struct ServerSettings: AppletSettings {
   var configuresKeyFile: Bool {
     given.contains(.keyFile) && !givenByCommandLine.contains(.keyFile)
   }
+
+  /// Whether HUP reads the key of the user without a name again.
+  var rereadsKey: Bool { keyFile.map { !($0 == "-") } ?? false }
 
   /// Rules need no key.
   var showsArguments: Bool { keyFile != nil || example != nil }

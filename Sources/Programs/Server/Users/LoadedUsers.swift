@@ -23,10 +23,7 @@ struct LoadedUsers: ~Copyable {
     _ name: UserName, _ key: borrowing KeyedMAC, _ policy: Policy
   ) throws(UserFault) {
     let slot = try users.insert(name, key, policy)
-    guard unsafe keys.put(UnsafeRawBufferPointer(key.bytes), slot: slot) else {
-      users.remove(at: slot)
-      throw .tooManyKeys
-    }
+    _ = unsafe keys.put(UnsafeRawBufferPointer(key.bytes), slot: slot)
   }
 }
 
@@ -39,6 +36,7 @@ extension Users {
     if let other = slot(withKey: fingerprint), let user = self[other] {
       throw .sameKey(as: user.name)
     }
+    guard count < KeyRing.limit else { throw .tooManyKeys }
     guard let slot = insert(name, key: fingerprint, policy) else { throw .tooManyUsers }
     return slot
   }

@@ -34,7 +34,7 @@ _pyknock() {
       -h --help -V --version'
     ;;
   keygen)
-    options='-o --output -h --help -V --version'
+    options='-o --output --keys -h --help -V --version'
     ;;
   help)
     _pyknock_offer -W 'server client keygen'
@@ -59,7 +59,7 @@ _pyknock() {
     COMPREPLY=()
     return
     ;;
-  server:--state | server:--chroot)
+  server:--state | server:--chroot | keygen:--keys)
     _pyknock_offer -d
     return
     ;;

@@ -70,6 +70,7 @@ for program in pyknock pyknock-server pyknock-client pyknock-keygen
     complete -c $program -n '__pyknock_is client' -s V -l version -d 'print the version'
 
     complete -c $program -n '__pyknock_is keygen' -s o -l output -rF -d 'write it to a new FILE, mode 600 (- for stdout)'
+    complete -c $program -n '__pyknock_is keygen' -l keys -x -a '(__fish_complete_directories)' -d 'make the user NAME: a new file DIR/NAME'
     complete -c $program -n '__pyknock_is keygen' -s h -l help -d 'print this help'
     complete -c $program -n '__pyknock_is keygen' -s V -l version -d 'print the version'
 

@@ -25,13 +25,39 @@ int csys_create(const char *path, uint32_t mode) {
   return -error;
 }
 
-int csys_create_for_all(int directory, const char *name) {
+/// Makes a file in a directory, and opens it to write. It replaces an older one.
+static int replace_file(int directory, const char *name, mode_t mode) {
   if (unlinkat(directory, name, 0) < 0 && errno != ENOENT) return -errno;
-  int fd = openat(directory, name, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0644);
-  if (fd < 0) return -errno;
-  fchmod(fd, 0644);
+  return csys_result(openat(directory, name, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, mode));
+}
+
+int csys_create_for_all(int directory, const char *name) {
+  int fd = replace_file(directory, name, 0644);
+  if (fd >= 0) fchmod(fd, 0644);
   return fd;
 }
+
+int csys_create_for_owner(int directory, const char *name) {
+  struct stat status;
+  if (fstat(directory, &status) < 0) return -errno;
+  int fd = replace_file(directory, name, 0600);
+  if (fd < 0) return fd;
+  mode_t mode = status.st_mode & S_IRWXG ? 0640 : 0600;
+  if (fchown(fd, status.st_uid, status.st_gid) == 0 && fchmod(fd, mode) == 0) return fd;
+  int error = errno;
+  unlinkat(directory, name, 0);
+  close(fd);
+  return -error;
+}
+
+int csys_link(int directory, const char *old_name, const char *new_name) {
+  if (linkat(directory, old_name, directory, new_name, 0) < 0) return -errno;
+  int result = csys_sync(directory);
+  if (result < 0) unlinkat(directory, new_name, 0);
+  return result;
+}
+
+void csys_remove_in(int directory, const char *name) { unlinkat(directory, name, 0); }
 
 void csys_remove(const char *path) { unlink(path); }
 

@@ -101,6 +101,7 @@ def preloaded(name):
 
 intruder = preloaded("intruder")
 broken_disk = preloaded("broken_disk")
+killed = preloaded("killed")
 
 
 @pytest.fixture(params=["nft", "ipset"])

@@ -15,6 +15,17 @@ int csys_create(const char *path, uint32_t mode);
 /// Makes a file that everyone can read, whatever the umask, and opens it to write. It replaces an older one.
 int csys_create_for_all(int directory, const char *name);
 
+/// Makes a file that belongs to the owner and the group of its directory, and opens it to write. The owner may write
+/// it. The group may read it if the directory gives the group anything. It replaces an older one.
+int csys_create_for_owner(int directory, const char *name);
+
+/// Gives a file in a directory a second name, and waits until that is on the disk. If the name is taken, it returns
+/// -EEXIST. After an error, the file does not have it.
+int csys_link(int directory, const char *old_name, const char *new_name);
+
+/// Removes a name from a directory.
+void csys_remove_in(int directory, const char *name);
+
 void csys_remove(const char *path);
 
 void csys_close(int fd);

@@ -1,15 +1,17 @@
 import CSodium
 import KnockBase
+import KnockServer
 
 struct KeygenSettings: AppletSettings {
   enum Option: UInt8, OptionTable {
-    case output, help, version
+    case output, keys, help, version
 
     var spec: OptionSpec {
       switch self {
       case .output:
         OptionSpec(
           "o", "output", value: "FILE", "write it to a new FILE, mode 600 (- for stdout)")
+      case .keys: OptionSpec(nil, "keys", value: "DIR", "make the user NAME: a new file DIR/NAME")
       case .help: .help
       case .version: .version
       }
@@ -20,18 +22,26 @@ struct KeygenSettings: AppletSettings {
 
   /// Nil for the standard output.
   private(set) var output: Argument?
+  /// The directory of a server's users.
+  private(set) var users: Argument?
   var keyFile: Argument? { nil }
   var showsArguments: Bool { true }
 
   mutating func apply(_ option: Option, _ value: Argument?) throws(Misuse) {
-    if option == .output { output = value }
+    if option == .output { output = value } else { users = value }
+  }
+
+  func validate() throws(Misuse) {
+    guard output == nil || users == nil else {
+      throw .unsuitable(Option.keys.spec.name, ": only one of -o and --keys can be given")
+    }
   }
 }
 
 /// Makes a key: 32 random bytes as base64url (RFC 4648, section 5) without padding.
 enum KeygenApplet: Applet {
   static var program: StaticString { "pyknock keygen" }
-  static var usage: StaticString { "usage: pyknock keygen [-o FILE]" }
+  static var usage: StaticString { "usage: pyknock keygen [-o FILE | --keys DIR NAME]" }
   static var description: StaticString {
     """
     Makes a key of 32 random bytes and prints it: a line of 43 characters. Server
@@ -43,19 +53,29 @@ enum KeygenApplet: Applet {
     """
     Examples:
       pyknock keygen -o knock.key
-      pyknock keygen -o /etc/pyknock/key
+      pyknock keygen --keys /etc/pyknock/keys alice
 
     See pyknock-keygen(1).
 
     """
   }
-  static func operandMisuse(_: Settings, _ operands: Operands, withKey: Bool) -> Misuse {
-    .operands("write -o before FILE", given: operands.count)
+  static func operandMisuse(_ settings: Settings, _ operands: Operands, withKey: Bool) -> Misuse {
+    .operands(
+      settings.users == nil
+        ? "write -o before FILE, or --keys DIR before NAME" : "write one NAME after --keys DIR",
+      given: operands.count)
   }
-  static func operandCount(_ settings: Settings, _ operands: Operands, given: Int) -> Int { 0 }
+  static func operandCount(_ settings: Settings, _ operands: Operands, given: Int) -> Int {
+    settings.users == nil ? 0 : 1
+  }
   static func keyOperand(_ settings: Settings, _ operands: Operands) -> Int? { nil }
 
-  static func run(_ settings: KeygenSettings, _: Operands, keySource: KeySource?) -> ExitCode {
+  static func run(
+    _ settings: KeygenSettings, _ operands: Operands, keySource: KeySource?
+  ) -> ExitCode {
+    if let directory = settings.users, let name = operands[0] {
+      return makeUser(name, in: directory)
+    }
     guard let path = settings.output, !(path == "-") else {
       logIfOthersSeeTheKey()
       return printToStandardOutput { writeKey(to: &$0) }
@@ -63,10 +83,7 @@ enum KeygenApplet: Applet {
     do throws(SystemError) {
       let file = try Descriptor(making: path)
       do throws(SystemError) {
-        var text = TextOutput(descriptor: file.number)
-        writeKey(to: &text)
-        try text.finish()
-        try file.sync()
+        try writeKey(to: file)
       } catch {
         path.removeFile()
         throw error
@@ -76,6 +93,44 @@ enum KeygenApplet: Applet {
       log.error("cannot make \(quoted: path): \(error)")
       return .failure
     }
+  }
+
+  private static func makeUser(_ name: Argument, in directory: Argument) -> ExitCode {
+    guard name.withBytes({ UserName($0) != nil }) else {
+      return fail(.badOperand("NAME", name, accepted: UserName.rule))
+    }
+    guard !name.withBytes({ UserName.isSkipped($0) }) else {
+      return fail(
+        .badOperand("NAME", name, accepted: "a user: the server takes such a file for a backup"))
+    }
+    do throws(SystemError) {
+      try makeFile(name, in: Descriptor(reading: directory))
+      return .success
+    } catch {
+      log.error("cannot make \(quoted: name) in \(quoted: directory): \(error)")
+      return .failure
+    }
+  }
+
+  /// Makes the file of a user. It gets its name once it is complete.
+  private static func makeFile(
+    _ name: Argument, in directory: borrowing Descriptor
+  ) throws(SystemError) {
+    // The server skips this name. A run that was killed may have left such a file, and the lock tells that no other
+    // run uses it.
+    let temporary: StaticString = ".keygen"
+    try directory.lock()
+    defer { directory.remove(temporary) }
+    try writeKey(to: directory.makeFileForOwner(temporary))
+    try directory.link(temporary, as: name)
+  }
+
+  /// Waits until the key is on the disk.
+  private static func writeKey(to file: borrowing Descriptor) throws(SystemError) {
+    var text = TextOutput(descriptor: file.number)
+    writeKey(to: &text)
+    try text.finish()
+    try file.sync()
   }
 
   /// Warns if others can read the key on the standard output.

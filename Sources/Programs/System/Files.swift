@@ -46,6 +46,21 @@ extension Descriptor {
     Descriptor(owning: try SystemError.check(unsafe csys_create_for_all(number, name)))
   }
 
+  /// Makes a new file for the owner and the group of this directory, and opens it to write.
+  func makeFileForOwner(_ name: StaticString) throws(SystemError) -> Descriptor {
+    Descriptor(
+      owning: try SystemError.check(unsafe csys_create_for_owner(number, name.cString)))
+  }
+
+  /// Gives a file in this directory a second name, and waits until that is on the disk. Throws `exists` if the name is
+  /// taken. After an error, the file does not have it.
+  func link(_ old: StaticString, as new: Argument) throws(SystemError) {
+    try SystemError.check(unsafe csys_link(number, old.cString, new.pointer))
+  }
+
+  /// Removes a name from this directory.
+  func remove(_ name: StaticString) { unsafe csys_remove_in(number, name.cString) }
+
   /// Renames a file in this directory.
   func rename(
     _ old: UnsafePointer<CChar>, to new: UnsafePointer<CChar>

@@ -33,6 +33,7 @@ STUBS = {
         exec sh -ec "$(echo "${2#ProxyCommand }" | sed "s/%h/$3/; s/%p/22/")" </dev/null
     """,
     "scp": 'grep -qE "^[A-Za-z0-9_-]{43}$" "$2"',
+    "systemctl": '[ "$*" = "reload pyknock" ]',
     "pip": '[ "$*" = "install pyknock==0.4.3" ]',
 }
 PUBLIC = "198.51.100.7"
@@ -83,7 +84,7 @@ def scene(firewall, tmp_path):
         return text
 
     home = tmp_path / ".config/pyknock"
-    for folder in (tmp_path / "bin", tmp_path / "etc", home):
+    for folder in (tmp_path / "bin", tmp_path / "etc/keys", home):
         folder.mkdir(parents=True)
     for name, text in STUBS.items():
         stub = tmp_path / "bin" / name
@@ -164,6 +165,7 @@ def test_examples_of_the_page_about_keys(scene, tmp_path):
     code, output = scene("".join(blocks("pyknock-keygen.1")))
     assert (code, output) == (0, "")
     assert (tmp_path / "knock.key").stat().st_mode & 0o777 == 0o600
+    assert [path.name for path in (tmp_path / "etc/keys").iterdir()] == ["alice"]
 
 
 @only_nft

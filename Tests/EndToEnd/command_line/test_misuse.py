@@ -16,7 +16,7 @@ USAGE = {
         "       pyknock client [OPTION]... connect HOST PORT",
         "       pyknock client list",
     ],
-    "keygen": ["usage: pyknock keygen [-o FILE]"],
+    "keygen": ["usage: pyknock keygen [-o FILE | --keys DIR NAME]"],
 }
 UNKNOWN = "unknown option (not shown, it may be the key; put -- before a key that begins with '-')"
 HIDDEN = "the value (not shown, it may be the key)"
@@ -107,7 +107,7 @@ MISUSES = [
     ("client", ["Knock", "::1", KEY], COMMAND.format(HIDDEN)),
     ("client", ["open", "127.0.0.1", ""], "PSK: the key is empty"),
     ("client", ["open", "127.0.0.1", "Ā" * 20], LATIN1),
-    ("keygen", ["x"], "write -o before FILE; operands given: 1"),
+    ("keygen", ["x"], "write -o before FILE, or --keys DIR before NAME; operands given: 1"),
     ("keygen", ["-o"], "-o/--output needs a value: FILE"),
     ("keygen", ["-z"], "unknown option '-z'"),
     ("keygen", ["--out", "f"], "unknown option '--out'; you may mean --output"),

@@ -18,6 +18,7 @@ public struct UserName: Equatable, BitwiseCopyable, Sendable {
   private init() {}
 
   /// Nil if a user cannot have this name.
+  @inline(never)
   public init?(_ text: Span<UInt8>) {
     guard text.count >= 1, text.count <= Self.limit, Self.isFirst(text[0]) else { return nil }
     for index in text.indices {
@@ -86,6 +87,7 @@ public struct UserName: Equatable, BitwiseCopyable, Sendable {
 
 extension UserName {
   /// Whether a file with this name is no user: editors and package managers leave such files behind.
+  @inline(never)
   public static func isSkipped(_ name: Span<UInt8>) -> Bool {
     guard name.count > 0 else { return true }
     if name[0] == UInt8(ascii: ".") || name[0] == UInt8(ascii: "#") { return true }

@@ -37,9 +37,9 @@ int csys_create_for_all(int directory, const char *name) {
   return fd;
 }
 
-int csys_create_for_owner(int directory, const char *name) {
+static int create_for_owner(int directory, const char *name) {
   struct stat status;
-  if (fstat(directory, &status) < 0) return -errno;
+  if (flock(directory, LOCK_EX | LOCK_NB) < 0 || fstat(directory, &status) < 0) return -errno;
   int fd = replace_file(directory, name, 0600);
   if (fd < 0) return fd;
   mode_t mode = status.st_mode & S_IRWXG ? 0640 : 0600;
@@ -48,6 +48,14 @@ int csys_create_for_owner(int directory, const char *name) {
   unlinkat(directory, name, 0);
   close(fd);
   return -error;
+}
+
+int csys_create_for_owner(const char *path, const char *name, int *directory) {
+  *directory = csys_open_to_read(path);
+  if (*directory < 0) return *directory;
+  int fd = create_for_owner(*directory, name);
+  if (fd < 0) close(*directory);
+  return fd;
 }
 
 int csys_link(int directory, const char *old_name, const char *new_name) {

@@ -15,9 +15,10 @@ int csys_create(const char *path, uint32_t mode);
 /// Makes a file that everyone can read, whatever the umask, and opens it to write. It replaces an older one.
 int csys_create_for_all(int directory, const char *name);
 
-/// Makes a file that belongs to the owner and the group of its directory, and opens it to write. The owner may write
-/// it. The group may read it if the directory gives the group anything. It replaces an older one.
-int csys_create_for_owner(int directory, const char *name);
+/// Opens and locks a directory. Makes a file in it that belongs to the owner and the group of the directory, and opens
+/// that to write. The owner may write it. The group may read it if the directory gives the group anything. It replaces
+/// an older one. If another process has the lock, it returns -EAGAIN.
+int csys_create_for_owner(const char *path, const char *name, int *directory);
 
 /// Gives a file in a directory a second name, and waits until that is on the disk. If the name is taken, it returns
 /// -EEXIST. After an error, the file does not have it.

@@ -60,10 +60,7 @@ enum KeygenApplet: Applet {
     """
   }
   static func operandMisuse(_ settings: Settings, _ operands: Operands, withKey: Bool) -> Misuse {
-    .operands(
-      settings.users == nil
-        ? "write -o before FILE, or --keys DIR before NAME" : "write one NAME after --keys DIR",
-      given: operands.count)
+    .operands("write -o FILE, or --keys DIR and one NAME", given: operands.count)
   }
   static func operandCount(_ settings: Settings, _ operands: Operands, given: Int) -> Int {
     settings.users == nil ? 0 : 1
@@ -96,15 +93,11 @@ enum KeygenApplet: Applet {
   }
 
   private static func makeUser(_ name: Argument, in directory: Argument) -> ExitCode {
-    guard name.withBytes({ UserName($0) != nil }) else {
-      return fail(.badOperand("NAME", name, accepted: UserName.rule))
-    }
-    guard !name.withBytes({ UserName.isSkipped($0) }) else {
-      return fail(
-        .badOperand("NAME", name, accepted: "a user: the server takes such a file for a backup"))
+    if let accepted = name.withBytes({ accepted(insteadOf: $0) }) {
+      return fail(.badOperand("NAME", name, accepted: accepted))
     }
     do throws(SystemError) {
-      try makeFile(name, in: Descriptor(reading: directory))
+      try makeFile(name, in: directory)
       return .success
     } catch {
       log.error("cannot make \(quoted: name) in \(quoted: directory): \(error)")
@@ -112,16 +105,21 @@ enum KeygenApplet: Applet {
     }
   }
 
+  /// Nil if a user can have this name.
+  private static func accepted(insteadOf name: Span<UInt8>) -> StaticString? {
+    if UserName(name) == nil { return UserName.rule }
+    return UserName.isSkipped(name) ? "a user: the server skips such a file as a backup" : nil
+  }
+
   /// Makes the file of a user. It gets its name once it is complete.
-  private static func makeFile(
-    _ name: Argument, in directory: borrowing Descriptor
-  ) throws(SystemError) {
+  private static func makeFile(_ name: Argument, in path: Argument) throws(SystemError) {
     // The server skips this name. A run that was killed may have left such a file, and the lock tells that no other
     // run uses it.
     let temporary: StaticString = ".keygen"
-    try directory.lock()
+    var directory = Descriptor.none
+    let file = try Descriptor(making: temporary, in: path, &directory)
     defer { directory.remove(temporary) }
-    try writeKey(to: directory.makeFileForOwner(temporary))
+    try writeKey(to: file)
     try directory.link(temporary, as: name)
   }
 

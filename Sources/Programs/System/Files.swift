@@ -18,6 +18,18 @@ extension Descriptor {
     self.init(owning: try SystemError.check(unsafe csys_create(path.pointer, 0o600)))
   }
 
+  /// Opens and locks a directory. Makes a file in it for the owner and the group of the directory, and opens that to
+  /// write. It replaces an older one. Throws `wouldBlock` if another process has the lock.
+  init(
+    making name: StaticString, in path: Argument, _ directory: inout Descriptor
+  ) throws(SystemError) {
+    var number: Int32 = -1
+    self.init(
+      owning: try SystemError.check(
+        unsafe csys_create_for_owner(path.pointer, name.cString, &number)))
+    directory = Descriptor(owning: number)
+  }
+
   /// Opens the directory that a path is in.
   init(parentOf path: Argument) throws(SystemError) {
     self.init(owning: try SystemError.check(unsafe csys_open_parent(path.pointer)))
@@ -44,12 +56,6 @@ extension Descriptor {
   /// Makes a new file in this directory that everyone may read, and opens it to write.
   func makePublicFile(_ name: UnsafePointer<CChar>) throws(SystemError) -> Descriptor {
     Descriptor(owning: try SystemError.check(unsafe csys_create_for_all(number, name)))
-  }
-
-  /// Makes a new file for the owner and the group of this directory, and opens it to write.
-  func makeFileForOwner(_ name: StaticString) throws(SystemError) -> Descriptor {
-    Descriptor(
-      owning: try SystemError.check(unsafe csys_create_for_owner(number, name.cString)))
   }
 
   /// Gives a file in this directory a second name, and waits until that is on the disk. Throws `exists` if the name is

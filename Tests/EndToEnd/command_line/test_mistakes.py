@@ -35,7 +35,7 @@ MISTAKES = [
     ("client open home", "no key: give PSK, -k FILE, or a KeyFile for 'home' in client.conf"),
     ("client connect 127.0.0.1:22", "write connect HOST PORT; operands given: 2"),
     ("client close 127.0.0.1 -k key -- ssh home", "COMMAND: 'close' is not open, the only one that runs a command"),
-    ("keygen key", "write -o before FILE, or --keys DIR before NAME; operands given: 1"),
+    ("keygen key", "write -o FILE, or --keys DIR and one NAME; operands given: 1"),
     # The host.
     (
         "client open http://home -k key",

@@ -107,7 +107,7 @@ MISUSES = [
     ("client", ["Knock", "::1", KEY], COMMAND.format(HIDDEN)),
     ("client", ["open", "127.0.0.1", ""], "PSK: the key is empty"),
     ("client", ["open", "127.0.0.1", "Ā" * 20], LATIN1),
-    ("keygen", ["x"], "write -o before FILE, or --keys DIR before NAME; operands given: 1"),
+    ("keygen", ["x"], "write -o FILE, or --keys DIR and one NAME; operands given: 1"),
     ("keygen", ["-o"], "-o/--output needs a value: FILE"),
     ("keygen", ["-z"], "unknown option '-z'"),
     ("keygen", ["--out", "f"], "unknown option '--out'; you may mean --output"),

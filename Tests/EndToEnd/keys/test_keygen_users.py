@@ -14,7 +14,7 @@ from support.programs import program, run
 USAGE = "usage: pyknock keygen [-o FILE | --keys DIR NAME]"
 KEY = r"[A-Za-z0-9_][A-Za-z0-9_-]{42}\n"
 RULE = "a name of at most 32 characters from a-z 0-9 _ @ - . that begins with a letter or digit"
-SKIPPED = "a user: the server takes such a file for a backup"
+SKIPPED = "a user: the server skips such a file as a backup"
 
 
 @pytest.fixture
@@ -107,9 +107,9 @@ def test_other_names_are_refused(keys, name, shown, accepted):
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["--keys", "{}"], "write one NAME after --keys DIR; operands given: 0"),
-        (["--keys", "{}", "alice", "bob"], "write one NAME after --keys DIR; operands given: 2"),
-        (["alice"], "write -o before FILE, or --keys DIR before NAME; operands given: 1"),
+        (["--keys", "{}"], "write -o FILE, or --keys DIR and one NAME; operands given: 0"),
+        (["--keys", "{}", "alice", "bob"], "write -o FILE, or --keys DIR and one NAME; operands given: 2"),
+        (["alice"], "write -o FILE, or --keys DIR and one NAME; operands given: 1"),
         (["--keys", "{}", "-o", "-", "alice"], "--keys: only one of -o and --keys can be given"),
         (["--keys"], "--keys needs a value: DIR"),
     ],

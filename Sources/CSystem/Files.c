@@ -1,6 +1,7 @@
 #define _GNU_SOURCE  // O_PATH
 #include "Files.h"
 
+#include "Calls.h"
 #include "Result.h"
 
 #include <fcntl.h>
@@ -9,6 +10,7 @@
 #include <string.h>
 #include <sys/file.h>
 #include <sys/stat.h>
+#include <sys/statvfs.h>
 #include <unistd.h>
 
 int csys_open_to_read(const char *path) {
@@ -222,4 +224,85 @@ int csys_lock(int fd) { return csys_result(flock(fd, LOCK_EX | LOCK_NB)); }
 int csys_open_state_file(int directory, const char *name, int make) {
   int flags = O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC | (make ? O_RDWR | O_CREAT : O_RDONLY);
   return checked(openat(directory, name, flags, 0600), S_IFREG);
+}
+
+int csys_list(int directory, void *entries, size_t size) {
+  return csys_result(syscall(SYS_getdents64, directory, entries, size));
+}
+
+/// 0 if only we, root or another user can have changed an open file.
+static int check_user(int fd, mode_t type, uint32_t user) {
+  struct stat status;
+  struct statvfs system;
+  if (fstat(fd, &status) < 0) return -errno;
+  if ((status.st_mode & S_IFMT) != type) return type == S_IFDIR ? -ENOTDIR : -EINVAL;
+  if (status.st_uid != 0 && status.st_uid != geteuid() && status.st_uid != user) return -EPERM;
+  if (!(status.st_mode & (S_IWGRP | S_IWOTH))) return 0;
+  // Others cannot replace a file of ours in a sticky directory.
+  return type == S_IFDIR && (status.st_mode & S_ISVTX ||
+                             (fstatvfs(fd, &system) == 0 && system.f_flag & ST_RDONLY))
+             ? 0
+             : -EPERM;
+}
+
+static int checked_for(uint32_t user, int fd, mode_t type) {
+  if (fd < 0) return -errno;
+  int result = check_user(fd, type, user);
+  if (result == 0) return fd;
+  close(fd);
+  return result;
+}
+
+int csys_open_users(const char *path, uint32_t user) {
+  return checked_for(user, open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC), S_IFDIR);
+}
+
+enum { PATH_ROOM = 1024 };
+
+/// Replaces the first part of a path, a link in `place`, by what it says. `next` is behind that part, or NULL.
+static int follow(int place, char *path, const char *next) {
+  char target[PATH_ROOM];
+  ssize_t length = readlinkat(place, path, target, PATH_ROOM);
+  if (length < 0) return -errno;
+  size_t left = next ? strlen(next) + 1 : 0;
+  if ((size_t)length + left >= PATH_ROOM) return -ENAMETOOLONG;
+  target[length] = 0;
+  if (next) {
+    target[length] = '/';
+    strcpy(target + length + 1, next);
+  }
+  strcpy(path, target);
+  return 0;
+}
+
+int csys_open_user(int directory, const char *name, uint32_t user) {
+  // As many as the kernel follows. Source: path_resolution(7).
+  enum { LINKS = 40 };
+  char path[PATH_ROOM];
+  if (strlen(name) >= PATH_ROOM) return -ENAMETOOLONG;
+  strcpy(path, name);
+  int place = directory, links = 0, result;
+  while (1) {
+    char *next = strchr(path, '/');
+    if (next) *next++ = 0;
+    struct stat status;
+    if (!*path || strcmp(path, "..") == 0) {
+      result = -EXDEV;
+    } else if (fstatat(place, path, &status, AT_SYMLINK_NOFOLLOW) < 0) {
+      result = -errno;
+    } else if (S_ISLNK(status.st_mode)) {
+      result = ++links > LINKS ? -ELOOP : follow(place, path, next);
+      if (result == 0) continue;
+    } else if (!next && !S_ISREG(status.st_mode)) {
+      result = -EINVAL;
+    } else {
+      int flags = next ? O_PATH | O_DIRECTORY : O_RDONLY | O_NONBLOCK | O_NOCTTY;
+      int fd = openat(place, path, flags | O_NOFOLLOW | O_CLOEXEC);
+      result = checked_for(user, fd, next ? S_IFDIR : S_IFREG);
+    }
+    if (place != directory) close(place);
+    if (result < 0 || !next) return result;
+    place = result;
+    memmove(path, next, strlen(next) + 1);
+  }
 }

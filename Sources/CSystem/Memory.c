@@ -53,7 +53,7 @@ void csys_release(void *memory, size_t size) {
 
 // Pages for keys. A page costs nothing before it is used, and then it is locked at once. A process without privileges
 // may then use it without a system call.
-enum { KEY_ROOM = 24576 };
+enum { KEY_ROOM = 24576, KEY_SIZE = 256 };
 static char *key_room;
 
 void csys_lock_keys(void) {
@@ -61,7 +61,7 @@ void csys_lock_keys(void) {
   mlock2(key_room, KEY_ROOM, MLOCK_ONFAULT);
 }
 
-// A list: each free place begins with the address of the next.
+// A list: each free place begins with the address of the next. All have the size of a single key.
 static void *free_key;
 
 void csys_release_key(void *key) {
@@ -70,7 +70,7 @@ void csys_release_key(void *key) {
 }
 
 void *csys_allocate_key(size_t size) {
-  if (free_key) {
+  if (free_key && size <= KEY_SIZE) {
     void *key = free_key;
     memcpy(&free_key, key, sizeof free_key);
     return key;

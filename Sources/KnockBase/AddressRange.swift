@@ -26,6 +26,9 @@ public struct AddressRange: Equatable, BitwiseCopyable, Sendable {
     self.last = last
   }
 
+  /// How many bits all addresses of the range have in common. The range must be a prefix.
+  public var prefixLength: Int { family.addressBits - (first ^ last).nonzeroBitCount }
+
   /// Whether all addresses of another range are in this one.
   public func contains(_ other: AddressRange) -> Bool {
     family == other.family && first <= other.first && other.last <= last
@@ -43,6 +46,6 @@ extension TextSink where Self: ~Copyable {
     let (high, low) = (range.first.high, range.first.low)
     append(range.family == .inet ? Address.inet(UInt32(low)) : .inet6(high: high, low: low))
     append("/")
-    append(range.family.addressBits - (range.first ^ range.last).nonzeroBitCount)
+    append(range.prefixLength)
   }
 }

@@ -16,6 +16,17 @@ public enum Numbers {
     }
   }
 
+  /// A number of 1 to 3 digits.
+  public static func digits(_ text: Span<UInt8>) -> Int? {
+    guard text.count >= 1, text.count <= 3 else { return nil }
+    var number = 0
+    for index in text.indices {
+      guard isDigit(text[index]) else { return nil }
+      number = number * 10 + Int(text[index] - UInt8(ascii: "0"))
+    }
+    return number
+  }
+
   /// A port, 1 to 65535.
   public static func port(_ text: Span<UInt8>) -> UInt16? {
     guard let number = integer(text), number > 0 else { return nil }

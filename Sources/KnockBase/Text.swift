@@ -55,6 +55,12 @@ extension TextSink where Self: ~Copyable {
   /// `...`. So no input can forge or flood a log line.
   public mutating func append(quoted bytes: Span<UInt8>) {
     append(byte: UInt8(ascii: "'"))
+    append(escaped: bytes)
+    append(byte: UInt8(ascii: "'"))
+  }
+
+  /// The same without the quotes.
+  public mutating func append(escaped bytes: Span<UInt8>) {
     for index in 0..<min(bytes.count, 128) {
       let byte = bytes[index]
       if byte >= 0x20, byte < 0x7F, byte != UInt8(ascii: "'"), byte != UInt8(ascii: "\\") {
@@ -65,7 +71,7 @@ extension TextSink where Self: ~Copyable {
         append(byte: hexDigit(byte & 15))
       }
     }
-    append(bytes.count > 128 ? "...'" : "'")
+    if bytes.count > 128 { append("...") }
   }
 
   public mutating func append(digitsOf number: UInt64, base: UInt64) {
@@ -99,8 +105,10 @@ public struct TextBuffer<let capacity: Int>: TextSink, ~Copyable {
     append(byte: UInt8(ascii: "\n"))
   }
 
-  public func withBytes<Result>(_ body: (Span<UInt8>) -> Result) -> Result {
-    body(storage.span.extracting(first: count))
+  public func withBytes<Result: ~Copyable, Failure: Error>(
+    _ body: (Span<UInt8>) throws(Failure) -> Result
+  ) throws(Failure) -> Result {
+    try body(storage.span.extracting(first: count))
   }
 }
 

@@ -14,6 +14,7 @@
 #define CSYS_ENOTDIR 20
 #define CSYS_EINVAL 22
 #define CSYS_ENFILE 23
+#define CSYS_EXDEV 18
 #define CSYS_EFBIG 27
 
 // Different on some.

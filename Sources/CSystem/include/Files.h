@@ -94,3 +94,18 @@ int csys_lock(int fd);
 /// Opens a regular file in a directory to be read, and never follows a link. If others can write to it, it returns
 /// -EACCES. If `make` is not 0, it can be written too, and a missing one is made.
 int csys_open_state_file(int directory, const char *name, int make);
+
+// The directory of the users
+
+/// Opens a directory that belongs to us, root or `user`, and in which only its owner can replace files. Others could if
+/// it is neither read-only nor sticky, and they may write to it. It then returns -EPERM.
+int csys_open_users(const char *path, uint32_t user);
+
+/// Stores entries of an open directory, each a `struct linux_dirent64`. Returns their size in bytes, 0 at the end.
+/// Source: getdents64(2).
+int csys_list(int directory, void *entries, size_t size);
+
+/// Opens a regular file to read, without waiting. A link must lead to a file in `directory` or below it: otherwise it
+/// returns -EXDEV. openat2(2) could do that since Linux 5.6. The file, and each directory below `directory` on the
+/// way, must be as above, and only its owner may write to the file.
+int csys_open_user(int directory, const char *name, uint32_t user);

@@ -48,6 +48,22 @@ public struct Policy: BitwiseCopyable, Sendable {
 
   public func place(for family: AddressFamily) -> Place { family == .inet ? inet : inet6 }
 
+  /// Takes `open`, `close` or both. Returns false for another text.
+  public mutating func setCommands(_ text: Span<UInt8>) -> Bool {
+    var isKnown = true
+    (mayOpen, mayClose) = (false, false)
+    text.visitWords { word in
+      if word.equals("open") {
+        mayOpen = true
+      } else if word.equals("close") {
+        mayClose = true
+      } else {
+        isKnown = false
+      }
+    }
+    return isKnown && (mayOpen || mayClose)
+  }
+
   /// Adds a range that addresses must lie in. Returns false if there is no room.
   public mutating func allow(_ range: AddressRange) -> Bool {
     guard rangeCount < Self.rangeLimit else { return false }

@@ -92,7 +92,9 @@ private func open(
   }
 }
 
-private func visitLine(
+/// Calls `take` with the keyword and the value of a line, unless it is blank or a comment.
+@inline(never)
+func visitLine(
   _ range: Range<Int>, of file: borrowing TextFile,
   _ take: (Argument, Argument) throws(ConfigurationFailure.Line) -> Void
 ) throws(ConfigurationFailure.Line) {

@@ -13,9 +13,9 @@ struct Key: ~Copyable {
   let expanded: KeyedMAC
   let isShort: Bool
   /// Whether all users of the machine may read its file.
-  let isReadableByOthers: Bool
+  var isReadableByOthers: Bool
   /// Whether it is an operand that names a file, or has a slash in it.
-  let looksLikePath: Bool
+  private var looksLikePath: Bool
 
   /// Reads the key and expands it. Wipes every copy of the text in our memory, the one in argv too.
   ///
@@ -23,14 +23,19 @@ struct Key: ~Copyable {
   init(
     from source: KeySource, within patience: Int64 = readTimeout
   ) throws(KeyError) {
+    self = try Self.read(from: source, within: patience)
+  }
+
+  private static func read(
+    from source: KeySource, within patience: Int64
+  ) throws(KeyError) -> Key {
     // In UTF-8 each character up to U+00FF is at most two bytes. The end of the line is two more.
     guard let text = Storage<UInt8>.mapped(2 * Self.maximumSize + 2),
       let bytes = Storage<UInt8>.mapped(Self.maximumSize + 1)
     else { throw .outOfMemory }
-    var key = StorageText(bytes)
     defer {
-      Self.wipe(text)
-      Self.wipe(key.bytes)
+      wipe(text)
+      wipe(bytes)
     }
 
     var isReadableByOthers = false
@@ -39,28 +44,44 @@ struct Key: ~Copyable {
     switch source {
     case .operand(let argument):
       looksLikePath = argument.isPath || argument.isFile
-      count = Self.take(argument, into: text)
+      count = take(argument, into: text)
     case .file(let path) where path == "-":
-      count = try Self.readLine(from: 0, into: text, within: patience)
+      count = try readLine(from: 0, into: text, within: patience)
     case .file(let path), .configuredFile(let path):
       let file = try KeyFile(path)
-      count = try Self.readLine(from: file.descriptor.number, into: text, within: patience)
-      if file.isRegular { try Self.checkRest(of: file.descriptor, text, from: count) }
+      count = try readLine(from: file.descriptor.number, into: text, within: patience)
+      if file.isRegular { try checkRest(of: file.descriptor, text, from: count) }
       isReadableByOthers = file.isReadableByOthers
     }
     guard count < text.count else { throw .tooLong }
-    guard text.withElements(0..<count, { KeyText.encode(utf8: $0, into: &key) }) else {
-      throw .notLatin1
+    var key = try text.withElements(0..<count) { text throws(KeyError) in
+      try Key(expanding: text, in: bytes)
     }
+    key.isReadableByOthers = isReadableByOthers
+    key.looksLikePath = looksLikePath
+    return key
+  }
+
+  /// Reads the key in a line of a file, without its line feed. The caller wipes the bytes, where it is then.
+  init(line: Span<UInt8>, in bytes: borrowing Storage<UInt8>) throws(KeyError) {
+    let text = line.extracting(first: Self.length(of: line))
+    try Self.check(text)
+    try self.init(expanding: text, in: bytes)
+  }
+
+  /// - Parameter bytes: `maximumSize + 1`.
+  private init(expanding text: Span<UInt8>, in bytes: borrowing Storage<UInt8>) throws(KeyError) {
+    var key = StorageText(bytes.alias())
+    guard KeyText.encode(utf8: text, into: &key) else { throw .notLatin1 }
     guard key.count > 0 else { throw .empty }
     guard key.count <= Self.maximumSize else { throw .tooLong }
-    guard let expanded = key.bytes.withElements(0..<key.count, { KeyedMAC(expanding: $0) }) else {
+    guard let expanded = bytes.withElements(0..<key.count, { KeyedMAC(expanding: $0) }) else {
       throw .outOfMemory
     }
     self.expanded = expanded
-    self.isReadableByOthers = isReadableByOthers
-    self.looksLikePath = looksLikePath
     isShort = key.count < Self.shortSize
+    isReadableByOthers = false
+    looksLikePath = false
   }
 
   /// Logs what makes the key unsafe.
@@ -90,7 +111,7 @@ struct Key: ~Copyable {
 
   /// Wipes memory. If it has pages of its own, as at the start, they go back to the system. After HUP it is in a
   /// room of the `Reloader`, which goes back as a whole.
-  private static func wipe(_ bytes: borrowing Storage<UInt8>) {
+  static func wipe(_ bytes: borrowing Storage<UInt8>) {
     unsafe sodium_memzero(bytes.baseAddress, bytes.count)
     bytes.releasePages()
   }
@@ -128,12 +149,20 @@ struct Key: ~Copyable {
         count += 1
       }
     } catch { throw error == .timedOut ? .timedOut(after: patience) : .cannotRead(error) }
-    if count > 0, count < text.count, text[count - 1] == UInt8(ascii: "\r") { count -= 1 }
-    try text.withElements(0..<count) { line throws(KeyError) in
-      if let fault = KeyLineFault(of: line) { throw .line(fault) }
-      if line.firstIndex(of: 0) != nil { throw .holdsNUL }
-    }
+    if count < text.count { count = text.withElements(0..<count) { length(of: $0) } }
+    try text.withElements(0..<count) { line throws(KeyError) in try check(line) }
     return count
+  }
+
+  /// The length of a line without a carriage return.
+  private static func length(of line: Span<UInt8>) -> Int {
+    line.count > 0 && line[line.count - 1] == UInt8(ascii: "\r") ? line.count - 1 : line.count
+  }
+
+  /// Checks that a line of a file may be a key.
+  private static func check(_ line: Span<UInt8>) throws(KeyError) {
+    if let fault = KeyLineFault(of: line) { throw .line(fault) }
+    if line.firstIndex(of: 0) != nil { throw .holdsNUL }
   }
 
   /// Checks that only blanks follow the line. Uses the memory behind it.

@@ -37,7 +37,10 @@ extension KeyError: MessageConvertible {
     case .empty: "the key is empty"
     case .holdsNUL: "the key has a NUL byte in it"
     case .line(let fault): fault.message
-    case .secondLine: "the file has more than one line; it must hold only the key"
+    case .secondLine:
+      """
+      the file has more than one line; it must hold only the key (of a file of --keys, copy only its first line)
+      """
     case .tooLong: "the key is longer than \(Key.maximumSize) bytes"
     case .notLatin1:
       "the key is not UTF-8 text of characters up to U+00FF, which version 1 needs"

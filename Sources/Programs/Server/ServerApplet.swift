@@ -5,7 +5,7 @@ enum ServerApplet: Applet {
   static var program: StaticString { "pyknock server" }
   static var usage: StaticString {
     """
-    usage: pyknock server [OPTION]... (-k FILE | -f FILE | PSK) [OPEN_CMD CLOSE_CMD]
+    usage: pyknock server [OPTION]... (--keys DIR | -k FILE | -f FILE | PSK) [OPEN_CMD CLOSE_CMD]
            pyknock server --example nft|ipset|docker [--hide PORT,...] [-p PORT]
            pyknock server --state DIR --list [--json]
     """
@@ -35,10 +35,11 @@ enum ServerApplet: Applet {
     _ settings: ServerSettings, _ operands: Operands, withKey: Bool
   ) -> Misuse {
     if withKey, operands.count == 0, operandCount(settings, operands, given: 0) == 0 {
-      return .operands("no key: write -k FILE, or key-file in the file of -f", given: 0)
+      return .operands(
+        "no key: write -k FILE or --keys DIR, or the same in the file of -f", given: 0)
     }
     return .operands(
-      withKey
+      withKey && settings.keysDirectory == nil
         ? "write -k FILE or PSK, and --nft, --ipset or 'OPEN_CMD' 'CLOSE_CMD', each in single quotes"
         : "add --nft, --ipset or 'OPEN_CMD' 'CLOSE_CMD', each in single quotes",
       given: operands.count)
@@ -51,7 +52,10 @@ enum ServerApplet: Applet {
       settings.firewall.sets != nil || settings.openCommand != nil || settings.closeCommand != nil
     return hasWork && given <= 0 ? 0 : 2
   }
-  static func keyOperand(_ settings: ServerSettings, _ operands: Operands) -> Int? { 0 }
+  /// With --keys there may be none, and the commands are two.
+  static func keyOperand(_ settings: ServerSettings, _ operands: Operands) -> Int? {
+    settings.keysDirectory != nil && operands.count % 2 == 0 ? nil : 0
+  }
 
   static func printInstead(_ settings: ServerSettings) -> ExitCode? {
     if settings.listsGrants, let path = settings.stateDirectory {
@@ -69,7 +73,7 @@ enum ServerApplet: Applet {
   static func run(_ settings: ServerSettings, _ operands: Operands, keySource: KeySource?)
     -> ExitCode
   {
-    guard let keySource else { return .misuse }
+    if keySource == nil, operands.count == 0 { log.showsArguments = true }
     log.verbosity = settings.verbosity
     if settings.logsAsJSON { log.useJSON() }
     do throws(StartFailure) {

@@ -5,7 +5,7 @@ import KnockServer
 extension ServerApplet {
   /// Serves until a signal stops the server.
   static func serve(
-    _ settings: ServerSettings, _ operands: Operands, _ source: KeySource
+    _ settings: ServerSettings, _ operands: Operands, _ source: KeySource?
   ) throws(StartFailure) -> ExitCode {
     CurrentProcess.keepDescriptors()
     // Before the key is read.
@@ -30,12 +30,13 @@ extension ServerApplet {
     let signals = try StartFailure.wrapping("signals") { () throws(SystemError) in try Signals() }
     var firewall = try openFirewall(settings.firewall)
     let socket = try ListeningSocket.open(settings)
-    if settings.onlyChecks { return try check(settings) }
+    if settings.onlyChecks { return try check(settings, key, commands, &firewall) }
     try StartFailure.wrapping("/dev/null") { () throws(SystemError) in
       try CurrentProcess.detachStandardStreams()
     }
     let state = try openState(settings, &firewall)
-    let users = try loadUsers(settings, key, state.grants.names)
+    let users = try loadUsers(settings, key, commands, state.grants.names, &firewall)
+    if settings.keysDirectory != nil { log.info("users: \(users.users.count)") }
     let metrics = try metrics(settings)
     do throws(SystemError) {
       return try ServerParts(
@@ -45,7 +46,8 @@ extension ServerApplet {
     } catch { throw .system("fatal", error) }
   }
 
-  private static func loadKey(from source: KeySource) throws(StartFailure) -> KeyedMAC {
+  private static func loadKey(from source: KeySource?) throws(StartFailure) -> KeyedMAC? {
+    guard let source else { return nil }
     do throws(KeyError) {
       let key = try Key(from: source)
       key.logWarnings(about: source)
@@ -55,13 +57,46 @@ extension ServerApplet {
 
   @inline(never)
   private static func loadUsers(
-    _ settings: ServerSettings, _ key: borrowing KeyedMAC, _ names: borrowing SetNames
+    _ settings: ServerSettings, _ key: borrowing KeyedMAC?, _ commands: borrowing Commands,
+    _ names: borrowing SetNames, _ firewall: inout Firewall?
   ) throws(StartFailure) -> LoadedUsers {
     guard var loaded = LoadedUsers() else { throw .system("users", .outOfMemory) }
     do throws(UserFault) {
-      try loaded.insert(.none, key, settings.policy(names))
+      switch key {
+      case .some(let key): try loaded.insert(.none, key, settings.policy(names))
+      case nil: break
+      }
     } catch { throw .user(error) }
+    if let path = settings.keysDirectory {
+      try addUsers(in: path, to: &loaded, settings, commands, names, &firewall)
+    }
     return loaded
+  }
+
+  @inline(never)
+  private static func addUsers(
+    in path: Argument, to loaded: inout LoadedUsers, _ settings: ServerSettings,
+    _ commands: borrowing Commands, _ names: borrowing SetNames, _ firewall: inout Firewall?
+  ) throws(StartFailure) {
+    // So many mistakes are shown at once.
+    let shownErrors = 10
+    var errors = 0
+    do throws(UserFileError) {
+      var directory = try UsersDirectory.open(path, settings, opensByCommand: commands.canOpen)
+      while true {
+        do throws(UserFileError) {
+          guard let name = try directory.next() else { break }
+          try loaded.add(name, from: directory, names, &firewall)
+        } catch {
+          errors += 1
+          if errors <= shownErrors { log.error("\(error)") }
+        }
+      }
+    } catch { throw .users(error) }
+    guard errors == 0 else { throw .faultyUsers(path, errors, shown: min(errors, shownErrors)) }
+    if loaded.users.count == 0 {
+      log.warning("warning: \(quoted: path) has no users, so nobody can knock")
+    }
   }
 
   private static func commands(
@@ -78,8 +113,8 @@ extension ServerApplet {
     guard settings.sets != nil else { return nil }
     var firewall = try connect(settings)
     // Both, so that the user sees all mistakes at once.
-    let inet = error(of: .inet, in: &firewall)
-    let inet6 = error(of: .inet6, in: &firewall)
+    let inet = firewall.error(of: .inet, settings)
+    let inet6 = firewall.error(of: .inet6, settings)
     guard inet == nil, inet6 == nil else {
       throw .unusableSets(inet, inet6)
     }
@@ -92,18 +127,15 @@ extension ServerApplet {
     } catch { throw .noFirewall(option: settings.optionName, .system(error)) }
   }
 
-  @inline(never)
-  private static func error(
-    of family: AddressFamily, in firewall: inout Firewall
-  ) -> FirewallError.Reason? {
-    do throws(FirewallError.Reason) {
-      try firewall.check(family)
-      return nil
-    } catch { return error }
-  }
-
   /// What `--check` checks besides.
-  private static func check(_ settings: ServerSettings) throws(StartFailure) -> ExitCode {
+  private static func check(
+    _ settings: ServerSettings, _ key: borrowing KeyedMAC?, _ commands: borrowing Commands,
+    _ firewall: inout Firewall?
+  ) throws(StartFailure) -> ExitCode {
+    guard let names = Storage<UInt8>.mapped(SetNames.size) else {
+      throw .system("users", .outOfMemory)
+    }
+    let users = try loadUsers(settings, key, commands, SetNames(names), &firewall)
     do throws(StateError) {
       try ServerState.check(settings)
     } catch { throw .state(error) }
@@ -112,7 +144,14 @@ extension ServerApplet {
         try path.checkPlace()
       } catch { throw .metrics(Metrics.Failure(path: path, error: error)) }
     }
-    return printToStandardOutput { $0.append("configuration OK\n") }
+    return printToStandardOutput {
+      $0.append("configuration OK")
+      if settings.keysDirectory != nil {
+        $0.append(", users: ")
+        $0.append(users.users.count)
+      }
+      $0.append("\n")
+    }
   }
 
   private static func check(

@@ -17,6 +17,10 @@ enum StartFailure: Error {
   /// The socket that the service manager passed is bound to another address than the settings say.
   case otherAddress(passed: SocketAddress, wanted: SocketAddress)
   case user(UserFault)
+  /// The directory of the users cannot be read.
+  case users(UserFileError)
+  /// Files of users are wrong. Some of them were shown.
+  case faultyUsers(Argument, Int, shown: Int)
   case command(Commands.Failure)
   case sandbox(Sandbox.Failure)
   case metrics(Metrics.Failure)
@@ -67,6 +71,9 @@ extension StartFailure: MessageConvertible {
       set both (ListenDatagram= in pyknock.socket)
       """
     case .user(let error): error.message
+    case .users(let error): error.message
+    case .faultyUsers(let path, let count, let shown):
+      "--keys: \(quoted: path): errors: \(count)\(shown: count, shown)"
     case .command(let error): error.message
     case .sandbox(let error): error.message
     case .metrics(let error): error.message
@@ -74,5 +81,11 @@ extension StartFailure: MessageConvertible {
     case .noFirewall(let option, let failure): "\(option): \(failure)"
     case .unusableSets: ""
     }
+  }
+}
+
+extension Message.Parts {
+  fileprivate mutating func appendInterpolation(shown count: Int, _ shown: Int) {
+    if shown < count { _ = ", of which \(shown) are shown" as Message }
   }
 }

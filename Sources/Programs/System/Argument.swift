@@ -79,6 +79,22 @@ import KnockBase
   }
 }
 
+extension TextBuffer {
+  /// Calls `body` with the text, which must end with a NUL. The argument is only valid there.
+  func withArgument<Result: ~Copyable, Failure: Error>(
+    _ body: (Argument) throws(Failure) -> Result
+  ) throws(Failure) -> Result {
+    try withBytes { bytes throws(Failure) in
+      try unsafe bytes.withUnsafeBytes { bytes throws(Failure) in
+        guard let start = bytes.baseAddress else { return try body(.empty) }
+        return try unsafe body(
+          Argument(
+            UnsafeMutableRawPointer(mutating: start).assumingMemoryBound(to: CChar.self)))
+      }
+    }
+  }
+}
+
 extension StaticString {
   /// The text, which ends with a NUL.
   var cString: UnsafePointer<CChar> {

@@ -15,6 +15,8 @@ extension SystemError {
   static var notADirectory: SystemError { SystemError(number: CSYS_ENOTDIR) }
   static var notFound: SystemError { SystemError(number: CSYS_ENOENT) }
   static var notPermitted: SystemError { SystemError(number: CSYS_EPERM) }
+  /// A link leads out of the directory that it must stay in.
+  static var otherDevice: SystemError { SystemError(number: CSYS_EXDEV) }
   static var outOfMemory: SystemError { SystemError(number: CSYS_ENOMEM) }
   static var protocolNotSupported: SystemError { SystemError(number: CSYS_EPROTONOSUPPORT) }
   /// The kernel's firewall: somebody else has changed the rules. Try again.

@@ -74,6 +74,17 @@ extension Descriptor {
     try SystemError.check(unsafe csys_rename(number, old, new))
   }
 
+  /// Opens the directory of the users. Throws `notPermitted` if others than we, root and `user` could change it.
+  init(users path: Argument, of user: UInt32) throws(SystemError) {
+    self.init(owning: try SystemError.check(unsafe csys_open_users(path.pointer, user)))
+  }
+
+  /// Opens the file of a user in this directory to read. Throws `notPermitted` as above, `invalid` if it is no regular
+  /// file, and `otherDevice` if it is a link that leads out of the directory.
+  func openUser(_ name: Argument, of user: UInt32) throws(SystemError) -> Descriptor {
+    Descriptor(owning: try SystemError.check(unsafe csys_open_user(number, name.pointer, user)))
+  }
+
   /// Takes the lock of this directory until the process ends. Throws `wouldBlock` if another process has it.
   func lock() throws(SystemError) { try SystemError.check(csys_lock(number)) }
 
@@ -115,6 +126,38 @@ extension Descriptor {
       guard size >= 0 else { throw SystemError(number: Int32(clamping: -size)) }
       return Int(clamping: size)
     }
+  }
+}
+
+/// The names in a directory. readdir(3) would need the heap.
+struct FileNames: ~Copyable {
+  /// In bytes. The longest entry has 280.
+  private static let bufferSize = 4096
+  // The layout of struct linux_dirent64. Source: getdents64(2).
+  private static let sizeOffset = 16
+  private static let nameOffset = 19
+
+  private let entries: Storage<UInt8>
+  private var unread = 0..<0
+
+  /// Nil if out of memory.
+  init?() {
+    guard let entries = Storage<UInt8>.mapped(Self.bufferSize) else { return nil }
+    self.entries = entries
+  }
+
+  /// The next name, which is valid until the next call; nil after the last.
+  mutating func next(in directory: borrowing Descriptor) throws(SystemError) -> Argument? {
+    if unread.isEmpty {
+      let size = unsafe csys_list(directory.number, entries.baseAddress, entries.count)
+      unread = 0..<Int(try SystemError.check(size))
+    }
+    guard !unread.isEmpty, let start = unsafe entries.baseAddress else { return nil }
+    let entry = unread.lowerBound
+    let size = entries.withElements(unread) { $0.native(at: Self.sizeOffset, count: 2) }
+    unread = entry + Int(size)..<unread.upperBound
+    return unsafe Argument(
+      UnsafeMutableRawPointer(start + entry + Self.nameOffset).assumingMemoryBound(to: CChar.self))
   }
 }
 

@@ -111,6 +111,18 @@ extension Address {
     self.init(networkBytes: bytes.span.extracting(first: Int(count)))
   }
 
+  /// The same. An IPv4-mapped IPv6 address is none.
+  init?(unmapped text: Span<UInt8>) {
+    var string = TextBuffer<48>()
+    string.append(text)
+    string.append(byte: 0)
+    guard text.count < 48 else { return nil }
+    let address = string.withArgument { Address($0) }
+    guard let address, address.family == .inet6 || text.firstIndex(of: UInt8(ascii: ":")) == nil
+    else { return nil }
+    self = address
+  }
+
   /// The address that an old form of IPv4 stands for, such as 010.0.0.1 (8.0.0.1) and 127.1. Nil for another text.
   /// Source: inet_aton(3).
   init?(oldForm text: Argument) {

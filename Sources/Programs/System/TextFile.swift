@@ -22,14 +22,31 @@ struct TextFile: ~Copyable {
 
   private init(_ file: consuming Descriptor, limit: Int) throws(SystemError) {
     guard let bytes = Storage<UInt8>.mapped(limit + 1) else { throw .outOfMemory }
+    try self.init(file, into: bytes)
+  }
+
+  /// Reads a file into memory of the caller.
+  ///
+  /// - Throws: `fileTooLarge` if there is no room for it and a zero byte, and what read(2) says.
+  init(
+    _ file: borrowing Descriptor, into bytes: consuming Storage<UInt8>
+  ) throws(SystemError) {
     var count = 0
     while count < bytes.count {
       guard let piece = try file.read(into: bytes, from: count), piece > 0 else { break }
       count += piece
     }
-    guard count <= limit else { throw .fileTooLarge }
+    guard count < bytes.count else { throw .fileTooLarge }
+    bytes[count] = 0
     self.bytes = bytes
     self.count = count
+  }
+
+  /// The line that begins at `start`, without its end.
+  func line(from start: Int) -> Range<Int> {
+    bytes.withElements(0..<count) {
+      start..<($0.firstIndex(of: UInt8(ascii: "\n"), from: start) ?? count)
+    }
   }
 
   /// Calls `body` with the position of each line, without its end, until it returns false.

@@ -33,6 +33,8 @@ struct Commands: ~Copyable {
   /// Whether neither command has anything to run.
   var isEmpty: Bool { open.wordCount + close.wordCount == 0 }
 
+  var canOpen: Bool { open.wordCount > 0 }
+
   var canClose: Bool { close.wordCount > 0 }
 
   /// Why a command cannot run.

@@ -25,8 +25,10 @@ struct Firewall: ~Copyable {
     intervals = IntervalChange(boundaries)
   }
 
-  /// Checks that the set for a family can be used, if there is one.
-  mutating func check(_ family: AddressFamily) throws(FirewallError.Reason) {
+  /// Checks that the set for a family can be used as the settings say, if there is one.
+  mutating func check(
+    _ family: AddressFamily, _ settings: FirewallSettings
+  ) throws(FirewallError.Reason) {
     guard let set = settings.set(for: family) else { return }
     let isPrefix = settings.grantsPrefixes(for: family)
     switch set {
@@ -37,6 +39,17 @@ struct Firewall: ~Copyable {
     case .ipset(let set):
       try inspect(set).check(hasTime: settings.seconds != nil, isPrefix: isPrefix)
     }
+  }
+
+  /// Why it cannot be used.
+  @inline(never)
+  mutating func error(
+    of family: AddressFamily, _ settings: FirewallSettings
+  ) -> FirewallError.Reason? {
+    do throws(FirewallError.Reason) {
+      try check(family, settings)
+      return nil
+    } catch { return error }
   }
 
   /// How long the kernel keeps what a knock opens (microseconds): the time of --ttl, or else of the set itself. Nil

@@ -75,6 +75,8 @@ struct FirewallSettings {
     return true
   }
 
+  mutating func removeSets() { (sets, inetName, inet6Name) = (nil, nil, nil) }
+
   /// Either name may be empty, but not both.
   private mutating func setNames(_ text: Span<UInt8>, limit: Int) -> Bool {
     let comma = text.firstIndex(of: UInt8(ascii: ","))

@@ -1,6 +1,6 @@
 /// The options of the server, for the command line and for its configuration file.
 enum ServerOption: UInt8, OptionTable {
-  case config, keyFile, bindAddress, port, timeDrift, allowObservedSource
+  case config, keyFile, keys, bindAddress, port, timeDrift, allowObservedSource
   case nft, ipset, ttl, grantPrefix4, grantPrefix6
   case openCommand, closeCommand, noShell, jobs, commandTimeout
   case state, closeAfter, closeOnExit, replayCapacity, grantCapacity
@@ -40,6 +40,7 @@ enum ServerOption: UInt8, OptionTable {
         "t", "time-drift", value: "DRIFT", original: true,
         "allowed clock skew in seconds (default: 60)")
     case .keyFile: .keyFile
+    case .keys: OptionSpec(nil, "keys", value: "DIR", "a key for each user: the files in DIR")
     case .allowObservedSource:
       OptionSpec(
         nil, "allow-observed-source", "grant the sender's address for -S observed")

@@ -25,6 +25,7 @@ extension ServerSettings {
     case .port: port = try value.port(for: option.spec)
     case .timeDrift: drift = try Self.drift(value, for: option)
     case .keyFile: keyFile = value
+    case .keys: keysDirectory = value.nonempty
     case .openCommand: openCommand = value
     case .closeCommand: closeCommand = value
     case .metrics:

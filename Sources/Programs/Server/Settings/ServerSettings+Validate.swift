@@ -5,6 +5,7 @@ extension ServerSettings {
   func validate() throws(Misuse) {
     if stateDirectory == nil {
       let needed: StaticString = " needs --state"
+      if keysDirectory != nil { throw .unsuitable(Option.keys.spec.name, needed) }
       if closeAfterSeconds != nil { throw .unsuitable(Option.closeAfter.spec.name, needed) }
       if listsGrants { throw .unsuitable(Option.list.spec.name, needed) }
     }
@@ -16,8 +17,8 @@ extension ServerSettings {
     if firewall.sets == nil, example == nil, firewall.seconds != nil {
       throw .unsuitable(Option.ttl.spec.name, Self.setsNeeded)
     }
-    try validatePrefix(.inet, .grantPrefix4, setNeeded: " needs a set for IPv4")
-    try validatePrefix(.inet6, .grantPrefix6, setNeeded: " needs a set for IPv6")
+    try validatePrefix(.inet)
+    try validatePrefix(.inet6)
     if case .ipset = firewall.sets, let seconds = firewall.seconds, seconds > IPSet.maximumSeconds {
       throw .unsuitable(
         Option.ttl.spec.name, ": sets of ipset take at most 2147483 seconds (24 days)")
@@ -45,15 +46,18 @@ extension ServerSettings {
 
   private static var setsNeeded: StaticString { " needs --nft or --ipset" }
 
-  private func validatePrefix(
-    _ family: AddressFamily, _ option: Option, setNeeded: StaticString
-  ) throws(Misuse) {
+  /// Checks that there is a set for the prefix that knocks of a family open.
+  func validatePrefix(_ family: AddressFamily) throws(Misuse) {
     guard firewall.grantsPrefixes(for: family) else { return }
+    let option = family == .inet ? Option.grantPrefix4 : .grantPrefix6
     if firewall.sets == nil {
       guard example == nil else { return }
       throw .unsuitable(option.spec.name, Self.setsNeeded)
     }
-    if !firewall.covers(family) { throw .unsuitable(option.spec.name, setNeeded) }
+    if !firewall.covers(family) {
+      throw .unsuitable(
+        option.spec.name, family == .inet ? " needs a set for IPv4" : " needs a set for IPv6")
+    }
   }
 }
 

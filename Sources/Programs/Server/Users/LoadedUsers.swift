@@ -27,6 +27,22 @@ struct LoadedUsers: ~Copyable {
   }
 }
 
+extension LoadedUsers {
+  /// Adds the user of a file.
+  mutating func add(
+    _ name: UserName, from directory: borrowing UsersDirectory, _ names: borrowing SetNames,
+    _ firewall: inout Firewall?
+  ) throws(UserFileError) {
+    // A name comes twice if somebody has just replaced the file.
+    guard users.slot(named: name) == nil else { return }
+    let entry = try directory.read(name, names, &firewall)
+    do throws(UserFault) {
+      try insert(name, entry.key.expanded, entry.policy)
+    } catch { throw directory.error(name, line: 1, .user(error)) }
+    entry.logWarnings(directory.file(name))
+  }
+}
+
 extension Users {
   /// Adds a user whose name nobody has. Returns the slot.
   mutating func insert(

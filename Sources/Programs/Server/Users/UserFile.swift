@@ -1,0 +1,316 @@
+import KnockBase
+import KnockProtocol
+import KnockServer
+
+/// The words that begin the lines of a user's file, except the first line.
+enum UserKeyword: UInt8 {
+  case commands, ttl, addresses, expires, nft, ipset, grantPrefix4, grantPrefix6
+
+  var name: StaticString {
+    switch self {
+    case .commands: "commands"
+    case .ttl: "ttl"
+    case .addresses: "addresses"
+    case .expires: "expires"
+    case .nft: "nft"
+    case .ipset: "ipset"
+    case .grantPrefix4: "grant-prefix4"
+    case .grantPrefix6: "grant-prefix6"
+    }
+  }
+}
+
+/// The limits in the file of a user: the lines behind the key.
+struct UserLimits {
+  /// The settings of the server, with the sets and prefixes of the user.
+  private(set) var settings: ServerSettings
+  private(set) var policy: Policy
+  /// The line of each keyword; 0 if there is none.
+  private var lines = InlineArray<8, Int>(repeating: 0)
+  /// The longest prefix in `addresses` for each family, and its line.
+  private var narrowest: (length: Int, line: Int) = (0, 0)
+  private var narrowest6: (length: Int, line: Int) = (0, 0)
+
+  /// - Parameter names: the sets of the server have numbers there.
+  init(_ settings: ServerSettings, _ names: borrowing SetNames) {
+    self.settings = settings
+    policy = settings.policy(names)
+  }
+
+  private subscript(keyword: UserKeyword) -> Int {
+    get { lines[Int(keyword.rawValue)] }
+    set { lines[Int(keyword.rawValue)] = newValue }
+  }
+
+  /// Takes a line.
+  mutating func take(
+    _ word: Argument, _ value: Argument, line: Int
+  ) throws(ConfigurationFailure.Line) {
+    let keyword: UserKeyword? = word.withBytes { word in
+      Cases.first { word.equalsIgnoringCase($0.name) }
+    }
+    guard let keyword else { throw .unknownKeyword(word, meant: nil) }
+    do throws(Misuse) {
+      guard self[keyword] == 0 || keyword == .addresses else {
+        throw .unsuitableOperand(keyword.name, "there are two such lines, which must be one")
+      }
+      try take(keyword, value, line: line)
+    } catch { throw .misuse(error) }
+    self[keyword] = line
+  }
+
+  private mutating func take(
+    _ keyword: UserKeyword, _ value: Argument, line: Int
+  ) throws(Misuse) {
+    switch keyword {
+    case .commands:
+      guard value.withBytes({ policy.setCommands($0) }) else {
+        throw .badOperand(keyword.name, value, accepted: "open, close, or both")
+      }
+    case .ttl:
+      policy.duration = try value.duration(for: ServerOption.ttl.spec) * Microseconds.second
+    case .addresses: try takeAddresses(value, line: line)
+    case .expires:
+      guard let moment = value.withBytes({ CalendarTime.microseconds($0) }) else {
+        throw .badOperand(
+          keyword.name, value,
+          accepted: "a day such as 2027-01-31, or a minute such as 2027-01-31T18:00Z")
+      }
+      policy.expires = moment
+    case .nft, .ipset:
+      if self[.nft] == 0, self[.ipset] == 0 { settings.firewall.removeSets() }
+      try settings.apply(keyword == .nft ? .nft : .ipset, value)
+    case .grantPrefix4: try settings.apply(.grantPrefix4, value)
+    case .grantPrefix6: try settings.apply(.grantPrefix6, value)
+    }
+  }
+
+  private mutating func takeAddresses(_ value: Argument, line: Int) throws(Misuse) {
+    let name = UserKeyword.addresses.name
+    var misuse: Misuse?
+    value.withBytes { text in
+      text.visitWords { word in
+        if word.equals("source") {
+          policy.isOnlyForSource = true
+          return
+        }
+        guard let range = AddressRange(prefix: word) else {
+          misuse = .badOperand(
+            name, value,
+            accepted:
+              "prefixes such as 192.0.2.0/24 (not 192.0.2.1/24) and 2001:db8::/32, or source alone")
+          return
+        }
+        if !policy.allow(range) {
+          misuse = .unsuitableOperand(name, "a user can have at most 16 prefixes")
+        }
+        let length = range.prefixLength
+        if range.family == .inet {
+          if length >= narrowest.length { narrowest = (length, line) }
+        } else if length >= narrowest6.length {
+          narrowest6 = (length, line)
+        }
+      }
+    }
+    if policy.isOnlyForSource, narrowest.line + narrowest6.line > 0 {
+      misuse = .unsuitableOperand(name, "source must stand alone, without prefixes")
+    }
+    if let misuse { throw misuse }
+  }
+}
+
+extension UserLimits {
+  /// Checks that the limits fit together and to the sets, and completes the policy.
+  ///
+  /// - Parameters:
+  ///   - names: the sets of the user get numbers there.
+  ///   - opensByCommand: whether the server has a command that opens.
+  ///   - firewall: is connected if the user has a set and the server has none.
+  ///   - line: becomes the line that is wrong.
+  mutating func complete(
+    _ names: borrowing SetNames, opensByCommand: Bool, _ firewall: inout Firewall?, line: inout Int
+  ) throws(UserFileFault) {
+    try takePlace(.inet, .grantPrefix4, narrowest, names, line: &line)
+    try takePlace(.inet6, .grantPrefix6, narrowest6, names, line: &line)
+    policy.families = AddressFamilies { settings.firewall.covers($0) }
+
+    let endLine = max(self[.ttl], self[.expires])
+    let needsEnd = endLine > 0 && settings.closeAfterSeconds == nil
+    if needsEnd {
+      line = endLine
+      if opensByCommand { throw .noEnd }
+      settings.firewall.seconds = settings.firewall.seconds ?? 1
+    }
+    let prefixLine = max(self[.grantPrefix4], self[.grantPrefix6])
+    let setLine = max(max(self[.nft], self[.ipset]), prefixLine)
+    guard needsEnd || setLine > 0 else { return }
+    if setLine > 0 { line = setLine }
+    try check(.inet, &firewall)
+    try check(.inet6, &firewall)
+  }
+
+  private mutating func takePlace(
+    _ family: AddressFamily, _ keyword: UserKeyword, _ narrowest: (length: Int, line: Int),
+    _ names: borrowing SetNames, line: inout Int
+  ) throws(UserFileFault) {
+    line = self[keyword]
+    if line > 0 {
+      do throws(Misuse) {
+        try settings.validatePrefix(family)
+      } catch { throw .line(.misuse(error)) }
+    }
+    line = max(self[.nft], self[.ipset])
+    let set = settings.firewall.set(for: family)
+    let number = set?.number(in: names)
+    guard (set == nil) == (number == nil) else { throw .noRoomForSet }
+    let length = settings.firewall.prefixLength(for: family)
+    line = narrowest.line
+    guard !settings.firewall.covers(family) || narrowest.length <= length else {
+      throw .narrow(family)
+    }
+    let place = Policy.Place(set: number ?? 0, prefixLength: length)
+    if family == .inet { policy.inet = place } else { policy.inet6 = place }
+  }
+
+  private func check(
+    _ family: AddressFamily, _ firewall: inout Firewall?
+  ) throws(UserFileFault) {
+    let settings = settings.firewall
+    guard let set = settings.set(for: family) else { return }
+    var reason: FirewallError.Reason?
+    do throws(SystemError) {
+      if firewall == nil { firewall = try Firewall(settings) }
+      reason = firewall?.error(of: family, settings) ?? nil
+    } catch { reason = .system(error) }
+    if let reason {
+      throw .set(FirewallError(reason: reason, set: set, settings: settings, wasFound: false))
+    }
+  }
+}
+
+extension AddressRange {
+  /// A prefix such as `192.0.2.0/24`, or a single address. Nil for another text, and if the address has ones behind
+  /// the prefix: that may be a mistake.
+  init?(prefix text: Span<UInt8>) {
+    let slash = text.firstIndex(of: UInt8(ascii: "/"))
+    guard let address = Address(unmapped: text.extracting(first: slash ?? text.count)) else {
+      return nil
+    }
+    var length = address.family.addressBits
+    if let slash {
+      let digits = text.extracting((slash + 1)...)
+      guard let number = Numbers.digits(digits), number <= length else { return nil }
+      length = number
+    }
+    self.init(address, prefixLength: length)
+    guard AddressRange(address, prefixLength: address.family.addressBits).first == first else {
+      return nil
+    }
+  }
+}
+
+/// Why the file of a user is not taken. Nothing in it quotes the file.
+enum UserFileFault: Error {
+  case system(SystemError)
+  /// No user can have the name of this file.
+  case name(Argument)
+  /// The directory has more files than this.
+  case tooManyFiles(Int)
+  case key(KeyError)
+  case line(ConfigurationFailure.Line)
+  /// Prefixes of `addresses` are within the one that a knock opens.
+  case narrow(AddressFamily)
+  /// Nothing ends what the open command does.
+  case noEnd
+  case noRoomForSet
+  case set(FirewallError)
+  case user(UserFault)
+}
+
+/// The same, with the file.
+struct UserFileError: Error {
+  let directory: Argument
+  /// Empty for the directory itself.
+  let name: UserName
+  /// Counts from 1. 0 for the whole file.
+  let line: Int
+  let fault: UserFileFault
+}
+
+extension UserFileError: MessageConvertible {
+  var message: Message {
+    // A key may be on any line of the file.
+    let shown = log.showsArguments
+    log.showsArguments = false
+    defer { log.showsArguments = shown }
+    if name.isEmpty, !directory.isPath, !directory.isFile {
+      return "--keys: directory (not shown, it may be a key): \(fault)"
+    }
+    if line > 0 { return "\(UserFilePath(directory: directory, name: name)):\(line): \(fault)" }
+    if case .system(.notPermitted) = fault, name.isEmpty {
+      return """
+        \(UserFilePath(directory: directory, name: name)): it must belong to root or to the server's \
+        user, and only its owner may write to it, unless it is sticky or read-only
+        """
+    }
+    return "\(UserFilePath(directory: directory, name: name)): \(fault)"
+  }
+}
+
+/// `'/etc/pyknock/keys/alice'`. Without a name, the directory.
+struct UserFilePath: MessageConvertible {
+  let directory: Argument
+  let name: UserName
+
+  @inline(never)
+  var message: Message { "\(quoted: directory, name)" }
+}
+
+extension Message.Parts {
+  fileprivate mutating func appendInterpolation(quoted directory: Argument, _ name: UserName) {
+    directory.withBytes { directory in
+      write {
+        $0.append("'")
+        $0.append(escaped: directory)
+        if !name.isEmpty {
+          $0.append("/")
+          $0.append(name)
+        }
+        $0.append("'")
+      }
+    }
+  }
+}
+
+extension UserFileFault: MessageConvertible {
+  var message: Message {
+    switch self {
+    case .system(.notPermitted):
+      "it must belong to root or to the server's user, and only its owner may write to it"
+    case .system(.invalid): "it is no regular file"
+    case .system(.otherDevice): "it is a link that leads out of the directory"
+    case .system(.fileTooLarge): "it is larger than \(UsersDirectory.fileLimit) bytes"
+    case .system(let error): "\(error)"
+    case .name(let name): "\(quoted: name) is not \(UserName.rule)"
+    case .tooManyFiles(let limit): "it has more than \(limit) files"
+    case .key(let error): error.message
+    case .line(.unknownKeyword):
+      """
+      it does not begin with commands, ttl, addresses, expires, nft, ipset, grant-prefix4 or \
+      grant-prefix6 (not shown, it may be the key)
+      """
+    case .line(let error): error.message
+    case .narrow(.inet): Self.narrow("grant-prefix4 32")
+    case .narrow(.inet6): Self.narrow("grant-prefix6 128")
+    case .noEnd:
+      "ttl and expires need --close-after, since the open command has no end by itself"
+    case .noRoomForSet: "there is no room for the names of so many sets"
+    case .set(let error): "\(error)"
+    case .user(let error): error.message
+    }
+  }
+
+  private static func narrow(_ remedy: StaticString) -> Message {
+    "it has a prefix within the one that a knock opens; \(remedy) opens single addresses"
+  }
+}

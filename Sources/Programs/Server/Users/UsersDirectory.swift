@@ -1,0 +1,150 @@
+import KnockBase
+import KnockProtocol
+import KnockServer
+
+/// The directory that `--keys` names. Each file in it is a user.
+struct UsersDirectory: ~Copyable {
+  /// The size of the longest file, in bytes.
+  static let fileLimit = 16_384
+  /// How many names are looked at. Editors leave files behind, so there may be more than users.
+  private static let nameLimit = 2 * Users.limit
+
+  let path: Argument
+  private let settings: ServerSettings
+  private let opensByCommand: Bool
+  /// Files may belong to this user, too.
+  private let owner: UInt32
+  private let descriptor: Descriptor
+  private var names: FileNames
+  private var nameCount = 0
+  /// A file.
+  private let text: Storage<UInt8>
+  /// A key.
+  private let key: Storage<UInt8>
+
+  /// What a file says.
+  struct Entry: ~Copyable {
+    let key: Key
+    let policy: Policy
+  }
+
+  func file(_ name: UserName) -> UserFilePath { UserFilePath(directory: path, name: name) }
+
+  /// - Parameter opensByCommand: whether the server has a command that opens.
+  static func open(
+    _ path: Argument, _ settings: ServerSettings, opensByCommand: Bool
+  ) throws(UserFileError) -> UsersDirectory {
+    let owner = settings.sandbox.user?.number ?? 0
+    do throws(SystemError) {
+      let descriptor = try Descriptor(users: path, of: owner)
+      guard let names = FileNames(), let text = Storage<UInt8>.mapped(fileLimit + 1),
+        let key = Storage<UInt8>.mapped(Key.maximumSize + 1)
+      else { throw .outOfMemory }
+      return UsersDirectory(
+        path: path, settings: settings, opensByCommand: opensByCommand, owner: owner,
+        descriptor: descriptor, names: names, text: text, key: key)
+    } catch {
+      throw UserFileError(directory: path, name: .none, line: 0, fault: .system(error))
+    }
+  }
+
+  deinit { Self.wipe(text, key) }
+
+  /// The compiler copies a deinit to each place where a value may end.
+  @inline(never)
+  private static func wipe(_ text: borrowing Storage<UInt8>, _ key: borrowing Storage<UInt8>) {
+    Key.wipe(text)
+    Key.wipe(key)
+  }
+
+  /// The next user; nil after the last. An error about one name does not end the list.
+  mutating func next() throws(UserFileError) -> UserName? {
+    while nameCount <= Self.nameLimit {
+      nameCount += 1
+      let found: Argument?
+      do throws(SystemError) {
+        found = try names.next(in: descriptor)
+      } catch {
+        nameCount = .max
+        throw self.error(.none, .system(error))
+      }
+      guard let found else { return nil }
+      guard !found.withBytes({ UserName.isSkipped($0) }) else { continue }
+      guard nameCount <= Self.nameLimit else { throw error(.none, .tooManyFiles(Self.nameLimit)) }
+      guard let name = found.withBytes({ UserName($0) }) else { throw error(.none, .name(found)) }
+      return name
+    }
+    return nil
+  }
+
+  func error(_ name: UserName, line: Int = 0, _ fault: UserFileFault) -> UserFileError {
+    UserFileError(directory: path, name: name, line: line, fault: fault)
+  }
+
+  /// Reads the file of a user, and checks it. The error `.system(.notFound)` means that there is none.
+  ///
+  /// - Parameters:
+  ///   - names: the sets of the user get numbers there.
+  ///   - firewall: checks these sets. If the server has no sets, it is connected now.
+  func read(
+    _ name: UserName, _ names: borrowing SetNames, _ firewall: inout Firewall?
+  ) throws(UserFileError) -> Entry {
+    var line = 0
+    do throws(UserFileFault) {
+      return try read(name, names, &firewall, line: &line)
+    } catch { throw self.error(name, line: line, error) }
+  }
+
+  private func read(
+    _ name: UserName, _ names: borrowing SetNames, _ firewall: inout Firewall?, line: inout Int
+  ) throws(UserFileFault) -> Entry {
+    let file: TextFile
+    let isReadableByOthers: Bool
+    do throws(SystemError) {
+      var string = TextBuffer<40>()
+      string.append(name)
+      string.append(byte: 0)
+      let opened = try string.withArgument { name throws(SystemError) in
+        try descriptor.openUser(name, of: owner)
+      }
+      isReadableByOthers = try FileMode(of: opened.number).permissions & 0o004 != 0
+      file = try TextFile(opened, into: text.alias())
+    } catch { throw .system(error) }
+
+    line = 1
+    var range = file.line(from: 0)
+    var key: Key
+    do throws(KeyError) {
+      key = try file.bytes.withElements(range) { text throws(KeyError) in
+        try Key(line: text, in: self.key)
+      }
+    } catch { throw .key(error) }
+    key.isReadableByOthers = isReadableByOthers
+
+    var limits = UserLimits(settings, names)
+    while range.upperBound < file.count {
+      line += 1
+      range = file.line(from: range.upperBound + 1)
+      do throws(ConfigurationFailure.Line) {
+        try visitLine(range, of: file) { word, value throws(ConfigurationFailure.Line) in
+          try limits.take(word, value, line: line)
+        }
+      } catch { throw .line(error) }
+    }
+    try limits.complete(names, opensByCommand: opensByCommand, &firewall, line: &line)
+    return Entry(key: key, policy: limits.policy)
+  }
+}
+
+extension UsersDirectory.Entry {
+  /// Logs what makes the key unsafe.
+  func logWarnings(_ file: UserFilePath) {
+    if key.isReadableByOthers {
+      log.warning("warning: \(file): others may read it; chmod 640 prevents that")
+    }
+    if key.isShort {
+      log.warning(
+        "warning: \(file): the key is shorter than \(Key.shortSize) bytes and may be guessed")
+    }
+  }
+}

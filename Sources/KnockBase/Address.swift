@@ -98,7 +98,7 @@ public enum AddressFamily: BitwiseCopyable, Sendable {
 }
 
 /// A set of address families.
-public struct AddressFamilies: BitwiseCopyable, Sendable {
+public struct AddressFamilies: Equatable, BitwiseCopyable, Sendable {
   private let hasInet: Bool
   private let hasInet6: Bool
 

@@ -29,7 +29,7 @@
     return try unsafe body(UnsafeBufferPointer(rebasing: elements[range]).span)
   }
 
-  /// The same memory, for a process that is about to be forked.
+  /// Another value for the same memory. Changes by one are seen by the other.
   public func alias() -> Storage { unsafe Storage(adopting: elements) }
 
   /// The first element, for a system call. The pointer is valid as long as the value is.

@@ -36,6 +36,16 @@ public struct SetNames: ~Copyable {
     return UInt16(next)
   }
 
+  /// How many bytes there are up to the end of the last name. Grows with each new name.
+  public var usedSize: Int {
+    var next = Self.start
+    while let range = range(from: next) { next = range.upperBound + 1 }
+    return next
+  }
+
+  /// See `Storage.alias`.
+  public func alias() -> SetNames { SetNames(bytes.alias()) }
+
   /// Calls `body` with a name. Its bytes stay where they are. Returns nil if there is none with the number.
   public func withName<Result>(_ number: UInt16, _ body: (Span<UInt8>) -> Result?) -> Result? {
     let start = Int(number)

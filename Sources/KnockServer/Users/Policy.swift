@@ -46,6 +46,17 @@ public struct Policy: BitwiseCopyable, Sendable {
     self.allowsObservedSource = allowsObservedSource
   }
 
+  /// Whether it allows exactly the same as another one.
+  public func equals(_ other: Policy) -> Bool {
+    guard inet == other.inet, inet6 == other.inet6, families == other.families,
+      allowsObservedSource == other.allowsObservedSource, mayOpen == other.mayOpen,
+      mayClose == other.mayClose, isOnlyForSource == other.isOnlyForSource,
+      duration == other.duration, expires == other.expires, rangeCount == other.rangeCount
+    else { return false }
+    for index in 0..<Int(rangeCount) where ranges[index] != other.ranges[index] { return false }
+    return true
+  }
+
   public func place(for family: AddressFamily) -> Place { family == .inet ? inet : inet6 }
 
   /// Takes `open`, `close` or both. Returns false for another text.

@@ -20,7 +20,8 @@ struct ServerParts: ~Copyable {
     _ settings: ServerSettings, _ operands: Operands
   ) throws(SystemError) -> ExitCode {
     guard let batch = DatagramBatch(),
-      let recent = Storage<RecentKnocks.Entry>.mapped(Self.recentKnocks)
+      let recent = Storage<RecentKnocks.Entry>.mapped(Self.recentKnocks),
+      let seen = Storage<UInt64>.mapped(Users.slotCount / 64 + 1)
     else { throw .outOfMemory }
     let startLine = Receiver.StartLine(
       address: try socket.localAddress(), drift: settings.drift,
@@ -61,7 +62,8 @@ struct ServerParts: ~Copyable {
     let executor = Executor(
       state: state.keeper, signals: signals,
       timer: try BootTimer(), receiver: ReceiverProcess(channel.second, tally: tally),
-      users: users.users, serverPolicy: serverPolicy, tally: tally, firewall: firewall,
+      users: users.users, serverPolicy: serverPolicy, directory: users.directory, seen: seen,
+      setNames: state.grants.names.alias(), tally: tally, firewall: firewall,
       runner: runner,
       grants: GrantKeeper(state.grants, recent: RecentKnocks(recent), settings),
       shutdown: Shutdown(closesGrants: settings.closesOnExit), manager: manager, metrics: metrics,

@@ -36,7 +36,12 @@ extension ServerApplet {
     }
     let state = try openState(settings, &firewall)
     let users = try loadUsers(settings, key, commands, state.grants.names, &firewall)
-    if settings.keysDirectory != nil { log.info("users: \(users.users.count)") }
+    if settings.keysDirectory != nil {
+      log.info("users: \(users.users.count)")
+      if settings.sandbox.root != nil {
+        log.warning("warning: with --chroot, HUP cannot read the users again; restart the server")
+      }
+    }
     let metrics = try metrics(settings)
     do throws(SystemError) {
       return try ServerParts(
@@ -68,35 +73,12 @@ extension ServerApplet {
       }
     } catch { throw .user(error) }
     if let path = settings.keysDirectory {
-      try addUsers(in: path, to: &loaded, settings, commands, names, &firewall)
+      let directory = try StartFailure.wrapping("--keys") { () throws(SystemError) in
+        try UsersDirectory(path, settings, opensByCommand: commands.canOpen)
+      }
+      try loaded.add(directory, names, &firewall)
     }
     return loaded
-  }
-
-  @inline(never)
-  private static func addUsers(
-    in path: Argument, to loaded: inout LoadedUsers, _ settings: ServerSettings,
-    _ commands: borrowing Commands, _ names: borrowing SetNames, _ firewall: inout Firewall?
-  ) throws(StartFailure) {
-    // So many mistakes are shown at once.
-    let shownErrors = 10
-    var errors = 0
-    do throws(UserFileError) {
-      var directory = try UsersDirectory.open(path, settings, opensByCommand: commands.canOpen)
-      while true {
-        do throws(UserFileError) {
-          guard let name = try directory.next() else { break }
-          try loaded.add(name, from: directory, names, &firewall)
-        } catch {
-          errors += 1
-          if errors <= shownErrors { log.error("\(error)") }
-        }
-      }
-    } catch { throw .users(error) }
-    guard errors == 0 else { throw .faultyUsers(path, errors, shown: min(errors, shownErrors)) }
-    if loaded.users.count == 0 {
-      log.warning("warning: \(quoted: path) has no users, so nobody can knock")
-    }
   }
 
   private static func commands(

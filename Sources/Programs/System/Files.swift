@@ -146,6 +146,9 @@ struct FileNames: ~Copyable {
     self.entries = entries
   }
 
+  /// Forgets what was read of a directory.
+  mutating func removeAll() { unread = 0..<0 }
+
   /// The next name, which is valid until the next call; nil after the last.
   mutating func next(in directory: borrowing Descriptor) throws(SystemError) -> Argument? {
     if unread.isEmpty {

@@ -83,6 +83,8 @@ import KnockServer
 
   var hasCommands: Bool { !commands.isEmpty }
 
+  var canOpen: Bool { commands.canOpen }
+
   var canClose: Bool { commands.canClose }
 
   /// Runs other commands from now on.

@@ -24,6 +24,12 @@ struct Executor: ~Copyable {
   var users: Users
   /// What a user may do by the options of the server.
   let serverPolicy: Policy
+  /// Where HUP looks for users; nil if there is none.
+  var directory: UsersDirectory?
+  /// A bit for each slot of the table of users, for HUP.
+  let seen: Storage<UInt64>
+  /// The names of the sets of users and grants, in the same memory as those of the grants.
+  let setNames: SetNames
   let tally: Tally
 
   var receiver: ReceiverProcess
@@ -52,7 +58,8 @@ struct Executor: ~Copyable {
   init(
     state: consuming StateKeeper?, signals: consuming Signals,
     timer: consuming BootTimer, receiver: consuming ReceiverProcess, users: consuming Users,
-    serverPolicy: Policy,
+    serverPolicy: Policy, directory: consuming UsersDirectory?, seen: consuming Storage<UInt64>,
+    setNames: consuming SetNames,
     tally: Tally, firewall: consuming Firewall?, runner: consuming CommandRunner,
     grants: consuming GrantKeeper, shutdown: Shutdown, manager: consuming ServiceManager,
     metrics: consuming Metrics?, reloader: consuming Reloader?
@@ -63,6 +70,9 @@ struct Executor: ~Copyable {
     self.receiver = receiver
     self.users = users
     self.serverPolicy = serverPolicy
+    self.directory = directory
+    self.seen = seen
+    self.setNames = setNames
     self.tally = tally
     self.firewall = firewall
     keepsPrivileges = runner.hasCommands
@@ -242,6 +252,7 @@ struct Executor: ~Copyable {
       log.error("\(error)")
       isReloadWhole = false
     }
+    if !reloadUsers() { isReloadWhole = false }
     tellUsers()
   }
 
@@ -249,10 +260,12 @@ struct Executor: ~Copyable {
   mutating func endReload() {
     untakenReloads -= 1
     guard untakenReloads == 0 else { return }
-    if isReloadWhole {
-      log.answer("reloaded key and commands")
-    } else {
-      log.error("not reloaded, going on as before")
+    switch (isReloadWhole, directory == nil) {
+    case (true, true): log.answer("reloaded key and commands")
+    case (true, false): log.answer("reloaded users and commands, users: \(users.count)")
+    case (false, true): log.error("not reloaded, going on as before")
+    case (false, false):
+      log.error("not all reloaded, what has an error is as before, users: \(users.count)")
     }
     isReloadWhole = true
     if isReady { manager.tellReady(now: SystemClock.monotonic()) }

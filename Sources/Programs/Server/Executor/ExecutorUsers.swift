@@ -20,6 +20,102 @@ extension Executor {
     tell(try users.insert(name, key, policy), key)
   }
 
+  /// Reads the directory of the users again. Each file stands alone. Returns whether all were good.
+  @inline(never)
+  mutating func reloadUsers() -> Bool {
+    guard directory != nil else { return true }
+    let namesSize = setNames.usedSize
+    directory?.opensByCommand = runner.canOpen
+    // Only then is the key of somebody who is gone free for another user.
+    var areGood = reloadPresentUsers()
+    if directory?.isListCut == false {
+      removeUnseenUsers()
+      areGood = addNewUsers() && areGood
+    }
+    directory?.end()
+    if users.count == 0 { directory?.logNoUsers() }
+    if setNames.usedSize > namesSize { grants.saveNames(to: &state) }
+    return areGood
+  }
+
+  /// Changes users that there are, as their files say. If some names were not read, nobody knows who is gone.
+  private mutating func reloadPresentUsers() -> Bool {
+    for index in 0..<seen.count { seen[index] = 0 }
+    return visitFiles(logsNames: true) { executor, name throws(UserFileError) in
+      guard let slot = executor.users.slot(named: name) else { return }
+      executor.seen[slot / 64] |= 1 << UInt64(slot % 64)
+      try executor.reload(name, slot)
+    }
+  }
+
+  private mutating func removeUnseenUsers() {
+    for slot in 0..<users.usedCount where seen[slot / 64] >> UInt64(slot % 64) & 1 == 0 {
+      if let user = users[slot], !user.name.isEmpty {
+        log.info("user removed: \(user.name)")
+        removeUser(at: slot)
+      }
+    }
+  }
+
+  private mutating func reload(_ name: UserName, _ slot: Int) throws(UserFileError) {
+    guard let entry = try directory?.read(name, setNames, &firewall), let user = users[slot] else {
+      return
+    }
+    if user.key != KeyFingerprint(of: entry.key.expanded) {
+      log.info("user removed, the key is another one: \(name)")
+      removeUser(at: slot)
+    } else if !user.policy.equals(entry.policy) {
+      log.info("user changed: \(name)")
+      users.setPolicy(entry.policy, at: slot)
+      tell(slot, entry.key.expanded)
+    }
+  }
+
+  private mutating func addNewUsers() -> Bool {
+    visitFiles(logsNames: false) { executor, name throws(UserFileError) in
+      try executor.add(name)
+    }
+  }
+
+  private mutating func add(_ name: UserName) throws(UserFileError) {
+    guard users.slot(named: name) == nil,
+      let entry = try directory?.read(name, setNames, &firewall)
+    else { return }
+    do throws(UserFault) {
+      try setUser(name, entry.key.expanded, entry.policy)
+    } catch {
+      guard let error = directory?.error(name, line: 1, .user(error)) else { return }
+      throw error
+    }
+    log.info("user added: \(name)")
+  }
+
+  /// Calls `body` for each file of the directory. Logs what is wrong, and returns false then.
+  ///
+  /// - Parameter logsNames: whether to log names that no user can have.
+  private mutating func visitFiles(
+    logsNames: Bool, _ body: (inout Executor, UserName) throws(UserFileError) -> Void
+  ) -> Bool {
+    var isGood = true
+    do throws(UserFileError) {
+      try directory?.begin()
+    } catch {
+      log.error("\(error)")
+      return false
+    }
+    while true {
+      var isNamed = false
+      do throws(UserFileError) {
+        guard let name = try directory?.next() else { return isGood }
+        isNamed = true
+        try body(&self, name)
+      } catch {
+        if isNamed || logsNames { log.error("\(error)") }
+        isGood = false
+      }
+    }
+  }
+
   mutating func removeUser(at slot: Int) {
     guard let user = users[slot] else { return }
     users.remove(at: slot)

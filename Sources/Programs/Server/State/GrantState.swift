@@ -19,6 +19,9 @@ enum GrantState {
       file = StateFile(.grants, size: Grants.fileSize(forGrants: capacity), needsAll: true)
     }
 
+    /// Has the next save write the names of the sets, too.
+    mutating func beginAnew() { file.beginAnew() }
+
     /// Writes what has changed. Logs if that fails, and when all is well again.
     mutating func logSave(_ grants: inout Grants, in directory: inout StateDirectory) {
       file.logSave(in: &directory, now: SystemClock.monotonic()) { file, all throws(SystemError) in

@@ -6,6 +6,8 @@ import KnockServer
 struct LoadedUsers: ~Copyable {
   var users: Users
   var keys: KeyRing
+  /// Nil if there is none.
+  var directory: UsersDirectory?
 
   /// Nobody. Nil if out of memory.
   init?() {
@@ -28,8 +30,36 @@ struct LoadedUsers: ~Copyable {
 }
 
 extension LoadedUsers {
-  /// Adds the user of a file.
+  /// So many mistakes are shown at once.
+  private static let shownErrors = 10
+
+  /// Adds the users of a directory.
+  @inline(never)
   mutating func add(
+    _ new: consuming UsersDirectory, _ names: borrowing SetNames, _ firewall: inout Firewall?
+  ) throws(StartFailure) {
+    var directory = new
+    do throws(UserFileError) { try directory.begin() } catch { throw .users(error) }
+    var errors = 0
+    while true {
+      do throws(UserFileError) {
+        guard let name = try directory.next() else { break }
+        try add(name, from: directory, names, &firewall)
+      } catch {
+        errors += 1
+        if errors <= Self.shownErrors { log.error("\(error)") }
+      }
+    }
+    directory.end()
+    let path = directory.path
+    if errors == 0, users.count == 0 { directory.logNoUsers() }
+    self.directory = .some(directory)
+    guard errors == 0 else {
+      throw .faultyUsers(path, errors, shown: min(errors, Self.shownErrors))
+    }
+  }
+
+  private mutating func add(
     _ name: UserName, from directory: borrowing UsersDirectory, _ names: borrowing SetNames,
     _ firewall: inout Firewall?
   ) throws(UserFileError) {

@@ -11,10 +11,11 @@ struct UsersDirectory: ~Copyable {
 
   let path: Argument
   private let settings: ServerSettings
-  private let opensByCommand: Bool
+  /// Whether the server has a command that opens.
+  var opensByCommand: Bool
   /// Files may belong to this user, too.
   private let owner: UInt32
-  private let descriptor: Descriptor
+  private var descriptor = Descriptor.none
   private var names: FileNames
   private var nameCount = 0
   /// A file.
@@ -30,29 +31,45 @@ struct UsersDirectory: ~Copyable {
 
   func file(_ name: UserName) -> UserFilePath { UserFilePath(directory: path, name: name) }
 
-  /// - Parameter opensByCommand: whether the server has a command that opens.
-  static func open(
+  init(
     _ path: Argument, _ settings: ServerSettings, opensByCommand: Bool
-  ) throws(UserFileError) -> UsersDirectory {
-    let owner = settings.sandbox.user?.number ?? 0
-    do throws(SystemError) {
-      let descriptor = try Descriptor(users: path, of: owner)
-      guard let names = FileNames(), let text = Storage<UInt8>.mapped(fileLimit + 1),
-        let key = Storage<UInt8>.mapped(Key.maximumSize + 1)
-      else { throw .outOfMemory }
-      return UsersDirectory(
-        path: path, settings: settings, opensByCommand: opensByCommand, owner: owner,
-        descriptor: descriptor, names: names, text: text, key: key)
-    } catch {
-      throw UserFileError(directory: path, name: .none, line: 0, fault: .system(error))
-    }
+  ) throws(SystemError) {
+    guard let names = FileNames(), let text = Storage<UInt8>.mapped(Self.fileLimit + 1),
+      let key = Storage<UInt8>.mapped(Key.maximumSize + 1)
+    else { throw .outOfMemory }
+    self.path = path
+    self.settings = settings
+    self.opensByCommand = opensByCommand
+    owner = settings.sandbox.user?.number ?? 0
+    self.names = names
+    self.text = text
+    self.key = key
   }
 
-  deinit { Self.wipe(text, key) }
+  /// Begins a list of its files.
+  mutating func begin() throws(UserFileError) {
+    nameCount = .max
+    names.removeAll()
+    do throws(SystemError) {
+      descriptor = try Descriptor(users: path, of: owner)
+    } catch { throw self.error(.none, .system(error)) }
+    nameCount = 0
+  }
 
-  /// The compiler copies a deinit to each place where a value may end.
-  @inline(never)
-  private static func wipe(_ text: borrowing Storage<UInt8>, _ key: borrowing Storage<UInt8>) {
+  func logNoUsers() {
+    log.warning("warning: \(quoted: path) has no users, so nobody can knock")
+  }
+
+  /// Ends its use for now.
+  mutating func end() {
+    descriptor = .none
+    wipe()
+  }
+
+  /// Whether the last list does not have all names, after an error.
+  var isListCut: Bool { nameCount == .max }
+
+  private func wipe() {
     Key.wipe(text)
     Key.wipe(key)
   }
@@ -70,7 +87,10 @@ struct UsersDirectory: ~Copyable {
       }
       guard let found else { return nil }
       guard !found.withBytes({ UserName.isSkipped($0) }) else { continue }
-      guard nameCount <= Self.nameLimit else { throw error(.none, .tooManyFiles(Self.nameLimit)) }
+      guard nameCount <= Self.nameLimit else {
+        nameCount = .max
+        throw error(.none, .tooManyFiles(Self.nameLimit))
+      }
       guard let name = found.withBytes({ UserName($0) }) else { throw error(.none, .name(found)) }
       return name
     }

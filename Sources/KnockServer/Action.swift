@@ -1,20 +1,34 @@
 import KnockBase
 import KnockProtocol
 
-/// A knock that the executor acts on.
+/// A knock that the executor acts on, or the end of a grant.
 public struct Action: Equatable, BitwiseCopyable, Sendable {
+  /// Whether its command runs.
+  public enum Run: BitwiseCopyable, Sendable {
+    case runs
+    /// It is a repeat, or the address is open: the command has just run or soon will.
+    case repeated
+    /// The address is open for another user.
+    case openAlready
+    /// There is none, or the address stays open for another user.
+    case never
+  }
+
   public let knock: Knock
+  /// Whose knock or grant it is.
+  public let user: UserName
   /// Whether it closes a grant. The journal of grants then needs to know how it ended.
   public let closesGrant: Bool
-  /// Whether the knock is a repeat. Its command has just run or soon will, and need not run again.
-  public let isRepeat: Bool
+  public let run: Run
   /// Tells it from other actions for the same knock; see `RecentKnocks.record`. 0 for a grant that has expired.
   public let number: UInt32
 
-  public init(_ knock: Knock, closesGrant: Bool, isRepeat: Bool = false, number: UInt32 = 0) {
+  public init(_ knock: Knock, by user: UserName, closesGrant: Bool, _ run: Run, number: UInt32 = 0)
+  {
     self.knock = knock
+    self.user = user
     self.closesGrant = closesGrant
-    self.isRepeat = isRepeat
+    self.run = run
     self.number = number
   }
 }

@@ -4,7 +4,7 @@ import KnockBase
 ///
 ///     offset  size    field
 ///     0       8       kind of file
-///     8       8       version of the format: 3
+///     8       8       version of the format: 3, or 4 for grants
 ///     16      8       capacity: how many records there are
 ///     24      8       checksum of the other fields
 public enum FileHeader {
@@ -13,12 +13,15 @@ public enum FileHeader {
   /// In bytes.
   public static let size = 32
 
-  private static let version: UInt64 = 3
-
   /// The kinds, as their first eight bytes.
   enum Kind: UInt64 {
     case replay = 0x006B_636F_6E6B_7970  // "pyknock" and a NUL
     case grants = 0x476B_636F_6E6B_7970  // "pyknockG"
+
+    /// The version of the format.
+    fileprivate var version: UInt64 { self == .grants ? 4 : Self.oldestVersion }
+    /// Grants of version 3 are those of the user without a name.
+    fileprivate static let oldestVersion: UInt64 = 3
   }
 
   /// Why a file cannot be used.
@@ -31,7 +34,7 @@ public enum FileHeader {
 
   static func write(_ kind: Kind, capacity: Int, to page: borrowing Storage<UInt64>) {
     page[littleEndian: 0] = kind.rawValue
-    page[littleEndian: 1] = version
+    page[littleEndian: 1] = kind.version
     page[littleEndian: 2] = UInt64(capacity)
     page[littleEndian: 3] = checksum(of: page)
   }
@@ -46,8 +49,8 @@ public enum FileHeader {
       throw .damagedHeader
     }
     let found = page[littleEndian: 1]
-    guard found >= version else { throw .older }
-    guard found <= version else { throw .newer(version: found) }
+    guard found >= Kind.oldestVersion else { throw .older }
+    guard found <= kind.version else { throw .newer(version: found) }
     guard page[littleEndian: 3] == checksum(of: page),
       let capacity = Int(exactly: page[littleEndian: 2]),
       capacity >= 1, capacity <= 1 << 24

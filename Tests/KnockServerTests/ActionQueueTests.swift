@@ -5,7 +5,7 @@ import Testing
 
 @Suite struct ActionQueueTests {
   private func action(_ number: UInt32) -> Action {
-    Action(Knock(command: .open, address: .inet(number)), closesGrant: false)
+    Action(Knock(command: .open, address: .inet(number)), by: .none, closesGrant: false, .runs)
   }
 
   private func number(_ action: Action?) -> UInt32? {
@@ -76,13 +76,8 @@ import Testing
     #expect(bytes.dropFirst(size / 4).allSatisfy { $0 == 0 })
   }
 
-  @Test func `an action is of a first knock unless it is said to be of a repeat`() {
-    #expect(!action(1).isRepeat)
-    #expect(Action(action(1).knock, closesGrant: false, isRepeat: true).isRepeat)
-  }
-
   private func close(_ number: UInt32, endsGrant: Bool = true) -> Action {
-    Action(Knock(command: .close, address: .inet(number)), closesGrant: endsGrant)
+    Action(Knock(command: .close, address: .inet(number)), by: .none, closesGrant: endsGrant, .runs)
   }
 
   /// The order in which actions run while nothing runs for the addresses that are not busy.

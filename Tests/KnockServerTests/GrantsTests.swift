@@ -50,7 +50,7 @@ private struct Image {
       if let grant = record.grant, case .inet(let bits) = grant.address { ends[bits] = grant.ends }
     }
     var due: Set<UInt32> = []
-    while case .inet(let bits) = grants.beginNextClose(wallNow: wall, now: 0)?.address {
+    while case .inet(let bits) = grants.beginNextClose(wallNow: wall, now: 0)?.grant.address {
       due.insert(bits)
     }
     return (found, ends, due)
@@ -65,11 +65,11 @@ private func open(
   now: Int64 = 0
 ) -> Bool {
   let opening = Grants.Opening(
-    set: 0, prefixLength: address.family.addressBits, setDuration: nil,
+    user: .none, key: .none, set: 0, prefixLength: address.family.addressBits, setDuration: nil,
     duration: seconds * second, closesCommand: true, hasCloseCommand: true)
   let runs = grants.open(address, opening, isRepeat: false, wallNow: wall, now: now)
   guard let runs else { return false }
-  if runs { _ = grants.endOpen(address, succeeded: true, isWantedAgain: false) }
+  if runs == .runs { _ = grants.endOpen(address, succeeded: true, isWantedAgain: false) }
   return true
 }
 
@@ -82,13 +82,15 @@ private func open(
 /// As a server without --close-after opens.
 private func leaveOpen(_ grants: inout Grants, _ number: UInt32) {
   let opening = Grants.Opening(
-    set: 0, prefixLength: 32, setDuration: nil, duration: nil, closesCommand: false,
+    user: .none, key: .none, set: 0, prefixLength: 32, setDuration: nil, duration: nil,
+    closesCommand: false,
     hasCloseCommand: true)
   _ = grants.open(.inet(number), opening, isRepeat: false, wallNow: now, now: 0)
 }
 
 private func beginNextClose(_ grants: inout Grants, at time: Int64) -> UInt32? {
-  guard case .inet(let bits) = grants.beginNextClose(wallNow: now + time, now: time)?.address else {
+  guard case .inet(let bits) = grants.beginNextClose(wallNow: now + time, now: time)?.grant.address
+  else {
     return nil
   }
   return bits
@@ -154,7 +156,7 @@ private func endClose(
 @Test func whatIsOpenedAgainWhileItIsClosedStaysOpen() {
   var grants = Image().grants()
   _ = open(&grants, 1)
-  _ = grants.beginClose(.inet(1), wallNow: now)
+  _ = grants.beginClose(.inet(1), of: .none, wallNow: now)
   #expect(grants.nextDeadline == nil)
   _ = open(&grants, 1)
   let first = endClose(&grants, 1)
@@ -162,9 +164,9 @@ private func endClose(
   #expect(grants.count == 1)
   #expect(grants.nextDeadline == minute)
   // Two closes with an open between them: the end of the first says nothing.
-  _ = grants.beginClose(.inet(1), wallNow: now)
+  _ = grants.beginClose(.inet(1), of: .none, wallNow: now)
   _ = open(&grants, 1)
-  _ = grants.beginClose(.inet(1), wallNow: now)
+  _ = grants.beginClose(.inet(1), of: .none, wallNow: now)
   _ = endClose(&grants, 1)
   #expect(grants.count == 1)
   _ = endClose(&grants, 1)
@@ -211,7 +213,7 @@ private func endClose(
 @Test func allCanEndAtOnce() {
   var grants = Image().grants()
   for number in 1...5 as ClosedRange<UInt32> { _ = open(&grants, number, for: Int64(number)) }
-  _ = grants.beginClose(.inet(3), wallNow: now)
+  _ = grants.beginClose(.inet(3), of: .none, wallNow: now)
   grants.expireAll(now: 7)
   var due: Set<UInt32> = []
   while let number = beginNextClose(&grants, at: 7) { due.insert(number) }
@@ -220,7 +222,7 @@ private func endClose(
 
 @Test func whatIsNoGrantCanBeClosedAndForgotten() {
   var grants = Image().grants()
-  let isGrant = grants.beginClose(.inet(1), wallNow: now)
+  let isGrant = grants.beginClose(.inet(1), of: .none, wallNow: now)
   #expect(!isGrant)
   leaveOpen(&grants, 1)
   let closing = endClose(&grants, 1)
@@ -246,7 +248,7 @@ private func endClose(
   #expect(image.adopted(at: .min).due == [1, 2])
   #expect(image.adopted(at: .max).due == [1, 2])
   // What was being closed is closed.
-  _ = grants.beginClose(.inet(2), wallNow: now + second)
+  _ = grants.beginClose(.inet(2), of: .none, wallNow: now + second)
   #expect(image.adopted(at: now + second).due == [2])
 }
 
@@ -301,7 +303,7 @@ private func endClose(
     #expect(isOpen)
     let again = open(&grants, .inet(1), for: 5)
     #expect(again)
-    _ = grants.beginClose(.inet(1), wallNow: wall)
+    _ = grants.beginClose(.inet(1), of: .none, wallNow: wall)
     #expect(image.adopted().found.count == 1, "\(wall)")
     #expect(image.adopted().found.damagedCount == 0, "\(wall)")
   }
@@ -346,7 +348,7 @@ private func endClose(
 private let changes: [(String, @Sendable (inout Grants) -> Void)] = [
   ("open", { _ = open(&$0, 9, for: 70) }),
   ("open again", { _ = open(&$0, 2, for: 80, at: now + second) }),
-  ("begin to close", { _ = $0.beginClose(.inet(2), wallNow: now + second) }),
+  ("begin to close", { _ = $0.beginClose(.inet(2), of: .none, wallNow: now + second) }),
   (
     "close",
     {
@@ -433,7 +435,7 @@ private let changes: [(String, @Sendable (inout Grants) -> Void)] = [
           deadline: time + seconds * second,
           closing: model[number]?.closing ?? 0)
       case 2:
-        _ = grants.beginClose(.inet(number), wallNow: wall)
+        _ = grants.beginClose(.inet(number), of: .none, wallNow: wall)
         if model[number] != nil {
           model[number]?.deadline = .max
           model[number]?.closing += 1
@@ -477,17 +479,19 @@ private let changes: [(String, @Sendable (inout Grants) -> Void)] = [
   // Asked for again, it is open since it was opened first.
   _ = open(&grants, 1, at: now + 5 * second)
   #expect(since() == now)
-  _ = grants.beginClose(.inet(1), wallNow: now + 6 * second)
+  _ = grants.beginClose(.inet(1), of: .none, wallNow: now + 6 * second)
   #expect(since() == now)
   _ = open(&grants, 1, at: now + 7 * second)
   #expect(since() == now + 7 * second)
 }
 
 private func grant(
-  _ address: Address, since: Int64 = 5, asked: Int64 = 6, ends: Int64 = 7
+  _ address: Address, of user: UserName = .none, key: KeyFingerprint = .none, since: Int64 = 5,
+  asked: Int64 = 6, ends: Int64 = 7
 ) -> Grant {
   Grant(
-    address, command: .succeeded, hasCloseCommand: true, since: since, asked: asked, ends: ends)
+    address, user: user, key: key, command: .succeeded, hasCloseCommand: true, since: since,
+    asked: asked, ends: ends)
 }
 
 /// The sixteen numbers of a record, with the right checksum.
@@ -495,11 +499,11 @@ private func words(
   family: UInt64 = 4, prefix: UInt64 = 32, set: UInt64 = 0, command: UInt64 = 0x82,
   high: UInt64 = 0,
   low: UInt64 = 1, since: Int64 = 5, asked: Int64 = 6, ends: Int64 = 7, setEnds: Int64 = .max,
-  sequence: UInt64 = 1
+  sequence: UInt64 = 1, user: [UInt64] = [0, 0, 0, 0], key: [UInt64] = [0, 0]
 ) -> [UInt64] {
   let times = [since, asked, ends, setEnds].map { UInt64(bitPattern: $0) }
   let what = family | prefix << 8 | set << 16 | command << 32
-  let words = [what, high, low] + times + [sequence, 3] + [UInt64](repeating: 0, count: 6)
+  let words = [what, high, low] + times + [sequence, 3] + user + key
   var sum = Checksum()
   for word in words { sum.add(word) }
   return words + [sum.value]
@@ -521,6 +525,35 @@ private func record(_ words: [UInt64]) -> Grants.Record {
   }
 }
 
+@Test func aRecordNamesItsUser() {
+  let image = Image(capacity: 1)
+  let longest = String(repeating: "abcd0123", count: 4)
+  for (name, word) in [
+    ("bob", [0x62_6F62, 0, 0, 0]), (longest, Array(repeating: 0x3332_3130_6463_6261, count: 4)),
+  ]
+    as [(String, [UInt64])]
+  {
+    let key = KeyFingerprint(low: 5, high: 6)
+    image.records[0] = Grants.Record(
+      grant(.inet(1), of: userName(name), key: key), sequence: 1, place: 3)
+    let words = words(user: word, key: [5, 6])
+    #expect(Array(image.bytes.bindMemory(to: UInt64.self).prefix(16)) == words)
+    let grant = record(words).grant
+    #expect(grant?.user == userName(name))
+    #expect(grant?.key == key)
+  }
+}
+
+@Test func aNameThatNoUserCanHaveIsDamage() {
+  for user in [
+    [0x62_6F42, 0, 0, 0], [0, 0x62_6F62, 0, 0], [0, 0, 0, 1], [0x62_6F62, 1, 0, 0],
+    [0x6200_6F62, 0, 0, 0], [0x2F62_6F62, 0, 0, 0], [0x2D, 0, 0, 0], [.max, .max, .max, .max],
+    [0x6262_6262_6262_6262, 0, 0x62, 0],
+  ] as [[UInt64]] {
+    #expect(record(words(user: user)).grant == nil, "\(user)")
+  }
+}
+
 @Test func aRecordThatMeansNothingIsNoGrant() {
   let longest = 366 * 86_400 * second
   let latest = 10_000_000_000 * second
@@ -532,7 +565,7 @@ private func record(_ words: [UInt64]) -> Grants.Record {
     (words(family: 6, prefix: 129, low: 2), false),
     (words(prefix: 16), true), (words(prefix: 15), false), (words(prefix: 33), false),
     (words(command: 0), false), (words(command: 0x80), false), (words(command: 1), true),
-    (words(command: 3), true), (words(command: 4), false), (words(set: 8, command: 0), true),
+    (words(command: 4), true), (words(command: 5), false), (words(set: 8, command: 0), true),
     (words(since: 0), true), (words(since: -1), false), (words(since: .min), false),
     (words(since: 6), true), (words(since: 7), false),
     (words(ends: 6), true), (words(ends: 5), false), (words(ends: .max), true),
@@ -593,7 +626,7 @@ extension Image {
   let found = later.adopt(image.records, names: noNames(), wallNow: now, now: 0)
   #expect(found.count == 2)
   let due = later.beginNextClose(wallNow: now + 60 * second, now: minute)
-  #expect(due?.address == address)
+  #expect(due?.grant.address == address)
   let none = later.beginNextClose(wallNow: now + 60 * second, now: minute)
   #expect(none == nil)
 }
@@ -617,7 +650,7 @@ extension Image {
   _ = open(&grants, 1, at: now - 10 * second)
   #expect(image.grant(of: 1)?.since == now - 10 * second)
   // It ends no earlier than it was last asked for.
-  _ = grants.beginClose(.inet(1), wallNow: now - 20 * second)
+  _ = grants.beginClose(.inet(1), of: .none, wallNow: now - 20 * second)
   #expect(image.grant(of: 1)?.ends == now - 10 * second)
 }
 
@@ -626,7 +659,7 @@ extension Image {
   var grants = image.grants()
   _ = openSet(&grants, .inet(1), for: nil)
   let yearsLater = now + 800 * 86_400 * second
-  _ = grants.beginClose(.inet(1), wallNow: yearsLater)
+  _ = grants.beginClose(.inet(1), of: .none, wallNow: yearsLater)
   if let found = grants.nextSet(of: .inet(1)) {
     grants.recordSet(at: found.position, isClosed: false)
   }
@@ -640,11 +673,11 @@ extension Image {
   let image = Image()
   var grants = image.grants()
   _ = open(&grants, 1)
-  let isGrant = grants.beginClose(.inet(1), wallNow: now + 5 * second)
+  let isGrant = grants.beginClose(.inet(1), of: .none, wallNow: now + 5 * second)
   #expect(isGrant)
   #expect(image.grant(of: 1)?.ends == now + 5 * second)
   // A second one does not make it last longer.
-  _ = grants.beginClose(.inet(1), wallNow: now + 7 * second)
+  _ = grants.beginClose(.inet(1), of: .none, wallNow: now + 7 * second)
   #expect(image.grant(of: 1)?.ends == now + 5 * second)
 }
 
@@ -655,12 +688,12 @@ extension Image {
   _ = open(&grants, 2)
   // The clock was put back by half a minute.
   let first = grants.beginNextClose(wallNow: now + 30 * second, now: minute)
-  #expect(first?.address == .inet(1))
+  #expect(first?.grant.address == .inet(1))
   #expect(image.grant(of: 1)?.ends == now + 30 * second)
   // Where both clocks agree, nothing needs to be written.
   let before = Array(image.bytes)
   let second = grants.beginNextClose(wallNow: now + 60 * second, now: minute)
-  #expect(second?.address == .inet(2))
+  #expect(second?.grant.address == .inet(2))
   #expect(Array(image.bytes) == before)
 }
 
@@ -711,7 +744,7 @@ extension Image {
       case 0: leaveOpen(&grants, number)
       case 1: _ = open(&grants, number, for: time)
       default:
-        guard grants.beginClose(.inet(number), wallNow: now) else { break }
+        guard grants.beginClose(.inet(number), of: .none, wallNow: now) else { break }
         _ = endClose(&grants, number, succeeded: false, at: second * time - minute)
       }
     }
@@ -725,6 +758,213 @@ extension Image {
   }
 }
 
+// Users
+
+private let (alice, bob) = (userName("alice"), userName("bob"))
+
+private func opening(
+  _ user: UserName, for seconds: Int64 = 60, set: UInt16 = 0, closesCommand: Bool = true
+) -> Grants.Opening {
+  Grants.Opening(
+    user: user, key: .none, set: set, prefixLength: 32, setDuration: nil,
+    duration: seconds * second, closesCommand: closesCommand, hasCloseCommand: closesCommand)
+}
+
+/// The address of most of these tests.
+private let shared = Address.inet(1)
+
+private func open(
+  _ grants: inout Grants, by user: UserName, for seconds: Int64 = 60, set: UInt16 = 0,
+  isRepeat: Bool = false, now time: Int64 = 0
+) -> Action.Run? {
+  grants.open(
+    shared, opening(user, for: seconds, set: set), isRepeat: isRepeat, wallNow: now + time,
+    now: time)
+}
+
+private func endOpen(_ grants: inout Grants, succeeded: Bool = true) -> Bool {
+  grants.endOpen(shared, succeeded: succeeded, isWantedAgain: false)
+}
+
+/// Whether the end of what a user opened runs the command.
+private func close(_ grants: inout Grants, by user: UserName) -> Bool {
+  let needsCommand = grants.beginClose(shared, of: user, wallNow: now)
+  let closing = grants.endSets(of: shared, now: 0)
+  #expect(closing == .done)
+  guard needsCommand else { return false }
+  let end = grants.endClose(shared, succeeded: true, now: 0)
+  #expect(end == .done)
+  return true
+}
+
+@Test func usersHaveGrantsOfTheirOwn() {
+  let image = Image()
+  var grants = image.grants()
+  for (user, seconds) in [(alice, 60), (bob, 90), (.none, 30)] as [(UserName, Int64)] {
+    let opening = opening(user, for: seconds, set: 8, closesCommand: false)
+    let run = grants.open(shared, opening, isRepeat: false, wallNow: now, now: 0)
+    #expect(run == .runs)
+  }
+  #expect(grants.count == 3)
+  #expect((0...capacity).filter { image.records[$0].grant != nil }.count == 3)
+  let due = grants.beginNextClose(wallNow: now, now: 30 * second)
+  #expect(due?.grant.user == UserName.none)
+  _ = grants.beginClose(shared, of: alice, wallNow: now)
+  let set = grants.nextSet(of: shared)
+  #expect(set?.grant.user == alice)
+  #expect(needs(grants, shared, bits: 32).map(\.seconds) == [90])
+  if let set { grants.recordSet(at: set.position, isClosed: true) }
+  #expect(grants.nextSet(of: shared) == nil)
+  _ = grants.endSets(of: shared, now: 0)
+  let areThere = [
+    grants.hasGrant(shared, of: alice), grants.hasGrant(shared, of: bob),
+    grants.hasGrant(.inet(2), of: bob),
+  ]
+  #expect(areThere == [false, true, false])
+}
+
+@Test func theFirstOpensAndTheLastCloses() {
+  var grants = Image().grants()
+  #expect(open(&grants, by: alice) == .runs)
+  _ = endOpen(&grants)
+  #expect(open(&grants, by: bob) == .openAlready)
+  #expect(open(&grants, by: bob, isRepeat: true) == .repeated)
+  #expect(open(&grants, by: .none) == .openAlready)
+  #expect(!close(&grants, by: bob))
+  #expect(!close(&grants, by: bob))
+  // The state of the command goes on.
+  #expect(!close(&grants, by: alice))
+  #expect(open(&grants, by: bob) == .openAlready)
+  #expect(!close(&grants, by: .none))
+  #expect(close(&grants, by: bob))
+  #expect(grants.count == 0)
+  #expect(grants.closingCount == 0)
+}
+
+@Test func whatSomeoneElseOpensRunsAgainForThoseWhoRelyOnIt() {
+  var grants = Image().grants()
+  #expect(open(&grants, by: alice) == .runs)
+  #expect(open(&grants, by: bob) == .openAlready)
+  #expect(!close(&grants, by: alice))
+  var runsAgain = endOpen(&grants, succeeded: false)
+  #expect(runsAgain)
+  runsAgain = endOpen(&grants, succeeded: false)
+  #expect(!runsAgain)
+  // It has failed, so whoever comes next opens.
+  #expect(open(&grants, by: alice) == .runs)
+  #expect(open(&grants, by: .none) == .openAlready)
+  _ = endOpen(&grants)
+  #expect(!close(&grants, by: bob))
+  #expect(!close(&grants, by: .none))
+  #expect(close(&grants, by: alice))
+  #expect(grants.count == 0)
+}
+
+@Test func whoOpensDuringACloseOpensAnew() {
+  for set in [0, 8] as [UInt16] {
+    var grants = Image().grants()
+    _ = open(&grants, by: alice, set: set)
+    _ = endOpen(&grants)
+    let needsCommand = grants.beginClose(shared, of: alice, wallNow: now)
+    #expect(needsCommand)
+    // The set cannot be changed.
+    if let set = grants.nextSet(of: shared) { grants.recordSet(at: set.position, isClosed: false) }
+    _ = grants.endSets(of: shared, now: 0)
+    #expect(open(&grants, by: bob, set: set) == .runs)
+    let closing = grants.endClose(shared, succeeded: true, now: 0)
+    #expect(closing == .done)
+    _ = endOpen(&grants)
+    #expect(open(&grants, by: .none, set: set) == .openAlready)
+    guard set != 0 else {
+      #expect(grants.count == 2)
+      continue
+    }
+    // Closing the set is tried again.
+    #expect(grants.count == 3)
+    #expect(grants.nextDeadline == minute)
+  }
+}
+
+@Test func expiredGrantsOfUsersEndOneByOne() {
+  var grants = Image().grants()
+  for (user, seconds) in [(alice, 10), (bob, 30), (.none, 20)] as [(UserName, Int64)] {
+    _ = open(&grants, by: user, for: seconds)
+  }
+  _ = endOpen(&grants)
+  for (user, seconds) in [(alice, 10), (.none, 20), (bob, 30)] as [(UserName, Int64)] {
+    let due = grants.beginNextClose(wallNow: now, now: seconds * second)
+    #expect(due?.grant.user == user)
+    #expect(due?.needsCommand == (user == bob))
+    let early = grants.beginNextClose(wallNow: now, now: seconds * second)
+    #expect(early == nil)
+  }
+}
+
+@Test func aCommandOnItsWayToAnotherGrantIsThereOnce() {
+  let image = Image()
+  var earlier = image.grants()
+  _ = open(&earlier, by: alice)
+  _ = endOpen(&earlier)
+  _ = open(&earlier, by: bob)
+  let before = Array(image.bytes)
+  _ = earlier.beginClose(shared, of: alice, wallNow: now)
+  let after = Array(image.bytes)
+  let places = before.indices.filter { before[$0] != after[$0] }.map { $0 / size }
+  // New records are written first.
+  let isNew = { (place: Int) in before[place * size..<(place + 1) * size].allSatisfy { $0 == 0 } }
+  let order = Set(places).filter(isNew).sorted() + Set(places).filter { !isNew($0) }.sorted()
+  #expect(order.count > 1)
+  for count in 0...order.count {
+    for isReversed in [false, true] {
+      image.bytes.copyBytes(from: before)
+      for place in order.prefix(count) {
+        for offset in place * size..<(place + 1) * size { image.bytes[offset] = after[offset] }
+      }
+      let records = storage(capacity + 1, of: Grants.Record.self)
+      for index in 0...capacity {
+        records[isReversed ? capacity - index : index] = image.records[index]
+      }
+      var grants = Image().grants()
+      let found = grants.adopt(records, names: noNames(), wallNow: now, now: 0)
+      let comment: Comment = "\(count) of \(order.count), \(isReversed)"
+      #expect(found.damagedCount == 0, comment)
+      let aliceCloses = close(&grants, by: alice)
+      #expect(!aliceCloses, comment)
+      let bobCloses = close(&grants, by: bob)
+      #expect(bobCloses, comment)
+      #expect(grants.count == 0, comment)
+    }
+  }
+}
+
+@Test func aCommandWhoseRecordIsLostMayHaveRun() {
+  let image = Image()
+  for (position, user) in [alice, bob].enumerated() {
+    let grant = Grant(
+      shared, user: user, key: .none, command: .shared, since: now, asked: now,
+      ends: now + Int64(position) * second)
+    image.records[position] = Grants.Record(grant, sequence: 1, place: 7)
+  }
+  var grants = Image().grants()
+  let found = grants.adopt(image.records, names: noNames(), wallNow: now, now: 0)
+  #expect(found.count == 2)
+  // It runs again, and is closed once.
+  #expect(open(&grants, by: alice) == .runs)
+  #expect(!close(&grants, by: alice))
+  #expect(close(&grants, by: bob))
+  #expect(grants.count == 0)
+}
+
+@Test func whatIsLeftOpenIsLeftOpenForAll() {
+  var grants = Image().grants()
+  _ = open(&grants, by: alice)
+  _ = open(&grants, by: bob)
+  let run = grants.open(
+    shared, opening(bob, closesCommand: false), isRepeat: false, wallNow: now, now: 0)
+  #expect(run == .runs)
+  #expect(grants.count == 0)
+}
+
 // What grants open
 
 private let range = Address.inet(0xC000_0207)
@@ -736,7 +976,8 @@ private func openSet(
 ) -> Grants.Opening {
   let duration = seconds.map { $0 * second }
   let opening = Grants.Opening(
-    set: set, prefixLength: bits, setDuration: duration, duration: duration,
+    user: .none, key: .none, set: set, prefixLength: bits, setDuration: duration,
+    duration: duration,
     closesCommand: closesCommand, hasCloseCommand: closesCommand)
   _ = grants.open(address, opening, isRepeat: false, wallNow: now, now: 0)
   return opening
@@ -765,11 +1006,11 @@ private func needs(
   _ = openSet(&grants, neighbour, for: 90)
   _ = openSet(&grants, .inet(0xC000_0307), for: nil)
   #expect(needs(grants, range).map(\.seconds) == [90])
-  _ = grants.beginClose(neighbour, wallNow: now)
+  _ = grants.beginClose(neighbour, of: .none, wallNow: now)
   #expect(needs(grants, neighbour).map(\.seconds) == [60])
   #expect(needs(grants, neighbour, set: 9).map(\.seconds) == [nil])
   #expect(needs(grants, .inet(0xC000_0301)).map(\.seconds) == [-1])
-  _ = grants.beginClose(range, wallNow: now)
+  _ = grants.beginClose(range, of: .none, wallNow: now)
   #expect(needs(grants, range).map(\.seconds) == [nil])
 }
 
@@ -778,7 +1019,7 @@ private func needs(
   _ = openSet(&grants, range, bits: 24, for: 60)
   _ = openSet(&grants, .inet(0xC000_0204), bits: 30, for: 90)
   _ = openSet(&grants, .inet(0xC000_0206), bits: 32, for: 30)
-  _ = grants.beginClose(range, wallNow: now)
+  _ = grants.beginClose(range, of: .none, wallNow: now)
   let parts = needs(grants, range)
   #expect(parts.map(\.count) == [4, 2, 1, 1, 248])
   #expect(parts.map(\.seconds) == [nil, 90, 90, 90, nil])
@@ -792,7 +1033,7 @@ private func needs(
     var grants = Image().grants()
     _ = openSet(&grants, range, closesCommand: true)
     _ = grants.endOpen(range, succeeded: true, isWantedAgain: false)
-    let needsCommand = grants.beginClose(range, wallNow: now)
+    let needsCommand = grants.beginClose(range, of: .none, wallNow: now)
     #expect(needsCommand)
     let found = grants.nextSet(of: range)
     #expect(found?.grant.set == 8)
@@ -814,7 +1055,7 @@ private func needs(
   let opening = openSet(&grants, range, closesCommand: true)
   grants.recordUnchangedSet(range, opening, .unknown)
   _ = grants.endOpen(range, succeeded: false, isWantedAgain: false)
-  _ = grants.beginClose(range, wallNow: now)
+  _ = grants.beginClose(range, of: .none, wallNow: now)
   if let found = grants.nextSet(of: range) { grants.recordSet(at: found.position, isClosed: false) }
   let closing = grants.endClose(range, succeeded: false, now: 0)
   #expect(closing == .endedUnopened)
@@ -826,7 +1067,7 @@ private func needs(
   _ = openSet(&grants, range)
   let opening = openSet(&grants, range)
   grants.recordUnchangedSet(range, opening, .unknown)
-  _ = grants.beginClose(range, wallNow: now)
+  _ = grants.beginClose(range, of: .none, wallNow: now)
   if let found = grants.nextSet(of: range) { grants.recordSet(at: found.position, isClosed: false) }
   let closing = grants.endSets(of: range, now: 0)
   #expect(closing == .retriedSoon)
@@ -854,13 +1095,14 @@ private func needs(
     var grants = Image().grants(place: place)
     _ = grants.adopt(image.records, names: noNames(), wallNow: now, now: 0)
     let opening = Grants.Opening(
-      set: 0, prefixLength: 32, setDuration: nil, duration: 60 * second, closesCommand: true,
+      user: .none, key: .none, set: 0, prefixLength: 32, setDuration: nil, duration: 60 * second,
+      closesCommand: true,
       hasCloseCommand: true)
     let runs = grants.open(.inet(1), opening, isRepeat: false, wallNow: now, now: 0)
-    #expect(runs == !isHere)
+    #expect(runs == (isHere ? .repeated : .runs))
     // While it runs, and after it, others rely on it.
     let again = grants.open(.inet(1), opening, isRepeat: false, wallNow: now, now: 0)
-    #expect(again == false)
+    #expect(again == .repeated)
   }
 }
 

@@ -12,7 +12,7 @@ import Testing
   /// Whether each of the knocks is a repetition.
   private func note(_ knocks: [(Knock, at: Int64)], capacity: Int = 4) -> [Bool] {
     var recent = RecentKnocks(storage(capacity, of: RecentKnocks.Entry.self))
-    return knocks.map { recent.record($0.0, now: $0.at).isRepeat }
+    return knocks.map { recent.record($0.0, by: .none, now: $0.at).isRepeat }
   }
 
   @Test func `the same within two seconds of the last one is a repetition`() {
@@ -33,6 +33,23 @@ import Testing
         == [false, false, false, true])
   }
 
+  @Test func `users do not repeat each other`() {
+    var recent = RecentKnocks(storage(4, of: RecentKnocks.Entry.self))
+    let (alice, bob) = (userName("alice"), userName("bob"))
+    let first = recent.record(knock(1), by: alice, now: 0)
+    let second = recent.record(knock(1), by: bob, now: 1)
+    let third = recent.record(knock(1), by: alice, now: 2)
+    let fourth = recent.record(knock(1), by: bob, now: 3)
+    #expect(
+      [first, second, third, fourth].map(\.isRepeat) == [false, false, true, true])
+    #expect(first.number != second.number)
+    #expect([third.number, fourth.number] == [first.number, second.number])
+    // A close undoes what both asked for.
+    _ = recent.record(knock(1, .close), by: bob, now: 4)
+    let fifth = recent.record(knock(1), by: alice, now: 5)
+    #expect(!fifth.isRepeat)
+  }
+
   @Test func `of more than fit the oldest are forgotten`() {
     let knocks = [1, 2, 3, 4, 5, 2, 1].map { (knock($0), at: Int64(0)) }
     #expect(note(knocks) == [false, false, false, false, false, true, false])
@@ -40,18 +57,19 @@ import Testing
 
   @Test func `what is forgotten is new`() {
     var recent = RecentKnocks(storage(4, of: RecentKnocks.Entry.self))
-    let first = recent.record(knock(1), now: 0).isRepeat
+    let first = recent.record(knock(1), by: .none, now: 0).isRepeat
     recent.forget(.inet(2))
-    let second = recent.record(knock(1), now: 1).isRepeat
+    let second = recent.record(knock(1), by: .none, now: 1).isRepeat
     recent.forget(.inet(1))
-    let third = recent.record(knock(1), now: 2).isRepeat
+    let third = recent.record(knock(1), by: .none, now: 2).isRepeat
     #expect([first, second, third] == [false, true, false])
   }
 
   /// Records a knock as the server does.
   private func act(_ knock: Knock, at now: Int64, _ recent: inout RecentKnocks) -> Action {
-    let (isRepeat, number) = recent.record(knock, now: now)
-    return Action(knock, closesGrant: false, isRepeat: isRepeat, number: number)
+    let (isRepeat, number) = recent.record(knock, by: .none, now: now)
+    return Action(
+      knock, by: .none, closesGrant: false, isRepeat ? .repeated : .runs, number: number)
   }
 
   @Test func `what failed is new, and is done once more where a repetition relied on it`() {
@@ -63,7 +81,7 @@ import Testing
     #expect(second.number == third.number)
     let wanted = recent.recordFailure(second)
     let unwantedNow = recent.recordFailure(second)
-    #expect(!second.isRepeat && third.isRepeat)
+    #expect([second.run, third.run] == [.runs, .repeated])
     #expect([unwanted, wanted, unwantedNow] == [false, true, false])
   }
 
@@ -72,7 +90,7 @@ import Testing
     let close = act(knock(1, .close), at: 0, &recent)
     _ = act(knock(1), at: 1, &recent)
     let wanted = recent.recordFailure(close)
-    let isRepeated = recent.record(knock(1), now: 2).isRepeat
+    let isRepeated = recent.record(knock(1), by: .none, now: 2).isRepeat
     #expect([wanted, isRepeated] == [false, true])
   }
 
@@ -85,14 +103,14 @@ import Testing
         let actions = older.map { act(knock(1, $0), at: 0, &recent) }
         let late = 2 * Microseconds.second + 1
         let newest = act(knock(1), at: late, &recent)
-        #expect(!newest.isRepeat)
+        #expect(newest.run == .runs)
         if isRepeated { _ = act(knock(1), at: late, &recent) }
         for index in order {
           let isWanted = recent.recordFailure(actions[index])
           #expect(!isWanted)
         }
         let next = act(knock(1), at: late, &recent)
-        #expect(next.isRepeat && next.number == newest.number)
+        #expect(next.run == .repeated && next.number == newest.number)
         // Its own failure counts.
         let isWanted = recent.recordFailure(newest)
         #expect(isWanted)
@@ -102,7 +120,9 @@ import Testing
 
   @Test func `it is as a list without a limit would have it`() {
     var recent = RecentKnocks(storage(64, of: RecentKnocks.Entry.self))
-    var last: [UInt32: (Command, Int64)] = [:]
+    let users = ["", "alice", "bob"].map(userName)
+    /// For each address and user.
+    var last: [UInt32: [Int: (Command, Int64)]] = [:]
     var now = -5 * Microseconds.second
     var differences = 0
     for _ in 0..<20_000 {
@@ -110,11 +130,15 @@ import Testing
       now += Int64.random(in: 40...300) * Microseconds.millisecond
       let number = UInt32.random(in: 0..<12)
       let command: Command = Bool.random() ? .open : .close
+      let user = Int.random(in: 0..<users.count)
       let isExpected =
-        last[number].map { $0.0 == command && now - $0.1 <= 2 * Microseconds.second } ?? false
-      let isRepeated = recent.record(knock(number, command), now: now).isRepeat
+        last[number]?[user].map { $0.0 == command && now - $0.1 <= 2 * Microseconds.second }
+        ?? false
+      let isRepeated = recent.record(knock(number, command), by: users[user], now: now).isRepeat
       if isRepeated != isExpected { differences += 1 }
-      last[number] = (command, now)
+      // Whoever asks for the other command ends what all asked for.
+      last[number] = (last[number] ?? [:]).filter { $0.value.0 == command }
+      last[number]?[user] = (command, now)
     }
     #expect(differences == 0)
   }
@@ -125,7 +149,8 @@ import Testing
     let bytes = UnsafeRawBufferPointer(start: entries.baseAddress, count: size)
     var recent = RecentKnocks(entries)
     for round in 1...9 as ClosedRange<Int64> {
-      let isRepeat = recent.record(knock(1), now: 5 * Microseconds.second * round).isRepeat
+      let isRepeat = recent.record(knock(1), by: .none, now: 5 * Microseconds.second * round)
+        .isRepeat
       #expect(!isRepeat)
     }
     #expect(bytes.prefix(size / 4).contains { $0 != 0 })

@@ -21,10 +21,12 @@ private func capacity(_ numbers: [UInt64], _ kind: FileHeader.Kind = .replay) ->
 }
 
 /// With the right checksum.
-private func header(_ version: UInt64, _ capacity: UInt64) -> [UInt64] {
+private func header(
+  _ version: UInt64, _ capacity: UInt64, _ kind: FileHeader.Kind = .replay
+) -> [UInt64] {
   var sum = Checksum()
-  for number in [FileHeader.Kind.replay.rawValue, version, capacity] { sum.add(number) }
-  return [FileHeader.Kind.replay.rawValue, version, capacity, sum.value]
+  for number in [kind.rawValue, version, capacity] { sum.add(number) }
+  return [kind.rawValue, version, capacity, sum.value]
 }
 
 @Suite struct StateFileHeaderTests {
@@ -35,7 +37,7 @@ private func header(_ version: UInt64, _ capacity: UInt64) -> [UInt64] {
         + [UInt64](repeating: 0, count: 508))
     #expect(
       numbers(.grants, capacity: 1000)
-        == [0x476B_636F_6E6B_7970, 3, 1000, 0xED13_158B_322B_DDFD]
+        == [0x476B_636F_6E6B_7970, 4, 1000, 0xED13_1D8B_3226_EF6E]
         + [UInt64](repeating: 0, count: 508))
   }
 
@@ -53,6 +55,14 @@ private func header(_ version: UInt64, _ capacity: UInt64) -> [UInt64] {
     #expect(capacity(header(2, 5)) == .failure(.older))
     #expect(capacity(header(4, 5)) == .failure(.newer(version: 4)))
     #expect(capacity(header(.max, 5)) == .failure(.newer(version: .max)))
+  }
+
+  @Test func `grants of version 1_2_0 are taken`() {
+    for (version, expected) in [
+      (2, .failure(.older)), (3, .success(5)), (4, .success(5)), (5, .failure(.newer(version: 5))),
+    ] as [(UInt64, Result<Int, FileHeader.Failure>)] {
+      #expect(capacity(header(version, 5, .grants), .grants) == expected)
+    }
   }
 
   @Test func `each number counts for the checksum`() {

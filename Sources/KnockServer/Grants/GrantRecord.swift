@@ -17,8 +17,8 @@ extension Grants {
   ///     48      8     when the kernel ends it; the greatest number means never
   ///     56      8     sequence number, from 1. Of two records for the same the later one is valid.
   ///     64      8     the place where the command ran: see `Grants.init`
-  ///     72      32    the name of the user, for a later version; zero
-  ///     104     16    the fingerprint of the key, for a later version; zero
+  ///     72      32    the name of the user, then zeros; all zero for the user without a name
+  ///     104     16    the fingerprint of the key; zero in a record of version 1.2.0
   ///     120     8     checksum of the other fields
   ///
   /// Numbers are little-endian. Times are in microseconds since the Unix epoch, by the system's clock.
@@ -49,6 +49,8 @@ extension Grants {
       self[6] = UInt64(bitPattern: grant.setEnds)
       self[7] = sequence
       self[8] = place
+      for index in 0..<4 { self[9 + index] = grant.user[index] }
+      (self[13], self[14]) = (grant.key.low, grant.key.high)
       self[15] = expectedChecksum
     }
 
@@ -75,7 +77,8 @@ extension Grants {
     /// Nil if the record is empty, was not written to its end, or has values that no server writes.
     public var grant: Grant? {
       guard self[15] == expectedChecksum, sequence > 0, sequence < 1 << 63, self[0] >> 40 == 0,
-        let command = Grant.Command(rawValue: UInt8(self[0] >> 32 & 127))
+        let command = Grant.Command(rawValue: UInt8(self[0] >> 32 & 127)),
+        let user = UserName(word: { self[9 + $0] })
       else { return nil }
       let address: Address
       let shortest: UInt8
@@ -87,7 +90,8 @@ extension Grants {
       default: return nil
       }
       let grant = Grant(
-        address, prefixLength: UInt8(truncatingIfNeeded: self[0] >> 8),
+        address, user: user, key: KeyFingerprint(low: self[13], high: self[14]),
+        prefixLength: UInt8(truncatingIfNeeded: self[0] >> 8),
         set: UInt16(truncatingIfNeeded: self[0] >> 16), command: command,
         hasCloseCommand: self[0] >> 39 != 0, since: Int64(bitPattern: self[3]),
         asked: Int64(bitPattern: self[4]), ends: Int64(bitPattern: self[5]),

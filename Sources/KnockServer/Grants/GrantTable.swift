@@ -37,6 +37,9 @@ extension Grants {
       self.deadline = deadline
       self.setDeadline = setDeadline
     }
+
+    /// Whether the state of the command is here, or the command still runs.
+    var holdsCommand: Bool { closing > 0 || grant.holdsCommand }
   }
 }
 

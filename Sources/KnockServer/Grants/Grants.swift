@@ -8,8 +8,9 @@ import KnockProtocol
 /// can close what this one leaves open, however this one ends. To change a grant, a second record is written before
 /// the first is erased, so that one of them is always whole.
 ///
-/// An address has more than one grant only after a restart with other settings: each is for what it opened. At most
-/// one of them has the command.
+/// An address has a grant for each user who opened it. After a restart with other settings, a user may have several:
+/// each is for what it opened. All grants of an address share one command, and one of them has its state. When that
+/// one ends, the state goes to another. The end of the last runs the command to close with.
 ///
 /// Records hold times by the system's clock, because a later process must understand them (microseconds since
 /// the Unix epoch). This process goes by deadlines in microseconds since boot.
@@ -135,6 +136,14 @@ public struct Grants: ~Copyable {
       }
       let isHere = place != 0 && record.place == place
       if grant.command == .succeeded, !isHere { grant.command = .pending }
+      // If the state of a command was on its way to another grant, the later record has it.
+      if grant.holdsCommand, let other = holder(of: grant.address) {
+        if table[other].sequence < record.sequence {
+          setCommand(.shared, at: other)
+        } else {
+          grant.command = .shared
+        }
+      }
       if let old = self.position(of: grant) {
         guard table[old].sequence < record.sequence else { continue }
         remove(at: old)
@@ -157,10 +166,24 @@ public struct Grants: ~Copyable {
       table[position].sequence = record.sequence
       table[position].isAdopted = true
     }
-    for place in 0..<count where table[table.position(at: place)].deadline <= now {
-      found.overdueCount += 1
+    for place in 0..<count {
+      let position = table.position(at: place)
+      if table[position].deadline <= now { found.overdueCount += 1 }
+      // The record with the state is lost.
+      if table[position].grant.command == .shared,
+        holder(of: table[position].grant.address) == nil
+      {
+        setCommand(.pending, at: position)
+      }
     }
     return found
+  }
+
+  /// Changes a record that is in no file yet.
+  private mutating func setCommand(_ command: Grant.Command, at position: Int) {
+    table[position].grant.command = command
+    write(Record(table[position].grant, sequence: nextSequence, place: place), at: position)
+    nextSequence += 1
   }
 
   /// If the clock was behind when `adopt` looked at it, and has been set since, the grants of the other process end
@@ -180,8 +203,10 @@ public struct Grants: ~Copyable {
 
   // Opening
 
-  /// What a knock opens, by the settings.
+  /// What a knock opens, by the settings and the limits of its user.
   public struct Opening {
+    public let user: UserName
+    public let key: KeyFingerprint
     /// See `Grant`. 0 if there is no set.
     public let set: UInt16
     public let prefixLength: Int
@@ -190,14 +215,16 @@ public struct Grants: ~Copyable {
     /// How long it is open (microseconds); nil until it is closed.
     let duration: Int64?
     /// Whether what the command does is closed again.
-    let closesCommand: Bool
+    public let closesCommand: Bool
     /// Whether there is a command to close with.
     let hasCloseCommand: Bool
 
     public init(
-      set: UInt16, prefixLength: Int, setDuration: Int64?, duration: Int64?, closesCommand: Bool,
-      hasCloseCommand: Bool
+      user: UserName, key: KeyFingerprint, set: UInt16, prefixLength: Int, setDuration: Int64?,
+      duration: Int64?, closesCommand: Bool, hasCloseCommand: Bool
     ) {
+      self.user = user
+      self.key = key
       self.set = set
       self.prefixLength = prefixLength
       self.setDuration = setDuration
@@ -210,7 +237,7 @@ public struct Grants: ~Copyable {
     public var isGrant: Bool { self.set != 0 || closesCommand }
 
     func matches(_ grant: Grant) -> Bool {
-      grant.set == set && Int(grant.prefixLength) == prefixLength
+      grant.user == user && grant.set == set && Int(grant.prefixLength) == prefixLength
     }
   }
 
@@ -222,10 +249,11 @@ public struct Grants: ~Copyable {
   /// - Returns: whether the command must run. Nil if there is no room.
   public mutating func open(
     _ address: Address, _ opening: Opening, isRepeat: Bool, wallNow: Int64, now: Int64
-  ) -> Bool? {
+  ) -> Action.Run? {
     let wallNow = Self.clamped(wallNow)
+    let run: Action.Run = isRepeat ? .repeated : .runs
     if !opening.closesCommand { leaveCommandOpen(address) }
-    guard opening.isGrant else { return !isRepeat }
+    guard opening.isGrant else { return run }
     let old = table.position(of: address) { opening.matches($0.grant) }
     guard old != nil || count < capacity else { return nil }
     func end(_ duration: Int64?, from start: Int64, never: Int64) -> Int64 {
@@ -233,7 +261,8 @@ public struct Grants: ~Copyable {
     }
     var state = State(
       Grant(
-        address, prefixLength: UInt8(opening.prefixLength), set: opening.set, since: wallNow,
+        address, user: opening.user, key: opening.key,
+        prefixLength: UInt8(opening.prefixLength), set: opening.set, since: wallNow,
         asked: wallNow, ends: end(opening.duration, from: wallNow, never: Grant.never),
         setEnds: end(opening.setDuration, from: wallNow, never: Grant.never)),
       deadline: end(opening.duration, from: now, never: .max),
@@ -242,17 +271,36 @@ public struct Grants: ~Copyable {
       if !table[old].hasEnded { state.grant.since = min(wallNow, table[old].grant.since) }
       state.wasInSet = !table[old].isSetDoubtful
     }
-    // Of a grant with other settings it takes over the command.
-    let source = table.position(of: address) { $0.grant.command != .none || $0.closing > 0 }
+    let source = holder(of: address)
+    if let source, table[source].grant.user != opening.user, !table[source].hasEnded {
+      guard opening.closesCommand else {
+        _ = write(state, replacing: old)
+        return run
+      }
+      var holder = table[source]
+      let runs = holder.openCommand(opening, isRepeat: isRepeat)
+      _ = write(holder, replacing: source)
+      state.grant.command = .shared
+      _ = write(state, replacing: old)
+      return runs ? .runs : isRepeat ? .repeated : .openAlready
+    }
+    // It takes over the command of a grant that ends, and of one of the user with other settings.
     if let source { state.takeCommand(from: table[source]) }
-    let runs = opening.closesCommand ? state.openCommand(opening, isRepeat: isRepeat) : !isRepeat
+    let runs = !opening.closesCommand || state.openCommand(opening, isRepeat: isRepeat)
     _ = write(state, replacing: old)
     if let source, source != old {
       var rest = table[source]
       rest.leaveCommand()
+      // No end of a command ends this attempt to close any more.
+      if rest.hasEnded { rest.deadline = min(rest.deadline, now + Self.quickInterval) }
       replace(source, by: rest)
     }
-    return runs
+    return runs ? run : .repeated
+  }
+
+  /// The grant of an address that has the state of the command.
+  private func holder(of address: Address) -> Int? {
+    table.position(of: address) { $0.holdsCommand }
   }
 
   /// Whether the address is in the set after an attempt to open it that has failed.
@@ -307,17 +355,16 @@ public struct Grants: ~Copyable {
 
   /// From now on nothing undoes what the command for an address has done.
   private mutating func leaveCommandOpen(_ address: Address) {
-    guard let position = table.position(of: address, where: { $0.grant.command != .none }) else {
-      return
+    while let position = table.position(of: address, where: { $0.grant.command != .none }) {
+      var state = table[position]
+      state.grant.command = .none
+      // The end of a close command removes it.
+      if state.closing > 0 {
+        table[position] = state
+      } else {
+        replace(position, by: state)
+      }
     }
-    var state = table[position]
-    state.grant.command = .none
-    // The end of a close command removes it.
-    guard state.closing == 0 else {
-      table[position] = state
-      return
-    }
-    replace(position, by: state)
   }
 
   // The sets
@@ -378,14 +425,23 @@ public struct Grants: ~Copyable {
 
   // Closing
 
-  /// Records that all grants of an address are about to be closed. Call `nextSet` and `endSets` then.
+  /// Whether a user has a grant of an address.
+  public func hasGrant(_ address: Address, of user: UserName) -> Bool {
+    table.position(of: address) { $0.grant.user == user } != nil
+  }
+
+  /// Records that all grants that a user has of an address are about to be closed. Call `nextSet` and `endSets` then.
   ///
   /// - Returns: whether a command must close one of them; if so, call `endClose`, too.
-  public mutating func beginClose(_ address: Address, wallNow: Int64) -> Bool {
+  public mutating func beginClose(
+    _ address: Address, of user: UserName, wallNow: Int64
+  ) -> Bool {
     round &+= 1
     let round = round
     var needsCommand = false
-    while let position = table.position(of: address, where: { $0.round != round }) {
+    while let position = table.position(
+      of: address, where: { $0.round != round && $0.grant.user == user })
+    {
       needsCommand = begin(position, wallNow: wallNow) || needsCommand
     }
     return needsCommand
@@ -394,11 +450,11 @@ public struct Grants: ~Copyable {
   /// The same for the first grant that has expired. Nil if none has.
   public mutating func beginNextClose(
     wallNow: Int64, now: Int64
-  ) -> (address: Address, needsCommand: Bool)? {
+  ) -> (grant: Grant, needsCommand: Bool)? {
     guard let position = table.first, table[position].deadline <= now else { return nil }
     round &+= 1
-    let address = table[position].grant.address
-    return (address, begin(position, wallNow: wallNow))
+    let grant = table[position].grant
+    return (grant, begin(position, wallNow: wallNow))
   }
 
   @inline(never)
@@ -406,9 +462,15 @@ public struct Grants: ~Copyable {
     var state = table[position]
     state.round = round
     state.deadline = .max
+    leaveCommandToOthers(&state)
     state.hasEnded = true
     state.isSetTried = false
     let needsCommand = state.grant.command != .none
+    let leavesCommand = table[position].grant.command != state.grant.command
+    if leavesCommand, state.grant.isClosed {
+      remove(at: position)
+      return false
+    }
     if needsCommand {
       state.closing += 1
       closingCount += 1
@@ -417,14 +479,26 @@ public struct Grants: ~Copyable {
     // say, its end is in the past.
     let latest = state.grant.asked + Record.longest
     let end = min(max(Self.clamped(wallNow), state.grant.asked), latest)
-    if state.grant.ends > end {
-      state.grant.ends = end
+    if leavesCommand || state.grant.ends > end {
+      state.grant.ends = min(state.grant.ends, end)
       _ = write(state, replacing: position)
     } else {
       table[position] = state
       table.deadlineChanged(at: position)
     }
     return needsCommand
+  }
+
+  /// If other grants of the address share the command of one that ends, the first of them gets its state.
+  private mutating func leaveCommandToOthers(_ state: inout State) {
+    if state.grant.command == .shared { state.grant.command = .none }
+    guard state.grant.holdsCommand,
+      let heir = table.position(of: state.grant.address, where: { $0.grant.command == .shared })
+    else { return }
+    var other = table[heir]
+    other.takeCommand(from: state)
+    _ = write(other, replacing: heir)
+    state.leaveCommand()
   }
 
   /// The next of the grants whose close has just begun that is in a set.
@@ -539,7 +613,8 @@ public struct Grants: ~Copyable {
 
   private func position(of grant: Grant) -> Int? {
     table.position(of: grant.address) {
-      $0.grant.set == grant.set && $0.grant.prefixLength == grant.prefixLength
+      $0.grant.user == grant.user && $0.grant.set == grant.set
+        && $0.grant.prefixLength == grant.prefixLength
     }
   }
 

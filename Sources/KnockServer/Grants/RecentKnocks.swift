@@ -1,15 +1,16 @@
 import KnockBase
 import KnockProtocol
 
-/// The last command for each address that knocked just now. It tells a repeat, which a client sends in case the
-/// first datagram was lost, from a new knock. Bounded: if there are more, the oldest are forgotten.
+/// The last command of each user for each address that knocked just now. It tells a repeat, which a client sends in
+/// case the first datagram was lost, from a new knock. Bounded: if there are more, the oldest are forgotten.
 public struct RecentKnocks: ~Copyable {
   /// How long after a knock the same one is a repeat.
   private static let interval = 2 * Microseconds.second
 
   public struct Entry: BitwiseCopyable {
-    /// Nil if a later entry has the address.
+    /// Nil if a later entry replaces it.
     fileprivate var knock: Knock?
+    fileprivate let user: UserName
     /// In microseconds since boot.
     fileprivate let time: Int64
     /// The number of the action whose command runs for it.
@@ -32,18 +33,22 @@ public struct RecentKnocks: ~Copyable {
   /// Records a knock.
   ///
   /// - Parameter now: microseconds since boot.
-  /// - Returns: whether it is a repeat: the last knock for its address was the same, and just now. And the number
-  ///   of the action whose command runs for it: a new number, modulo 2^32, unless it is a repeat.
-  public mutating func record(_ knock: Knock, now: Int64) -> (isRepeat: Bool, number: UInt32) {
+  /// - Returns: whether it is a repeat: the last knock of the user for its address was the same, and just now, and
+  ///   nobody has asked for another command since. And the number of the action whose command runs for it: a new
+  ///   number, modulo 2^32, unless it is a repeat.
+  public mutating func record(
+    _ knock: Knock, by user: UserName, now: Int64
+  ) -> (isRepeat: Bool, number: UInt32) {
     while count > 0, now - entries[first].time > Self.interval { dropFirst() }
-    let last = remove(knock.address)
-    let isRepeat = last?.knock == knock
+    let last = position { $0.user == user && $0.knock == knock }.map { entries[$0] }
+    let isRepeat = last != nil
+    remove(knock.address) { $0.user == user || $0.knock?.command != knock.command }
     if !isRepeat { lastNumber &+= 1 }
     let number = isRepeat ? last?.number ?? 0 : lastNumber
     if count == entries.count { dropFirst() }
     if count == 0 { first = 0 }  // A short list then touches few pages.
     entries[(first + count) % entries.count] = Entry(
-      knock: knock, time: now, number: number, isRepeated: isRepeat)
+      knock: knock, user: user, time: now, number: number, isRepeated: isRepeat)
     count += 1
     return (isRepeat, number)
   }
@@ -54,9 +59,11 @@ public struct RecentKnocks: ~Copyable {
   /// - Returns: whether a repeat has relied on it, so that the command must run again. That repeat then counts as
   ///   the first knock.
   public mutating func recordFailure(_ action: Action) -> Bool {
-    guard let position = position(of: action.knock.address),
-      entries[position].number == action.number
-    else { return false }
+    let position = position {
+      $0.number == action.number && $0.user == action.user
+        && $0.knock?.address == action.knock.address
+    }
+    guard let position else { return false }
     guard entries[position].isRepeated else {
       entries[position].knock = nil
       return false
@@ -66,20 +73,19 @@ public struct RecentKnocks: ~Copyable {
   }
 
   /// Forgets an address, so that its next knock is not a repeat.
-  public mutating func forget(_ address: Address) { _ = remove(address) }
+  public mutating func forget(_ address: Address) { remove(address) { _ in true } }
 
-  /// Removes the entry of an address, and returns it as it was.
-  private mutating func remove(_ address: Address) -> Entry? {
-    guard let position = position(of: address) else { return nil }
-    let entry = entries[position]
-    entries[position].knock = nil
-    return entry
+  /// Removes entries of an address.
+  private mutating func remove(_ address: Address, where isUnwanted: (Entry) -> Bool) {
+    while let position = position(where: { $0.knock?.address == address && isUnwanted($0) }) {
+      entries[position].knock = nil
+    }
   }
 
-  private func position(of address: Address) -> Int? {
+  private func position(where isWanted: (Entry) -> Bool) -> Int? {
     var position = first
     for _ in 0..<count {
-      if entries[position].knock?.address == address { return position }
+      if isWanted(entries[position]) { return position }
       position = position + 1 == entries.count ? 0 : position + 1
     }
     return nil

@@ -32,7 +32,7 @@ public struct UserName: Equatable, BitwiseCopyable, Sendable {
     for index in 0..<4 { self[index] = word(index) }
     var bytes = InlineArray<32, UInt8>(repeating: 0)
     for index in 0..<Self.limit { bytes[index] = self[byte: index] }
-    guard !isEmpty else { return }
+    guard self != .none else { return }
     guard let name = UserName(bytes.span.extracting(first: count)), name == self else { return nil }
   }
 

@@ -30,10 +30,10 @@ struct ServerParts: ~Copyable {
     let channel = try Channel.Pair()
     let reloader = try Reloader.make(settings, operands)
     if settings.firewall.sets != nil {
-      let inetDuration = firewall?.duration(for: .inet) ?? nil
-      log.info(settings.firewall.grant(of: .inet, duration: inetDuration))
-      let inet6Duration = firewall?.duration(for: .inet6) ?? nil
-      log.info(settings.firewall.grant(of: .inet6, duration: inet6Duration))
+      let inetTime = settings.firewall.set(for: .inet).flatMap { firewall?.time(of: $0) }
+      log.info(settings.firewall.grant(of: .inet, duration: inetTime?.duration))
+      let inet6Time = settings.firewall.set(for: .inet6).flatMap { firewall?.time(of: $0) }
+      log.info(settings.firewall.grant(of: .inet6, duration: inet6Time?.duration))
     }
     if settings.stateDirectory == nil,
       settings.firewall.grantsPrefixes(for: .inet) || settings.firewall.grantsPrefixes(for: .inet6)

@@ -1,19 +1,20 @@
 import KnockBase
 import KnockProtocol
+import KnockServer
 
-/// The environment of the commands: that of the server, and PYKNOCK_IP, PYKNOCK_AF and PYKNOCK_CMD.
+/// The environment of the commands: that of the server, and PYKNOCK_IP, PYKNOCK_AF, PYKNOCK_CMD and PYKNOCK_USER.
 struct CommandEnvironment: ~Copyable {
-  /// The three variables, each followed by a NUL byte.
+  /// The four variables, each followed by a NUL byte.
   private var text: StorageText
-  /// The inherited variables, then the three.
+  /// The inherited variables, then the four.
   private(set) var variables: StringList
   private let inheritedCount: Int
 
   /// Nil if out of memory.
   init?() {
     let inherited = ArgumentList.environment()
-    guard let text = Storage<UInt8>.mapped(128),
-      var variables = StringList(capacity: inherited.count + 3)
+    guard let text = Storage<UInt8>.mapped(192),
+      var variables = StringList(capacity: inherited.count + 4)
     else { return nil }
     for index in 0..<inherited.count {
       if let variable = inherited[index], !Self.isOwn(variable) {
@@ -25,7 +26,7 @@ struct CommandEnvironment: ~Copyable {
     self.variables = variables
   }
 
-  mutating func set(_ knock: Knock) {
+  mutating func set(_ knock: Knock, by user: UserName) {
     text.removeAll()
     variables.removeAll(from: inheritedCount)
     begin("PYKNOCK_IP=")
@@ -37,6 +38,9 @@ struct CommandEnvironment: ~Copyable {
     begin("PYKNOCK_CMD=")
     text.append(knock.command.name)
     text.append(byte: 0)
+    begin("PYKNOCK_USER=")
+    text.append(user)
+    text.append(byte: 0)
   }
 
   private mutating func begin(_ name: StaticString) {
@@ -47,7 +51,8 @@ struct CommandEnvironment: ~Copyable {
   private static func isOwn(_ variable: Argument) -> Bool {
     variable.withBytes { variable in
       variable.hasPrefix("PYKNOCK_IP=") || variable.hasPrefix("PYKNOCK_AF=")
-        || variable.hasPrefix("PYKNOCK_CMD=") || ServiceManager.owns(variable)
+        || variable.hasPrefix("PYKNOCK_CMD=") || variable.hasPrefix("PYKNOCK_USER=")
+        || ServiceManager.owns(variable)
     }
   }
 }

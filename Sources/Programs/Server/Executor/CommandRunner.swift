@@ -141,7 +141,7 @@ import KnockServer
       let action = Self.removeNext(of: &queue, notIn: jobs)
     else { return nil }
     do throws(SystemError) {
-      guard let process = try start(action.knock) else { return .empty(action) }
+      guard let process = try start(action) else { return .empty(action) }
       jobs[slot] = Job(
         process: process, action: action, deadline: SystemClock.monotonic() + timeout)
       runningCount += 1
@@ -153,9 +153,9 @@ import KnockServer
   }
 
   /// Returns nil if the command is empty.
-  private mutating func start(_ knock: Knock) throws(SystemError) -> ChildProcess? {
-    environment.set(knock)
-    return try commands.expand(for: knock) { words throws(SystemError) in
+  private mutating func start(_ action: Action) throws(SystemError) -> ChildProcess? {
+    environment.set(action.knock, by: action.user)
+    return try commands.expand(for: action.knock) { words throws(SystemError) in
       guard words.count > 0 else { return nil }
       return try unsafe ChildProcess(
         starting: words.pointer, environment: environment.variables.pointer)

@@ -232,7 +232,7 @@ struct Executor: ~Copyable {
     guard let step else { return }
     let closesGrants = if case .closeGrants = step { true } else { false }
     while let action = runner.dequeue(onlyOpens: closesGrants) {
-      log.warning("command not run, the server stops: \(action.knock)")
+      log.warning("command not run, the server stops: \(action)")
     }
     if closesGrants { return grants.expireAll(now: SystemClock.sinceBoot()) }
     runner.hurry(now: now)

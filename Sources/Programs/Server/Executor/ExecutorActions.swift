@@ -57,24 +57,28 @@ extension Executor {
       return log.warning("not run, \(refusal.reason): \(knock)\(by: user.name)")
     }
     state?.record(fingerprint)
-    act(on: knock)
+    act(on: knock, by: user)
   }
 
   /// Records a knock, and acts on it unless there are too many grants.
-  private mutating func act(on knock: Knock) {
+  private mutating func act(on knock: Knock, by user: User) {
     let end = SystemClock.sinceBoot() + Self.turn
     let family = knock.address.family
     // A close asks only if it must know.
-    let setDuration = knock.command == .open ? firewall?.duration(for: family) ?? nil : nil
+    let time =
+      knock.command == .open ? setTime(user.policy.place(for: family).set, family) : .forever
     let opening = grants.opening(
-      family, setDuration: setDuration, hasCommands: runner.hasCommands,
-      canClose: runner.canClose)
+      family, for: user, time, hasCommands: runner.hasCommands, canClose: runner.canClose,
+      wallNow: SystemClock.wall())
     if knock.command == .open, grants.isFull { checkSets(limit: Self.checksIfFull, until: end) }
     do throws(GrantKeeper.JournalFull) {
-      perform(try grants.record(knock, opening, now: SystemClock.sinceBoot()), opening)
+      let action = try grants.record(
+        knock, opening, hasOthers: users.count > 1, now: SystemClock.sinceBoot())
+      guard let action else { return log.info("nothing to close: \(knock)\(by: user.name)") }
+      perform(action, opening)
       checkSets(limit: Self.checksAtOnce, until: end)
     } catch {
-      log.warning("not opened: \(knock): \(error)")
+      log.warning("not opened: \(knock)\(by: user.name): \(error)")
     }
   }
 
@@ -83,7 +87,7 @@ extension Executor {
     let end = SystemClock.sinceBoot() + Self.turn
     var now = end - Self.turn
     while now < end, !shutdown.isEnding, let action = grants.nextExpired(now: now) {
-      log.info("expired: \(action.knock)")
+      log.info("expired: \(action.knock)\(by: action.user)")
       perform(action, nil)
       checkSets(limit: Self.checksAtOnce, until: end)
       now = SystemClock.sinceBoot()
@@ -97,15 +101,16 @@ extension Executor {
   private mutating func perform(_ action: Action, _ opening: Grants.Opening?) {
     grants.save(to: &state)
     switch (action.knock.command, opening) {
-    case (.open, let opening?): openSet(for: action.knock, opening)
+    case (.open, let opening?): openSet(for: action, opening)
     default: closeSets(for: action, opening)
     }
-    if !runner.hasCommands {
+    switch action.run {
+    case _ where !runner.hasCommands:
       if action.closesGrant { finish(action, succeeded: nil) }
-    } else if action.isRepeat {
-      log.debug("command not run again: \(action.knock)")
-    } else if opening != nil || action.closesGrant {
-      runner.enqueue(action)
+    case .runs: runner.enqueue(action)
+    case .repeated: log.debug("command not run again: \(action)")
+    case .openAlready: log.info("open already: \(action)")
+    case .never: break
     }
   }
 
@@ -113,25 +118,25 @@ extension Executor {
   mutating func handle(_ event: CommandRunner.Event) {
     switch event {
     case .started(let action, let process):
-      log.trace("command started: \(action.knock): process \(process.number)")
+      log.trace("command started: \(action): process \(process.number)")
     case .notStarted(let action, let error):
-      log.warning("command not started: \(action.knock): \(error)")
+      log.warning("command not started: \(action): \(error)")
       finish(action, succeeded: false)
     case .empty(let action):
-      log.debug("the command is empty: \(action.knock)")
+      log.debug("the command is empty: \(action)")
       finish(action, succeeded: nil)
     case .terminated(let action):
-      log.warning("command timed out, sent TERM: \(action.knock)")
+      log.warning("command timed out, sent TERM: \(action)")
     case .killed(let action):
-      log.warning("command still running after TERM, sent KILL: \(action.knock)")
+      log.warning("command still running after TERM, sent KILL: \(action)")
     case .givenUp(let action):
-      log.warning("command still running after KILL, no longer waiting: \(action.knock)")
+      log.warning("command still running after KILL, no longer waiting: \(action)")
       finish(action, succeeded: false)
     case .ended(let action, .exited(status: 0)):
-      log.debug("command ended: \(action.knock): exit status 0")
+      log.debug("command ended: \(action): exit status 0")
       finish(action, succeeded: true)
     case .ended(let action, let ending):
-      log.warning("command ended: \(action.knock): \(ending)")
+      log.warning("command ended: \(action): \(ending)")
       finish(action, succeeded: false)
     }
   }
@@ -144,16 +149,24 @@ extension Executor {
 
   /// Logs what follows, and has the command run again if that follows.
   mutating func follow(_ outcome: GrantKeeper.Outcome, _ action: Action) {
-    let knock = action.knock
     switch outcome {
     case .done: break
     case .runAgain where shutdown.isEnding:
-      log.warning("command not run again, the server stops: \(knock)")
+      log.warning("command not run again, the server stops: \(action)")
     case .runAgain: runner.enqueue(action)
-    case .closeInAMinute: log.warning("not closed: \(knock), trying again in a minute")
-    case .closeInAnHour: log.warning("not closed: \(knock), trying again in an hour")
+    case .closeInAMinute: log.warning("not closed: \(action), trying again in a minute")
+    case .closeInAnHour: log.warning("not closed: \(action), trying again in an hour")
     case .closeEndedUnopened:
-      log.warning("not closed: \(knock), giving up: opening it had failed, too")
+      log.warning("not closed: \(action), giving up: opening it had failed, too")
     }
+  }
+}
+
+extension Message.Parts {
+  /// `open 192.0.2.1 by alice`.
+  @inline(never)
+  mutating func appendInterpolation(_ action: Action) {
+    appendInterpolation(action.knock)
+    appendInterpolation(by: action.user)
   }
 }

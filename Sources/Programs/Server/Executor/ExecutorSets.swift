@@ -10,13 +10,19 @@ extension Executor {
   /// The same if there is no room for another grant.
   static let checksIfFull = 4096
 
-  mutating func openSet(for knock: Knock, _ opening: Grants.Opening) {
-    let address = knock.address
-    guard let set = firewall?.settings.set(for: address.family) else { return }
+  /// How long the kernel keeps what is opened in a set.
+  mutating func setTime(_ number: UInt16, _ family: AddressFamily) -> SetTime {
+    guard let set = set(number, family) else { return .forever }
+    return firewall?.time(of: set) ?? .forever
+  }
+
+  mutating func openSet(for action: Action, _ opening: Grants.Opening) {
+    let address = action.knock.address
+    guard let set = set(opening.set, address.family) else { return }
     let range = AddressRange(address, prefixLength: opening.prefixLength)
     let milliseconds = opening.setDuration.map { UInt64($0) / 1000 } ?? SetElement.forever
     let isOpen = changeSet(
-      set, range, opening.prefixLength, by: .open(milliseconds: milliseconds), for: knock)
+      set, range, opening.prefixLength, by: .open(milliseconds: milliseconds), for: action)
     if isOpen {
       let isHost = firewall?.opensOnlyHost ?? false
       return isHost ? grants.recordOnlyHost(address, opening) : ()
@@ -32,32 +38,34 @@ extension Executor {
     }
   }
 
-  /// Closes the sets of the grants whose close has begun, and of a knock without a grant.
+  /// Closes the sets of the grants whose close has begun, and of the knock of an only user without a grant.
   mutating func closeSets(for action: Action, _ opening: Grants.Opening?) {
-    let knock = action.knock
-    var isCovered = false
-    while let (position, grant) = grants.nextSet(of: knock.address) {
+    let address = action.knock.address
+    var isCovered = users.count > 1
+    while let (position, grant) = grants.nextSet(of: address) {
       isCovered = isCovered || grant.set == opening?.set
       let isClosed = closeSet(
-        grant.set, grant.range, Int(grant.prefixLength), isTimed: grant.isTimed, for: knock)
+        grant.set, grant.range, Int(grant.prefixLength), isTimed: grant.isTimed, for: action)
       grants.recordSet(at: position, isClosed: isClosed)
     }
     if let opening, opening.set != 0, !isCovered {
       _ = closeSet(
-        opening.set, AddressRange(knock.address, prefixLength: opening.prefixLength),
-        opening.prefixLength, isTimed: firewall?.duration(for: knock.address.family) ?? nil != nil,
-        for: knock)
+        opening.set, AddressRange(address, prefixLength: opening.prefixLength),
+        opening.prefixLength, isTimed: setTime(opening.set, address.family).duration != nil,
+        for: action)
     }
-    follow(grants.finishSets(knock.address, now: SystemClock.sinceBoot()), action)
+    follow(grants.finishSets(address, now: SystemClock.sinceBoot()), action)
   }
 
   /// Closes a range, except for what other grants need. Returns whether that was done.
   @inline(never)
   private mutating func closeSet(
-    _ number: UInt16, _ range: AddressRange, _ prefixLength: Int, isTimed: Bool, for knock: Knock
+    _ number: UInt16, _ range: AddressRange, _ prefixLength: Int, isTimed: Bool,
+    for action: Action
   ) -> Bool {
-    guard let set = set(number, knock.address.family) else {
-      log.error("set not changed: \(knock): no connection to the kernel's firewall")
+    let address = action.knock.address
+    guard let set = set(number, address.family) else {
+      log.error("set not changed: \(action): no connection to the kernel's firewall")
       return false
     }
     // Elements of ipset may overlap. In nftables one element may be for several grants.
@@ -65,11 +73,11 @@ extension Executor {
     var first = range.first
     while true {
       let need = grants.need(
-        for: range, from: first, in: number, near: knock.address, onlySame: onlySame)
+        for: range, from: first, in: number, near: address, onlySame: onlySame)
       let part = AddressRange(first, to: need.last, of: range)
       let change = SetChange.close(
         sparingPermanent: isTimed, leaving: milliseconds(until: need.deadline))
-      guard changeSet(set, part, prefixLength, by: change, for: knock) else { return false }
+      guard changeSet(set, part, prefixLength, by: change, for: action) else { return false }
       guard need.last < range.last else { return true }
       first = need.last.next
     }
@@ -84,17 +92,17 @@ extension Executor {
   @inline(never)
   private mutating func changeSet(
     _ set: FirewallSet, _ range: AddressRange, _ prefixLength: Int, by change: SetChange,
-    for knock: Knock
+    for action: Action
   ) -> Bool {
     do throws(FirewallError) {
       let isChanged = try firewall?.change(
-        range, prefixLength: prefixLength, host: knock.address, in: set, by: change)
+        range, prefixLength: prefixLength, host: action.knock.address, in: set, by: change)
       setsChanged += 1
-      log.debug(isChanged == true ? "set changed: \(knock)" : "set already up to date: \(knock)")
+      log.debug(isChanged == true ? "set changed: \(action)" : "set already up to date: \(action)")
       return true
     } catch {
       setsNotChanged += 1
-      log.error("set not changed: \(knock): \(error)")
+      log.error("set not changed: \(action): \(error)")
       // It is not from a knock, so there is nothing to close.
       return error.reason == .permanent
     }

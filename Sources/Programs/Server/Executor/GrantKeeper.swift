@@ -8,10 +8,6 @@ struct GrantKeeper: ~Copyable {
   static let closesAtOnce = 64
 
   private var grants: Grants
-  private let settings: FirewallSettings
-  /// The numbers of the sets for both families; 0 if there is none.
-  private let inetSet: UInt16
-  private let inet6Set: UInt16
   /// How long a grant lasts; nil for until it is closed, or the kernel ends it.
   private let seconds: Int64?
   private var recent: RecentKnocks
@@ -26,11 +22,8 @@ struct GrantKeeper: ~Copyable {
   }
 
   init(_ grants: consuming Grants, recent: consuming RecentKnocks, _ settings: ServerSettings) {
-    inetSet = GrantState.number(of: settings.firewall.set(for: .inet), in: grants.names) ?? 0
-    inet6Set = GrantState.number(of: settings.firewall.set(for: .inet6), in: grants.names) ?? 0
     self.grants = grants
     self.recent = recent
-    self.settings = settings.firewall
     seconds = settings.closeAfterSeconds
   }
 
@@ -51,52 +44,74 @@ struct GrantKeeper: ~Copyable {
     return grants.nextDeadline ?? .max
   }
 
-  /// What a knock of a family opens.
+  /// What a knock of a user for an address of a family opens.
   ///
-  /// - Parameter setDuration: how long the kernel keeps it (microseconds); nil for ever.
+  /// - Parameter time: how long the kernel keeps it.
   func opening(
-    _ family: AddressFamily, setDuration: Int64?, hasCommands: Bool, canClose: Bool
+    _ family: AddressFamily, for user: User, _ time: SetTime, hasCommands: Bool, canClose: Bool,
+    wallNow: Int64
   ) -> Grants.Opening {
-    let set = family == .inet ? inetSet : inet6Set
+    let place = user.policy.place(for: family)
     let closesCommand = seconds != nil && hasCommands
+    var setDuration = time.duration
     var duration = seconds.map { $0 * Microseconds.second } ?? setDuration
+    let limit = min(user.policy.duration, user.policy.expires.subtractingSaturated(wallNow))
+    if limit < .max {
+      let end = max(0, min(duration ?? .max, min(limit, SetTime.longest * Microseconds.second)))
+      duration = end
+      // So that access also ends without this process.
+      if let limit = time.limit { setDuration = min(setDuration ?? .max, min(end, limit)) }
+    }
     // What the kernel has ended is not open any more.
     if !closesCommand, let setDuration { duration = min(duration ?? setDuration, setDuration) }
     return Grants.Opening(
-      set: set, prefixLength: settings.prefixLength(for: family), setDuration: setDuration,
-      duration: duration, closesCommand: closesCommand, hasCloseCommand: canClose)
+      user: user.name, key: user.key, set: place.set, prefixLength: Int(place.prefixLength),
+      setDuration: setDuration, duration: duration, closesCommand: closesCommand,
+      hasCloseCommand: canClose)
   }
 
   /// Records a knock before it is acted on.
+  ///
+  /// - Parameter hasOthers: whether there are other users. A close is then only for grants of this one.
+  /// - Returns: nil for a close if the user has no grant.
   mutating func record(
-    _ knock: Knock, _ opening: Grants.Opening, now: Int64
-  ) throws(JournalFull) -> Action {
-    let (isRepeat, number) = recent.record(knock, now: now)
+    _ knock: Knock, _ opening: Grants.Opening, hasOthers: Bool, now: Int64
+  ) throws(JournalFull) -> Action? {
+    let user = opening.user
+    let (isRepeat, number) = recent.record(knock, by: user, now: now)
     if isRepeat { repeatCount += 1 }
+    let closesGrant: Bool
+    let run: Action.Run
     switch knock.command {
     case .close:
-      let closesGrant =
-        !isRepeat && grants.beginClose(knock.address, wallNow: SystemClock.wall())
-      return Action(knock, closesGrant: closesGrant, isRepeat: isRepeat, number: number)
+      let isLimited = hasOthers && opening.isGrant
+      guard !isLimited || isRepeat || grants.hasGrant(knock.address, of: user) else { return nil }
+      closesGrant =
+        !isRepeat && grants.beginClose(knock.address, of: user, wallNow: SystemClock.wall())
+      let isLeftOpen = isLimited && opening.closesCommand && !closesGrant
+      run = isRepeat ? .repeated : isLeftOpen ? .never : .runs
     case .open:
-      let runs = grants.open(
+      let opened = grants.open(
         knock.address, opening, isRepeat: isRepeat, wallNow: SystemClock.wall(), now: now)
-      guard let runs else {
+      guard let opened else {
         recent.forget(knock.address)
         refusedCount += 1
         throw JournalFull(count: count)
       }
-      return Action(knock, closesGrant: false, isRepeat: !runs, number: number)
+      (closesGrant, run) = (false, opened)
     }
+    return Action(knock, by: user, closesGrant: closesGrant, run, number: number)
   }
 
   /// Begins to close the grant that expired first. Nil if none has expired.
   mutating func nextExpired(now: Int64) -> Action? {
     guard nextDeadline <= now,
-      let (address, needsCommand) = grants.beginNextClose(wallNow: SystemClock.wall(), now: now)
+      let (grant, needsCommand) = grants.beginNextClose(wallNow: SystemClock.wall(), now: now)
     else { return nil }
-    recent.forget(address)
-    return Action(Knock(command: .close, address: address), closesGrant: needsCommand)
+    recent.forget(grant.address)
+    return Action(
+      Knock(command: .close, address: grant.address), by: grant.user, closesGrant: needsCommand,
+      needsCommand ? .runs : .never)
   }
 
   /// What follows an action that has ended.

@@ -52,27 +52,33 @@ struct Firewall: ~Copyable {
     } catch { return error }
   }
 
-  /// How long the kernel keeps what a knock opens (microseconds): the time of --ttl, or else of the set itself. Nil
-  /// for ever, or if the set cannot be asked.
-  mutating func duration(for family: AddressFamily) -> Int64? {
-    if let seconds = settings.seconds { return seconds * Microseconds.second }
+  /// How long the kernel keeps what a knock opens: the time of --ttl, or else of the set itself. For ever if the set
+  /// cannot be asked.
+  mutating func time(of set: FirewallSet) -> SetTime {
+    let limit: Int64 = if case .ipset = set { IPSet.maximumSeconds } else { SetTime.longest }
+    var time = SetTime(
+      duration: settings.seconds.map { $0 * Microseconds.second },
+      limit: limit * Microseconds.second)
+    guard time.duration == nil else { return time }
     (nftAnswer, ipsetAnswer) = (nil, nil)
-    let milliseconds: UInt64
+    let milliseconds: UInt64?
     do throws(FirewallError.Reason) {
-      switch settings.set(for: family) {
+      switch set {
       case .nft(let set):
         let answer = try inspect(set)
         nftAnswer = answer
-        milliseconds = answer.kind.defaultTimeout
+        milliseconds = answer.kind.hasTimeouts ? answer.kind.defaultTimeout : nil
       case .ipset(let set):
         let kind = try inspect(set)
         ipsetAnswer = kind
-        milliseconds = (kind.defaultTimeout ?? 0) * 1000
-      case nil: return nil
+        milliseconds = kind.defaultTimeout.map { $0 * 1000 }
       }
-    } catch { return nil }
-    let longest = 366 * 86_400 * Microseconds.second
-    return milliseconds > 0 ? min(Int64(clamping: milliseconds), longest / 1000) * 1000 : nil
+    } catch { return .forever }
+    guard let milliseconds else { return .forever }
+    if milliseconds > 0 {
+      time.duration = min(Int64(clamping: milliseconds), SetTime.longest * 1000) * 1000
+    }
+    return time
   }
 
   /// Opens or closes a range. It is done when this returns.
@@ -111,4 +117,17 @@ struct Firewall: ~Copyable {
       return try test(range, prefixLength: address.family.addressBits, in: set)
     }
   }
+}
+
+/// How long the elements of a set last.
+struct SetTime {
+  /// The longest time that a grant may last (seconds).
+  static let longest: Int64 = 366 * 86_400
+  /// In a set whose elements have no time.
+  static let forever = SetTime(duration: nil, limit: nil)
+
+  /// How long an element lasts by the settings (microseconds); nil for ever.
+  var duration: Int64?
+  /// The longest time that an element may get (microseconds); nil if it cannot have one.
+  let limit: Int64?
 }

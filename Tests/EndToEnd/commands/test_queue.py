@@ -131,7 +131,7 @@ def test_a_close_that_is_due_comes_before_the_opens_that_wait(server, gates, tmp
     lines = ours.output.lines
     assert lines.index(f"close {due}") < lines.index(f"start open {addresses[2 + jobs]}")
     # The grants of those that wait are over by now. For each address the open still comes first.
-    ours.log.wait_for("expired", len(addresses))
+    ours.log.wait_for("expired: ", len(addresses))
     gates.release(*addresses[3:], last)
     ours.wait_for_counters(succeeded=2 * len(addresses), queued=0, running=0)
     ours.output.wait_for("", 3 * len(addresses))

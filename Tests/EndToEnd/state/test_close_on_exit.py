@@ -63,7 +63,7 @@ def test_a_second_signal_does_not_wait_and_nothing_is_forgotten(journal, tmp_pat
         ours.knock(f"192.0.2.{number + 1}")
     ours.wait_for_counters(succeeded=3)
     ours.signal(signal.SIGTERM)
-    ours.log.wait_for("expired", 3)
+    ours.log.wait_for("expired: ", 3)
     ours.signal(signal.SIGTERM)
     ours.log.wait_for("^pyknock server: 3 addresses are left open, for the next start to close$")
     ours.log.wait_for("command not run, the server stops: close", 2)

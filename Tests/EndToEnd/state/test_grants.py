@@ -118,7 +118,7 @@ def test_many_grants_end_in_their_order(journal):
     for address in addresses:
         ours.knock(address)
     ours.wait_for_counters(accepted=1000)
-    ours.log.wait_for("expired", 1000)
+    ours.log.wait_for("expired: ", 1000)
     closed = [match[1] for match in ours.log.matching(r"expired: close (\S+)")]
     assert closed == addresses
     ours.wait_for_counters(open=0, running=0, succeeded=2000)

@@ -65,11 +65,11 @@ extension LoadedUsers {
   ) throws(UserFileError) {
     // A name comes twice if somebody has just replaced the file.
     guard users.slot(named: name) == nil else { return }
-    let entry = try directory.read(name, names, &firewall)
+    let user = try directory.read(name, names, &firewall)
     do throws(UserFault) {
-      try insert(name, entry.key.expanded, entry.policy)
+      try insert(name, user.key.expanded, user.policy)
     } catch { throw directory.error(name, line: 1, .user(error)) }
-    entry.logWarnings(directory.file(name))
+    user.logWarnings(directory.file(name))
   }
 }
 

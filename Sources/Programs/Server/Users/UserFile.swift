@@ -2,6 +2,23 @@ import KnockBase
 import KnockProtocol
 import KnockServer
 
+/// What the file of a user says.
+struct UserFile: ~Copyable {
+  let key: Key
+  let policy: Policy
+
+  /// Logs what makes the key unsafe.
+  func logWarnings(_ path: UserFilePath) {
+    if key.isReadableByOthers {
+      log.warning("warning: \(path): others may read it; chmod 640 prevents that")
+    }
+    if key.isShort {
+      log.warning(
+        "warning: \(path): the key is shorter than \(Key.shortSize) bytes and may be guessed")
+    }
+  }
+}
+
 /// The words that begin the lines of a user's file, except the first line.
 enum UserKeyword: UInt8 {
   case commands, ttl, addresses, expires, nft, ipset, grantPrefix4, grantPrefix6
@@ -42,8 +59,35 @@ struct UserLimits {
     set { lines[Int(keyword.rawValue)] = newValue }
   }
 
-  /// Takes a line.
-  mutating func take(
+  /// Reads the lines of a file. The first is the key.
+  ///
+  /// - Parameters:
+  ///   - keyBytes: see `Key`.
+  ///   - line: becomes the line that was read last.
+  mutating func read(
+    _ file: borrowing TextFile, keyBytes: borrowing Storage<UInt8>, line: inout Int
+  ) throws(UserFileFault) -> Key {
+    line = 1
+    var range = file.line(from: 0)
+    let key: Key
+    do throws(KeyError) {
+      key = try file.bytes.withElements(range) { text throws(KeyError) in
+        try Key(line: text, in: keyBytes)
+      }
+    } catch { throw .key(error) }
+    do throws(ConfigurationFailure.Line) {
+      while range.upperBound < file.count {
+        line += 1
+        range = file.line(from: range.upperBound + 1)
+        try visitLine(range, of: file) { word, value throws(ConfigurationFailure.Line) in
+          try take(word, value, line: line)
+        }
+      }
+    } catch { throw .line(error) }
+    return key
+  }
+
+  private mutating func take(
     _ word: Argument, _ value: Argument, line: Int
   ) throws(ConfigurationFailure.Line) {
     let keyword: UserKeyword? = word.withBytes { word in

@@ -23,12 +23,6 @@ struct UsersDirectory: ~Copyable {
   /// A key.
   private let key: Storage<UInt8>
 
-  /// What a file says.
-  struct Entry: ~Copyable {
-    let key: Key
-    let policy: Policy
-  }
-
   func file(_ name: UserName) -> UserFilePath { UserFilePath(directory: path, name: name) }
 
   init(
@@ -108,7 +102,7 @@ struct UsersDirectory: ~Copyable {
   ///   - firewall: checks these sets. If the server has no sets, it is connected now.
   func read(
     _ name: UserName, _ names: borrowing SetNames, _ firewall: inout Firewall?
-  ) throws(UserFileError) -> Entry {
+  ) throws(UserFileError) -> UserFile {
     var line = 0
     do throws(UserFileFault) {
       return try read(name, names, &firewall, line: &line)
@@ -117,54 +111,23 @@ struct UsersDirectory: ~Copyable {
 
   private func read(
     _ name: UserName, _ names: borrowing SetNames, _ firewall: inout Firewall?, line: inout Int
-  ) throws(UserFileFault) -> Entry {
-    let file: TextFile
+  ) throws(UserFileFault) -> UserFile {
+    let text: TextFile
     let isReadableByOthers: Bool
     do throws(SystemError) {
       var string = TextBuffer<40>()
       string.append(name)
       string.append(byte: 0)
-      let opened = try string.withArgument { name throws(SystemError) in
+      let file = try string.withArgument { name throws(SystemError) in
         try descriptor.openUser(name, of: owner)
       }
-      isReadableByOthers = try FileMode(of: opened.number).permissions & 0o004 != 0
-      file = try TextFile(opened, into: text.alias())
+      isReadableByOthers = try FileMode(of: file.number).permissions & 0o004 != 0
+      text = try TextFile(file, into: self.text.alias())
     } catch { throw .system(error) }
-
-    line = 1
-    var range = file.line(from: 0)
-    var key: Key
-    do throws(KeyError) {
-      key = try file.bytes.withElements(range) { text throws(KeyError) in
-        try Key(line: text, in: self.key)
-      }
-    } catch { throw .key(error) }
-    key.isReadableByOthers = isReadableByOthers
-
     var limits = UserLimits(settings, names)
-    while range.upperBound < file.count {
-      line += 1
-      range = file.line(from: range.upperBound + 1)
-      do throws(ConfigurationFailure.Line) {
-        try visitLine(range, of: file) { word, value throws(ConfigurationFailure.Line) in
-          try limits.take(word, value, line: line)
-        }
-      } catch { throw .line(error) }
-    }
+    var key = try limits.read(text, keyBytes: self.key, line: &line)
+    key.isReadableByOthers = isReadableByOthers
     try limits.complete(names, opensByCommand: opensByCommand, &firewall, line: &line)
-    return Entry(key: key, policy: limits.policy)
-  }
-}
-
-extension UsersDirectory.Entry {
-  /// Logs what makes the key unsafe.
-  func logWarnings(_ file: UserFilePath) {
-    if key.isReadableByOthers {
-      log.warning("warning: \(file): others may read it; chmod 640 prevents that")
-    }
-    if key.isShort {
-      log.warning(
-        "warning: \(file): the key is shorter than \(Key.shortSize) bytes and may be guessed")
-    }
+    return UserFile(key: key, policy: limits.policy)
   }
 }

@@ -110,7 +110,7 @@ private func fuzzGate(_ input: Span<UInt8>, key: consuming NoKey) {
       withUser(policy) { users in
         var gate = Gate(
           keys: NoKey(isRight: isRight), users: users, drift: 60 * Microseconds.second,
-          replays: ReplayMemory(records: storage(records), index: PositionIndex(storage(index))))
+          replays: replayMemory(records, index))
         var start = 0
         var now = 1_700_000_000 * Microseconds.second
         while start < input.count {
@@ -199,6 +199,15 @@ private func fuzzNumbers(_ input: Span<UInt8>) {
   text.append(quoted: input)
 }
 
+/// A replay memory for one user, who has no share.
+private func replayMemory(
+  _ records: UnsafeMutableRawBufferPointer, _ index: UnsafeMutableRawBufferPointer
+) -> ReplayMemory {
+  ReplayMemory(
+    records: storage(records), index: PositionIndex(storage(index)),
+    shares: UserBuckets(storage(records, bytes: 0)))
+}
+
 private func fuzzKey(_ input: Span<UInt8>) {
   _ = KeyLineFault(of: input)
   var key = Bytes()
@@ -236,8 +245,7 @@ private func fuzzState(_ input: Span<UInt8>) {
             let old: Storage<ReplayFile.Record> = storage(file, at: headerSize)
             let found = replays.restore(page, old, isWhole: true, at: moment, drift: drift)
             precondition(found.count <= capacity && found.fits)
-            var memory = ReplayMemory(
-              records: storage(records), index: PositionIndex(storage(index)))
+            var memory = replayMemory(records, index)
             replays.fill(&memory, at: moment, drift: drift)
             precondition(memory.count == found.count)
             var gate = Gate(

@@ -27,7 +27,9 @@ public enum Refusal: UInt8, Error, Sendable {
   public static let count: UInt8 = 19
 
   /// Whether a good knock is lost, so that the administrator should act.
-  public var isFailure: Bool { self == .replayMemoryFull || self == .queueFull }
+  public var isFailure: Bool {
+    self == .keyTooFast || self == .replayMemoryFull || self == .queueFull
+  }
 
   /// Whether a key holder sent the datagram just now: its MAC is right and it is no replay.
   public var isFromKeyHolder: Bool {
@@ -57,7 +59,7 @@ public enum Refusal: UInt8, Error, Sendable {
     case .queueFull: "command queue full"
     case .replayed: "replay of an accepted datagram"
     case .olderThanMemory: "older than the replay memory reaches (did the clock go back?)"
-    case .keyTooFast: "too many knocks of this user at once"
+    case .keyTooFast: "more than the user's share of --replay-capacity"
     case .replayMemoryFull: "replay memory full"
     }
   }

@@ -14,7 +14,7 @@ import KnockProtocol
 ///    source of the datagram takes its place first.
 /// 6. The policy of the user allows it.
 /// 7. There is room in the queue.
-/// 8. It was not accepted before, and there is room to remember it.
+/// 8. It was not accepted before, and there is room to remember it: with several users, in the share of this one.
 public struct Gate<Keys: MACKeys & ~Copyable>: ~Copyable {
   public var keys: Keys
   public var users: Users
@@ -47,7 +47,7 @@ public struct Gate<Keys: MACKeys & ~Copyable>: ~Copyable {
     let fields = Version1.fields(of: datagram)
     let clockSkew = fields.timeStamp?.subtractingSaturated(moment.wall)
     var header = Verdict.Header(
-      user: user.name, slot: slot, command: fields.command, family: fields.family,
+      user: user.name, number: user.number, command: fields.command, family: fields.family,
       length: datagram.count, clockSkew: clockSkew)
     do throws(Refusal) {
       var knock = try Knock(parsing: datagram)
@@ -68,7 +68,8 @@ public struct Gate<Keys: MACKeys & ~Copyable>: ~Copyable {
       }
       guard hasRoom else { throw .queueFull }
       let fingerprint = Fingerprint(mac: mac, timeStamp: timeStamp)
-      try replays.remember(fingerprint, at: moment, drift: drift)
+      try replays.remember(
+        fingerprint, of: users.count > 1 ? user.number : nil, at: moment, drift: drift)
       return .accepted(
         knock, user: user.number, name: user.name, clockSkew: clockSkew, fingerprint)
     } catch {

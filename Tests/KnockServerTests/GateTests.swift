@@ -59,9 +59,7 @@ private func gate(
     policy(families: families, allowsObservedSource: allowsObservedSource))
   return Gate(
     keys: TestKeys([key]), users: users, drift: microseconds(drift),
-    replays: ReplayMemory(
-      records: storage(capacity, of: Fingerprint.self),
-      index: PositionIndex(storage(PositionIndex.count(forRecords: capacity), of: UInt32.self))))
+    replays: replayMemory(capacity))
 }
 
 /// A signed datagram with any fields at all.

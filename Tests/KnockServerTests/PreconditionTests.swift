@@ -15,7 +15,10 @@ private func grants(records: Int, states: Int, heap: Int, slots: Int) -> Int {
 }
 
 private func replays(records: Int, slots: Int) -> Int {
-  ReplayMemory(records: claimed(records), index: PositionIndex(claimed(slots))).count
+  ReplayMemory(
+    records: claimed(records), index: PositionIndex(claimed(slots)),
+    shares: UserBuckets(claimed(0))
+  ).count
 }
 
 @Suite struct PreconditionTests {

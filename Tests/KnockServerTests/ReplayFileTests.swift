@@ -53,10 +53,7 @@ private struct Disk {
     let found = file.restore(
       storage(0..<4096, UInt64.self), storage(4096..<bytes.count, ReplayFile.Record.self),
       isWhole: isWhole, at: moment, drift: drift)
-    var memory = ReplayMemory(
-      records: TestSupport.storage(capacity, of: Fingerprint.self),
-      index: PositionIndex(
-        TestSupport.storage(PositionIndex.count(forRecords: capacity), of: UInt32.self)))
+    var memory = replayMemory(capacity)
     file.fill(&memory, at: moment, drift: drift)
     return Started(file: file, memory: memory, found: found)
   }
@@ -110,7 +107,8 @@ private struct Started: ~Copyable {
   ) -> Refusal? {
     do throws(Refusal) {
       try memory.remember(
-        fingerprint(number, at: stamp), at: Moment(wall: wall ?? now, monotonic: now), drift: drift)
+        fingerprint(number, at: stamp), of: nil, at: Moment(wall: wall ?? now, monotonic: now),
+        drift: drift)
       return nil
     } catch { return error }
   }

@@ -11,6 +11,14 @@ func emptyUsers(_ count: Int = 64) -> Users {
   return Users(storage(count, of: User.self), names: index(), keys: index())
 }
 
+/// An empty replay memory, and as many shares as `emptyUsers` has slots.
+func replayMemory(_ capacity: Int, users count: Int = 64) -> ReplayMemory {
+  ReplayMemory(
+    records: storage(capacity, of: Fingerprint.self),
+    index: PositionIndex(storage(PositionIndex.count(forRecords: capacity), of: UInt32.self)),
+    shares: UserBuckets(storage(count, of: UserBuckets.Element.self)))
+}
+
 /// The name of a user.
 func userName(_ text: String) -> UserName { UserName(Array(text.utf8).span) ?? .none }
 

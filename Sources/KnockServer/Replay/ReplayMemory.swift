@@ -9,10 +9,14 @@ import KnockProtocol
 /// forgotten that could still be replayed. Records are forgotten in the order of their arrival: none before its
 /// time stamp + drift has passed, and all within twice the drift. The records form a ring, and a hash table
 /// finds them, so the cost does not depend on their number.
+///
+/// If there are several users, none can fill it: see `share`.
 public struct ReplayMemory: ~Copyable {
   private let records: Storage<Fingerprint>
   /// The hash is the first quarter of the MAC.
   private let index: PositionIndex
+  /// What each user may still have remembered.
+  private let shares: UserBuckets
   private var first = 0
   /// How many datagrams are remembered.
   public private(set) var count = 0
@@ -25,17 +29,26 @@ public struct ReplayMemory: ~Copyable {
   /// - Parameters:
   ///   - records: one for each datagram to remember; at least 1, at most 2^30.
   ///   - index: for as many.
-  public init(records: consuming Storage<Fingerprint>, index: consuming PositionIndex) {
+  public init(
+    records: consuming Storage<Fingerprint>, index: consuming PositionIndex,
+    shares: consuming UserBuckets
+  ) {
     precondition(records.count >= 1 && index.holds(records.count))
     self.records = records
     self.index = index
+    self.shares = shares
   }
+
+  /// How many datagrams of one user are remembered at once; later ones as fast as they are surely forgotten. So one
+  /// user never has more than twice as many in the memory, a quarter of it.
+  private var share: Int64 { Int64(max(1, records.count / 8)) }
 
   /// Remembers a datagram before the server acts on it. Its time stamp is within the drift of `moment`.
   ///
-  /// - Throws: `replayed`, `olderThanMemory`, `replayMemoryFull`.
+  /// - Parameter user: who has a share of the memory; nil for one who may have all of it.
+  /// - Throws: `replayed`, `olderThanMemory`, `keyTooFast`, `replayMemoryFull`.
   mutating func remember(
-    _ datagram: Fingerprint, at moment: Moment, drift: Int64
+    _ datagram: Fingerprint, of user: UserNumber?, at moment: Moment, drift: Int64
   ) throws(Refusal) {
     guard index.first(hash: datagram.mac0, where: { records[$0].mac == datagram.mac }) == nil else {
       throw .replayed
@@ -47,7 +60,10 @@ public struct ReplayMemory: ~Copyable {
         throw .olderThanMemory
       }
     }
+    let limit = RateLimit(share, within: 2 * drift)
+    if let user, !shares[user].holds(limit, now: moment.monotonic) { throw .keyTooFast }
     guard append(datagram) else { throw .replayMemoryFull }
+    if let user { _ = shares[user].take(limit, now: moment.monotonic) }
     // The knock confirms our clock. So now the floor can be kept as a time by that clock.
     if let doubt {
       floor = max(floor, doubt.floor(at: moment.confirmed(by: datagram.timeStamp), drift: drift))

@@ -13,7 +13,9 @@ enum ReplayState {
     guard let index = PositionIndex.mapped(forRecords: capacity) else {
       throw .system(.outOfMemory)
     }
-    return ReplayMemory(records: try StateFile.memory(capacity, of: Fingerprint.self), index: index)
+    return ReplayMemory(
+      records: try StateFile.memory(capacity, of: Fingerprint.self), index: index,
+      shares: UserBuckets(try StateFile.memory(Users.slotCount, of: UserBuckets.Element.self)))
   }
 
   /// What the file holds; nil in `found` if there is none.

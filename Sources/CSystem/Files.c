@@ -33,9 +33,9 @@ static int replace_file(int directory, const char *name, mode_t mode) {
   return csys_result(openat(directory, name, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, mode));
 }
 
-int csys_create_for_all(int directory, const char *name) {
-  int fd = replace_file(directory, name, 0644);
-  if (fd >= 0) fchmod(fd, 0644);
+int csys_create_for_group(int directory, const char *name) {
+  int fd = replace_file(directory, name, 0640);
+  if (fd >= 0) fchmod(fd, 0640);
   return fd;
 }
 

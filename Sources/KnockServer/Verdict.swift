@@ -13,7 +13,7 @@ public enum Verdict: Equatable, Sendable {
   /// What a refused datagram says, for the log. Its numbers may be out of range.
   public struct Header: Equatable, Sendable {
     public let user: UserName
-    public let slot: Int
+    public let number: UserNumber
     public let command: UInt8
     /// The number that the sender's system has for the address family.
     public let family: Int32

@@ -1,6 +1,7 @@
 import Foundation
 import KnockBase
 import KnockProtocol
+import KnockServer
 import Testing
 
 @testable import Programs
@@ -124,5 +125,24 @@ import Testing
         line(misuse.messageWithArguments) == "pyknock server: -k/--key-file: 'x' is not a file\n")
       #expect(log.showsArguments == isShown)
     }
+  }
+
+  @Test func `a report names three users at most`() {
+    var users = LimitedUsers()
+    #expect(line("40\(users)") == "pyknock server: 40\n")
+    func insert(_ name: String) { users.insert(UserName(Array(name.utf8).span) ?? .none) }
+    insert("")
+    #expect(line("40\(users)") == "pyknock server: 40\n")
+    insert("alice")
+    insert("alice")
+    #expect(line("40\(users)") == "pyknock server: 40 (too many by alice)\n")
+    insert("bob")
+    insert("carol")
+    insert("bob")
+    let three = "pyknock server: 40 (too many by alice, bob, carol"
+    #expect(line("40\(users)") == "\(three))\n")
+    insert("dave")
+    insert("erin")
+    #expect(line("40\(users)") == "\(three) and others)\n")
   }
 }

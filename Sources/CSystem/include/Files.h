@@ -12,8 +12,8 @@ int csys_open_configuration(const char *path);
 /// returns -EEXIST.
 int csys_create(const char *path, uint32_t mode);
 
-/// Makes a file that everyone can read, whatever the umask, and opens it to write. It replaces an older one.
-int csys_create_for_all(int directory, const char *name);
+/// Makes a file that the owner and the group can read, whatever the umask, and opens it to write. It replaces an older one.
+int csys_create_for_group(int directory, const char *name);
 
 /// Opens and locks a directory. Makes a file in it that belongs to the owner and the group of the directory, and opens
 /// that to write. The owner may write it. The group may read it if the directory gives the group anything. It replaces

@@ -20,6 +20,7 @@ struct ServerParts: ~Copyable {
     _ settings: ServerSettings, _ operands: Operands
   ) throws(SystemError) -> ExitCode {
     guard let batch = DatagramBatch(),
+      let logBudgets = Storage<UserBuckets.Element>.mapped(Users.slotCount),
       let recent = Storage<RecentKnocks.Entry>.mapped(Self.recentKnocks),
       let seen = Storage<UInt64>.mapped(Users.slotCount / 64 + 1)
     else { throw .outOfMemory }
@@ -56,7 +57,7 @@ struct ServerParts: ~Copyable {
       gate: Gate(
         keys: users.keys, users: users.users.forFork(), drift: settings.drift,
         replays: state.replays),
-      executor: channel.first, tally: tally,
+      executor: channel.first, tally: tally, logBudgets: UserBuckets(logBudgets),
       startLine: startLine, tellsReady: manager.listens,
       beatInterval: beatInterval == .max ? nil : beatInterval)
     let executor = Executor(

@@ -53,9 +53,9 @@ extension Descriptor {
         unsafe csys_open_state_file(number, name.cString, making ? 1 : 0)))
   }
 
-  /// Makes a new file in this directory that everyone may read, and opens it to write.
-  func makePublicFile(_ name: UnsafePointer<CChar>) throws(SystemError) -> Descriptor {
-    Descriptor(owning: try SystemError.check(unsafe csys_create_for_all(number, name)))
+  /// Makes a new file in this directory that the group may read, and opens it to write.
+  func makeGroupFile(_ name: UnsafePointer<CChar>) throws(SystemError) -> Descriptor {
+    Descriptor(owning: try SystemError.check(unsafe csys_create_for_group(number, name)))
   }
 
   /// Gives a file in this directory a second name, and waits until that is on the disk. Throws `exists` if the name is

@@ -311,7 +311,7 @@ struct Executor: ~Copyable {
     let counters = counters()
     do throws(Metrics.Failure) {
       try metrics?.update(
-        counters, beat: tally.beatCount, wallNow: SystemClock.wall(), now: now)
+        counters, users, beat: tally.beatCount, wallNow: SystemClock.wall(), now: now)
     } catch { log.error("\(error)") }
   }
 }

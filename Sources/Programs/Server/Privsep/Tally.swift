@@ -1,35 +1,80 @@
 import CSystem
 import KnockBase
 import KnockProtocol
+import KnockServer
 
 /// Numbers in memory that both processes share. The receiver counts what it has met, and the executor shows it. The
 /// executor counts the knocks that it is done with, so that the receiver knows whether there is room for another.
 /// Neither uses a number of the other for anything else.
 @safe struct Tally {
+  /// What a user has done: 24 bytes.
+  struct UserCounts: BitwiseCopyable {
+    fileprivate(set) var accepted: UInt64 = 0
+    fileprivate(set) var refused: UInt64 = 0
+    fileprivate var number: UserNumber
+    /// How many slots were used before this one.
+    fileprivate(set) var order: UInt32
+  }
+
   private static let acceptedIndex = Int(Refusal.count)
   private static let skewIndex = acceptedIndex + 1
   private static let droppedIndex = skewIndex + 1
-  private static let counterCount = droppedIndex + 1
+  /// How many slots of users have counters.
+  private static let slotsIndex = droppedIndex + 1
+  private static let counterCount = slotsIndex + 1
 
   private let counters: UnsafeMutablePointer<UInt64>
   private let handled: UnsafeMutablePointer<UInt32>
   private let beats: UnsafeMutablePointer<UInt32>
+  /// By slot. Those of users who never knocked are not touched.
+  private let users: UnsafeMutablePointer<UserCounts>
 
   init() throws(SystemError) {
     let size = Self.counterCount * MemoryLayout<UInt64>.stride
-    guard let memory = unsafe csys_map_shared(size + 2 * MemoryLayout<UInt32>.stride) else {
+    let usersOffset = size + 2 * MemoryLayout<UInt32>.stride
+    let usersSize = Users.slotCount * MemoryLayout<UserCounts>.stride
+    guard let memory = unsafe csys_map_shared(usersOffset + usersSize) else {
       throw .outOfMemory
     }
     unsafe counters = unsafe memory.bindMemory(to: UInt64.self, capacity: Self.counterCount)
     unsafe handled = unsafe (memory + size).bindMemory(to: UInt32.self, capacity: 2)
     unsafe beats = unsafe handled + 1
+    unsafe users = unsafe (memory + usersOffset).bindMemory(
+      to: UserCounts.self, capacity: Users.slotCount)
   }
 
   /// By the receiver only.
   func count(_ refusal: Refusal) { unsafe counters[Int(refusal.rawValue)] += 1 }
 
+  /// Counts a refused datagram that is signed with the key of a user. By the receiver only.
+  func count(_ refusal: Refusal, of user: UserNumber) {
+    unsafe counts(of: user).pointee.refused += 1
+    count(refusal)
+  }
+
   /// By the receiver only.
-  func countAccepted() { unsafe counters[Self.acceptedIndex] += 1 }
+  func countAccepted(by user: UserNumber) {
+    unsafe counts(of: user).pointee.accepted += 1
+    unsafe counters[Self.acceptedIndex] += 1
+  }
+
+  /// The counters of a user, which begin at 0.
+  private func counts(of user: UserNumber) -> UnsafeMutablePointer<UserCounts> {
+    let counts = unsafe users + Users.slot(of: user)
+    if unsafe counts.pointee.number != user {
+      let isNew = unsafe counts.pointee.number == 0
+      let order = unsafe isNew ? UInt32(counters[Self.slotsIndex]) : counts.pointee.order
+      if isNew { unsafe counters[Self.slotsIndex] += 1 }
+      unsafe counts.pointee = UserCounts(number: user, order: order)
+    }
+    return unsafe counts
+  }
+
+  /// What the user in a slot of the table has done; nil if the server has heard nothing of them.
+  func counts(of user: User) -> UserCounts? {
+    let counts = unsafe users[user.slot]
+    return counts.number == user.number ? counts : nil
+  }
 
   /// Records how far the clock of a sender with the key is ahead of ours (microseconds). By the receiver only.
   func record(clockSkew: Int64) {

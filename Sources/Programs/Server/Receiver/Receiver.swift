@@ -35,7 +35,8 @@ struct Receiver: ~Copyable {
 
   init(
     socket: consuming UDPSocket, batch: consuming DatagramBatch, gate: consuming Gate<KeyRing>,
-    executor: consuming Channel, tally: Tally, startLine: StartLine,
+    executor: consuming Channel, tally: Tally, logBudgets: consuming UserBuckets,
+    startLine: StartLine,
     tellsReady: Bool,
     beatInterval: Int64?
   ) {
@@ -48,7 +49,7 @@ struct Receiver: ~Copyable {
     self.tellsReady = tellsReady
     self.beatInterval = beatInterval
     if beatInterval != nil { nextBeat = .min }
-    refusals = RefusalLog(tally)
+    refusals = RefusalLog(tally, logBudgets)
   }
 
   /// Drops its privileges, runs until the executor has hung up or ended, and ends the process.
@@ -164,7 +165,7 @@ struct Receiver: ~Copyable {
     switch Self.admit(index, of: batch, by: &gate, at: moment, hasRoom: hasRoom) {
     case .accepted(let knock, let user, let name, let clockSkew, let fingerprint):
       tally.record(clockSkew: clockSkew)
-      tally.countAccepted()
+      tally.countAccepted(by: user)
       let source = batch.source(index)
       let isBehindNAT = knock.address.isPrivate && source.parts?.address != knock.address
       log.info(
@@ -178,7 +179,7 @@ struct Receiver: ~Copyable {
         tally.record(clockSkew: clockSkew)
       }
       let isWanted = log.shows(.normal) || refusal.isFailure
-      if refusals.count(refusal, isWanted: isWanted, now: SystemClock.monotonic()) {
+      if refusals.count(refusal, header, isWanted: isWanted, now: SystemClock.monotonic()) {
         log.warning(
           "refused \(header.subject)\(by: header.user) from \(source: batch.source(index)): \(header.reason(refusal))"
         )

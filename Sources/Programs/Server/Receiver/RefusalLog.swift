@@ -1,32 +1,37 @@
 import KnockBase
 import KnockProtocol
+import KnockServer
 
 /// Counts the datagrams that are refused, and limits the log lines about them.
 ///
 /// Otherwise anyone could fill the log, with any bytes or by replaying a recorded knock. So unauthentic datagrams are
-/// only counted. Authentic ones that are refused get a line each, within a budget.
-struct RefusalLog {
+/// only counted. Authentic ones that are refused get a line each, within a budget. Each user has one, within one for
+/// all. Replays have one of their own: anyone can send them in the name of a user.
+struct RefusalLog: ~Copyable {
   private static let reportInterval = 60 * Microseconds.second
-  /// The greatest number of lines at once.
-  private static let budgetLimit: Int64 = 60
-  /// How long one more line takes to earn.
-  private static let budgetInterval = Microseconds.second
+  private static let lines = RateLimit(atOnce: 60, interval: Microseconds.second)
+  private static let linesOfAll = RateLimit(atOnce: 600, interval: Microseconds.second / 10)
 
   private let tally: Tally
   /// Since the last report.
   private var unreportedLengths: UInt64 = 0
   private var unreportedMACs: UInt64 = 0
   private var unreportedRefusals: UInt64 = 0
+  /// Some of the users who had no budget left since the last report.
+  private var limited = LimitedUsers()
   private var reportedKernelDropped: UInt64 = 0
   /// No report comes before this moment, in monotonic microseconds.
   private var nextReport = Int64.min
   /// No line about a failure of the system comes before this moment, in monotonic microseconds.
   private var nextFailure = Int64.min
-  private var budget = budgetLimit
-  /// When the budget last grew.
-  private var budgetTime = Int64.min
+  private let budgets: UserBuckets
+  private var budgetOfAll = Bucket()
+  private var budgetOfReplays = Bucket()
 
-  init(_ tally: Tally) { self.tally = tally }
+  init(_ tally: Tally, _ budgets: consuming UserBuckets) {
+    self.tally = tally
+    self.budgets = budgets
+  }
 
   mutating func count(unauthentic refusal: Refusal) {
     tally.count(refusal)
@@ -37,19 +42,25 @@ struct RefusalLog {
   ///
   /// - Parameter isWanted: whether the log shows a line about it.
   /// - Returns: whether there is still budget for the line.
-  mutating func count(_ refusal: Refusal, isWanted: Bool, now: Int64) -> Bool {
-    tally.count(refusal)
+  mutating func count(
+    _ refusal: Refusal, _ header: Verdict.Header, isWanted: Bool, now: Int64
+  ) -> Bool {
+    tally.count(refusal, of: header.number)
     guard isWanted else { return false }
-    if budgetTime == .min { budgetTime = now }
-    let earned = (now - budgetTime) / Self.budgetInterval
-    budget = min(budget + earned, Self.budgetLimit)
-    budgetTime += earned * Self.budgetInterval
-    guard budget > 0 else {
-      unreportedRefusals += 1
+    let hasBudget =
+      refusal.isFromKeyHolder
+      ? takeLine(of: header, now: now) : budgetOfReplays.take(Self.lines, now: now)
+    if !hasBudget { unreportedRefusals += 1 }
+    return hasBudget
+  }
+
+  private mutating func takeLine(of header: Verdict.Header, now: Int64) -> Bool {
+    guard budgets[header.number].holds(Self.lines, now: now) else {
+      limited.insert(header.user)
       return false
     }
-    budget -= 1
-    return true
+    return budgetOfAll.take(Self.linesOfAll, now: now)
+      && budgets[header.number].take(Self.lines, now: now)
   }
 
   /// Logs that no datagram could be received, at most once a minute.
@@ -80,11 +91,42 @@ struct RefusalLog {
         """)
       reportedKernelDropped = kernelDropped ?? reportedKernelDropped
     }
-    if unreportedRefusals > 0 { log.warning("refusals not logged: \(unreportedRefusals)") }
+    if unreportedRefusals > 0 {
+      log.warning("refusals not logged: \(unreportedRefusals)\(limited)")
+    }
     unreportedLengths = 0
     unreportedMACs = 0
     unreportedRefusals = 0
+    limited = LimitedUsers()
     nextReport = now + Self.reportInterval
+  }
+}
+
+/// The first few users who have met a limit.
+struct LimitedUsers {
+  private var names = InlineArray<3, UserName>(repeating: .none)
+  private var count = 0
+  private var hasMore = false
+
+  mutating func insert(_ name: UserName) {
+    guard !name.isEmpty else { return }
+    for index in 0..<count where names[index] == name { return }
+    guard count < names.count else {
+      hasMore = true
+      return
+    }
+    names[count] = name
+    count += 1
+  }
+}
+
+extension LimitedUsers: MessageConvertible {
+  /// ` (too many by alice, bob)`, or nothing.
+  var message: Message {
+    for index in 0..<count {
+      _ = "\(index == 0 ? " (too many by " : ", ")\(names[index])" as Message
+    }
+    return hasMore ? " and others)" : count > 0 ? ")" : ""
   }
 }
 

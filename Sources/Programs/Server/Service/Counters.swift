@@ -1,5 +1,6 @@
 import KnockBase
 import KnockProtocol
+import KnockServer
 
 /// All that the server counts, at one moment.
 struct Counters {
@@ -49,7 +50,7 @@ struct Counters {
       UInt64(filesBehind))
   }
 
-  /// Changes if any of the numbers does.
+  /// Changes if any of the numbers does, and those of users, which are parts of others.
   var checksum: UInt64 {
     var checksum = Checksum()
     visit { _, value in checksum.add(value) }
@@ -68,6 +69,63 @@ struct Counters {
     text.append("# TYPE pyknock_clock_skew_seconds gauge\npyknock_clock_skew_seconds ")
     text.append(signedSeconds: tally.clockSkew)
     text.append("\n")
+  }
+}
+
+extension Tally {
+  /// How many users the file of `--metrics` has by name.
+  private static let namedUsers = 1000
+
+  /// Writes what each user has done, in the text format of Prometheus.
+  func writeUsers(_ table: borrowing Users, to text: inout TextOutput) {
+    writeUsers(
+      table, "accepted", " Knocks that were accepted, by user.\n", to: &text
+    ) { $0.accepted }
+    writeUsers(
+      table, "refused", " Datagrams with the key of a user that were refused.\n", to: &text
+    ) { $0.refused }
+  }
+
+  @inline(never)
+  private func writeUsers(
+    _ table: borrowing Users, _ kind: StaticString, _ help: StaticString,
+    to text: inout TextOutput, _ count: (UserCounts) -> UInt64
+  ) {
+    func writeName() {
+      text.append("pyknock_user_")
+      text.append(kind)
+      text.append("_total")
+    }
+    func write(_ value: UInt64) {
+      text.append("\"} ")
+      text.append(value)
+      text.append("\n")
+    }
+    text.append("# HELP ")
+    writeName()
+    text.append(help)
+    text.append("# TYPE ")
+    writeName()
+    text.append(" counter\n")
+    var others: UInt64?
+    for slot in 0..<table.usedCount {
+      guard let user = table[slot], let counts = counts(of: user) else { continue }
+      let value = count(counts)
+      guard counts.order < Self.namedUsers else {
+        // The receiver has written the numbers, and may have been taken over.
+        others = (others ?? 0) &+ value
+        continue
+      }
+      writeName()
+      text.append("{user=\"")
+      text.append(user.name)
+      write(value)
+    }
+    guard let others else { return }
+    writeName()
+    // No user can have this name.
+    text.append("{user=\"(others)")
+    write(others)
   }
 }
 

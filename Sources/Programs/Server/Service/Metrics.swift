@@ -1,7 +1,8 @@
 import KnockBase
+import KnockServer
 
 /// The file of `--metrics`, in the text format of Prometheus. Programs such as the textfile collector of node_exporter
-/// read it.
+/// read it. It names users, so only the owner and the group may read it.
 struct Metrics: ~Copyable {
   /// The least time between two writings, and between two looks at the receiver's rounds.
   static let interval = 15 * Microseconds.second
@@ -59,7 +60,7 @@ struct Metrics: ~Copyable {
   ///   - now: monotonic microseconds.
   /// - Throws: a failure, but not again until the file could be written.
   mutating func update(
-    _ counters: Counters, beat: UInt32, wallNow: Int64, now: Int64
+    _ counters: Counters, _ users: borrowing Users, beat: UInt32, wallNow: Int64, now: Int64
   ) throws(Failure) {
     nextDeadline = now + Self.interval
     if beat != lastBeat {
@@ -69,7 +70,7 @@ struct Metrics: ~Copyable {
     let checksum = counters.checksum
     guard written != checksum || nextWriting <= now else { return }
     do throws(SystemError) {
-      try write(counters)
+      try write(counters, users)
       written = checksum
       nextWriting = now + Self.longestInterval
       hasFailed = false
@@ -80,11 +81,12 @@ struct Metrics: ~Copyable {
     }
   }
 
-  private func write(_ counters: Counters) throws(SystemError) {
+  private func write(_ counters: Counters, _ users: borrowing Users) throws(SystemError) {
     guard let temporary = unsafe temporaryName.start else { return }
-    let file = try unsafe directory.makePublicFile(temporary)
+    let file = try unsafe directory.makeGroupFile(temporary)
     var text = TextOutput(descriptor: file.number)
     counters.write(to: &text)
+    counters.tally.writeUsers(users, to: &text)
     Self.write(
       Counter("start-time-seconds", .gauge, "When the server started, in seconds since 1970."),
       startTime, to: &text)

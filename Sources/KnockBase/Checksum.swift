@@ -1,7 +1,7 @@
 /// The checksum of a record in a file. It reveals an unfinished or damaged record, but not a forged one.
 ///
 /// FNV-1a, with 64 bits at a time instead of 8.
-public struct Checksum {
+public struct Checksum: BitwiseCopyable {
   public private(set) var value: UInt64 = 0xCBF2_9CE4_8422_2325
 
   public init() {}

@@ -7,6 +7,7 @@ extension Executor {
   /// Sets the key and the policy of a user, who may be new. With another key, it is another user.
   ///
   /// - Throws: `sameKey`, `tooManyUsers`.
+  @inline(never)
   mutating func setUser(
     _ name: UserName, _ key: borrowing KeyedMAC, _ policy: Policy
   ) throws(UserFault) {
@@ -26,11 +27,13 @@ extension Executor {
     guard directory != nil else { return true }
     let namesSize = setNames.usedSize
     directory?.opensByCommand = runner.canOpen
-    // Only then is the key of somebody who is gone free for another user.
-    var areGood = reloadPresentUsers()
+    for index in 0..<seen.count { seen[index] = 0 }
+    // The key of somebody who is gone is free for another user only then.
+    var areGood = reload(present: true)
+    // If some names were not read, nobody knows who is gone.
     if directory?.isListCut == false {
       removeUnseenUsers()
-      areGood = addNewUsers() && areGood
+      areGood = reload(present: false) && areGood
     }
     directory?.end()
     if users.count == 0 { directory?.logNoUsers() }
@@ -38,14 +41,52 @@ extension Executor {
     return areGood
   }
 
-  /// Changes users that there are, as their files say. If some names were not read, nobody knows who is gone.
-  private mutating func reloadPresentUsers() -> Bool {
-    for index in 0..<seen.count { seen[index] = 0 }
-    return visitFiles(logsNames: true) { executor, name throws(UserFileError) in
-      guard let slot = executor.users.slot(named: name) else { return }
-      executor.seen[slot / 64] |= 1 << UInt64(slot % 64)
-      try executor.reload(name, slot)
+  /// Reads the files of those who are users already, or of the others. Logs what is wrong, and returns false then.
+  private mutating func reload(present: Bool) -> Bool {
+    var isGood = true
+    do throws(UserFileError) {
+      try directory?.begin()
+      while true {
+        var isNamed = false
+        do throws(UserFileError) {
+          guard let name = try directory?.next() else { return isGood }
+          isNamed = true
+          let slot = users.slot(named: name)
+          if let slot { seen[slot / 64] |= 1 << UInt64(slot % 64) }
+          if present == (slot != nil) { try reload(name, slot) }
+        } catch {
+          // A name that no user can have was logged with those who are present.
+          if isNamed || present { log.error("\(error)") }
+          isGood = false
+        }
+      }
+    } catch {
+      log.error("\(error)")
+      return false
     }
+  }
+
+  @inline(never)
+  private mutating func reload(_ name: UserName, _ slot: Int?) throws(UserFileError) {
+    guard let entry = try directory?.read(name, setNames, &firewall) else { return }
+    if let slot, let user = users[slot] {
+      if user.key != KeyFingerprint(of: entry.key.expanded) {
+        log.info("user removed, the key is another one: \(name)")
+        removeUser(at: slot)
+      } else if !user.policy.equals(entry.policy) {
+        log.info("user changed: \(name)")
+        users.setPolicy(entry.policy, at: slot)
+        tell(slot, entry.key.expanded)
+      }
+      return
+    }
+    do throws(UserFault) {
+      try setUser(name, entry.key.expanded, entry.policy)
+    } catch {
+      guard let error = directory?.error(name, line: 1, .user(error)) else { return }
+      throw error
+    }
+    log.info("user added: \(name)")
   }
 
   private mutating func removeUnseenUsers() {
@@ -57,65 +98,7 @@ extension Executor {
     }
   }
 
-  private mutating func reload(_ name: UserName, _ slot: Int) throws(UserFileError) {
-    guard let entry = try directory?.read(name, setNames, &firewall), let user = users[slot] else {
-      return
-    }
-    if user.key != KeyFingerprint(of: entry.key.expanded) {
-      log.info("user removed, the key is another one: \(name)")
-      removeUser(at: slot)
-    } else if !user.policy.equals(entry.policy) {
-      log.info("user changed: \(name)")
-      users.setPolicy(entry.policy, at: slot)
-      tell(slot, entry.key.expanded)
-    }
-  }
-
-  private mutating func addNewUsers() -> Bool {
-    visitFiles(logsNames: false) { executor, name throws(UserFileError) in
-      try executor.add(name)
-    }
-  }
-
-  private mutating func add(_ name: UserName) throws(UserFileError) {
-    guard users.slot(named: name) == nil,
-      let entry = try directory?.read(name, setNames, &firewall)
-    else { return }
-    do throws(UserFault) {
-      try setUser(name, entry.key.expanded, entry.policy)
-    } catch {
-      guard let error = directory?.error(name, line: 1, .user(error)) else { return }
-      throw error
-    }
-    log.info("user added: \(name)")
-  }
-
-  /// Calls `body` for each file of the directory. Logs what is wrong, and returns false then.
-  ///
-  /// - Parameter logsNames: whether to log names that no user can have.
-  private mutating func visitFiles(
-    logsNames: Bool, _ body: (inout Executor, UserName) throws(UserFileError) -> Void
-  ) -> Bool {
-    var isGood = true
-    do throws(UserFileError) {
-      try directory?.begin()
-    } catch {
-      log.error("\(error)")
-      return false
-    }
-    while true {
-      var isNamed = false
-      do throws(UserFileError) {
-        guard let name = try directory?.next() else { return isGood }
-        isNamed = true
-        try body(&self, name)
-      } catch {
-        if isNamed || logsNames { log.error("\(error)") }
-        isGood = false
-      }
-    }
-  }
-
+  @inline(never)
   mutating func removeUser(at slot: Int) {
     guard let user = users[slot] else { return }
     users.remove(at: slot)
@@ -128,6 +111,7 @@ extension Executor {
     untakenReloads += 1
   }
 
+  @inline(never)
   private mutating func tell(_ slot: Int, _ key: borrowing KeyedMAC) {
     guard let user = users[slot] else { return }
     tell { receiver throws(SystemError) in try receiver.send(user, key) }

@@ -109,6 +109,7 @@ struct Receiver: ~Copyable {
   }
 
   /// Takes a message of the executor. Returns nil if there is none, and false if it has hung up or ended.
+  @inline(never)
   private mutating func takeMessage() throws(SystemError) -> Bool? {
     var isTaken = true
     let received = try unsafe executor.receive { user, key in
@@ -200,6 +201,7 @@ struct Receiver: ~Copyable {
 
   /// The channel has room for fewer knocks than may wait. So the rest waits here as long as the executor lives. Waiting
   /// by poll(2) would not help: it reports room only when most of the channel is free. The executor may be waiting, too.
+  @inline(never)
   private mutating func send(_ message: PrivsepMessage) throws(SystemError) {
     while try !executor.send(message) {
       _ = try takeMessage()

@@ -1,7 +1,7 @@
 import KnockBase
 
 /// What the options of the server set, in the command line and in the configuration file.
-struct ServerSettings: AppletSettings {
+struct ServerSettings: AppletSettings, BitwiseCopyable {
   typealias Option = ServerOption
 
   /// The limit of `replayCapacity` and `grantCapacity`.

@@ -10,7 +10,8 @@ struct UsersDirectory: ~Copyable {
   private static let nameLimit = 2 * Users.limit
 
   let path: Argument
-  private let settings: ServerSettings
+  /// Those of the server: one, kept out of the value because it is large.
+  private let settings: Storage<ServerSettings>
   /// Whether the server has a command that opens.
   var opensByCommand: Bool
   /// Files may belong to this user, too.
@@ -28,11 +29,13 @@ struct UsersDirectory: ~Copyable {
   init(
     _ path: Argument, _ settings: ServerSettings, opensByCommand: Bool
   ) throws(SystemError) {
-    guard let names = FileNames(), let text = Storage<UInt8>.mapped(Self.fileLimit + 1),
+    guard let storedSettings = Storage<ServerSettings>.mapped(1), let names = FileNames(),
+      let text = Storage<UInt8>.mapped(Self.fileLimit + 1),
       let key = Storage<UInt8>.mapped(Key.maximumSize + 1)
     else { throw .outOfMemory }
     self.path = path
-    self.settings = settings
+    storedSettings[0] = settings
+    self.settings = storedSettings
     self.opensByCommand = opensByCommand
     owner = settings.sandbox.user?.number ?? 0
     self.names = names
@@ -124,7 +127,7 @@ struct UsersDirectory: ~Copyable {
       isReadableByOthers = try FileMode(of: file.number).permissions & 0o004 != 0
       text = try TextFile(file, into: self.text.alias())
     } catch { throw .system(error) }
-    var limits = UserLimits(settings, names)
+    var limits = UserLimits(settings[0], names)
     var key = try limits.read(text, keyBytes: self.key, line: &line)
     key.isReadableByOthers = isReadableByOthers
     try limits.complete(names, opensByCommand: opensByCommand, &firewall, line: &line)

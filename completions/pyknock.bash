@@ -12,7 +12,7 @@ _pyknock() {
   applet=${applet#-}
   if [[ ! $applet ]]; then
     if ((COMP_CWORD == 1)); then
-      _pyknock_offer -W 'server client keygen help version'
+      _pyknock_offer -W 'server client keygen status help version'
       return
     fi
     applet=${COMP_WORDS[1]} start=2
@@ -21,12 +21,12 @@ _pyknock() {
   local options
   case $applet in
   server)
-    options='-f --config -k --key-file -b --bind-address -p --port -t --time-drift
+    options='-f --config -k --key-file --keys -b --bind-address -p --port -t --time-drift
       --allow-observed-source --nft --ipset --ttl --grant-prefix4 --grant-prefix6
       --open-command --close-command --no-shell --jobs --command-timeout --state --close-after
       --close-on-exit --replay-capacity --grant-capacity --syslog --log-format --metrics -q
-      --quiet -v --verbose --user --chroot --no-sandbox --example --hide -n --check --list
-      --json -h --help -V --version'
+      --quiet -v --verbose --user --chroot --no-sandbox --example --hide -n --check -h --help
+      -V --version'
     ;;
   client)
     options='-c --config -k --key-file -p --port -4 --ipv4 -6 --ipv6 -S --sign-address --stun -s
@@ -36,8 +36,11 @@ _pyknock() {
   keygen)
     options='-o --output --keys -h --help -V --version'
     ;;
+  status)
+    options='-f --config --state --nft --ipset --json -h --help -V --version'
+    ;;
   help)
-    _pyknock_offer -W 'server client keygen'
+    _pyknock_offer -W 'server client keygen status'
     return
     ;;
   *) return ;;
@@ -45,8 +48,13 @@ _pyknock() {
 
   case $applet:${COMP_WORDS[COMP_CWORD - 1]} in
   server:-f | server:--config | server:-k | server:--key-file | server:--metrics | \
-    client:-k | client:--key-file | keygen:-o | keygen:--output)
+    client:-k | client:--key-file | keygen:-o | keygen:--output | status:-f | \
+    status:--config)
     _pyknock_offer -f
+    return
+    ;;
+  server:--keys | server:--state | server:--chroot | keygen:--keys | status:--state)
+    _pyknock_offer -d
     return
     ;;
   server:-b | server:--bind-address | server:-p | server:--port | server:-t | \
@@ -55,12 +63,8 @@ _pyknock() {
     server:--close-command | server:--jobs | server:--command-timeout | server:--close-after | \
     server:--replay-capacity | server:--grant-capacity | server:--hide | client:-p | \
     client:--port | client:-s | client:--source-address | client:--repeat | \
-    client:--interval | client:--wait-port | client:--wait)
+    client:--interval | client:--wait-port | client:--wait | status:--nft | status:--ipset)
     COMPREPLY=()
-    return
-    ;;
-  server:--state | server:--chroot | keygen:--keys)
-    _pyknock_offer -d
     return
     ;;
   server:--log-format)
@@ -105,4 +109,4 @@ _pyknock() {
   _pyknock_offer -W 'open close connect list'
 }
 
-complete -F _pyknock pyknock pyknock-server pyknock-client pyknock-keygen
+complete -F _pyknock pyknock pyknock-server pyknock-client pyknock-keygen pyknock-status

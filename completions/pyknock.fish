@@ -11,11 +11,12 @@ function __pyknock_needs --description 'Whether a verb is still missing'
 end
 
 set -l names '(pyknock client list 2>/dev/null)'
-for program in pyknock pyknock-server pyknock-client pyknock-keygen
+for program in pyknock pyknock-server pyknock-client pyknock-keygen pyknock-status
     complete -c $program -f
 
     complete -c $program -n '__pyknock_is server' -s f -l config -rF -d 'read more settings from FILE'
     complete -c $program -n '__pyknock_is server' -s k -l key-file -rF -d 'read the key from line 1 of FILE (- for stdin)'
+    complete -c $program -n '__pyknock_is server' -l keys -x -a '(__fish_complete_directories)' -d 'a key for each user: the files in DIR'
     complete -c $program -n '__pyknock_is server' -s b -l bind-address -x -d 'numeric local address (default: all)'
     complete -c $program -n '__pyknock_is server' -s p -l port -x -d 'UDP port (default: 60120)'
     complete -c $program -n '__pyknock_is server' -s t -l time-drift -x -d 'allowed clock skew in seconds (default: 60)'
@@ -46,8 +47,6 @@ for program in pyknock pyknock-server pyknock-client pyknock-keygen
     complete -c $program -n '__pyknock_is server' -l example -x -a 'nft ipset docker' -d 'print firewall rules'
     complete -c $program -n '__pyknock_is server' -l hide -x -d 'have the rules drop only these ports'
     complete -c $program -n '__pyknock_is server' -s n -l check -d 'only check options, key, sets and address'
-    complete -c $program -n '__pyknock_is server' -l list -d 'print which addresses are open'
-    complete -c $program -n '__pyknock_is server' -l json -d 'print them as JSON'
     complete -c $program -n '__pyknock_is server' -s h -l help -d 'print this help'
     complete -c $program -n '__pyknock_is server' -s V -l version -d 'print the version'
 
@@ -74,10 +73,18 @@ for program in pyknock pyknock-server pyknock-client pyknock-keygen
     complete -c $program -n '__pyknock_is keygen' -s h -l help -d 'print this help'
     complete -c $program -n '__pyknock_is keygen' -s V -l version -d 'print the version'
 
+    complete -c $program -n '__pyknock_is status' -s f -l config -rF -d 'the server\'s settings'
+    complete -c $program -n '__pyknock_is status' -l state -x -a '(__fish_complete_directories)' -d 'the server\'s state directory'
+    complete -c $program -n '__pyknock_is status' -l nft -x -d 'the server\'s sets of nftables'
+    complete -c $program -n '__pyknock_is status' -l ipset -x -d 'the server\'s sets of ipset'
+    complete -c $program -n '__pyknock_is status' -l json -d 'print JSON'
+    complete -c $program -n '__pyknock_is status' -s h -l help -d 'print this help'
+    complete -c $program -n '__pyknock_is status' -s V -l version -d 'print the version'
+
     complete -c $program -n __pyknock_needs -a 'open close connect list'
     complete -c $program -n '__pyknock_is client; and not __pyknock_needs' -a $names
 end
-complete -c pyknock -n 'test (count (commandline -opc)) -eq 1' -a 'server client keygen help version'
+complete -c pyknock -n 'test (count (commandline -opc)) -eq 1' -a 'server client keygen status help version'
 complete -c pyknock -n 'test (count (commandline -opc)) -eq 1' -s h -l help -d 'print this help'
 complete -c pyknock -n 'test (count (commandline -opc)) -eq 1' -s V -l version -d 'print the version'
-complete -c pyknock -n 'string match -q help -- (commandline -opc)[2]' -a 'server client keygen'
+complete -c pyknock -n 'string match -q help -- (commandline -opc)[2]' -a 'server client keygen status'

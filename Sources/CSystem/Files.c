@@ -195,12 +195,15 @@ int csys_open_parent(const char *path) {
   return result < 0 ? result : csys_result(open(parent, O_PATH | O_DIRECTORY | O_CLOEXEC));
 }
 
-/// 0 if only we or root can have written to an open file.
+/// The owner of a state directory that is only read. Its files may belong to them too.
+static uid_t state_owner = 0;
+
+/// 0 if only we or root, or the owner of the state, can have written to an open file.
 static int check_owner(int fd, mode_t type) {
   struct stat status;
   if (fstat(fd, &status) < 0) return -errno;
   if ((status.st_mode & S_IFMT) != type) return type == S_IFDIR ? -ENOTDIR : -EINVAL;
-  if (status.st_uid != 0 && status.st_uid != geteuid()) return -EACCES;
+  if (status.st_uid != 0 && status.st_uid != geteuid() && status.st_uid != state_owner) return -EACCES;
   return status.st_mode & (S_IWGRP | S_IWOTH) ? -EACCES : 0;
 }
 
@@ -219,7 +222,26 @@ int csys_open_state_directory(const char *path, int make) {
   return checked(open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC), S_IFDIR);
 }
 
-int csys_lock(int fd) { return csys_result(flock(fd, LOCK_EX | LOCK_NB)); }
+int csys_open_state_to_read(const char *path) {
+  int fd = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+  struct stat status;
+  if (fd >= 0 && fstat(fd, &status) == 0) state_owner = status.st_uid;
+  return checked(fd, S_IFDIR);
+}
+
+int csys_lock(int fd) {
+  if (flock(fd, LOCK_EX | LOCK_NB) < 0) return -errno;
+  // Locks of this other kind can be looked up. Nobody waits for it: it is shared.
+  struct flock mark = {.l_type = F_RDLCK, .l_whence = SEEK_SET};
+  fcntl(fd, F_SETLK, &mark);
+  return 0;
+}
+
+int csys_lock_holder(int fd) {
+  struct flock found = {.l_type = F_WRLCK, .l_whence = SEEK_SET};
+  if (fcntl(fd, F_GETLK, &found) < 0) return -errno;
+  return found.l_type == F_UNLCK ? CSYS_UNLOCKED : found.l_pid > 0 ? found.l_pid : 0;
+}
 
 int csys_open_state_file(int directory, const char *name, int make) {
   int flags = O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC | (make ? O_RDWR | O_CREAT : O_RDONLY);

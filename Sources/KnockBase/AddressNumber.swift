@@ -38,6 +38,14 @@ public struct AddressNumber: Equatable, Comparable, BitwiseCopyable, Sendable {
     return AddressNumber(high: high &+ distance.high >> 1 &+ (carries ? 1 : 0), low: sum)
   }
 
+  /// How many bits all addresses from this one to `last` have in common, if these are a prefix.
+  public func prefixLength(to last: AddressNumber, of family: AddressFamily) -> Int? {
+    let difference = self ^ last
+    let zero = AddressNumber(low: 0)
+    guard self & difference == zero, difference & difference.next == zero else { return nil }
+    return family.addressBits - difference.nonzeroBitCount
+  }
+
   static func & (left: AddressNumber, right: AddressNumber) -> AddressNumber {
     AddressNumber(high: left.high & right.high, low: left.low & right.low)
   }
@@ -55,4 +63,12 @@ public struct AddressNumber: Equatable, Comparable, BitwiseCopyable, Sendable {
   }
 
   var nonzeroBitCount: Int { high.nonzeroBitCount + low.nonzeroBitCount }
+}
+
+extension Address {
+  public init(_ number: AddressNumber, of family: AddressFamily) {
+    self =
+      family == .inet
+      ? .inet(UInt32(truncatingIfNeeded: number.low)) : .inet6(high: number.high, low: number.low)
+  }
 }

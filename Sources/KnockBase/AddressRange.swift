@@ -43,8 +43,7 @@ public struct AddressRange: Equatable, BitwiseCopyable, Sendable {
 extension TextSink where Self: ~Copyable {
   /// `192.0.2.0/24`. The range must be a prefix.
   public mutating func append(_ range: AddressRange) {
-    let (high, low) = (range.first.high, range.first.low)
-    append(range.family == .inet ? Address.inet(UInt32(low)) : .inet6(high: high, low: low))
+    append(Address(range.first, of: range.family))
     append("/")
     append(range.prefixLength)
   }

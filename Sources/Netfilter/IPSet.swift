@@ -119,34 +119,41 @@ extension Request {
 }
 
 extension Span<UInt8> {
-  /// How long a prefix stays, from a part of the answer to `getElements`: in milliseconds, `SetElement.forever` if it
-  /// has no timeout. Nil if this part does not have it.
-  public func time(
-    of range: AddressRange, prefixLength: Int
-  ) throws(MalformedReply) -> UInt64? {
-    var time: UInt64?
+  /// Calls `body` for each element in a part of the answer to `getElements`.
+  public func visitElements(
+    of family: AddressFamily, _ body: (SetElement) -> Void
+  ) throws(MalformedReply) {
     try visitAttributes { type, elements throws(MalformedReply) in
       guard type == 8 else { return }
       try elements.visitAttributes { _, element throws(MalformedReply) in
-        var first: AddressNumber?
-        var length = UInt64(range.family.addressBits)
-        var seconds: UInt64 = 0
-        try element.visitAttributes { type, value throws(MalformedReply) in
-          switch type {
-          case 1:
-            try value.visitAttributes { _, value throws(MalformedReply) in
-              first = try value.address(of: range.family)
-            }
-          case 3: length = try value.number(size: 1)
-          case 6: seconds = try value.number(size: 4)
-          default: break
-          }
-        }
-        if first == range.first, length == UInt64(prefixLength) {
-          time = seconds > 0 ? seconds * 1000 : SetElement.forever
-        }
+        if let element = try element.element(of: family) { body(element) }
       }
     }
-    return time
+  }
+
+  /// Nil for an exception (`nomatch`), which the set does not hold.
+  private func element(of family: AddressFamily) throws(MalformedReply) -> SetElement? {
+    var first: AddressNumber?
+    var length = UInt64(family.addressBits)
+    var seconds: UInt64 = 0
+    var flags: UInt64 = 0
+    try visitAttributes { type, value throws(MalformedReply) in
+      switch type {
+      case 1:
+        try value.visitAttributes { _, value throws(MalformedReply) in
+          first = try value.address(of: family)
+        }
+      case 3: length = try value.number(size: 1)
+      case 6: seconds = try value.number(size: 4)
+      case 8: flags = try value.number(size: 4)
+      default: break
+      }
+    }
+    // IPSET_FLAG_NOMATCH
+    guard let first, length <= UInt64(family.addressBits), flags & 4 == 0 else { return nil }
+    let range = AddressRange(Address(first, of: family), prefixLength: Int(length))
+    return SetElement(
+      first: range.first, last: range.last,
+      milliseconds: seconds > 0 ? seconds * 1000 : SetElement.forever)
   }
 }

@@ -2,13 +2,14 @@ import KnockBase
 
 /// The programs in this one: the table that drives dispatch and help.
 enum Program: UInt8 {
-  case server, client, keygen
+  case server, client, keygen, status
 
   var name: StaticString {
     switch self {
     case .server: "server"
     case .client: "client"
     case .keygen: "keygen"
+    case .status: "status"
     }
   }
 
@@ -17,6 +18,7 @@ enum Program: UInt8 {
     case .server: "wait for knocks and act on each"
     case .client: "send a knock"
     case .keygen: "make a key"
+    case .status: "print whether the server runs, and what is open"
     }
   }
 
@@ -25,6 +27,7 @@ enum Program: UInt8 {
     case .server: ServerApplet.start(arguments, owner: Self.owner)
     case .client: ClientApplet.start(arguments, owner: Self.owner)
     case .keygen: KeygenApplet.start(arguments, owner: Self.owner)
+    case .status: StatusApplet.start(arguments, owner: Self.owner)
     }
   }
 
@@ -33,6 +36,7 @@ enum Program: UInt8 {
     case .server: ServerApplet.printHelp()
     case .client: ClientApplet.printHelp()
     case .keygen: KeygenApplet.printHelp()
+    case .status: StatusApplet.printHelp()
     }
   }
 
@@ -95,11 +99,11 @@ private func dispatch(_ arguments: ArgumentList) -> ExitCode {
 }
 
 private var usage: StaticString {
-  "usage: pyknock (server | client | keygen | help [COMMAND] | version)"
+  "usage: pyknock (server | client | keygen | status | help [COMMAND] | version)"
 }
 
 private func fail(_ reason: @autoclosure () -> Message) -> ExitCode {
-  log.error("\(reason()); commands are server, client, keygen, help, version")
+  log.error("\(reason()); commands are server, client, keygen, status, help, version")
   log.plain("\(usage)")
   return .misuse
 }

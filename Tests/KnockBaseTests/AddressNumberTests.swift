@@ -29,3 +29,18 @@ private func numbers() -> [UInt128] {
     }
   }
 }
+
+@Test func onlyAPrefixHasALength() {
+  func length(_ first: UInt64, _ last: UInt64, _ family: AddressFamily = .inet) -> Int? {
+    AddressNumber(low: first).prefixLength(to: AddressNumber(low: last), of: family)
+  }
+  #expect(length(7, 7) == 32)
+  #expect(length(0x100, 0x1FF) == 24)
+  #expect(length(0, 0xFFFF_FFFF) == 0)
+  #expect(length(0, .max, .inet6) == 64)
+  #expect(length(0x100, 0x1FE) == nil)
+  #expect(length(0x101, 0x1FF) == nil)
+  #expect(length(0x80, 0x17F) == nil)
+  let greatest = AddressRange.greatest(of: .inet6)
+  #expect(AddressNumber(low: 0).prefixLength(to: greatest, of: .inet6) == 0)
+}

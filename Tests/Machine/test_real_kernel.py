@@ -126,7 +126,7 @@ def test_after_a_restart_a_replay_is_refused_and_the_grant_is_there(machine, sta
     start(*STATE)
     send("192.0.2.7", time_stamp)
     machine.until_counted("accepted=0 ", "replayed=1 ")
-    grants = machine.run("pyknock server --state=/run/state --list").splitlines()
+    grants = machine.run("pyknock status --state=/run/state").splitlines()[2:]
     assert [line.split()[0] for line in grants] == ["ADDRESS", "192.0.2.7"]
     send("192.0.2.8", machine.clock())
     machine.until("grep 'accepted open 192.0.2.8' /run/log")

@@ -108,14 +108,14 @@ def test_sets_journal_and_list_are_those_of_a_model(machine, start, knock):
     def check():
         look = "bash -c 'echo $EPOCHREALTIME'; "
         look += "".join(f"nft -j list set inet pyknock {name}; " for name in sets.values())
-        look += "pyknock server --state=/run/state --list --json"
+        look += "pyknock status --state=/run/state --json"
         while True:
             now, *held, items = machine.run(look).split("\n", 1 + len(sets))
             if not model.is_near_an_end(float(now), 2):
                 break
         model.expire(float(now))
         text = f"seed {seed}: {steps}: {model.grants}, but {items}"
-        assert model.is_listed(json.loads(items)), text
+        assert model.is_listed(json.loads(items)["open"]), text
         for name, listing in zip(sets.values(), held, strict=True):
             assert networks(nft_elements(listing)) == model.held(name), text
 

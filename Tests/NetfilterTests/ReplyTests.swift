@@ -207,6 +207,7 @@ private func attributes(_ datagram: [UInt8]) throws -> [UInt8] {
       _ = try? NftSetKind(attributes: attributes)
       _ = try? IPSetKind(attributes: attributes)
       _ = try? attributes.generation()
+      try? attributes.visitElements(of: family) { #expect($0.first <= $0.last) }
       try attributes.visitBoundaries(of: family) { change.take($0) }
     }
     request.removeAll()

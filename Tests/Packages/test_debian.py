@@ -21,6 +21,7 @@ FILES = {
     "usr/bin/pyknock-client": "pyknock",
     "usr/bin/pyknock-keygen": "pyknock",
     "usr/bin/pyknock-server": "pyknock",
+    "usr/bin/pyknock-status": "pyknock",
     "usr/lib/sysctl.d/10-pyknock.conf": 0o644,
     "usr/lib/systemd/system/pyknock.service": 0o644,
     "usr/lib/systemd/system/pyknock.socket": 0o644,
@@ -29,6 +30,7 @@ FILES = {
     "usr/share/bash-completion/completions/pyknock-client": "pyknock",
     "usr/share/bash-completion/completions/pyknock-keygen": "pyknock",
     "usr/share/bash-completion/completions/pyknock-server": "pyknock",
+    "usr/share/bash-completion/completions/pyknock-status": "pyknock",
     "usr/share/doc/pyknock/README.md": 0o644,
     "usr/share/doc/pyknock/changelog.gz": 0o644,
     "usr/share/doc/pyknock/copyright": 0o644,
@@ -36,6 +38,7 @@ FILES = {
     "usr/share/fish/vendor_completions.d/pyknock-client.fish": "pyknock.fish",
     "usr/share/fish/vendor_completions.d/pyknock-keygen.fish": "pyknock.fish",
     "usr/share/fish/vendor_completions.d/pyknock-server.fish": "pyknock.fish",
+    "usr/share/fish/vendor_completions.d/pyknock-status.fish": "pyknock.fish",
     "usr/share/fish/vendor_completions.d/pyknock.fish": 0o644,
     "usr/share/lintian/overrides/pyknock": 0o644,
     "usr/share/man/man1/pyknock-client.1.gz": 0o644,
@@ -43,6 +46,7 @@ FILES = {
     "usr/share/man/man1/pyknock.1.gz": 0o644,
     "usr/share/man/man5/pyknock.conf.5.gz": 0o644,
     "usr/share/man/man8/pyknock-server.8.gz": 0o644,
+    "usr/share/man/man8/pyknock-status.8.gz": 0o644,
     "usr/share/zsh/vendor-completions/_pyknock": 0o644,
 }
 

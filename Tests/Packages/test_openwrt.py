@@ -372,6 +372,7 @@ def test_the_package_installs_these_files_and_no_others(ipk):
         "./usr/bin/pyknock-client": "pyknock",
         "./usr/bin/pyknock-keygen": "pyknock",
         "./usr/bin/pyknock-server": "pyknock",
+        "./usr/bin/pyknock-status": "pyknock",
         "./usr/share/nftables.d/table-pre/pyknock.nft": "644",
     }
     assert control(ipk, "conffiles") == "/etc/config/pyknock\n"

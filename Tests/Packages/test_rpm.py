@@ -19,6 +19,7 @@ drwxr-xr-x . /etc/pyknock
 lrwxrwxrwx . /usr/bin/pyknock-client pyknock
 lrwxrwxrwx . /usr/bin/pyknock-keygen pyknock
 lrwxrwxrwx . /usr/bin/pyknock-server pyknock
+lrwxrwxrwx . /usr/bin/pyknock-status pyknock
 -rw-r--r-- . /usr/lib/sysctl.d/10-pyknock.conf
 -rw-r--r-- . /usr/lib/systemd/system/pyknock.service
 -rw-r--r-- . /usr/lib/systemd/system/pyknock.socket
@@ -29,6 +30,7 @@ drwxr-xr-x . /usr/share/bash-completion/completions
 lrwxrwxrwx . /usr/share/bash-completion/completions/pyknock-client pyknock
 lrwxrwxrwx . /usr/share/bash-completion/completions/pyknock-keygen pyknock
 lrwxrwxrwx . /usr/share/bash-completion/completions/pyknock-server pyknock
+lrwxrwxrwx . /usr/share/bash-completion/completions/pyknock-status pyknock
 drwxr-xr-x . /usr/share/doc/pyknock
 -rw-r--r-- d. /usr/share/doc/pyknock/CHANGELOG.md
 -rw-r--r-- d. /usr/share/doc/pyknock/README.md
@@ -40,12 +42,14 @@ drwxr-xr-x . /usr/share/fish/vendor_completions.d
 lrwxrwxrwx . /usr/share/fish/vendor_completions.d/pyknock-client.fish pyknock.fish
 lrwxrwxrwx . /usr/share/fish/vendor_completions.d/pyknock-keygen.fish pyknock.fish
 lrwxrwxrwx . /usr/share/fish/vendor_completions.d/pyknock-server.fish pyknock.fish
+lrwxrwxrwx . /usr/share/fish/vendor_completions.d/pyknock-status.fish pyknock.fish
 -rw-r--r-- . /usr/share/fish/vendor_completions.d/pyknock.fish
 -rw-r--r-- d. /usr/share/man/man1/pyknock-client.1.gz
 -rw-r--r-- d. /usr/share/man/man1/pyknock-keygen.1.gz
 -rw-r--r-- d. /usr/share/man/man1/pyknock.1.gz
 -rw-r--r-- d. /usr/share/man/man5/pyknock.conf.5.gz
 -rw-r--r-- d. /usr/share/man/man8/pyknock-server.8.gz
+-rw-r--r-- d. /usr/share/man/man8/pyknock-status.8.gz
 drwxr-xr-x . /usr/share/zsh
 drwxr-xr-x . /usr/share/zsh/site-functions
 -rw-r--r-- . /usr/share/zsh/site-functions/_pyknock

@@ -4,6 +4,7 @@
   typealias ServerOptions = ServerSettings.Option
   typealias ClientOptions = ClientSettings.Option
   typealias KeygenOptions = KeygenSettings.Option
+  typealias StatusOptions = StatusSettings.Option
 
   /// An applet with its options.
   struct Applet {

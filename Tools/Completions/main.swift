@@ -9,6 +9,7 @@ import Glibc
     Applet("server", ServerOptions.self, "wait for knocks"),
     Applet("client", ClientOptions.self, "send a knock"),
     Applet("keygen", KeygenOptions.self, "make a key"),
+    Applet("status", StatusOptions.self, "print what is open"),
   ]
 
   guard CommandLine.arguments.count == 2 else { fatalError("usage: completions DIRECTORY") }

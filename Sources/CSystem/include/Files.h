@@ -88,8 +88,17 @@ int csys_open_parent(const char *path);
 /// 0, a missing one is made.
 int csys_open_state_directory(const char *path, int make);
 
+/// Opens a directory to look into the state of any user. From then on, files of that user count as ours. If others
+/// can write to it, it returns -EACCES.
+int csys_open_state_to_read(const char *path);
+
 /// Locks a directory until the process ends. If another process has the lock, it returns -EAGAIN.
 int csys_lock(int fd);
+
+#define CSYS_UNLOCKED 0x7FFFFFFF
+/// The process that has the lock of a directory: its number, 0 if it has none in our PID namespace, or CSYS_UNLOCKED.
+/// It locks nothing.
+int csys_lock_holder(int fd);
 
 /// Opens a regular file in a directory to be read, and never follows a link. If others can write to it, it returns
 /// -EACCES. If `make` is not 0, it can be written too, and a missing one is made.

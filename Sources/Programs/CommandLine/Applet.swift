@@ -67,7 +67,7 @@ extension Applet {
       return failUnknown(argument, nearest, owner: owner(argument), usage)
     }
     if let misuse { return fail(misuse) }
-    do throws(ConfigurationError<Settings.Option>) {
+    do throws(ConfigurationError<Settings.Keyword>) {
       try settings.readConfiguration()
     } catch {
       log.error("\(error)")

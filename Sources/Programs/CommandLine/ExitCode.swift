@@ -1,4 +1,4 @@
-/// How a program ends. Source of 3 to 5: the Python original.
+/// How a program ends. Source of 3 to 5 of the client: the Python original.
 struct ExitCode: Equatable {
   let rawValue: Int32
 
@@ -9,4 +9,8 @@ struct ExitCode: Equatable {
   static var badSourceAddress: ExitCode { ExitCode(rawValue: 4) }
   static var badSignedAddress: ExitCode { ExitCode(rawValue: 5) }
   static var connectionBroke: ExitCode { ExitCode(rawValue: 6) }
+
+  // Of `pyknock status`. Source: the exit codes of init scripts for `status` (LSB 5.0, 22.2).
+  static var serverStopped: ExitCode { ExitCode(rawValue: 3) }
+  static var serverUnknown: ExitCode { ExitCode(rawValue: 4) }
 }

@@ -1,9 +1,11 @@
 import KnockBase
 
 /// Prints what an applet was asked for, and logs if that fails.
-func printToStandardOutput(_ body: (inout TextOutput) -> Void) -> ExitCode {
+func printToStandardOutput<Failure>(
+  _ body: (inout TextOutput) throws(Failure) -> Void
+) throws(Failure) -> ExitCode {
   var output = TextOutput(descriptor: 1)
-  body(&output)
+  try body(&output)
   do throws(SystemError) {
     try output.finish()
     return .success

@@ -7,7 +7,6 @@ enum ServerApplet: Applet {
     """
     usage: pyknock server [OPTION]... (--keys DIR | -k FILE | -f FILE | PSK) [OPEN_CMD CLOSE_CMD]
            pyknock server --example nft|ipset|docker [--hide PORT,...] [-p PORT]
-           pyknock server --state DIR --list [--json]
     """
   }
   static var description: StaticString {
@@ -58,9 +57,6 @@ enum ServerApplet: Applet {
   }
 
   static func printInstead(_ settings: ServerSettings) -> ExitCode? {
-    if settings.listsGrants, let path = settings.stateDirectory {
-      return Status.printGrants(in: path, asJSON: settings.listsAsJSON)
-    }
     guard let example = settings.example else { return nil }
     let rules = FirewallRules(
       example: example, port: settings.port, seconds: settings.firewall.seconds,

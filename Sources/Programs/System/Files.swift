@@ -44,6 +44,12 @@ extension Descriptor {
         unsafe csys_open_state_directory(path.pointer, making ? 1 : 0)))
   }
 
+  /// Opens a directory to look into the state of any user, whose files count as ours from then on. Throws
+  /// `accessDenied` if others can write to it.
+  init(readingState path: Argument) throws(SystemError) {
+    self.init(owning: try SystemError.check(unsafe csys_open_state_to_read(path.pointer)))
+  }
+
   /// Opens a file in this directory to read. Throws `accessDenied` as above, and never follows a link.
   ///
   /// - Parameter making: whether to write to it too, and to make it if there is none.
@@ -87,6 +93,20 @@ extension Descriptor {
 
   /// Takes the lock of this directory until the process ends. Throws `wouldBlock` if another process has it.
   func lock() throws(SystemError) { try SystemError.check(csys_lock(number)) }
+
+  /// Who has the lock of a directory.
+  enum Holder {
+    case nobody
+    /// The number is 0 for a process that is not in our PID namespace.
+    case process(Int32)
+  }
+
+  var lockHolder: Holder {
+    get throws(SystemError) {
+      let process = try SystemError.check(csys_lock_holder(number))
+      return process == CSYS_UNLOCKED ? .nobody : .process(process)
+    }
+  }
 
   /// Reads from an offset on. Returns how many elements of the storage are whole.
   func read<Element>(

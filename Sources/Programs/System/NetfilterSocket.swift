@@ -7,9 +7,10 @@ import Netfilter
 /// The kernel answers while it takes the request. It makes only a long list while the list is read. Each exchange
 /// has a time limit. An answer that comes later is never taken for the answer to another request.
 struct NetfilterSocket: ~Copyable {
-  private static let timeout = 2 * Microseconds.second
+  /// How long an exchange may take (microseconds).
+  var timeout = 2 * Microseconds.second
   /// The most that one wait, or the reading of one datagram, counts. More passes only if this process is paused.
-  private static let longestStep = timeout / 4
+  private static let longestStep = Microseconds.second / 2
   /// The longest datagram in which the kernel sends a part of a list (bytes).
   private static let answerSize = 32_768
   /// Enough for a change of twice `IntervalChange.capacity` elements with the longest names (bytes).
@@ -52,7 +53,7 @@ struct NetfilterSocket: ~Copyable {
     guard result >= 0 else { throw .system(SystemError(number: -result)) }
 
     var exchange = Exchange(sequences: request.sequences)
-    var rest = Self.timeout
+    var rest = timeout
     while !exchange.isOver {
       guard let length = try receive(within: &rest) else {
         // A late answer must not come before the next one, so the socket is replaced.

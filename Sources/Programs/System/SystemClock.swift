@@ -14,6 +14,32 @@ enum SystemClock {
   /// long something is open.
   static func sinceBoot() -> Int64 { csys_boot_microseconds() }
 
+  /// When a process has started, in microseconds since the Unix epoch; nil if the system does not tell. Source:
+  /// proc_pid_stat(5).
+  static func start(of process: Int32) -> Int64? {
+    guard let memory = Storage<UInt8>.mapped(32) else { return nil }
+    var path = StorageText(memory)
+    path.append("/proc/")
+    path.append(process)
+    path.append("/stat")
+    guard let path = unsafe path.start else { return nil }
+    var ticks: Int64?
+    do throws(SystemError) {
+      let file = try unsafe TextFile(public: Argument(path))
+      file.bytes.withElements(0..<file.count) { text in
+        var field = 0
+        text.visitWords { word in
+          // The second field, a name in parentheses, may have blanks in it.
+          field = word[word.count - 1] == UInt8(ascii: ")") ? 2 : field + 1
+          if field == 22 { ticks = Numbers.integer(word) }
+        }
+      }
+    } catch {}
+    guard let ticks, ticks < 1 << 40 else { return nil }
+    // USER_HZ is 100 on every machine that we build for.
+    return wall() - sinceBoot() + ticks * (Microseconds.second / 100)
+  }
+
   /// Waits until a moment in monotonic microseconds.
   static func pause(until moment: Int64) {
     while true {

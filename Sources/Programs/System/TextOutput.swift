@@ -6,6 +6,8 @@ struct TextOutput: TextSink, ~Copyable {
   private let descriptor: Int32
   private var buffer = TextBuffer<512>()
   private var failure: SystemError?
+  /// How many bytes the present line has.
+  private(set) var column = 0
 
   init(descriptor: Int32) { self.descriptor = descriptor }
 
@@ -13,7 +15,13 @@ struct TextOutput: TextSink, ~Copyable {
   @inline(never)
   mutating func append(byte: UInt8) {
     buffer.append(byte: byte)
+    column = byte == UInt8(ascii: "\n") ? 0 : column + 1
     if buffer.count == 512 { flush() }
+  }
+
+  /// Writes blanks up to a column of the line, and at least one.
+  mutating func pad(to column: Int) {
+    repeat { append(byte: UInt8(ascii: " ")) } while self.column < column
   }
 
   /// Writes the rest.

@@ -61,7 +61,7 @@ def test_completion_of_verbs_and_names(tmp_path):
         printf '%s\\n' "${COMPREPLY[@]}"
     """
     for words, expected in [
-        (["pyknock", "s"], ["server"]),
+        (["pyknock", "se"], ["server"]),
         (["pyknock", "client", "o"], ["open"]),
         (["pyknock", "client", "-v", "open", "ho"], ["home"]),
         (["pyknock", "client", "-c", ""], ["home"]),

@@ -23,7 +23,7 @@ STUBS = {
     # A server goes to the background once it listens. The one before it ends first.
     "pyknock": f"""
         case " $*" in " server "*) ;; *) exec {shlex.join(PYKNOCK)} "$@" ;; esac
-        case " $* " in *" --example "* | *" --list "* | *" -n "*) exec {shlex.join(PYKNOCK)} "$@" ;; esac
+        case " $* " in *" --example "* | *" -n "*) exec {shlex.join(PYKNOCK)} "$@" ;; esac
         if [ -e pid ]; then kill "$(cat pid)"; tail --sleep-interval=0.01 --pid="$(cat pid)" -f /dev/null; fi
         {shlex.join(PYKNOCK)} "$@" 2>log & echo $! >pid
         until grep -q ' listening on ' log; do kill -0 $!; done
@@ -52,7 +52,7 @@ def blocks(page):
 def test_each_page_has_examples():
     counts = {page: len(blocks(page)) for page in PAGES}
     assert min(counts.values()) >= 1
-    assert [text.count("\n  pyknock") + text.count("\n  ssh") + 1 for text in blocks(None)] == [2, 2, 2]
+    assert [text.count("\n  pyknock") + text.count("\n  ssh") + 1 for text in blocks(None)] == [2, 2, 2, 2]
 
 
 def serve_port(listener):
@@ -146,7 +146,7 @@ def test_examples_of_the_page_about_the_server(scene, tmp_path):
     assert code == 0, output
     lines = output.splitlines()
     assert "configuration OK" in lines
-    assert lines[-1].split() == ["ADDRESS", "SINCE", "ENDS", "OPEN"]
+    assert lines[-1].split() == ["ADDRESS", "USER", "SINCE", "EXPIRES", "OURS", "IN"]
 
 
 @pytest.mark.slow
@@ -166,6 +166,14 @@ def test_examples_of_the_page_about_keys(scene, tmp_path):
     assert (code, output) == (0, "")
     assert (tmp_path / "knock.key").stat().st_mode & 0o777 == 0o600
     assert [path.name for path in (tmp_path / "etc/keys").iterdir()] == ["alice"]
+
+
+@only_nft
+def test_examples_of_the_page_about_the_status(scene, tmp_path):
+    run([*program("keygen"), "-o", tmp_path / "etc/key"])
+    server = "pyknock server -f /etc/pyknock/server.conf\n"
+    code, output = scene(server + "".join(blocks("pyknock-status.8")))
+    assert (code, output.splitlines()[0][:17]) == (0, "server: runs sinc"), output
 
 
 @only_nft
@@ -189,7 +197,7 @@ def test_the_ssh_config_of_the_manual(tmp_path):
 
 @only_nft
 def test_examples_of_the_help(scene, tmp_path):
-    server, client, keygen = blocks(None)
+    server, client, keygen, _ = blocks(None)
     (tmp_path / ".config/pyknock/home.key").unlink()
     (tmp_path / ".config/pyknock/home.key").symlink_to(tmp_path / "knock.key")
     code, output = scene(keygen + server + client, last="open 127.0.0.1")

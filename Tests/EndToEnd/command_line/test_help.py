@@ -3,12 +3,12 @@
 import re
 
 import pytest
-from support.programs import PYKNOCK, options_in_help, program, run
+from support.programs import APPLETS, PYKNOCK, options_in_help, program, run
 
 HELP = [["{0}", "--help"], ["{0}", "-h"], ["help", "{0}"], ["--help", "{0}"], ["-h", "{0}"]]
 
 
-@pytest.mark.parametrize("applet", ["server", "client", "keygen"])
+@pytest.mark.parametrize("applet", APPLETS)
 @pytest.mark.parametrize("line", HELP, ids=" ".join)
 def test_help_goes_to_stdout(applet, line):
     result = run([*PYKNOCK, *(word.format(applet) for word in line)])
@@ -18,19 +18,19 @@ def test_help_goes_to_stdout(applet, line):
     assert "\n  -h, --help " in result.stdout and result.stdout.endswith("\n")
 
 
-@pytest.mark.parametrize("applet", ["server", "client", "keygen", None])
+@pytest.mark.parametrize("applet", [*APPLETS, None])
 def test_the_help_fits_a_terminal_and_names_the_manual(applet):
     text = run([*PYKNOCK, "help", *filter(None, [applet])]).stdout
     assert [line for line in text.splitlines() if len(line) > 80] == []
-    section = 8 if applet == "server" else 1
+    section = 8 if applet in ("server", "status") else 1
     assert f"See {'-'.join(filter(None, ['pyknock', applet]))}({section})" in text.splitlines()[-1]
 
 
-@pytest.mark.parametrize("applet", ["server", "client", "keygen"])
+@pytest.mark.parametrize("applet", APPLETS)
 def test_each_option_is_in_a_group(applet):
     _, *parts = run([*PYKNOCK, "help", applet]).stdout.split("\n\n")
     groups = [part for part in parts if re.match(r"[A-Z][\w, ]+:\n  ", part)]
-    assert len(groups) == {"server": 8, "client": 6, "keygen": 2}[applet]
+    assert len(groups) == {"server": 8, "client": 6, "keygen": 2, "status": 3}[applet]
     assert groups[-1].startswith("Examples:\n")
     assert sum(len(re.findall("^  .*--", group, re.M)) for group in groups[:-1]) == len(
         [name for name in options_in_help(applet) if name.startswith("--")]
@@ -48,8 +48,8 @@ def test_help_is_found_among_other_arguments(words):
 def test_help_lists_every_command(word):
     result = run([*PYKNOCK, word])
     assert (result.code, result.stderr) == (0, "")
-    assert result.stdout.startswith("usage: pyknock (server | client | keygen | help [COMMAND]")
-    for name in ("server", "client", "keygen"):
+    assert result.stdout.startswith("usage: pyknock (server | client | keygen | status | help [COMMAND]")
+    for name in APPLETS:
         assert f"\n  {name} " in result.stdout
 
 

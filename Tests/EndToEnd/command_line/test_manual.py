@@ -13,7 +13,9 @@ COMMON = {"-h", "--help", "-V", "--version"}
 def test_the_help_has_options(applet):
     options = options_in_help(applet)
     assert set(options) > COMMON
-    assert options["--output"] == "FILE" if applet == "keygen" else options["--port"] == "PORT"
+    known = {"keygen": ("--output", "FILE"), "status": ("--state", "DIR")}
+    name, value = known.get(applet, ("--port", "PORT"))
+    assert options[name] == value
 
 
 @pytest.mark.parametrize("applet", APPLETS)
@@ -43,7 +45,7 @@ def test_the_manual_has_the_options_of_the_help_in_its_order(applet):
     assert list(options.items()) == list(options_in_help(applet).items())
 
 
-@pytest.mark.parametrize("applet", ["server", "client"])
+@pytest.mark.parametrize("applet", ["server", "client", "status"])
 def test_the_manual_has_the_groups_of_the_help(applet):
     groups = re.findall(r"^([A-Z].*):$", run([*program(applet), "-h"]).stdout, re.M)
     assert [item for item in items(applet) if isinstance(item, str)] == groups[:-1]
@@ -101,7 +103,7 @@ def pieces(literal):
 def test_the_manual_explains_each_line_of_the_servers_log():
     """Of each line, it has the longest text that is always the same."""
     text = shown("pyknock-server.8")
-    folders = [ROOT / "Sources/Programs" / name for name in ("Key", "Log", "Server", "Status")]
+    folders = [ROOT / "Sources/Programs" / name for name in ("Key", "Log", "Server")]
     sources = [path for folder in folders for path in folder.rglob("*.swift")]
     lines = [
         max(pieces(first or second), key=len)

@@ -4,7 +4,7 @@ import pytest
 from support.programs import PYKNOCK, run
 
 KEY = "q3NJk8e7Vb5Xw2LmPz0RtYcHsGdAf6UiOo9BnQxW4Es"
-COMMANDS = "commands are server, client, keygen, help, version"
+COMMANDS = "commands are server, client, keygen, status, help, version"
 SETS = "FAMILY/TABLE/SET4[,SET6] with family inet, ip, ip6, bridge or netdev"
 DURATION = "a duration such as 90, 15m, 2h or 1d, at most 366 days"
 PORT = "a port number from 1 to 65535"

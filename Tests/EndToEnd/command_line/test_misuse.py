@@ -8,7 +8,6 @@ USAGE = {
     "server": [
         "usage: pyknock server [OPTION]... (-k FILE | -f FILE | PSK) [OPEN_CMD CLOSE_CMD]",
         "       pyknock server --example nft|ipset|docker [--hide PORT,...] [-p PORT]",
-        "       pyknock server --state DIR --list [--json]",
     ],
     "client": [
         "usage: pyknock client [OPTION]... (open | close) HOST [-k FILE | PSK]",
@@ -17,6 +16,10 @@ USAGE = {
         "       pyknock client list",
     ],
     "keygen": ["usage: pyknock keygen [-o FILE | --keys DIR NAME]"],
+    "status": [
+        "usage: pyknock status [-f FILE] [--json]",
+        "       pyknock status [--state DIR] [--nft SETS | --ipset SETS] [--json]",
+    ],
 }
 UNKNOWN = "unknown option (not shown, it may be the key; put -- before a key that begins with '-')"
 HIDDEN = "the value (not shown, it may be the key)"
@@ -108,6 +111,10 @@ MISUSES = [
     ("client", ["open", "127.0.0.1", ""], "PSK: the key is empty"),
     ("client", ["open", "127.0.0.1", "Ā" * 20], LATIN1),
     ("keygen", ["x"], "write -o FILE, or --keys DIR and one NAME; operands given: 1"),
+    ("status", ["x"], "write only options; operands given: 1"),
+    ("status", ["--state"], "--state needs a value: DIR"),
+    ("status", ["--list"], "unknown option '--list'"),
+    ("status", ["--user"], "unknown option '--user'; it is one of pyknock server"),
     ("keygen", ["-o"], "-o/--output needs a value: FILE"),
     ("keygen", ["-z"], "unknown option '-z'"),
     ("keygen", ["--out", "f"], "unknown option '--out'; you may mean --output"),
@@ -176,6 +183,6 @@ def test_misuse_of_the_dispatcher_is_one_line_and_the_usage(words, message):
     result = run([*PYKNOCK, *words])
     assert (result.code, result.stdout) == (2, ""), result
     assert result.lines == [
-        f"pyknock: {message}; commands are server, client, keygen, help, version",
-        "usage: pyknock (server | client | keygen | help [COMMAND] | version)",
+        f"pyknock: {message}; commands are server, client, keygen, status, help, version",
+        "usage: pyknock (server | client | keygen | status | help [COMMAND] | version)",
     ]

@@ -33,9 +33,8 @@ class Listed:
         self.path, self.option = path, f"--state={path}"
 
     def list(self):
-        result = run([*program("server"), self.option, "--list", "--json"])
-        assert (result.code, result.stderr) == (0, "")
-        return json.loads(result.stdout)
+        result = run([*program("status"), self.option, "--json"])
+        return json.loads(result.stdout)["open"]
 
     def addresses(self):
         return [item["address"] for item in self.list()]

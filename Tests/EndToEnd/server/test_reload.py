@@ -47,7 +47,7 @@ def test_a_reload_forgets_no_knock_and_no_grant(server, conf, tmp_path):
     ours.send(datagram)
     counters = ours.wait_for_counters(replayed=1)
     assert (counters["open"], counters["accepted"]) == (1, 1)
-    listed = run([*program("server"), "--state", str(state), "--list"]).stdout
+    listed = run([*program("status"), "--state", str(state)]).stdout
     assert "192.0.2.1" in listed
 
 

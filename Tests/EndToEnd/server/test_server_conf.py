@@ -56,8 +56,8 @@ def test_a_comment_behind_a_command_is_not_a_part_of_it(server, conf, line, text
 def test_a_comment_behind_a_path_is_not_a_part_of_it(conf, tmp_path):
     conf.write(COMMANDS + f"state {tmp_path}/state # a comment\nmetrics {tmp_path}/metrics # another\n")
     (tmp_path / "state").mkdir(mode=0o700)
-    result = conf.check("--list", "--json")
-    assert (result.code, result.stdout, result.stderr) == (0, "[]\n", "")
+    result = run([*program("status"), "-f", str(conf.path)])
+    assert (result.code, result.stderr) == (3, "")
     conf.write(COMMANDS + f"state {tmp_path}/it's # a comment\n")
     assert conf.fails() == f"'{conf.path}':4: a quote that is not closed"
     conf.write(COMMANDS + "state # a comment\n")
@@ -214,9 +214,3 @@ def test_a_file_that_is_none(conf, tmp_path):
     conf.path = tmp_path / "big"
     conf.write("#" + 65536 * "x")
     assert conf.fails() == f"'{conf.path}': File too large"
-
-
-def test_the_state_of_a_configuration_file_is_listed(conf, tmp_path):
-    conf.write(f"state {tmp_path}\n")
-    result = run([*program("server"), "-f", str(conf.path), "--list", "--json"])
-    assert (result.code, result.stdout, result.stderr) == (0, "[]\n", "")

@@ -67,7 +67,7 @@ def test_a_close_cancels(journal):
 
 
 def test_it_is_in_the_journal_before_the_command_runs(journal):
-    shown = " ".join([*program("server"), "--state", str(journal.path), "--list", "--json"])
+    shown = " ".join([*program("status"), "--state", str(journal.path), "--json"])
     ours = journal.start(seconds=60, on_open=shown)
     ours.knock("192.0.2.1")
     ours.output.wait_for('"address": "192.0.2.1"')

@@ -24,9 +24,9 @@ def test_a_state_directory_moves_to_another_architecture(journal, first, second)
     assert ours.stop() == 0
 
     # Both print the same: the addresses, the times and the rest.
-    texts = [run([*words, "server", "--state", journal.path, "--list"]).stdout for words in (first, second)]
+    texts = [run([*words, "status", "--state", journal.path]).stdout for words in (first, second)]
     assert texts[0] == texts[1]
-    assert [line.split()[0] for line in texts[1].splitlines()[1:]] == ["192.0.2.1", "2001:db8::1"]
+    assert [line.split()[0] for line in texts[1].splitlines()[3:]] == ["192.0.2.1", "2001:db8::1"]
 
     ours = journal.start(seconds=3600, applet=[*second, "server"])
     ours.log.wait_for("^pyknock server: 2 knocks remembered$")

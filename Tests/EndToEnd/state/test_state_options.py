@@ -11,8 +11,6 @@ from support.programs import program, run
         (["--close-after=1h", "a", "b"], "--close-after needs --state"),
         (["--close-after=1h", "--state=x", "a", ""], "--close-after needs a CLOSE_CMD, --nft or --ipset"),
         (["--close-on-exit", "--state=x", "a", "b"], "--close-on-exit needs --close-after"),
-        (["--list"], "--list needs --state"),
-        (["--json", "--state=x", "a", "b"], "--json needs --list"),
         (
             ["--close-after=0", "--state=x", "a", "b"],
             "--close-after: '0' is not a duration such as 90, 15m, 2h or 1d, at most 366 days",

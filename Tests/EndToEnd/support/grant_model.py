@@ -61,7 +61,7 @@ class Model:
         return any(end and abs(end - now) < margin for end in self.grants.values())
 
     def is_listed(self, items):
-        """Whether the items of --list --json are the grants. Their times have no fractions of a second."""
+        """Whether the items of status --json are the grants. Their times have no fractions of a second."""
         found = {}
         for item in items:
             grant = item["address"], item["set"].rpartition("/")[2], ipaddress.ip_network(item["range"])

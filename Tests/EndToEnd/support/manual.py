@@ -5,7 +5,12 @@ import re
 from support.programs import ROOT, run
 
 PAGES = {path.name: path.read_text() for path in sorted((ROOT / "man").iterdir())}
-PAGE_OF = {"server": "pyknock-server.8", "client": "pyknock-client.1", "keygen": "pyknock-keygen.1"}
+PAGE_OF = {
+    "server": "pyknock-server.8",
+    "client": "pyknock-client.1",
+    "keygen": "pyknock-keygen.1",
+    "status": "pyknock-status.8",
+}
 
 
 def section(page, name):

@@ -11,7 +11,7 @@ ROOT = Path(__file__).resolve().parents[3]
 PYKNOCK = shlex.split(os.environ.get("PYKNOCK", ".build/embedded/release/pyknock"))
 PYKNOCK[-1] = str(ROOT / PYKNOCK[-1])
 ORIGINAL = ROOT / os.environ.get("PYKNOCK_ORIGINAL", ".build/venv/bin")
-APPLETS = ["server", "client", "keygen"]
+APPLETS = ["server", "client", "keygen", "status"]
 EMULATED = len(PYKNOCK) > 1
 
 # Anything that takes longer, in seconds, fails the test. No test that passes waits this long.

@@ -1,5 +1,6 @@
 """State directories: what the server keeps there, and servers that use one directory one after the other."""
 
+import json
 import struct
 
 from support.datagrams import KEY
@@ -98,14 +99,17 @@ class Journal:
     def wait_for(self, *lines):
         until(lambda: self.lines() == list(lines), lambda: f"{lines}, but {self.lines()}")
 
-    def list(self, *options, stderr=""):
-        result = run([*program("server"), "--state", self.path, "--list", *options])
-        assert (result.code, result.stderr) == (0, stderr)
-        return result.stdout
+    def list(self, stderr=""):
+        """What is open, as `pyknock status --json` prints it."""
+        result = run([*program("status"), "--state", self.path, "--json"])
+        assert result.stderr == stderr
+        listed = json.loads(result.stdout)
+        assert result.code == (1 if stderr else 0 if listed["running"] else 3)
+        return listed["open"]
 
     def open(self, **more):
         """The addresses that are open."""
-        return [line.split()[0] for line in self.list(**more).splitlines()[1:]]
+        return [item["address"] for item in self.list(**more)]
 
     def make_records(self, *records):
         """Leaves a journal with these records."""

@@ -63,7 +63,9 @@ extension Firewall {
     try send {
       $0.getElements(set)
     } visit: { attributes throws(MalformedReply) in
-      time = try attributes.time(of: range, prefixLength: prefixLength) ?? time
+      try attributes.visitElements(of: range.family) {
+        if $0.first == range.first, $0.last == range.last { time = $0.milliseconds }
+      }
     }
     return time
   }

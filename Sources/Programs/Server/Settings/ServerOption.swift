@@ -7,7 +7,7 @@ enum ServerOption: UInt8, OptionTable {
   case syslog, logFormat, metrics, quiet, verbose
   case user, chroot, noSandbox
   // These ask for something other than a server.
-  case example, hide, check, list, json, help, version
+  case example, hide, check, help, version
 
   /// Whether a configuration file may set it.
   var isKeyword: Bool { self != .config && rawValue < Self.example.rawValue }
@@ -84,8 +84,6 @@ enum ServerOption: UInt8, OptionTable {
     case .syslog: OptionSpec(nil, "syslog", "log to /dev/log")
     case .logFormat:
       OptionSpec(nil, "log-format", value: "text|json", "format of log lines (default: text)")
-    case .list: OptionSpec(nil, "list", "print which addresses are open")
-    case .json: OptionSpec(nil, "json", "print them as JSON")
     case .user:
       OptionSpec(nil, "user", value: "USER", "run as this user: name, UID, or UID:GID")
     case .chroot: OptionSpec(nil, "chroot", value: "DIR", "make DIR the root directory")

@@ -9,8 +9,6 @@ extension ServerSettings {
       case .noShell: usesShell = false
       case .closeOnExit: closesOnExit = true
       case .syslog: logsToSystem = true
-      case .list: listsGrants = true
-      case .json: listsAsJSON = true
       case .noSandbox: sandbox.isOn = false
       case .check: onlyChecks = true
       case .quiet: verbosity = .quiet

@@ -3,9 +3,13 @@ import KnockBase
 /// The configuration file: each line is a long option and its value.
 extension ServerSettings {
   mutating func readConfiguration() throws(ConfigurationError<Option>) {
+    try readConfiguration(mustExist: true)
+  }
+
+  mutating func readConfiguration(mustExist: Bool) throws(ConfigurationError<Option>) {
     givenByCommandLine = given  // Until here, nothing else was read.
     guard let configuration else { return }
-    try ConfigurationFile<Option>.read(configuration, isGiven: true) {
+    try ConfigurationFile<Option>.read(configuration, isGiven: mustExist) {
       option, value throws(Misuse) in
       if !option.isReloaded {
         fixedSettings.add(UInt64(option.rawValue))

@@ -7,9 +7,7 @@ extension ServerSettings {
       let needed: StaticString = " needs --state"
       if keysDirectory != nil { throw .unsuitable(Option.keys.spec.name, needed) }
       if closeAfterSeconds != nil { throw .unsuitable(Option.closeAfter.spec.name, needed) }
-      if listsGrants { throw .unsuitable(Option.list.spec.name, needed) }
     }
-    if listsAsJSON, !listsGrants { throw .unsuitable(Option.json.spec.name, " needs --list") }
     if closesOnExit, closeAfterSeconds == nil {
       throw .unsuitable(Option.closeOnExit.spec.name, " needs --close-after")
     }

@@ -46,9 +46,6 @@ struct ServerSettings: AppletSettings, BitwiseCopyable {
   var replayCapacity = 4096
   /// How many grants that will be closed again can be open at the same time.
   var grantCapacity = 4096
-  /// Whether to print the open grants instead of running a server.
-  var listsGrants = false
-  var listsAsJSON = false
   /// The file for the counters.
   var metrics: Argument?
   var logsToSystem = false

@@ -90,18 +90,13 @@ enum GrantState {
       && (inet6 == nil || number(of: inet6, in: names) != nil)
   }
 
-  /// The open grants in a state directory, which another process may be using.
+  /// The open grants in a state directory that another process may be using.
   ///
   /// - Parameter found: what was in the journal.
   static func grants(
-    in path: Argument, found: inout Grants.Found
+    in directory: borrowing StateDirectory, found: inout Grants.Found
   ) throws(StateFailure) -> Grants {
-    let directory = try StateFailure.wrapping { () throws(SystemError) in
-      try StateDirectory(path, onlyChecks: true)
-    }
-    guard let file = try OldStateFile(.grants, in: directory), file.size > 0 else {
-      return try inMemory(1)
-    }
+    guard let file = try OldStateFile(.grants, in: directory) else { return try inMemory(1) }
     var grants = try inMemory(max(1, recordCount(of: file) - 1))
     found = try read(file, into: &grants, latest: .min)
     return grants

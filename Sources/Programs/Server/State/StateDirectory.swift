@@ -21,6 +21,15 @@ struct StateDirectory: ~Copyable {
     if !onlyChecks { try Self.lock(descriptor) }
   }
 
+  /// Opens it without a lock, to look into it while a server may have it. It may belong to any user.
+  init(reading path: Argument) throws(SystemError) {
+    self.path = path
+    descriptor = try Descriptor(readingState: path)
+  }
+
+  /// Who has its lock. It locks nothing.
+  var holder: Descriptor.Holder { get throws(SystemError) { try descriptor.lockHolder } }
+
   /// If a server was killed while it started a command, the child has the lock until its execve(2).
   private static func lock(_ descriptor: borrowing Descriptor) throws(SystemError) {
     let deadline = SystemClock.monotonic() + Server.linger

@@ -12,6 +12,18 @@ scratch=$(mktemp -d)
 trap 'rm -rf "$scratch"' EXIT
 stage=$scratch/stage doc=$scratch/stage/usr/share/doc/pyknock
 
+# fill FILE: prints a file. Its lines @KEYS@ and @UPGRADE@ become the scripts of these names.
+fill() {
+  local line
+  while IFS= read -r line; do
+    case $line in
+    @KEYS@) tail -n +2 packaging/keys.sh ;;
+    @UPGRADE@) tail -n +2 packaging/upgrade.sh ;;
+    *) printf '%s\n' "$line" ;;
+    esac
+  done <"$1"
+}
+
 # stage VARIABLE=VALUE...: installs the files of a package for $arch into $stage, with these variables of
 # `make install`.
 stage() {

@@ -124,36 +124,200 @@ def test_without_systemd(chroot):
     assert set(FILES) <= set(packed.files(chroot.root))
     assert chroot("pyknock-client", "--version") == f"pyknock {VERSION}\n"
     assert chroot("id", "pyknock", check=False).returncode == 1
-    assert not (chroot.root / "etc/pyknock/key").exists()
+    assert (chroot.root / "etc/pyknock/keys").stat().st_mode == 0o40750
+    assert list((chroot.root / "etc/pyknock/keys").iterdir()) == []
     chroot("apt-get", "--quiet=2", "purge", "pyknock")
     assert packed.files(chroot.root) == before
 
 
 def test_removed_and_purged(chroot):
     chroot("dpkg", "--install", "/pyknock.deb")
-    chroot("pyknock", "keygen", "-o", "/etc/pyknock/key")
+    chroot("pyknock", "keygen", "--keys", "/etc/pyknock/keys", "alice")
     made = packed.files(chroot.root)
     chroot("dpkg", "--remove", "pyknock")
     left = packed.files(chroot.root)
     assert {name for name in left if "pyknock" in name} == {
         "pyknock.deb",
         "etc/pyknock",
-        "etc/pyknock/key",
+        "etc/pyknock/keys",
+        "etc/pyknock/keys/alice",
         "etc/pyknock/server.conf",
     }
-    assert left["etc/pyknock/key"] == made["etc/pyknock/key"]
+    assert left["etc/pyknock/keys/alice"] == made["etc/pyknock/keys/alice"]
     chroot("dpkg", "--purge", "pyknock")
     assert {name for name in packed.files(chroot.root) if "pyknock" in name} == {"pyknock.deb"}
 
 
 def test_systemd_comes_later(chroot):
     chroot("dpkg", "--install", "/pyknock.deb")
+    chroot("pyknock", "keygen", "--keys", "/etc/pyknock/keys", "alice")
     chroot("apt-get", "--quiet=2", "update")
     chroot("apt-get", "--quiet=2", "--yes", "--no-install-recommends", "install", "systemd", timeout=300)
     assert chroot("getent", "passwd", "pyknock").endswith(":/usr/sbin/nologin\n")
+    shown = chroot("stat", "-c", "%A %U:%G %n", "/etc/pyknock/keys", "/etc/pyknock/keys/alice")
+    assert shown == "drwxr-x--- root:pyknock /etc/pyknock/keys\n-rw-r----- root:pyknock /etc/pyknock/keys/alice\n"
     chroot("dpkg", "--purge", "pyknock")
     assert chroot("getent", "passwd", "pyknock", check=False).returncode == 2
     assert chroot("getent", "group", "pyknock", check=False).returncode == 2
+
+
+KEYS = "/etc/pyknock/keys"
+KEY = "the old key, which is long enough for a key\n"
+OLD = "nft inet/pyknock/knock4,knock6\nttl 1h\n"
+UNITS = "etc/systemd/system"
+MOVED = "pyknock: /etc/pyknock/key is now the key of the user shared, in /etc/pyknock/keys\n"
+STAYS = "pyknock: /etc/systemd/system has an ExecStart of your own, so the key stays in /etc/pyknock/key\n"
+
+
+@pytest.fixture
+def old(chroot, tmp_path):
+    """A system with the package before users, as far as the upgrade sees it, and a key."""
+    folder = tmp_path / "old"
+    run("dpkg-deb", "--raw-extract", chroot.root / "pyknock.deb", folder)
+    control = folder / "DEBIAN/control"
+    control.write_text(control.read_text().replace(f"Version: {VERSION}", "Version: 1.1.9"))
+    (folder / "etc/pyknock/server.conf").write_text(OLD)
+    (folder / "DEBIAN/postinst").unlink()
+    run("dpkg-deb", "--build", folder, chroot.root / "old.deb")
+    chroot("dpkg", "--install", "/old.deb")
+    chroot.etc = chroot.root / "etc/pyknock"
+    (chroot.etc / "key").write_text(KEY)
+    (chroot.etc / "key").chmod(0o600)
+
+    def upgrade():
+        return chroot("dpkg", "--force-confold", "--install", "/pyknock.deb")
+
+    chroot.upgrade = upgrade
+    return chroot
+
+
+def assert_moved(chroot):
+    assert sorted(path.name for path in (chroot.etc / "keys").iterdir()) == ["shared"]
+    made = chroot.etc / "keys/shared"
+    assert (made.read_text(), made.stat().st_mode, made.stat().st_uid) == (KEY, 0o100640, 0)
+    # What uses the old name still finds the key.
+    assert os.readlink(chroot.etc / "key") == "keys/shared"
+
+
+def test_an_upgrade_moves_the_key_once(old):
+    assert MOVED in old.upgrade()
+    assert_moved(old)
+    assert old("dpkg", "--verify", "pyknock") == ""
+    assert {path.name for path in old.etc.iterdir()} == {"key", "keys", "server.conf"}
+    # A key that comes later is nobody's.
+    (old.etc / "key").unlink()
+    (old.etc / "keys/shared").unlink()
+    (old.etc / "key").write_text("another key")
+    assert "shared" not in old("/var/lib/dpkg/info/pyknock.postinst", "configure", "1.3.0")
+    assert list((old.etc / "keys").iterdir()) == []
+
+
+@pytest.mark.parametrize("calls", range(1, 11))
+def test_an_upgrade_that_was_interrupted_goes_on(old, calls):
+    """It is killed before its n-th program, such as mv."""
+    conf = old.etc / "server.conf"
+    conf.write_text(OLD + "verbose yes\n")
+    # Counts the programs that could change something.
+    stubs = old.root / "stubs"
+    stubs.mkdir()
+    for name in ("chown", "chmod", "sync", "mv", "cp", "ln"):
+        (stubs / name).write_text(
+            "#!/bin/sh\necho >>/count\n"
+            f'[ "$(wc -l </count)" != {calls} ] || kill -KILL $PPID\nPATH=/usr/bin:/bin exec {name} "$@"\n'
+        )
+        (stubs / name).chmod(0o755)
+    words = ["env", "PATH=/stubs:/usr/sbin:/usr/bin:/sbin:/bin", "dpkg", "--force-confold", "--install"]
+    assert old(*words, "/pyknock.deb", check=False).returncode == 1
+    # The key is complete, in one place or in both.
+    found = [path.read_text() for path in (old.etc / "key", old.etc / "keys/shared") if path.exists()]
+    assert found and set(found) == {KEY}
+    old("dpkg", "--configure", "pyknock")
+    assert_moved(old)
+    assert conf.read_text() == OLD + "verbose yes\n" + APPENDED
+
+
+APPENDED = """
+# These were in the command line of pyknock.service before.
+keys /etc/pyknock/keys
+state /var/lib/pyknock
+"""
+
+
+def test_an_upgrade_keeps_what_the_old_settings_did(old):
+    """The old unit overrode both of these. Without the mark they would now count."""
+    conf = old.etc / "server.conf"
+    conf.write_text(f"key-file /etc/pyknock/key\n{OLD} state = /elsewhere\n#keys none\n")
+    conf.chmod(0o640)
+    real = old.etc / "managed/server.conf"
+    real.parent.mkdir()
+    conf.rename(real)
+    conf.symlink_to("managed/server.conf")
+    old.upgrade()
+    assert_moved(old)
+    assert os.readlink(conf) == "managed/server.conf"
+    assert conf.read_text() == f"# key-file /etc/pyknock/key\n{OLD}#  state = /elsewhere\n#keys none\n{APPENDED}"
+    assert conf.stat().st_mode == 0o100640
+    assert [path.name for path in real.parent.iterdir()] == ["server.conf"]
+
+
+def test_an_upgrade_leaves_settings_with_users_alone(old):
+    text = f"{OLD}keys /srv/keys\nstate /srv/state\nkey-file /srv/key\n"
+    (old.etc / "server.conf").write_text(text)
+    old.upgrade()
+    assert (old.etc / "server.conf").read_text() == text
+
+
+def test_an_upgrade_leaves_a_user_named_shared_alone(old):
+    (old.etc / "keys").mkdir(mode=0o750)
+    (old.etc / "keys/shared").write_text("another key")
+    assert MOVED not in old.upgrade()
+    assert (old.etc / "keys/shared").read_text() == "another key"
+    assert (old.etc / "key").read_text() == KEY
+
+
+def test_an_upgrade_takes_the_first_line_of_what_a_link_shows(old):
+    (old.etc / "key").rename(old.root / "root/secret")
+    (old.root / "root/secret").write_text(KEY + " \n\n")
+    (old.etc / "key").symlink_to("/root/secret")
+    assert MOVED in old.upgrade()
+    assert (old.etc / "keys/shared").read_text() == KEY
+    assert os.readlink(old.etc / "key") == "/root/secret"
+
+
+def test_an_upgrade_without_a_key(old):
+    (old.etc / "key").unlink()
+    assert "shared" not in old.upgrade()
+    assert list((old.etc / "keys").iterdir()) == []
+
+
+START = "ExecStart=\nExecStart=/usr/bin/pyknock server -f /etc/pyknock/server.conf"
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "added"),
+    [
+        ("pyknock.service.d/my.conf", f"[Service]\n{START} -k /etc/pyknock/key\n", False),
+        ("pyknock.service.d/my.conf", f"[Service]\n{START} -k ${{CREDENTIALS_DIRECTORY}}/key\n", True),
+        (
+            "pyknock.service",
+            f"[Service]\n{START} -k ${{CREDENTIALS_DIRECTORY}}/key\nLoadCredential=key:/etc/pyknock/key\n",
+            False,
+        ),
+    ],
+)
+def test_an_upgrade_leaves_the_key_to_a_command_line_of_the_administrator(old, name, text, added):
+    unit = old.root / UNITS / name
+    unit.parent.mkdir(parents=True, exist_ok=True)
+    unit.write_text(text)
+    conf = old.etc / "server.conf"
+    conf.write_text(OLD + "key-file /etc/pyknock/key\n")
+    assert STAYS in old.upgrade()
+    assert (old.etc / "key").read_text() == KEY
+    assert list((old.etc / "keys").iterdir()) == []
+    assert conf.read_text() == OLD + "key-file /etc/pyknock/key\n"
+    drop_in = old.root / UNITS / "pyknock.service.d/50-key.conf"
+    assert drop_in.exists() == added
+    assert not added or drop_in.read_text() == "[Service]\nLoadCredential=key:/etc/pyknock/key\n"
 
 
 def test_from_a_file_to_a_knock_to_nothing(tmp_path):
@@ -165,9 +329,10 @@ def test_from_a_file_to_a_knock_to_nothing(tmp_path):
         booted.run(*install, env={"DEBIAN_FRONTEND": "noninteractive"})
         assert packed.states(booted) == ["inactive", "inactive"]
         assert packed.states(booted, "is-enabled") == ["disabled", "disabled"]
-        assert [path.name for path in booted.path("/etc/pyknock").iterdir()] == ["server.conf"]
+        assert booted.run("stat", "--format=%A %U:%G", KEYS) == "drwxr-x--- root:pyknock\n"
+        assert list(booted.path(KEYS).iterdir()) == []
 
-        booted.run("pyknock", "keygen", "-o", "/etc/pyknock/key")
+        booted.run("pyknock", "keygen", "--keys", KEYS, "alice")
         rules = "pyknock server --example nft >/etc/pyknock/knock.nft && nft -f /etc/pyknock/knock.nft"
         booted.run("sh", "-ec", rules)
         booted.run("systemctl", "enable", "--now", "pyknock")
@@ -185,7 +350,7 @@ def test_from_a_file_to_a_knock_to_nothing(tmp_path):
         assert booted.path("/etc/pyknock/server.conf").read_text().endswith("# mine\n")
 
         key = tmp_path / "key"
-        key.write_bytes(booted.path("/etc/pyknock/key").read_bytes())
+        key.write_bytes(booted.path(f"{KEYS}/alice").read_bytes())
         key.chmod(0o600)
         booted.outside(packed.program(os.uname().machine), "client", "-k", key, "open", machine.MACHINE)
         element = ["nft", "get", "element", "inet", "pyknock", "knock4", "{", machine.OUTSIDE, "}"]

@@ -112,6 +112,7 @@ def booted(monkeypatch):
 
 
 RPM = ["rpm", "--dbpath=/var/lib/rpm"]
+KEYS = "/etc/pyknock/keys"
 
 
 def user(booted):
@@ -125,9 +126,12 @@ def test_installed_renewed_and_erased(booted):
     assert user(booted).endswith(":/usr/sbin/nologin\n")
     assert packed.states(booted) == ["inactive", "inactive"]
     assert packed.states(booted, "is-enabled") == ["disabled", "disabled"]
-    assert [path.name for path in booted.path("/etc/pyknock").iterdir()] == ["server.conf"]
+    assert booted.run("stat", "--format=%A %U:%G", KEYS) == "drwxr-x--- root:pyknock\n"
+    assert list(booted.path(KEYS).iterdir()) == []
 
-    booted.run("pyknock", "keygen", "-o", "/etc/pyknock/key")
+    booted.run("pyknock", "keygen", "--keys", KEYS, "alice")
+    owner = booted.run("stat", "--format=%A %U:%G", f"{KEYS}/alice")
+    assert owner == "-rw-r----- root:pyknock\n"
     booted.run("sh", "-ec", "pyknock server --example nft | nft -f -")
     booted.run("systemctl", "enable", "--now", "pyknock")
     # Without a reboot.
@@ -148,11 +152,58 @@ def test_installed_renewed_and_erased(booted):
     after = packed.files(booted.path("/"))
     assert {name for name in before | after if before.get(name) != after.get(name)} == {
         "etc/pyknock",
-        "etc/pyknock/key",
+        "etc/pyknock/keys",
+        "etc/pyknock/keys/alice",
         "etc/pyknock/server.conf.rpmsave",
     }
-    assert after["etc/pyknock/key"][0] == "0o100600"
+    # A user that systemd-sysusers makes later may get another number.
+    booted.run("groupadd", "--gid=4321", "other")
+    booted.run("chgrp", "-R", "4322", KEYS)
+    booted.run(*RPM, "--install", "--nodeps", "/root/pyknock.rpm")
+    assert booted.run("stat", "--format=%A %U:%G", f"{KEYS}/alice") == owner
     assert configuration.with_name("server.conf.rpmsave").read_text() == mine
+
+
+def test_an_upgrade_moves_the_key(booted, tmp_path):
+    """From the package before users, as far as the upgrade sees it."""
+    spec = tmp_path / "old.spec"
+    spec.write_text(OLD)
+    run("rpmbuild", "-bb", "--quiet", "--define", f"_topdir {tmp_path}", spec)
+    shutil.copy(next((tmp_path / "RPMS").rglob("*.rpm")), booted.path("/root/old.rpm"))
+    booted.run(*RPM, "--install", "--nodeps", "/root/old.rpm")
+    key = "the old key, which is long enough for a key\n"
+    booted.path("/etc/pyknock/key").write_text(key)
+    configuration = booted.path("/etc/pyknock/server.conf")
+    configuration.write_text("nft inet/pyknock/knock4\n# mine\n")
+    told = booted.run(*RPM, "--upgrade", "--nodeps", "/root/pyknock.rpm")
+    assert "pyknock: /etc/pyknock/key is now the key of the user shared, in /etc/pyknock/keys\n" in told
+    assert booted.path(f"{KEYS}/shared").read_text() == key
+    assert booted.run("stat", "--format=%A %U:%G", f"{KEYS}/shared") == "-rw-r----- root:pyknock\n"
+    assert booted.run("readlink", "/etc/pyknock/key") == "keys/shared\n"
+    assert configuration.read_text() == (
+        "nft inet/pyknock/knock4\n# mine\n\n# These were in the command line of pyknock.service before.\n"
+        "keys /etc/pyknock/keys\nstate /var/lib/pyknock\n"
+    )
+    # The service was restarted only after that.
+    assert booted.path("/root/restarted").read_text() == "shared\n"
+
+
+OLD = """
+Name: pyknock
+Version: 1.1.9
+Release: 1
+Summary: old
+License: none
+AutoReqProv: no
+%description
+%install
+mkdir -p %{buildroot}/etc/pyknock
+echo 'ttl 1h' >%{buildroot}/etc/pyknock/server.conf
+%postun
+ls /etc/pyknock/keys >/root/restarted
+%files
+%config(noreplace) /etc/pyknock/server.conf
+"""
 
 
 def test_erased_without_a_trace(booted):

@@ -35,7 +35,11 @@ enum ListeningSocket {
         address = SocketAddress.any(family: .inet, port: settings.port)
         return try bind(to: address, settings)
       }
-    } catch { throw .cannotBind(address, error) }
+    } catch {
+      // --check in a unit of systemd that passes the socket, and forbids to make one.
+      if settings.onlyChecks, error == .familyNotSupported { return .none }
+      throw .cannotBind(address, error)
+    }
   }
 
   /// Asks for the receive buffer. Returns what the kernel gave (bytes).

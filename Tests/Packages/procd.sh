@@ -17,13 +17,38 @@ for call in procd_open_instance procd_close_instance procd_set_param procd_appen
 	eval "$call() { record $call \"\$@\"; }"
 done
 
-# A UCI file is a list of these commands.
-config() { section=$2; }
-option() { eval "CONFIG_${section}_$1=\$2"; }
-list() { eval "CONFIG_${section}_$1=\"\${CONFIG_${section}_$1:+\$CONFIG_${section}_$1 }\$2\""; }
+# A UCI file is a list of these commands. A section without a name gets one.
+config() {
+	sections=$((sections + 1))
+	CONFIG_SECTION=${2:-cfg$sections}
+	all="$all $CONFIG_SECTION"
+	config_set "$CONFIG_SECTION" TYPE "$1"
+}
+option() {
+	config_set "$CONFIG_SECTION" "$1" "$2"
+	option_cb "$1" "$2"
+}
+list() {
+	eval "CONFIG_${CONFIG_SECTION}_$1=\"\${CONFIG_${CONFIG_SECTION}_$1:+\$CONFIG_${CONFIG_SECTION}_$1 }\$2\""
+	list_cb "$1" "$2"
+}
+reset_cb() {
+	option_cb() { :; }
+	list_cb() { :; }
+}
+reset_cb
 config_load() {
 	unset $(set | sed -n 's/^\(CONFIG_[A-Za-z0-9_]*\)=.*/\1/p')
-	. "/etc/config/$1"
+	sections=0 all=
+	[ -r "/etc/config/$1" ] && . "/etc/config/$1"
+}
+config_set() { eval "CONFIG_$1_$2=\$3"; }
+config_foreach() {
+	local one type
+	for one in $all; do
+		config_get type "$one" TYPE
+		[ "$type" != "$2" ] || "$1" "$one"
+	done
 }
 config_get() { eval "$1=\${CONFIG_$2_$3:-\$4}"; }
 config_get_bool() {

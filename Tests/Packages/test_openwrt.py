@@ -147,6 +147,16 @@ def control(ipk, name):
         return archive.extractfile(f"./{name}").read().decode()
 
 
+def section(head, options):
+    """A section of UCI. A Python list becomes a list of UCI."""
+    lines = [f"config {head}"]
+    for name, value in options.items():
+        for one in value if isinstance(value, list) else [value]:
+            kind = "list" if isinstance(value, list) else "option"
+            lines.append(f"\t{kind} {name} '{one}'")
+    return "\n".join(lines) + "\n"
+
+
 class Router(Namespace):
     """A network and the root directory of a router, with the files of the package."""
 
@@ -182,6 +192,8 @@ class Router(Namespace):
             self.write(log, "")
         with member(ipk, "data.tar.gz") as archive:
             archive.extractall(self.root)
+        self.server = (self.root / "etc/config/pyknock").read_text()
+        self.users = {}
 
     def write(self, path, text, mode=0o644):
         (self.root / path).write_text(text)
@@ -202,17 +214,33 @@ class Router(Namespace):
         return [line.split("\t") for line in lines]
 
     def set(self, **options):
-        """Writes the configuration. A Python list becomes a list of UCI."""
-        lines = ["config server 'server'"]
-        for name, value in options.items():
-            for one in value if isinstance(value, list) else [value]:
-                kind = "list" if isinstance(value, list) else "option"
-                lines.append(f"\t{kind} {name} '{one}'")
-        self.write("etc/config/pyknock", "\n".join(lines) + "\n")
+        """Writes the section of the server."""
+        self.server = section("server 'server'", options)
+        self.write_users()
 
-    def make_key(self, key=KEY):
-        self.write("etc/pyknock/new", key + "\n", 0o600)
-        (self.root / "etc/pyknock/new").rename(self.root / "etc/pyknock/key")
+    def write_users(self):
+        users = [section("user", {"name": name, **options}) for name, options in self.users.items()]
+        self.write("etc/config/pyknock", "".join([self.server, *users]))
+
+    def make_user(self, name="alice", key=KEY, **options):
+        """Writes the section of a user, and a key."""
+        if key:
+            self.write("etc/pyknock/keys/new", key + "\n", 0o600)
+            (self.root / "etc/pyknock/keys/new").rename(self.root / "etc/pyknock/keys" / name)
+        self.users[name] = options
+        self.write_users()
+
+    def files(self):
+        """The files that the server reads."""
+        folder = self.root / "var/run/pyknock/keys"
+        if not folder.exists():
+            return {}
+        assert folder.stat().st_mode & 0o777 == 0o700
+        for path in folder.iterdir():
+            assert path.stat().st_mode & 0o777 == 0o600
+        # Nothing else with a key is left.
+        assert {path.name for path in folder.parent.iterdir()} <= {"keys", "fw4.nft"}
+        return {path.name: path.read_text() for path in folder.iterdir()}
 
     def rules(self):
         path = self.root / "var/run/pyknock/fw4.nft"
@@ -359,7 +387,7 @@ def test_the_package_installs_these_files_and_no_others(ipk):
         files = {
             entry.name: entry.linkname or f"{entry.mode:o}" for entry in archive if not entry.isdir()
         }
-        assert archive.getmember("./etc/pyknock").mode == 0o755
+        assert archive.getmember("./etc/pyknock/keys").mode == 0o755
         assert archive.extractfile("./usr/bin/pyknock").read() == STATIC.read_bytes()
         # sysupgrade keeps files that are not in the package, such as the key, only if this file names them.
         assert archive.extractfile("./lib/upgrade/keep.d/pyknock").read() == b"/etc/pyknock/\n"
@@ -500,7 +528,7 @@ def test_the_makefile_installs_what_the_package_has(sdk, ipk):
     # The build system of OpenWrt writes this file from the list of conffiles.
     installed["lib/upgrade/keep.d/pyknock"] = 0o644
     assert installed == expected
-    assert (sdk.installed / "etc/pyknock").is_dir()
+    assert (sdk.installed / "etc/pyknock/keys").is_dir()
 
 
 def test_the_makefile_refuses_a_file_with_another_hash(sdk):
@@ -520,11 +548,11 @@ def test_the_makefile_refuses_an_architecture_that_is_not_released(sdk):
 
 def start_words(*more, state="/etc/pyknock/state", **options):
     """The command line with these values instead of the defaults."""
-    values = {"key": "/etc/pyknock/key", "ttl": "1h", "port": PORT, "drift": "60", **options}
+    values = {"ttl": "1h", "port": PORT, "drift": "60", **options}
     return [
         "/usr/bin/pyknock",
         "server",
-        *("-k", values["key"], "--nft", "inet/fw4/pyknock4,pyknock6", "--ttl", values["ttl"]),
+        *("--keys", "/var/run/pyknock/keys", "--nft", "inet/fw4/pyknock4,pyknock6", "--ttl", values["ttl"]),
         *("-p", str(values["port"]), "-t", values["drift"], "--state", state),
         *more,
         "--syslog",
@@ -537,12 +565,12 @@ def test_the_shell_parts_are_clean():
     assert result.code == 0, result
 
 
-def test_without_a_key_it_does_nothing_but_say_so(router):
+def test_without_a_user_it_does_nothing_but_say_so(router):
     for action in ("start", "reload"):
         result = router.service(action)
         assert result.code == 0
         assert result.lines == [
-            "pyknock: not started: no key in /etc/pyknock/key (pyknock keygen -o /etc/pyknock/key)"
+            "pyknock: not started: no user in /etc/config/pyknock has a key"
         ]
         assert ["procd_open_instance"] not in router.calls()
     assert router.rules() == ""
@@ -550,7 +578,7 @@ def test_without_a_key_it_does_nothing_but_say_so(router):
 
 
 def test_what_procd_is_told(router):
-    router.make_key()
+    router.make_user()
     assert router.service("start").lines == []
     assert router.calls() == [
         ["open_service"],
@@ -570,12 +598,12 @@ def test_what_procd_is_told(router):
 
 def test_the_jail_where_there_is_one(router):
     router.write("sbin/ujail", "", 0o755)
-    router.make_key()
+    router.make_user()
     assert router.service("start").lines == []
     calls = router.calls()
     assert calls[calls.index(["procd_set_param", "no_new_privs", "1"]) + 1 :][:4] == [
         ["procd_add_jail", "pyknock", "log"],
-        ["procd_add_jail_mount", "/etc/pyknock"],
+        ["procd_add_jail_mount", "/var/run/pyknock/keys"],
         ["procd_add_jail_mount_rw", "/etc/pyknock/state"],
         ["procd_set_param", "capabilities", "/etc/capabilities/pyknock.json"],
     ]
@@ -592,7 +620,6 @@ def test_the_jail_where_there_is_one(router):
         ({"port": "1024"}, start_words(port=1024)),
         ({"ttl": "15m"}, start_words(ttl="15m")),
         ({"time_drift": "2.5"}, start_words(drift="2.5")),
-        ({"key_file": "/etc/key"}, start_words(key="/etc/key")),
         ({"state": "/tmp/a/b"}, start_words(state="/tmp/a/b")),
         ({"grant_prefix4": "24"}, start_words("--grant-prefix4", "24")),
         ({"grant_prefix6": "64"}, start_words("--grant-prefix6", "64")),
@@ -603,16 +630,15 @@ def test_the_jail_where_there_is_one(router):
 )
 def test_each_option_leads_to_its_command_line(router, options, expected):
     router.set(**options)
-    router.make_key()
-    shutil.copy(router.root / "etc/pyknock/key", router.root / "etc/key")
+    router.make_user()
     assert router.service("start").lines == []
     words = command(router.calls())
     assert words == expected
-    assert router.output(*words, "--check") == "configuration OK\n"
+    assert router.output(*words, "--check") == "configuration OK, users: 1\n"
 
 
 def test_the_configuration_as_installed_has_the_defaults(router):
-    router.make_key()
+    router.make_user()
     router.service("start")
     installed, rules = command(router.calls()), router.rules()
     router.set()
@@ -632,15 +658,13 @@ BAD = [
     ({"tcp_port": ["*"]}, "tcp_port: 'bin' is not from 1 to 65535"),
     ({"tcp_port": ["99999999999999999999"]}, "tcp_port: '99999999999999999999' is not from 1 to"),
     ({"zone": "wan { accept; }"}, "zone: 'wan { accept; }' is not the name of a zone"),
-    ({"key_file": "key"}, "key_file: 'key' is not a path of letters, digits and ._/-"),
-    ({"key_file": "/etc/pyknock/a key"}, "key_file: '/etc/pyknock/a key' is not a path"),
     ({"state": "state"}, "state: 'state' is not a path of letters, digits and ._/-"),
 ]
 
 
 @pytest.mark.parametrize(("options", "message"), BAD)
 def test_what_cannot_stand_in_rules_is_refused(router, options, message):
-    router.make_key()
+    router.make_user()
     router.service("start")
     rules = router.rules()
     router.calls(), router.calls("fw4")
@@ -657,21 +681,21 @@ def test_what_cannot_stand_in_rules_is_refused(router, options, message):
 
 
 def test_a_reload_leaves_a_server_alone_that_would_not_start(router):
-    router.make_key()
+    router.make_user()
     router.service("start")
     router.calls(), router.calls("fw4")
     router.set(ttl="forever")
     result = router.service("reload")
     assert result.code == 1
     assert result.lines[0].startswith(
-        "pyknock: not reloaded, going on as before: pyknock server: --ttl: 'forever' is not"
+        "pyknock: not reloaded, going on as before: pyknock server: --ttl: the value (not shown,"
     )
     assert router.calls() == []
     assert router.calls("fw4") == []
 
 
 def test_a_reload_signals_first_and_tells_procd_then(router):
-    router.make_key()
+    router.make_user()
     router.service("start")
     router.calls()
     router.set(ttl="2h")
@@ -682,7 +706,7 @@ def test_a_reload_signals_first_and_tells_procd_then(router):
 
 
 def test_a_reload_starts_what_was_stopped(router):
-    router.make_key()
+    router.make_user()
     router.service("start")
     router.service("stop")
     router.output("fw4", "restart")  # This removes the sets.
@@ -692,29 +716,176 @@ def test_a_reload_starts_what_was_stopped(router):
     assert "pyknock4" in router.output("nft", "list", "chain", "inet", "fw4", "input_wan")
 
 
-@pytest.mark.parametrize("how", ["stop", "disabled", "no key"])
+@pytest.mark.parametrize("how", ["stop", "disabled", "no user"])
 def test_nothing_is_left_in_the_firewall_when_it_is_off(router, how):
-    router.make_key()
+    router.make_user()
     router.service("start")
     assert "pyknock4" in router.output("nft", "list", "chain", "inet", "fw4", "input_wan")
     router.calls()
     if how == "disabled":
         router.set(enabled="0")
-    elif how == "no key":
-        (router.root / "etc/pyknock/key").unlink()
+    elif how == "no user":
+        router.users = {}
+        router.write_users()
     assert router.service("stop" if how == "stop" else "reload").code == 0
     assert ["procd_open_instance"] not in router.calls()
     assert "pyknock4" not in router.output("nft", "list", "chain", "inet", "fw4", "input_wan")
     assert "notrack" not in router.output("nft", "list", "ruleset")
+    assert router.files() == {}
 
 
 def test_a_zone_that_is_not_there_is_told(router):
     router.set(zone="wan2")
-    router.make_key()
+    router.make_user()
     assert router.service("start").lines == [
         f"pyknock: the firewall has no zone 'wan2': nothing gets through to {PORT}"
     ]
     assert command(router.calls()) == start_words()
+
+
+# Users
+
+LIMITS = {
+    "commands": "open",
+    "ttl": "30m",
+    "addresses": ["192.0.2.0/24", "2001:db8::/32"],
+    "expires": "2027-01-31",
+    "nft": "inet/fw4/pyknock4,pyknock6",
+    "grant_prefix4": "24",
+    "grant_prefix6": "64",
+}
+LINES = """commands open
+ttl 30m
+addresses 192.0.2.0/24 2001:db8::/32
+expires 2027-01-31
+nft inet/fw4/pyknock4,pyknock6
+grant-prefix4 24
+grant-prefix6 64
+"""
+
+
+def test_the_file_of_a_user_has_the_key_and_the_limits(router):
+    router.make_user("alice@laptop", f"{KEY}\nttl 1d", **LIMITS)
+    assert router.service("start").lines == []
+    assert router.files() == {"alice@laptop": f"{KEY}\n{LINES}"}
+
+
+def test_keys_can_be_elsewhere(router):
+    router.make_user(key=None, key_file="/etc/my keys")
+    router.write("etc/my keys", KEY)
+    assert router.service("start").lines == []
+    assert router.files() == {"alice": KEY + "\n"}
+
+
+def test_the_one_key_of_older_versions_is_that_of_the_user_shared(router):
+    router.set(key_file="/etc/pyknock/key")
+    router.write("etc/pyknock/key", KEY + "\n", 0o600)
+    assert router.service("start").lines == []
+    assert router.files() == {"shared": KEY + "\n"}
+    router.make_user("bob", "the key of bob, which is long enough")
+    (router.root / "etc/pyknock/key").unlink()
+    assert router.service("reload").lines == []
+    assert list(router.files()) == ["bob"]
+
+
+OTHER = "the key of bob, which is long enough"
+# The section of bob, and what is said of it.
+MISTAKES = [
+    ({"ttl": "forever"}, "'bob':2: .*ttl: .* is not a duration such as .*"),
+    ({"ttl": "1h\nexpires 2027-01-31"}, "'bob':2: .*ttl: .* is not a duration such as .*"),
+    ({"expire": "2027-01-31"}, "there is no option 'expire'"),
+    ({"addresse": ["192.0.2.0/24"]}, "there is no option 'addresse'"),
+    ({"key_file": "/etc/pyknock/keys/alice"}, "'(bob':1: .* the same key as alice|alice':1: .* the same key as bob)"),
+]
+
+
+@pytest.mark.parametrize(("options", "message"), MISTAKES)
+def test_a_mistake_of_a_user_is_no_one_elses(router, options, message):
+    """At the start the user is out. While the server runs, the user stays as before."""
+    router.make_user()
+    router.make_user("bob", OTHER, **options)
+    started = router.service("start")
+    assert (started.code, len(started.lines)) == (0, 1)
+    assert re.fullmatch(f"pyknock: user 'bob' is out: {message}", started.lines[0])
+    assert router.files() == {"alice": KEY + "\n"}
+    assert command(router.calls()) == start_words()
+
+    router.make_user("bob", OTHER, ttl="20m")
+    router.make_user("carol", "the key of carol, which is long enough")
+    assert (router.service("reload").code, sorted(router.files())) == (0, ["alice", "bob", "carol"])
+    router.make_user("bob", OTHER, **options)
+    router.make_user(ttl="40m")
+    del router.users["carol"]
+    router.write_users()
+    router.calls()
+    reloaded = router.service("reload")
+    assert (reloaded.code, len(reloaded.lines)) == (1, 1)
+    assert re.fullmatch(f"pyknock: user 'bob' stays as before: {message}", reloaded.lines[0])
+    assert router.files() == {"alice": f"{KEY}\nttl 40m\n", "bob": f"{OTHER}\nttl 20m\n"}
+    # The server reads them all the same.
+    assert router.calls()[0] == ["procd_send_signal", "pyknock", "*", "HUP"]
+
+
+def test_a_user_without_a_key_is_out(router):
+    for name in ("alice", "bob"):
+        router.make_user(name, f"the key of {name}, which is long enough")
+    assert router.service("start").lines == []
+    (router.root / "etc/pyknock/keys/bob").unlink()
+    result = router.service("reload")
+    assert (result.code, result.lines) == (1, ["pyknock: user 'bob' is out: no key in /etc/pyknock/keys/bob"])
+    assert list(router.files()) == ["alice"]
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("Bob", "'Bob' is not a name of at most 32 characters from a-z 0-9 _ @ - . that begins with a letter or digit"),
+        ("", "'' is not a name of at most 32 characters from a-z 0-9 _ @ - . that begins with a letter or digit"),
+        ("../bob", "'../bob' is not a name of at most 32 characters from a-z 0-9 _ @ - . that begins with a letter"),
+        ("bob.bak", "'bob.bak' is not a user: the server skips such a file as a backup"),
+    ],
+)
+def test_a_section_needs_a_name(router, name, message):
+    router.make_user()
+    router.make_user(name, key=None, key_file="/etc/pyknock/keys/alice")
+    result = router.service("start")
+    assert result.code == 0
+    assert len(result.lines) == 1
+    assert result.lines[0].startswith(f"pyknock: a section without effect: {message}")
+    assert list(router.files()) == ["alice"]
+
+
+def test_of_two_sections_for_a_user_the_first_counts(router):
+    router.make_user(ttl="30m")
+    text = router.server + section("user", {"name": "alice", "ttl": "30m"}) + section("user", {"name": "alice"})
+    router.write("etc/config/pyknock", text)
+    result = router.service("start")
+    assert result.lines == ["pyknock: a section without effect: there are two sections for user 'alice'"]
+    assert router.files() == {"alice": f"{KEY}\nttl 30m\n"}
+
+
+def test_limits_that_no_longer_fit_are_not_kept(router):
+    """The prefix of the server is shorter now. With the old file, no server would start."""
+    router.make_user()
+    router.make_user("bob", OTHER, addresses="192.0.2.1")
+    assert router.service("start").lines == []
+    router.set(grant_prefix4="24")
+    result = router.service("reload")
+    assert result.code == 1
+    assert result.lines[0].startswith("pyknock: user 'bob' stays as before: 'bob':2: it has a prefix within the one")
+    assert result.lines[1:] == ["pyknock: user 'bob' is out: their old file has a mistake now, too"]
+    assert list(router.files()) == ["alice"]
+
+
+def test_a_configuration_that_cannot_be_read_changes_nothing(router):
+    router.make_user()
+    router.service("start")
+    router.calls()
+    (router.root / "etc/config/pyknock").unlink()
+    for action in ("start", "reload"):
+        result = router.service(action)
+        assert (result.code, result.lines) == (1, ["pyknock: /etc/config/pyknock: it cannot be read"])
+    assert list(router.files()) == ["alice"]
 
 
 # For real
@@ -734,8 +905,9 @@ def test_from_the_package_to_the_first_knock(router, outside, procd, ipk, family
     assert os.readlink(router.root / "etc/rc.d/S95pyknock") == "../init.d/pyknock"
     router.calls()
 
-    router.output("pyknock", "keygen", "-o", "/etc/pyknock/key")
-    key = (router.root / "etc/pyknock/key").read_text().strip()
+    router.output("pyknock", "keygen", "--keys", "/etc/pyknock/keys", "alice")
+    key = (router.root / "etc/pyknock/keys/alice").read_text().strip()
+    router.make_user(key=None)
     router.set(ttl="8")
     router.output("/etc/init.d/pyknock", "start")
     process = procd()
@@ -771,7 +943,7 @@ def test_the_commands_of_the_document_take_minutes_to_the_first_knock(
 ):
     [commands] = re.findall("```sh\n(.*?)```", (ROOT / "doc/OPENWRT.md").read_text(), re.DOTALL)
     [by_hand] = re.findall("^#    (tar .*)$", commands, re.MULTILINE)
-    _, install, start = (line for line in commands.splitlines() if line and line[0] != "#")
+    _, install, *start = (line for line in commands.splitlines() if line and line[0] != "#")
     # The fixture has unpacked the package. Remove it first.
     with member(ipk, "data.tar.gz") as archive:
         for entry in archive:
@@ -783,10 +955,10 @@ def test_the_commands_of_the_document_take_minutes_to_the_first_knock(
     router.output("sh", "-ec", install if manager == "opkg" else by_hand)
     assert os.readlink(router.root / "etc/rc.d/S95pyknock") == "../init.d/pyknock"
     router.calls()
-    router.output("sh", "-ec", start)
+    router.output("sh", "-ec", "\n".join(start))
     process = procd()
     until(lambda: listens(process), "the server listens")
-    key = (router.root / "etc/pyknock/key").read_text().strip()
+    key = (router.root / "etc/pyknock/keys/alice").read_text().strip()
     assert attempt(outside, socket.AF_INET) == "rejected"
     knock(outside, socket.AF_INET, key=key)
     until(lambda: attempt(outside, socket.AF_INET) == "open", "a connection")
@@ -797,7 +969,7 @@ def test_the_commands_of_the_document_take_minutes_to_the_first_knock(
 
 
 def test_rules_that_cannot_be_loaded_leave_the_firewall_as_it_was(router):
-    router.make_key()
+    router.make_user()
     router.set(zone=300 * "z")
     result = router.service("start")
     assert result.code != 0
@@ -813,7 +985,7 @@ def listens(process):
 
 @pytest.fixture
 def running(router, procd, syslog):
-    router.make_key()
+    router.make_user()
     assert router.service("start").lines == []
     process = procd()
     syslog("listening on ")
@@ -858,7 +1030,7 @@ def test_the_knock_port_looks_like_its_neighbours(router, outside, family, polic
 
 @pytest.mark.parametrize("family", FAMILIES)
 def test_exactly_what_has_the_form_of_a_knock_arrives(router, outside, family):
-    router.make_key()
+    router.make_user()
     router.service("start")
     with listener(router, family, SERVER[family], PORT) as receiver, outside.socket(family) as sender:
         knocks = knocks_of_all_forms()
@@ -868,7 +1040,7 @@ def test_exactly_what_has_the_form_of_a_knock_arrives(router, outside, family):
 
 
 def test_no_limit_shuts_out_knocks(router):
-    router.make_key()
+    router.make_user()
     router.service("start")
     assert "limit" not in router.rules()
 
@@ -876,7 +1048,7 @@ def test_no_limit_shuts_out_knocks(router):
 def test_the_port_is_reserved_beside_those_of_others(router):
     path = "/proc/sys/net/ipv4/ip_local_reserved_ports"
     router.output("sh", "-c", f"echo 8080,9000-9010 >{path}")
-    router.make_key()
+    router.make_user()
     for _ in range(2):
         assert router.service("start").lines == []
         assert router.output("cat", path) == f"8080,9000-9010,{PORT}\n"
@@ -905,7 +1077,7 @@ def test_a_knock_that_goes_elsewhere_is_tracked(router, outside):
     ):
         network.run(command)
     outside.run(f"ip route add 198.51.100.0/24 via {SERVER[socket.AF_INET]}")
-    router.make_key()
+    router.make_user()
     router.service("start")
     before = connections(router)
     with outside.socket() as sender:
@@ -916,7 +1088,7 @@ def test_a_knock_that_goes_elsewhere_is_tracked(router, outside):
 @pytest.mark.usefixtures("service")
 def test_a_prefix_opens_for_the_neighbours(router, outside, procd, syslog):
     router.set(grant_prefix4="24", grant_prefix6="64", tcp_port=["8022", "22"])
-    router.make_key()
+    router.make_user()
     router.service("start")
     procd()
     syslog("listening on ")
@@ -931,7 +1103,7 @@ def test_a_prefix_opens_for_the_neighbours(router, outside, procd, syslog):
 @pytest.mark.usefixtures("service")
 def test_the_jail_gives_what_the_server_needs(router, outside, procd, syslog):
     router.write("sbin/ujail", "", 0o755)
-    router.make_key()
+    router.make_user()
     router.service("start")
     calls = router.calls()
     mounts = [
@@ -949,11 +1121,11 @@ def test_the_jail_gives_what_the_server_needs(router, outside, procd, syslog):
         syslog("listening on ")
         knock(outside, socket.AF_INET)
         until(lambda: attempt(outside, socket.AF_INET) == "open", "a connection")
-        # `keygen -o` and mv put a new key into a new file.
         other = "the next key, which is long enough, too"
-        router.make_key(other)
+        router.make_user(key=other)
+        assert router.service("reload").lines == []
         process.signal(signal.SIGHUP)
-        syslog("reloaded key")
+        syslog("reloaded ")
         knock(outside, socket.AF_INET, "close", key=other)
         until(lambda: attempt(outside, socket.AF_INET) == "rejected", "the service closed")
         process.signal(signal.SIGTERM)
@@ -962,7 +1134,7 @@ def test_the_jail_gives_what_the_server_needs(router, outside, procd, syslog):
 
 
 def test_removed_it_leaves_no_rules(router, ipk):
-    router.make_key()
+    router.make_user()
     router.write("tmp/prerm", control(ipk, "prerm"))
     router.output("/etc/init.d/pyknock", "enable")
     router.output("/etc/init.d/pyknock", "start")

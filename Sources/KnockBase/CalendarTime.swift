@@ -2,6 +2,7 @@
 public enum CalendarTime {
   /// When `2027-01-31T18:00Z` begins, or when the day `2027-01-31` is over, in microseconds since the Unix epoch. Nil
   /// for another form, for what the calendar does not have, and for other years than 2000 to 9999.
+  @inline(never)
   public static func microseconds(_ text: Span<UInt8>) -> Int64? {
     let pattern: StaticString = "0000-00-00T00:00Z"
     guard text.count == 10 || text.count == pattern.utf8CodeUnitCount else { return nil }

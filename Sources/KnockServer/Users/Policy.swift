@@ -60,6 +60,7 @@ public struct Policy: BitwiseCopyable, Sendable {
   public func place(for family: AddressFamily) -> Place { family == .inet ? inet : inet6 }
 
   /// Takes `open`, `close` or both. Returns false for another text.
+  @inline(never)
   public mutating func setCommands(_ text: Span<UInt8>) -> Bool {
     var isKnown = true
     (mayOpen, mayClose) = (false, false)
@@ -76,6 +77,7 @@ public struct Policy: BitwiseCopyable, Sendable {
   }
 
   /// Adds a range that addresses must lie in. Returns false if there is no room.
+  @inline(never)
   public mutating func allow(_ range: AddressRange) -> Bool {
     guard rangeCount < Self.rangeLimit else { return false }
     ranges[Int(rangeCount)] = range

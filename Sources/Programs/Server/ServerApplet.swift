@@ -94,7 +94,7 @@ enum ServerApplet: Applet {
     _ family: AddressFamily, _ settings: FirewallSettings, _ reason: FirewallError.Reason
   ) {
     guard let set = settings.set(for: family) else { return }
-    let error = FirewallError(reason: reason, set: set, settings: settings, wasFound: false)
+    let error = FirewallError(reason, set, settings, wasFound: false)
     log.error("\(settings.optionName): \(error)")
   }
 }

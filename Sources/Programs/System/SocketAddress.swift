@@ -112,6 +112,7 @@ extension Address {
   }
 
   /// The same. An IPv4-mapped IPv6 address is none.
+  @inline(never)
   init?(unmapped text: Span<UInt8>) {
     var string = TextBuffer<48>()
     string.append(text)

@@ -98,7 +98,7 @@ struct Firewall: ~Copyable {
         return try self.change(range, prefixLength: prefixLength, in: set, by: change)
       }
     } catch {
-      throw FirewallError(reason: error, set: set, settings: settings, wasFound: true)
+      throw FirewallError(error, set, settings, wasFound: true)
     }
   }
 

@@ -18,9 +18,19 @@ struct FirewallError: Error {
 
   let reason: Reason
   let set: FirewallSet
-  let settings: FirewallSettings
+  /// What the set must have: timeouts, and intervals.
+  let needsTimeouts: Bool
+  let needsIntervals: Bool
   /// Whether the set was found at the start. Until then, its name may be the key in the wrong place.
   let wasFound: Bool
+}
+
+extension FirewallError {
+  init(_ reason: Reason, _ set: FirewallSet, _ settings: FirewallSettings, wasFound: Bool) {
+    self.init(
+      reason: reason, set: set, needsTimeouts: settings.seconds != nil,
+      needsIntervals: settings.grantsPrefixes(for: set.addresses), wasFound: wasFound)
+  }
 }
 
 extension FirewallError: MessageConvertible {
@@ -98,7 +108,7 @@ extension FirewallError: MessageConvertible {
   }
 
   private var flags: StaticString {
-    switch (settings.seconds != nil, settings.grantsPrefixes(for: family)) {
+    switch (needsTimeouts, needsIntervals) {
     case (true, true): " flags timeout, interval;"
     case (true, false): " flags timeout;"
     case (false, true): " flags interval;"
@@ -108,8 +118,8 @@ extension FirewallError: MessageConvertible {
 
   private var options: Message {
     """
-    \(settings.grantsPrefixes(for: family) ? "hash:net" : "hash:ip") family \(family.name)\
-    \(settings.seconds == nil ? "" : " timeout 0")
+    \(needsIntervals ? "hash:net" : "hash:ip") family \(family.name)\
+    \(needsTimeouts ? " timeout 0" : "")
     """
   }
 }

@@ -21,6 +21,7 @@ struct LoadedUsers: ~Copyable {
   }
 
   /// Adds a user whose name nobody has.
+  @inline(never)
   mutating func insert(
     _ name: UserName, _ key: borrowing KeyedMAC, _ policy: Policy
   ) throws(UserFault) {
@@ -44,7 +45,7 @@ extension LoadedUsers {
     while true {
       do throws(UserFileError) {
         guard let name = try directory.next() else { break }
-        try add(name, from: directory, names, &firewall)
+        try add(name, from: &directory, names, &firewall)
       } catch {
         errors += 1
         if errors <= Self.shownErrors { log.error("\(error)") }
@@ -59,8 +60,9 @@ extension LoadedUsers {
     }
   }
 
+  @inline(never)
   private mutating func add(
-    _ name: UserName, from directory: borrowing UsersDirectory, _ names: borrowing SetNames,
+    _ name: UserName, from directory: inout UsersDirectory, _ names: borrowing SetNames,
     _ firewall: inout Firewall?
   ) throws(UserFileError) {
     // A name comes twice if somebody has just replaced the file.

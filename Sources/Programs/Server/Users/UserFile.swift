@@ -37,10 +37,12 @@ enum UserKeyword: UInt8 {
   }
 }
 
-/// The limits in the file of a user: the lines behind the key.
+/// The limits in the file of a user: the lines behind the key. One value serves for all files, since a copy of the
+/// settings takes much code.
 struct UserLimits {
   /// The settings of the server, with the sets and prefixes of the user.
-  private(set) var settings: ServerSettings
+  private var settings: ServerSettings
+  private let firewall: FirewallSettings
   private(set) var policy: Policy
   /// The line of each keyword; 0 if there is none.
   private var lines = InlineArray<8, Int>(repeating: 0)
@@ -48,10 +50,24 @@ struct UserLimits {
   private var narrowest: (length: Int, line: Int) = (0, 0)
   private var narrowest6: (length: Int, line: Int) = (0, 0)
 
-  /// - Parameter names: the sets of the server have numbers there.
-  init(_ settings: ServerSettings, _ names: borrowing SetNames) {
+  init(_ settings: ServerSettings) {
     self.settings = settings
-    policy = settings.policy(names)
+    firewall = settings.firewall
+    policy = Self.noLimits(settings)
+  }
+
+  /// Without sets.
+  private static func noLimits(_ settings: ServerSettings) -> Policy {
+    Policy(
+      inet: Policy.Place(set: 0, prefixLength: 32), inet6: Policy.Place(set: 0, prefixLength: 128),
+      families: AddressFamilies { _ in false }, allowsObservedSource: settings.allowsObservedSource)
+  }
+
+  private mutating func begin() {
+    settings.firewall = firewall
+    policy = Self.noLimits(settings)
+    for index in lines.indices { lines[index] = 0 }
+    (narrowest, narrowest6) = ((0, 0), (0, 0))
   }
 
   private subscript(keyword: UserKeyword) -> Int {
@@ -64,9 +80,11 @@ struct UserLimits {
   /// - Parameters:
   ///   - keyBytes: see `Key`.
   ///   - line: becomes the line that was read last.
+  @inline(never)
   mutating func read(
     _ file: borrowing TextFile, keyBytes: borrowing Storage<UInt8>, line: inout Int
   ) throws(UserFileFault) -> Key {
+    begin()
     line = 1
     var range = file.line(from: 0)
     let key: Key
@@ -87,6 +105,7 @@ struct UserLimits {
     return key
   }
 
+  @inline(never)
   private mutating func take(
     _ word: Argument, _ value: Argument, line: Int
   ) throws(ConfigurationFailure.Line) {
@@ -103,6 +122,7 @@ struct UserLimits {
     self[keyword] = line
   }
 
+  @inline(never)
   private mutating func take(
     _ keyword: UserKeyword, _ value: Argument, line: Int
   ) throws(Misuse) {
@@ -129,6 +149,7 @@ struct UserLimits {
     }
   }
 
+  @inline(never)
   private mutating func takeAddresses(_ value: Argument, line: Int) throws(Misuse) {
     let name = UserKeyword.addresses.name
     var misuse: Misuse?
@@ -171,6 +192,7 @@ extension UserLimits {
   ///   - opensByCommand: whether the server has a command that opens.
   ///   - firewall: is connected if the user has a set and the server has none.
   ///   - line: becomes the line that is wrong.
+  @inline(never)
   mutating func complete(
     _ names: borrowing SetNames, opensByCommand: Bool, _ firewall: inout Firewall?, line: inout Int
   ) throws(UserFileFault) {
@@ -193,6 +215,7 @@ extension UserLimits {
     try check(.inet6, &firewall)
   }
 
+  @inline(never)
   private mutating func takePlace(
     _ family: AddressFamily, _ keyword: UserKeyword, _ narrowest: (length: Int, line: Int),
     _ names: borrowing SetNames, line: inout Int
@@ -227,7 +250,7 @@ extension UserLimits {
       reason = firewall?.error(of: family, settings) ?? nil
     } catch { reason = .system(error) }
     if let reason {
-      throw .set(FirewallError(reason: reason, set: set, settings: settings, wasFound: false))
+      throw .set(FirewallError(reason, set, settings, wasFound: false))
     }
   }
 }
@@ -235,6 +258,7 @@ extension UserLimits {
 extension AddressRange {
   /// A prefix such as `192.0.2.0/24`, or a single address. Nil for another text, and if the address has ones behind
   /// the prefix: that may be a mistake.
+  @inline(never)
   init?(prefix text: Span<UInt8>) {
     let slash = text.firstIndex(of: UInt8(ascii: "/"))
     guard let address = Address(unmapped: text.extracting(first: slash ?? text.count)) else {

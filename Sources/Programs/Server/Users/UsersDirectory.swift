@@ -10,8 +10,6 @@ struct UsersDirectory: ~Copyable {
   private static let nameLimit = 2 * Users.limit
 
   let path: Argument
-  /// Those of the server: one, kept out of the value because it is large.
-  private let settings: Storage<ServerSettings>
   /// Whether the server has a command that opens.
   var opensByCommand: Bool
   /// Files may belong to this user, too.
@@ -19,6 +17,7 @@ struct UsersDirectory: ~Copyable {
   private var descriptor = Descriptor.none
   private var names: FileNames
   private var nameCount = 0
+  private var limits: UserLimits
   /// A file.
   private let text: Storage<UInt8>
   /// A key.
@@ -26,16 +25,15 @@ struct UsersDirectory: ~Copyable {
 
   func file(_ name: UserName) -> UserFilePath { UserFilePath(directory: path, name: name) }
 
+  @inline(never)
   init(
     _ path: Argument, _ settings: ServerSettings, opensByCommand: Bool
   ) throws(SystemError) {
-    guard let storedSettings = Storage<ServerSettings>.mapped(1), let names = FileNames(),
-      let text = Storage<UInt8>.mapped(Self.fileLimit + 1),
+    guard let names = FileNames(), let text = Storage<UInt8>.mapped(Self.fileLimit + 1),
       let key = Storage<UInt8>.mapped(Key.maximumSize + 1)
     else { throw .outOfMemory }
     self.path = path
-    storedSettings[0] = settings
-    self.settings = storedSettings
+    limits = UserLimits(settings)
     self.opensByCommand = opensByCommand
     owner = settings.sandbox.user?.number ?? 0
     self.names = names
@@ -44,6 +42,7 @@ struct UsersDirectory: ~Copyable {
   }
 
   /// Begins a list of its files.
+  @inline(never)
   mutating func begin() throws(UserFileError) {
     nameCount = .max
     names.removeAll()
@@ -72,6 +71,7 @@ struct UsersDirectory: ~Copyable {
   }
 
   /// The next user; nil after the last. An error about one name does not end the list.
+  @inline(never)
   mutating func next() throws(UserFileError) -> UserName? {
     while nameCount <= Self.nameLimit {
       nameCount += 1
@@ -103,7 +103,7 @@ struct UsersDirectory: ~Copyable {
   /// - Parameters:
   ///   - names: the sets of the user get numbers there.
   ///   - firewall: checks these sets. If the server has no sets, it is connected now.
-  func read(
+  mutating func read(
     _ name: UserName, _ names: borrowing SetNames, _ firewall: inout Firewall?
   ) throws(UserFileError) -> UserFile {
     var line = 0
@@ -112,7 +112,8 @@ struct UsersDirectory: ~Copyable {
     } catch { throw self.error(name, line: line, error) }
   }
 
-  private func read(
+  @inline(never)
+  private mutating func read(
     _ name: UserName, _ names: borrowing SetNames, _ firewall: inout Firewall?, line: inout Int
   ) throws(UserFileFault) -> UserFile {
     let text: TextFile
@@ -127,7 +128,6 @@ struct UsersDirectory: ~Copyable {
       isReadableByOthers = try FileMode(of: file.number).permissions & 0o004 != 0
       text = try TextFile(file, into: self.text.alias())
     } catch { throw .system(error) }
-    var limits = UserLimits(settings[0], names)
     var key = try limits.read(text, keyBytes: self.key, line: &line)
     key.isReadableByOthers = isReadableByOthers
     try limits.complete(names, opensByCommand: opensByCommand, &firewall, line: &line)

@@ -138,7 +138,11 @@ struct UserLimits {
       guard let moment = value.withBytes({ CalendarTime.microseconds($0) }) else {
         throw .badOperand(
           keyword.name, value,
-          accepted: "a day such as 2027-01-31, or a minute such as 2027-01-31T18:00Z")
+          accepted:
+            """
+            a day such as 2027-01-31, or a minute such as 2027-01-31T18:00Z, in the years 2000 to \
+            9999
+            """)
       }
       policy.expires = moment
     case .nft, .ipset:
@@ -249,9 +253,9 @@ extension UserLimits {
       if firewall == nil { firewall = try Firewall(settings) }
       reason = firewall?.error(of: family, settings) ?? nil
     } catch { reason = .system(error) }
-    if let reason {
-      throw .set(FirewallError(reason, set, settings, wasFound: false))
-    }
+    guard let reason else { return }
+    let error = FirewallError(reason, set, settings, wasFound: false)
+    throw reason == .noTimeouts && self.firewall.seconds == nil ? .untimedSet(error) : .set(error)
   }
 }
 
@@ -292,6 +296,8 @@ enum UserFileFault: Error {
   case noEnd
   case noRoomForSet
   case set(FirewallError)
+  /// The set would do without --ttl, but `ttl` or `expires` needs a set with timeouts.
+  case untimedSet(FirewallError)
   case user(UserFault)
 }
 
@@ -367,12 +373,15 @@ extension UserFileFault: MessageConvertible {
       it does not begin with commands, ttl, addresses, expires, nft, ipset, grant-prefix4 or \
       grant-prefix6 (not shown, it may be the key)
       """
+    case .line(.misuse(let misuse)): misuse.message
     case .line(let error): error.message
     case .narrow(.inet): Self.narrow("grant-prefix4 32")
     case .narrow(.inet6): Self.narrow("grant-prefix6 128")
     case .noEnd:
       "ttl and expires need --close-after, since the open command has no end by itself"
     case .noRoomForSet: "there is no room for the names of so many sets"
+    case .untimedSet(let error):
+      "ttl and expires need --close-after, or timeouts: \(error)"
     case .set(let error): "\(error)"
     case .user(let error): error.message
     }

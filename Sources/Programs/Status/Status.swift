@@ -232,7 +232,7 @@ struct Status: ~Copyable {
       }
     } catch {
       log.error(
-        "\(FirewallError(reason: error, set: set, settings: settings.firewall, wasFound: true))")
+        "\(FirewallError(error, set, settings.firewall, wasFound: true))")
     }
     isComplete = false
     return false

@@ -17,6 +17,7 @@ public enum FileHeader {
   enum Kind: UInt64 {
     case replay = 0x006B_636F_6E6B_7970  // "pyknock" and a NUL
     case grants = 0x476B_636F_6E6B_7970  // "pyknockG"
+    case users = 0x556B_636F_6E6B_7970  // "pyknockU"
 
     /// The version of the format.
     fileprivate var version: UInt64 { self == .grants ? 4 : Self.oldestVersion }

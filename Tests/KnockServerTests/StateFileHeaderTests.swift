@@ -39,6 +39,7 @@ private func header(
       numbers(.grants, capacity: 1000)
         == [0x476B_636F_6E6B_7970, 4, 1000, 0xED13_1D8B_3226_EF6E]
         + [UInt64](repeating: 0, count: 508))
+    #expect(numbers(.users, capacity: 64)[0] == 0x556B_636F_6E6B_7970)
   }
 
   @Test func `only a capacity that can be is taken`() {

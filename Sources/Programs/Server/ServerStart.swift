@@ -34,7 +34,7 @@ extension ServerApplet {
     try StartFailure.wrapping("/dev/null") { () throws(SystemError) in
       try CurrentProcess.detachStandardStreams()
     }
-    let state = try openState(settings, &firewall)
+    var state = try openState(settings, &firewall)
     let users = try loadUsers(settings, key, commands, state.grants.names, &firewall)
     if settings.keysDirectory != nil {
       log.info("users: \(users.users.count)")
@@ -42,6 +42,7 @@ extension ServerApplet {
         log.warning("warning: with --chroot, HUP cannot read the users again; restart the server")
       }
     }
+    state.logBegin(users.users)
     let metrics = try metrics(settings)
     do throws(SystemError) {
       return try ServerParts(

@@ -49,10 +49,12 @@ def test_all_counters_are_in_the_file(server, tmp_path):
     last = samples(path)
     assert last["pyknock_accepted_total"] == 2
     assert last["pyknock_refused_total{bad-mac}"] == 1
+    assert last["pyknock_user_accepted_total{}"] == 2
+    assert last["pyknock_user_refused_total{}"] == 0
     assert last["pyknock_commands_total{failed}"] == last["pyknock_commands_total{succeeded}"] == 1
     assert 19 < last["pyknock_clock_skew_seconds"] <= 20.1
     assert os.listdir(tmp_path) == ["pyknock.prom"]
-    assert path.stat().st_mode & 0o777 == 0o644
+    assert path.stat().st_mode & 0o777 == 0o640
 
 
 @pytest.mark.slow
@@ -161,6 +163,18 @@ def test_a_user_and_another_root_directory_do_not_keep_the_file_from_being_writt
     until(path.exists, "the file is there")
     assert path.stat().st_uid == NOBODY
     assert ours.stop() == 0
+
+
+@pytest.mark.other_users
+def test_the_directory_gives_the_file_to_the_group_of_the_collector(server, tmp_path):
+    path = tmp_path / "metrics" / "m.prom"
+    path.parent.mkdir()
+    os.chown(path.parent, -1, NOBODY)
+    path.parent.chmod(0o2750)
+    ours = server("--metrics", str(path))
+    until(path.exists, "the file is there")
+    assert (path.stat().st_gid, path.stat().st_mode & 0o7777) == (NOBODY, 0o640)
+    ours.stop()
 
 
 def test_relative_paths(server, tmp_path):

@@ -125,7 +125,7 @@ def test_a_full_disk_of_copies_ends_nothing_and_lets_no_replay_in(btrfs, server)
     until(has_failed, "a write fails")
     ours.log.wait_for(FAILURE.format("replay", os.strerror(errno.ENOSPC)))
     ours.wait_for_counters(accepted=len(old) + 1)
-    assert len(ours.log.matching("cannot be written")) == 1
+    assert len(ours.log.matching("'replay' cannot be written")) == 1
     # A server that is killed now leaves a file that says that knocks are missing. It has cut it, which made room.
     ours.signal(signal.SIGKILL)
     ours.exit_code()
@@ -201,15 +201,15 @@ def test_a_start_on_a_read_only_disk(tmpfs, server, has_files):
         assert ours.stop() == 0
     tmpfs.remount("ro")
     ours = state.start("-t4", "--close-after=60")
-    for name in ("replay", "grants"):
+    for name in ("replay", "grants", "users"):
         ours.log.wait_for(FAILURE.format(name, READ_ONLY))
     ours.log.wait_for(f"the replay memory cannot be written: {DOUBT}")
-    ours.wait_for_counters(state_behind=2)
+    ours.wait_for_counters(state_behind=3)
     old.append(ours.knock("192.0.2.2"))
     assert refuses_all(ours, old)
     is_accepted_again(ours)
     tmpfs.remount("rw")
-    for name in ("replay", "grants"):
+    for name in ("replay", "grants", "users"):
         ours.log.wait_for(WELL.format(name))
     last = ours.knock("192.0.2.3")
     ours.output.wait_for("open 192.0.2.3")
@@ -235,13 +235,13 @@ def test_a_disk_that_fails_while_the_server_runs(breakable, tmp_path, error):
     old = [ours.knock(f"192.0.2.{host}") for host in (2, 3)]
     for host in (2, 3):
         ours.output.wait_for(f"open 192.0.2.{host}")
-    for name in ("replay", "grants"):
+    for name in ("replay", "grants", "users"):
         ours.log.wait_for(FAILURE.format(name, os.strerror(error)))
-    ours.wait_for_counters(state_behind=2, succeeded=3)
-    assert len(ours.log.matching("cannot be written")) == 2
+    ours.wait_for_counters(state_behind=3, succeeded=3)
+    assert len(ours.log.matching("cannot be written")) == 3
     # Nothing else could be written either, so only its age says what the file is worth.
     breakable.fail(0)
-    for name in ("replay", "grants"):
+    for name in ("replay", "grants", "users"):
         ours.log.wait_for(WELL.format(name))
     ours.signal(signal.SIGKILL)
     ours.exit_code()

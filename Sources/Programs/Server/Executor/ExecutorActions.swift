@@ -56,7 +56,7 @@ extension Executor {
     if let refusal = user.policy.refusal(of: knock, from: source, wallNow: SystemClock.wall()) {
       return log.warning("not run, \(refusal.reason): \(knock)\(by: user.name)")
     }
-    state?.record(fingerprint)
+    state?.record(fingerprint, of: user, from: source)
     act(on: knock, by: user)
   }
 

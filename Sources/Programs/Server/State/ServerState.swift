@@ -4,7 +4,7 @@ import KnockServer
 /// What a server remembers. With a state directory, the next server remembers it too.
 struct ServerState: ~Copyable {
   /// Nil without a state directory. It stays locked until this value ends.
-  let keeper: StateKeeper?
+  private(set) var keeper: StateKeeper?
   let replays: ReplayMemory
   let grants: Grants
 
@@ -47,7 +47,8 @@ struct ServerState: ~Copyable {
       directory, replays: file,
       StateFile(
         .replay, size: ReplayFile.size(forRecords: settings.replayCapacity),
-        needsAll: found.replays?.needsAll ?? true), journal, drift: settings.drift)
+        needsAll: found.replays?.needsAll ?? true), journal, try LastKnockState.memory(),
+      drift: settings.drift)
     keeper.begin(&grants, &replays, at: moment)
     found.isBehind = keeper.isReplayFileBehind
     return ServerState(keeper, replays, grants)
@@ -63,6 +64,9 @@ struct ServerState: ~Copyable {
       return try make(settings, found: &found)
     } catch { throw StateError(path: settings.stateDirectory, failure: error) }
   }
+
+  /// Takes over when the users last knocked, and logs if something is wrong with that.
+  mutating func logBegin(_ users: borrowing Users) { keeper?.logBegin(users) }
 
   /// Checks existing files without a change.
   static func check(_ settings: ServerSettings) throws(StateError) {

@@ -41,7 +41,7 @@ extension StateFailure: MessageConvertible {
       "'\(name.text)' in it has format \(version), made by a newer pyknock; use that one"
     case .file(let name, _): "'\(name.text)' in it is not a file of pyknock"
     case .tooSmall(.replay, let count): "'replay' in it holds \(count), more than --replay-capacity"
-    case .tooSmall(.grants, let count): "'grants' in it holds \(count), more than --grant-capacity"
+    case .tooSmall(_, let count): "'grants' in it holds \(count), more than --grant-capacity"
     }
   }
 }

@@ -88,12 +88,13 @@ struct OldStateFile: ~Copyable {
 /// beginning when the disk allows it.
 struct StateFile: ~Copyable {
   enum Name {
-    case replay, grants
+    case replay, grants, users
 
     var text: StaticString {
       switch self {
       case .replay: "replay"
       case .grants: "grants"
+      case .users: "users"
       }
     }
   }
@@ -106,7 +107,8 @@ struct StateFile: ~Copyable {
   private static let lineInterval = 60 * Microseconds.second
 
   private let name: Name
-  private let size: Int
+  /// If it changes, all is written.
+  var size: Int
   private var descriptor = Descriptor.none
   /// Whether all of it is to be written.
   private var needsAll: Bool

@@ -1,4 +1,5 @@
 import KnockBase
+import KnockProtocol
 import KnockServer
 
 /// Keeps the files of the state directory as the memory of the process is, while the server runs.
@@ -8,18 +9,23 @@ struct StateKeeper: ~Copyable {
   private var replayFile: StateFile
   /// Nil without a journal of grants.
   private var journal: GrantState.Journal?
+  private var knocks: LastKnocks
+  private var knockFile: StateFile
   private let drift: Int64
   /// When the mark of the replay memory is written next, in monotonic microseconds.
   private var nextMark = Int64.max
 
   init(
     _ directory: consuming StateDirectory, replays: consuming ReplayFile,
-    _ replayFile: consuming StateFile, _ journal: consuming GrantState.Journal?, drift: Int64
+    _ replayFile: consuming StateFile, _ journal: consuming GrantState.Journal?,
+    _ knocks: consuming LastKnocks, drift: Int64
   ) {
     self.directory = directory
     self.replays = replays
     self.replayFile = replayFile
     self.journal = journal
+    knockFile = StateFile(.users, size: knocks.fileSize, needsAll: true)
+    self.knocks = knocks
     self.drift = drift
   }
 
@@ -32,23 +38,45 @@ struct StateKeeper: ~Copyable {
     replays.fill(&memory, at: moment, drift: drift)
   }
 
+  /// Takes over when the users last knocked, and writes that file for the first time. Nothing depends on it.
+  mutating func logBegin(_ users: borrowing Users) {
+    var isWhole = false
+    do throws(StateFailure) {
+      isWhole = try LastKnockState.read(&knocks, users, in: directory)
+    } catch {}
+    if !isWhole {
+      log.warning(
+        "warning: --state: 'users' is damaged, or no file of ours: last knocks are forgotten")
+    }
+    saveKnocks()
+  }
+
   var isReplayFileBehind: Bool { replayFile.isBehind }
 
   /// How many files lack something that could not be written.
   var behindCount: Int {
-    mutating get { (replayFile.isBehind ? 1 : 0) + (journal?.file.isBehind == true ? 1 : 0) }
+    mutating get {
+      (replayFile.isBehind ? 1 : 0) + (journal?.file.isBehind == true ? 1 : 0)
+        + (knockFile.isBehind ? 1 : 0)
+    }
   }
 
   /// When `advance` has something to do, in monotonic microseconds.
   var nextDeadline: Int64 {
-    mutating get { min(nextMark, min(replayFile.nextDeadline, journal?.file.nextDeadline ?? .max)) }
+    mutating get {
+      min(
+        min(nextMark, replayFile.nextDeadline),
+        min(knockFile.nextDeadline, journal?.file.nextDeadline ?? .max))
+    }
   }
 
   /// Writes an accepted knock before the server acts on it. If the disk cannot take it, the memory has it.
-  mutating func record(_ fingerprint: Fingerprint) {
+  mutating func record(_ fingerprint: Fingerprint, of user: User, from source: Address?) {
     let moment = Moment(wall: SystemClock.wall(), monotonic: SystemClock.sinceBoot())
     replays.append(fingerprint, at: moment, drift: drift)
     saveReplays()
+    knocks.record(LastKnock(time: moment.wall, source: source), of: user)
+    if !knockFile.isBehind { saveKnocks() }
   }
 
   /// Writes what has changed of the grants, before the server acts on it.
@@ -66,6 +94,7 @@ struct StateKeeper: ~Copyable {
   mutating func advance(_ grants: inout Grants, now: Int64) {
     if min(nextMark, replayFile.nextDeadline) <= now { saveReplays() }
     if grants.areChanged || journal?.file.nextDeadline ?? .max <= now { saveAll(&grants) }
+    if knockFile.isBehind, knockFile.nextDeadline <= now { saveKnocks() }
   }
 
   /// Writes that the server ends in order, if nothing is missing.
@@ -89,6 +118,16 @@ struct StateKeeper: ~Copyable {
     replayFile.logSave(in: &directory, now: now) { file, all throws(SystemError) in
       try replays.save(all: all, isLast: isLast, now: SystemClock.sinceBoot()) {
         bytes, offset throws(SystemError) in try file.write(bytes, at: offset)
+      }
+    }
+  }
+
+  private mutating func saveKnocks() {
+    knockFile.size = knocks.fileSize
+    knockFile.logSave(in: &directory, now: SystemClock.monotonic()) {
+      file, all throws(SystemError) in
+      try knocks.save(all: all) { bytes, offset throws(SystemError) in
+        try file.write(bytes, at: offset)
       }
     }
   }

@@ -30,7 +30,11 @@ struct Message: ExpressibleByStringInterpolation {
       unsafe part(&messageText)
     }
 
-    @inline(__always) mutating func appendLiteral(_ text: StaticString) { Message.append(text) }
+    /// The compiler also calls this with empty text: between two values, and before and after one. It knows the
+    /// length, so nothing is left of such a call.
+    @inline(__always) mutating func appendLiteral(_ text: StaticString) {
+      if text.utf8CodeUnitCount > 0 { Message.append(text) }
+    }
   }
 }
 

@@ -8,6 +8,7 @@
 #include <string.h>
 #include <sys/auxv.h>
 #include <sys/mman.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 // musl's dynamic loader makes relocated data read-only (RELRO). A static file has no loader, so it does
@@ -58,6 +59,17 @@ int pthread_mutex_unlock(pthread_mutex_t *mutex) {
 
 // musl calls this to change the user of all threads.
 void __synccall(void (*function)(void *), void *context) { function(context); }
+
+#ifdef __mips__
+// musl looks here for the kernel's own functions (vDSO). They may change $gp, and cross/one-gp needs it unchanged.
+void *__vdsosym(const char *version, const char *name) {
+  (void)version, (void)name;
+  return NULL;
+}
+
+// musl's version of this function is in assembly, and computes $gp. pipe2(3) calls it on kernels before 2.6.27.
+int pipe(int ends[2]) { return (int)syscall(SYS_pipe2, ends, 0); }
+#endif
 
 // Only libsodium calls this, for the size of a page.
 long sysconf(int name) { return name == _SC_PAGESIZE ? (long)getauxval(AT_PAGESZ) : -1; }

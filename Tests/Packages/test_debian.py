@@ -44,6 +44,7 @@ FILES = {
     "usr/share/man/man1/pyknock-client.1.gz": 0o644,
     "usr/share/man/man1/pyknock-keygen.1.gz": 0o644,
     "usr/share/man/man1/pyknock.1.gz": 0o644,
+    "usr/share/man/man5/pyknock-users.5.gz": 0o644,
     "usr/share/man/man5/pyknock.conf.5.gz": 0o644,
     "usr/share/man/man8/pyknock-server.8.gz": 0o644,
     "usr/share/man/man8/pyknock-status.8.gz": 0o644,

@@ -47,6 +47,7 @@ lrwxrwxrwx . /usr/share/fish/vendor_completions.d/pyknock-status.fish pyknock.fi
 -rw-r--r-- d. /usr/share/man/man1/pyknock-client.1.gz
 -rw-r--r-- d. /usr/share/man/man1/pyknock-keygen.1.gz
 -rw-r--r-- d. /usr/share/man/man1/pyknock.1.gz
+-rw-r--r-- d. /usr/share/man/man5/pyknock-users.5.gz
 -rw-r--r-- d. /usr/share/man/man5/pyknock.conf.5.gz
 -rw-r--r-- d. /usr/share/man/man8/pyknock-server.8.gz
 -rw-r--r-- d. /usr/share/man/man8/pyknock-status.8.gz

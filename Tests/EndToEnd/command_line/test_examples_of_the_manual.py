@@ -44,7 +44,7 @@ def blocks(page):
     """The commands of a page, and of the help if it is None."""
     if page:
         found = literal_blocks(PAGES[page])
-        return [text for text in found if not re.match("key-file |Host ", text)]
+        return [text for text in found if not re.match("keys |key-file |Host |commands ", text)]
     texts = [run([*program(applet), "-h"]).stdout.partition("\nExamples:\n")[2] for applet in APPLETS]
     return [text.partition("\n\n")[0] + "\n" for text in texts]
 
@@ -141,11 +141,11 @@ def test_examples_of_the_page_about_the_program(scene, tmp_path):
 @pytest.mark.slow
 @only_nft
 def test_examples_of_the_page_about_the_server(scene, tmp_path):
-    run([*program("keygen"), "-o", tmp_path / "etc/key"])
+    run([*program("keygen"), "--keys", tmp_path / "etc/keys", "alice"])
     code, output = scene("".join(blocks("pyknock-server.8")))
     assert code == 0, output
     lines = output.splitlines()
-    assert "configuration OK" in lines
+    assert "configuration OK, users: 1" in lines
     assert lines[-1].split() == ["ADDRESS", "USER", "SINCE", "EXPIRES", "OURS", "IN"]
 
 
@@ -170,17 +170,29 @@ def test_examples_of_the_page_about_keys(scene, tmp_path):
 
 @only_nft
 def test_examples_of_the_page_about_the_status(scene, tmp_path):
-    run([*program("keygen"), "-o", tmp_path / "etc/key"])
+    run([*program("keygen"), "--keys", tmp_path / "etc/keys", "alice"])
     server = "pyknock server -f /etc/pyknock/server.conf\n"
     code, output = scene(server + "".join(blocks("pyknock-status.8")))
     assert (code, output.splitlines()[0][:17]) == (0, "server: runs sinc"), output
 
 
 @only_nft
+def test_examples_of_the_page_about_users(scene, firewall, tmp_path):
+    command, limits = literal_blocks(PAGES["pyknock-users.5"])[::-1]
+    assert scene(command) == (0, "configuration OK, users: 1\n")
+    alice = tmp_path / "etc/keys/alice"
+    with alice.open("a") as file:
+        file.write(limits)
+    alice.chmod(0o600)
+    assert scene(command.splitlines()[1]) == (0, "configuration OK, users: 1\n")
+
+
+@only_nft
 def test_examples_of_the_page_about_configurations(scene, firewall, tmp_path):
     run([*program("keygen"), "-o", tmp_path / "etc/key"])
+    run([*program("keygen"), "--keys", tmp_path / "etc/keys", "alice"])
     check = "".join(blocks("pyknock.conf.5"))
-    assert scene(check) == (0, "configuration OK\n")
+    assert scene(check) == (0, "configuration OK, users: 1\n")
     (tmp_path / "etc/server.conf").write_text(CONFIGURATIONS[1].replace("/etc/pyknock", f"{tmp_path}/etc"))
     assert scene(check) == (0, "configuration OK\n")
     shown = "pyknock client list; pyknock client open home -n\n"

@@ -102,7 +102,7 @@ def pieces(literal):
 
 def test_the_manual_explains_each_line_of_the_servers_log():
     """Of each line, it has the longest text that is always the same."""
-    text = shown("pyknock-server.8")
+    text = shown("pyknock-server.8") + shown("pyknock-users.5")
     folders = [ROOT / "Sources/Programs" / name for name in ("Key", "Log", "Server")]
     sources = [path for folder in folders for path in folder.rglob("*.swift")]
     lines = [

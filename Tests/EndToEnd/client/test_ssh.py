@@ -162,7 +162,7 @@ def test_the_five_steps_of_the_readme_and_its_two_files(sshd, firewall, place, r
     key, copy, rules, knock, stop = steps
     do(firewall, key)
     do(client, copy)
-    assert (tmp_path / ".config/pyknock/home.key").read_text() == (tmp_path / "etc/key").read_text()
+    assert (tmp_path / ".config/pyknock/home.key").read_text() == (tmp_path / "etc/keys/alice").read_text()
     if place == "home":  # Behind NAT.
         address = do(client, "ssh root@server.example.org 'echo $SSH_CLIENT'").split()[0]
         knock = knock.replace("connect ", f"connect -S {address} ")

@@ -32,7 +32,7 @@ STUBS = {
         [ "$1" = -o ] || exit 0
         exec sh -ec "$(echo "${2#ProxyCommand }" | sed "s/%h/$3/; s/%p/22/")" </dev/null
     """,
-    "scp": 'grep -qE "^[A-Za-z0-9_-]{43}$" "$2"',
+    "scp": 'grep -qE "^[A-Za-z0-9_-]{43}$" "$2"; [ "$2" = knock.key ] || cp "$2" knock.key',
     "systemctl": '[ "$*" = "reload pyknock" ]',
     "pip": '[ "$*" = "install pyknock==0.4.3" ]',
 }
@@ -124,7 +124,7 @@ def scene(firewall, tmp_path):
 
 def accepted(tmp_path):
     """The knocks in the log. Of several that are the same there is one: a slow machine knocks again."""
-    found = re.findall(r"accepted (\w+ \S+) from", (tmp_path / "log").read_text())
+    found = re.findall(r"accepted (\w+ \S+) (?:by alice )?from", (tmp_path / "log").read_text())
     return [knock for knock, _ in itertools.groupby(found)]
 
 

@@ -27,7 +27,7 @@ def test_the_commands_for_systemd_take_minutes_to_the_first_knock(tmp_path, caps
         start = time.monotonic()
         booted.run("sh", "-exc", f"cd /root\n{install}", env={"DEBIAN_FRONTEND": "noninteractive"})
         key = tmp_path / "key"
-        key.write_bytes(booted.path("/etc/pyknock/key").read_bytes())
+        key.write_bytes(booted.path("/etc/pyknock/keys/alice").read_bytes())
         key.chmod(0o600)
 
         booted.run("sh", "-exc", load)

@@ -15,18 +15,22 @@ public struct Action: Equatable, BitwiseCopyable, Sendable {
   }
 
   public let knock: Knock
-  /// Whose knock or grant it is.
+  /// Whose knock or grant it is, and with which key.
   public let user: UserName
+  public let key: KeyFingerprint
   /// Whether it closes a grant. The journal of grants then needs to know how it ended.
   public let closesGrant: Bool
   public let run: Run
   /// Tells it from other actions for the same knock; see `RecentKnocks.record`. 0 for a grant that has expired.
   public let number: UInt32
 
-  public init(_ knock: Knock, by user: UserName, closesGrant: Bool, _ run: Run, number: UInt32 = 0)
-  {
+  public init(
+    _ knock: Knock, by user: UserName, _ key: KeyFingerprint, closesGrant: Bool, _ run: Run,
+    number: UInt32 = 0
+  ) {
     self.knock = knock
     self.user = user
+    self.key = key
     self.closesGrant = closesGrant
     self.run = run
     self.number = number

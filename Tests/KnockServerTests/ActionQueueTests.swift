@@ -5,7 +5,8 @@ import Testing
 
 @Suite struct ActionQueueTests {
   private func action(_ number: UInt32) -> Action {
-    Action(Knock(command: .open, address: .inet(number)), by: .none, closesGrant: false, .runs)
+    Action(
+      Knock(command: .open, address: .inet(number)), by: .none, .none, closesGrant: false, .runs)
   }
 
   private func number(_ action: Action?) -> UInt32? {
@@ -77,7 +78,9 @@ import Testing
   }
 
   private func close(_ number: UInt32, endsGrant: Bool = true) -> Action {
-    Action(Knock(command: .close, address: .inet(number)), by: .none, closesGrant: endsGrant, .runs)
+    Action(
+      Knock(command: .close, address: .inet(number)), by: .none, .none, closesGrant: endsGrant,
+      .runs)
   }
 
   /// The order in which actions run while nothing runs for the addresses that are not busy.

@@ -67,7 +67,8 @@ private func open(
   let opening = Grants.Opening(
     user: .none, key: .none, set: 0, prefixLength: address.family.addressBits, setDuration: nil,
     duration: seconds * second, closesCommand: true, hasCloseCommand: true)
-  let runs = grants.open(address, opening, isRepeat: false, wallNow: wall, now: now)
+  let runs = try? grants.open(
+    address, opening, isRepeat: false, isShared: false, wallNow: wall, now: now)
   guard let runs else { return false }
   if runs == .runs { _ = grants.endOpen(address, succeeded: true, isWantedAgain: false) }
   return true
@@ -85,7 +86,8 @@ private func leaveOpen(_ grants: inout Grants, _ number: UInt32) {
     user: .none, key: .none, set: 0, prefixLength: 32, setDuration: nil, duration: nil,
     closesCommand: false,
     hasCloseCommand: true)
-  _ = grants.open(.inet(number), opening, isRepeat: false, wallNow: now, now: 0)
+  _ = try? grants.open(
+    .inet(number), opening, isRepeat: false, isShared: false, wallNow: now, now: 0)
 }
 
 private func beginNextClose(_ grants: inout Grants, at time: Int64) -> UInt32? {
@@ -777,8 +779,9 @@ private func open(
   _ grants: inout Grants, by user: UserName, for seconds: Int64 = 60, set: UInt16 = 0,
   isRepeat: Bool = false, now time: Int64 = 0
 ) -> Action.Run? {
-  grants.open(
-    shared, opening(user, for: seconds, set: set), isRepeat: isRepeat, wallNow: now + time,
+  try? grants.open(
+    shared, opening(user, for: seconds, set: set), isRepeat: isRepeat, isShared: false,
+    wallNow: now + time,
     now: time)
 }
 
@@ -802,7 +805,8 @@ private func close(_ grants: inout Grants, by user: UserName) -> Bool {
   var grants = image.grants()
   for (user, seconds) in [(alice, 60), (bob, 90), (.none, 30)] as [(UserName, Int64)] {
     let opening = opening(user, for: seconds, set: 8, closesCommand: false)
-    let run = grants.open(shared, opening, isRepeat: false, wallNow: now, now: 0)
+    let run = try? grants.open(
+      shared, opening, isRepeat: false, isShared: false, wallNow: now, now: 0)
     #expect(run == .runs)
   }
   #expect(grants.count == 3)
@@ -955,12 +959,164 @@ private func close(_ grants: inout Grants, by user: UserName) -> Bool {
   #expect(grants.count == 0)
 }
 
+@Test func oneUserOfSeveralMayHaveAQuarterOfTheRoom() {
+  var grants = Image(capacity: 8).grants()
+  func open(_ number: UInt32, by user: UserName, isShared: Bool = true) -> Grants.Full? {
+    do throws(Grants.Full) {
+      _ = try grants.open(
+        .inet(number), opening(user), isRepeat: false, isShared: isShared, wallNow: now, now: 0)
+      return nil
+    } catch { return error }
+  }
+  let results = [
+    open(1, by: alice), open(2, by: alice), open(3, by: alice), open(1, by: alice),
+    open(4, by: bob), open(5, by: bob), open(1, by: bob), open(6, by: .none),
+    open(7, by: .none), open(8, by: .none), open(3, by: alice, isShared: false),
+    open(4, by: alice, isShared: false), open(9, by: .none), open(9, by: .none, isShared: false),
+  ]
+  let (noRoom, noShare) = (Grants.Full.noRoom(count: 8), Grants.Full.noShare(count: 2))
+  #expect(
+    results == [
+      nil, nil, noShare, nil, nil, nil, noShare, nil, nil, noShare, nil, nil, noRoom, noRoom,
+    ])
+}
+
+@Test func whatIsRevokedEndsAtOnceAndWhatIsShortenedEndsEarlier() {
+  let image = Image()
+  var grants = image.grants()
+  for number in 1...4 as ClosedRange<UInt32> {
+    let opening = Grants.Opening(
+      user: .none, key: .none, set: 8, prefixLength: 32,
+      setDuration: number == 3 ? nil : 60 * second, duration: 60 * second, closesCommand: false,
+      hasCloseCommand: false)
+    _ = try? grants.open(
+      .inet(number), opening, isRepeat: false, isShared: false, wallNow: now, now: 0)
+  }
+  grants.revise(wallNow: now + second, now: second) {
+    switch $0.address {
+    case .inet(1): .close
+    case .inet(4): .end(at: now + 60 * second)
+    default: .end(at: now + 20 * second)
+    }
+  }
+  // What is still to be shortened is needed until its new end, also before the set is changed.
+  #expect(needs(grants, .inet(2), bits: 32).map(\.seconds) == [20])
+  #expect(image.grant(of: 2)?.ends == now + 60 * second)
+  var shortened: Set<UInt32> = []
+  var revoked: [Address] = []
+  while grants.nextDeadline == second {
+    if let (grant, rest) = grants.shortenNext(now: second) {
+      #expect(rest == 19 * second)
+      guard case .inet(let number) = grant.address else { return }
+      shortened.insert(number)
+      #expect(image.grant(of: number)?.ends == now + 20 * second)
+      #expect(image.grant(of: number)?.setEnds == (number == 3 ? .max : now + 20 * second))
+    } else if let due = grants.beginNextClose(wallNow: now + second, now: second) {
+      #expect(due.isRevoked)
+      revoked.append(due.grant.address)
+    }
+  }
+  #expect(shortened == [2, 3])
+  #expect(revoked == [.inet(1)])
+  #expect(image.grant(of: 1)?.ends == now + second)
+  // Nothing more to do.
+  grants.revise(wallNow: now + second, now: second) { _ in .end(at: now + 60 * second) }
+  #expect(grants.nextDeadline == 20 * second)
+  let due = grants.beginNextClose(wallNow: now, now: 20 * second)
+  #expect(due?.isRevoked == false)
+}
+
+@Test func whatIsToBeShortenedCanBeOpenedAgainAndClosed() {
+  for ending in 0..<3 {
+    let image = Image()
+    var grants = image.grants()
+    _ = openSet(&grants, shared, bits: 32, for: 60)
+    grants.revise(wallNow: now, now: 0) { _ in .end(at: now + 20 * second) }
+    switch ending {
+    case 0:
+      // The set has it for longer than the knock asks for.
+      _ = openSet(&grants, shared, bits: 32, for: 30)
+      let next = grants.shortenNext(now: 0)
+      #expect(next?.rest == 30 * second)
+      #expect(grants.nextDeadline == 30 * second)
+    case 1:
+      _ = grants.beginClose(shared, of: .none, wallNow: now)
+      let next = grants.shortenNext(now: .max)
+      #expect(next == nil)
+    default:
+      grants.expireAll(now: 5)
+      let next = grants.shortenNext(now: 5)
+      #expect(next == nil)
+      #expect(beginNextClose(&grants, at: 5) == 1)
+    }
+  }
+}
+
+@Test func aRevokedCommandGoesToThoseWhoShareIt() {
+  var grants = Image().grants()
+  _ = open(&grants, by: alice)
+  _ = open(&grants, by: bob)
+  grants.revise(wallNow: now, now: 0) { $0.user == alice ? .close : .end(at: .max) }
+  let due = grants.beginNextClose(wallNow: now, now: 0)
+  #expect(due?.grant.user == alice)
+  #expect(due?.needsCommand == false)
+  #expect(grants.nextDeadline == minute)
+  #expect(close(&grants, by: bob))
+}
+
+@Test func grantsAreRevisedByWhatTheirUserMayDo() {
+  var users = emptyUsers()
+  var limits = policy()
+  limits.inet = Policy.Place(set: 8, prefixLength: 24)
+  _ = users.insert(alice, key: KeyFingerprint(low: 1, high: 2), limits)
+  func revision(
+    _ user: UserName = alice, key: KeyFingerprint = KeyFingerprint(low: 1, high: 2),
+    set: UInt16 = 8, bits: UInt8 = 24, isNarrowed: Bool = false, keepsPlace: Bool = false,
+    change: (inout Policy) -> Void = { _ in }
+  ) -> Int64? {
+    var changed = limits
+    change(&changed)
+    users.setPolicy(changed, at: 0)
+    let grant = Grant(
+      range, user: user, key: key, prefixLength: bits, isNarrowed: isNarrowed, set: set,
+      command: .succeeded, since: now, asked: now, ends: .max)
+    guard
+      case .end(let end) = users.revision(of: grant, keepsPlace: keepsPlace, wallNow: now + second)
+    else { return nil }
+    return end
+  }
+  #expect(revision() == .max)
+  #expect(revision(key: .none) == .max)
+  #expect(revision(key: KeyFingerprint(low: 1, high: 3)) == nil)
+  #expect(revision(bob) == nil)
+  #expect(revision(.none) == nil)
+  #expect(revision { $0.mayOpen = false } == nil)
+  #expect(revision { $0.mayClose = false } == .max)
+  #expect(revision { $0.duration = 9 * second } == now + 9 * second)
+  #expect(revision { $0.expires = now + 2 * second } == now + 2 * second)
+  #expect(revision { $0.expires = now + second } == nil)
+  let allow = { (bits: Int) in
+    { (policy: inout Policy) in _ = policy.allow(AddressRange(range, prefixLength: bits)) }
+  }
+  #expect(revision(change: allow(24)) == .max)
+  #expect(revision(change: allow(25)) == nil)
+  #expect(revision(set: 0, bits: 32, change: allow(25)) == .max)
+  // Another set or prefix.
+  for (set, bits) in [(9, 24), (8, 32), (8, 25)] as [(UInt16, UInt8)] {
+    #expect(revision(set: set, bits: bits) == nil)
+    #expect(revision(set: set, bits: bits, keepsPlace: true) == .max)
+  }
+  #expect(revision(bits: 32, isNarrowed: true) == .max)
+  #expect(revision(set: 9, bits: 32, isNarrowed: true) == nil)
+}
+
 @Test func whatIsLeftOpenIsLeftOpenForAll() {
   var grants = Image().grants()
   _ = open(&grants, by: alice)
   _ = open(&grants, by: bob)
-  let run = grants.open(
-    shared, opening(bob, closesCommand: false), isRepeat: false, wallNow: now, now: 0)
+  let run = try? grants.open(
+    shared, opening(bob, closesCommand: false), isRepeat: false, isShared: false, wallNow: now,
+    now: 0)
   #expect(run == .runs)
   #expect(grants.count == 0)
 }
@@ -979,7 +1135,7 @@ private func openSet(
     user: .none, key: .none, set: set, prefixLength: bits, setDuration: duration,
     duration: duration,
     closesCommand: closesCommand, hasCloseCommand: closesCommand)
-  _ = grants.open(address, opening, isRepeat: false, wallNow: now, now: 0)
+  _ = try? grants.open(address, opening, isRepeat: false, isShared: false, wallNow: now, now: 0)
   return opening
 }
 
@@ -1098,10 +1254,12 @@ private func needs(
       user: .none, key: .none, set: 0, prefixLength: 32, setDuration: nil, duration: 60 * second,
       closesCommand: true,
       hasCloseCommand: true)
-    let runs = grants.open(.inet(1), opening, isRepeat: false, wallNow: now, now: 0)
+    let runs = try? grants.open(
+      .inet(1), opening, isRepeat: false, isShared: false, wallNow: now, now: 0)
     #expect(runs == (isHere ? .repeated : .runs))
     // While it runs, and after it, others rely on it.
-    let again = grants.open(.inet(1), opening, isRepeat: false, wallNow: now, now: 0)
+    let again = try? grants.open(
+      .inet(1), opening, isRepeat: false, isShared: false, wallNow: now, now: 0)
     #expect(again == .repeated)
   }
 }

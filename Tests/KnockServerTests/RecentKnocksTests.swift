@@ -69,7 +69,7 @@ import Testing
   private func act(_ knock: Knock, at now: Int64, _ recent: inout RecentKnocks) -> Action {
     let (isRepeat, number) = recent.record(knock, by: .none, now: now)
     return Action(
-      knock, by: .none, closesGrant: false, isRepeat ? .repeated : .runs, number: number)
+      knock, by: .none, .none, closesGrant: false, isRepeat ? .repeated : .runs, number: number)
   }
 
   @Test func `what failed is new, and is done once more where a repetition relied on it`() {

@@ -26,6 +26,8 @@ public struct Grant: BitwiseCopyable, Sendable {
   public let address: Address
   /// How many bits of the address all addresses of the range have.
   public private(set) var prefixLength: UInt8
+  /// Whether the set could hold only the address itself, and not its range.
+  public private(set) var isNarrowed: Bool
   /// The number of the set in `SetNames`; 0 if there was none, or it is closed again.
   public internal(set) var set: UInt16
   public var command: Command
@@ -36,10 +38,11 @@ public struct Grant: BitwiseCopyable, Sendable {
   public internal(set) var asked: Int64
   public internal(set) var ends: Int64
   /// When the kernel removes the address from the set by itself.
-  let setEnds: Int64
+  public internal(set) var setEnds: Int64
 
   init(
     _ address: Address, user: UserName, key: KeyFingerprint, prefixLength: UInt8? = nil,
+    isNarrowed: Bool = false,
     set: UInt16 = 0, command: Command = .none,
     hasCloseCommand: Bool = false, since: Int64, asked: Int64, ends: Int64,
     setEnds: Int64 = Self.never
@@ -48,6 +51,7 @@ public struct Grant: BitwiseCopyable, Sendable {
     self.user = user
     self.key = key
     self.prefixLength = prefixLength ?? UInt8(address.family.addressBits)
+    self.isNarrowed = isNarrowed
     self.set = set
     self.command = command
     self.hasCloseCommand = hasCloseCommand
@@ -71,11 +75,14 @@ public struct Grant: BitwiseCopyable, Sendable {
   /// Records that it is not in the set any more.
   mutating func closeSet() {
     set = 0
-    narrow()
+    prefixLength = UInt8(address.family.addressBits)
   }
 
   /// Whether the range has more than the address itself.
   var isRange: Bool { prefixLength < address.family.addressBits }
 
-  mutating func narrow() { prefixLength = UInt8(address.family.addressBits) }
+  mutating func narrow() {
+    prefixLength = UInt8(address.family.addressBits)
+    isNarrowed = true
+  }
 }

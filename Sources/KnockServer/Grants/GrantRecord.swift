@@ -9,7 +9,8 @@ extension Grants {
   ///     1       1     the length of the prefix in the set (bits)
   ///     2       2     the number of the set; see `SetNames`
   ///     4       1     the state of the command: see `Grant.Command`; plus 128 if there is one to close with
-  ///     5       3     zero
+  ///     5       1     1 if the set could hold only the address itself, and not its range
+  ///     6       2     zero
   ///     8       16    address: the upper and the lower half of IPv6, or 0 and IPv4
   ///     24      8     when access was opened
   ///     32      8     when it was asked for last
@@ -43,6 +44,7 @@ extension Grants {
       let command = UInt64(grant.command.rawValue) | (grant.hasCloseCommand ? 128 : 0)
       self[0] =
         family | UInt64(grant.prefixLength) << 8 | UInt64(grant.set) << 16 | command << 32
+        | (grant.isNarrowed ? 1 << 40 : 0)
       self[3] = UInt64(bitPattern: grant.since)
       self[4] = UInt64(bitPattern: grant.asked)
       self[5] = UInt64(bitPattern: grant.ends)
@@ -76,7 +78,7 @@ extension Grants {
 
     /// Nil if the record is empty, was not written to its end, or has values that no server writes.
     public var grant: Grant? {
-      guard self[15] == expectedChecksum, sequence > 0, sequence < 1 << 63, self[0] >> 40 == 0,
+      guard self[15] == expectedChecksum, sequence > 0, sequence < 1 << 63, self[0] >> 40 <= 1,
         let command = Grant.Command(rawValue: UInt8(self[0] >> 32 & 127)),
         let user = UserName(word: { self[9 + $0] })
       else { return nil }
@@ -91,9 +93,9 @@ extension Grants {
       }
       let grant = Grant(
         address, user: user, key: KeyFingerprint(low: self[13], high: self[14]),
-        prefixLength: UInt8(truncatingIfNeeded: self[0] >> 8),
+        prefixLength: UInt8(truncatingIfNeeded: self[0] >> 8), isNarrowed: self[0] >> 40 != 0,
         set: UInt16(truncatingIfNeeded: self[0] >> 16), command: command,
-        hasCloseCommand: self[0] >> 39 != 0, since: Int64(bitPattern: self[3]),
+        hasCloseCommand: self[0] >> 39 & 1 != 0, since: Int64(bitPattern: self[3]),
         asked: Int64(bitPattern: self[4]), ends: Int64(bitPattern: self[5]),
         setEnds: Int64(bitPattern: self[6]))
       guard address.refusal == nil, !grant.isClosed,

@@ -21,6 +21,10 @@ extension Grants {
     var failures: UInt8 = 0
     /// Whether access is to be closed. Stays true until that has succeeded.
     var hasEnded = false
+    /// Whether it has not expired, but its user may not have it any more.
+    var isRevoked = false
+    /// If it is to be shortened next: when access is to be closed then, in microseconds since boot. Otherwise `.max`.
+    var shortenedDeadline = Int64.max
     /// Whether a knock relies on the open command that waits or runs.
     var isReliedOn = false
     /// Whether an earlier knock has put the address into the set.
@@ -36,6 +40,11 @@ extension Grants {
       self.grant = grant
       self.deadline = deadline
       self.setDeadline = setDeadline
+    }
+
+    /// Until when it needs its set.
+    var setNeed: Int64 {
+      min(shortenedDeadline < .max ? shortenedDeadline : deadline, setDeadline)
     }
 
     /// Whether the state of the command is here, or the command still runs.

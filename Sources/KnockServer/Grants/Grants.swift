@@ -188,9 +188,11 @@ public struct Grants: ~Copyable {
 
   /// If the clock was behind when `adopt` looked at it, and has been set since, the grants of the other process end
   /// sooner. Those of this process need no clock.
-  public mutating func followClock(wallNow: Int64, now: Int64) {
+  ///
+  /// - Returns: whether the clock has been set.
+  public mutating func followClock(wallNow: Int64, now: Int64) -> Bool {
     let step = wallNow.subtractingSaturated(now).subtractingSaturated(clockOffset)
-    guard step >= Microseconds.second else { return }
+    guard step >= Microseconds.second else { return false }
     clockOffset += step
     for place in 0..<count {
       let position = table.position(at: place)
@@ -199,6 +201,7 @@ public struct Grants: ~Copyable {
       table[position].deadline = max(now, table[position].deadline.subtractingSaturated(step))
     }
     table.deadlinesChanged()
+    return true
   }
 
   // Opening
@@ -246,16 +249,22 @@ public struct Grants: ~Copyable {
   /// - Parameters:
   ///   - isRepeat: whether the command does not run, since it has just run.
   ///   - wallNow, now: as for `adopt`.
-  /// - Returns: whether the command must run. Nil if there is no room.
+  ///   - isShared: whether one user may have only a quarter of the room.
+  /// - Returns: whether the command must run.
   public mutating func open(
-    _ address: Address, _ opening: Opening, isRepeat: Bool, wallNow: Int64, now: Int64
-  ) -> Action.Run? {
+    _ address: Address, _ opening: Opening, isRepeat: Bool, isShared: Bool, wallNow: Int64,
+    now: Int64
+  ) throws(Full) -> Action.Run {
     let wallNow = Self.clamped(wallNow)
     let run: Action.Run = isRepeat ? .repeated : .runs
     if !opening.closesCommand { leaveCommandOpen(address) }
     guard opening.isGrant else { return run }
     let old = table.position(of: address) { opening.matches($0.grant) }
-    guard old != nil || count < capacity else { return nil }
+    if old == nil {
+      guard count < capacity else { throw .noRoom(count: count) }
+      let share = isShared ? max(capacity / 4, 1) : capacity
+      guard count < share || count(of: opening.user) < share else { throw .noShare(count: share) }
+    }
     func end(_ duration: Int64?, from start: Int64, never: Int64) -> Int64 {
       duration.map { start + $0 } ?? never
     }
@@ -270,6 +279,11 @@ public struct Grants: ~Copyable {
     if let old {
       if !table[old].hasEnded { state.grant.since = min(wallNow, table[old].grant.since) }
       state.wasInSet = !table[old].isSetDoubtful
+      // The set may hold it for longer than this knock asks for.
+      if table[old].shortenedDeadline < .max {
+        state.shortenedDeadline = state.deadline
+        state.deadline = now
+      }
     }
     let source = holder(of: address)
     if let source, table[source].grant.user != opening.user, !table[source].hasEnded {
@@ -296,6 +310,19 @@ public struct Grants: ~Copyable {
       replace(source, by: rest)
     }
     return runs ? run : .repeated
+  }
+
+  /// Why a grant has no room.
+  public enum Full: Error, Equatable, Sendable {
+    case noRoom(count: Int)
+    /// The user has so many grants.
+    case noShare(count: Int)
+  }
+
+  private func count(of user: UserName) -> Int {
+    var found = 0
+    for place in 0..<count where table[table.position(at: place)].grant.user == user { found += 1 }
+    return found
   }
 
   /// The grant of an address that has the state of the command.
@@ -392,7 +419,7 @@ public struct Grants: ~Copyable {
       let other = state.grant.range
       guard other.family == range.family else { return }
       if onlySame ? other == range : other.first <= first && first <= other.last {
-        deadline = max(deadline ?? 0, min(state.deadline, state.setDeadline))
+        deadline = max(deadline ?? 0, state.setNeed)
         last = min(last, other.last)
       } else if !onlySame, other.first > first, other.first <= last {
         last = other.first.previous
@@ -450,11 +477,11 @@ public struct Grants: ~Copyable {
   /// The same for the first grant that has expired. Nil if none has.
   public mutating func beginNextClose(
     wallNow: Int64, now: Int64
-  ) -> (grant: Grant, needsCommand: Bool)? {
+  ) -> (grant: Grant, needsCommand: Bool, isRevoked: Bool)? {
     guard let position = table.first, table[position].deadline <= now else { return nil }
     round &+= 1
-    let grant = table[position].grant
-    return (grant, begin(position, wallNow: wallNow))
+    let (grant, isRevoked) = (table[position].grant, table[position].isRevoked)
+    return (grant, begin(position, wallNow: wallNow), isRevoked)
   }
 
   @inline(never)
@@ -464,6 +491,7 @@ public struct Grants: ~Copyable {
     state.deadline = .max
     leaveCommandToOthers(&state)
     state.hasEnded = true
+    state.shortenedDeadline = .max
     state.isSetTried = false
     let needsCommand = state.grant.command != .none
     let leavesCommand = table[position].grant.command != state.grant.command
@@ -590,9 +618,60 @@ public struct Grants: ~Copyable {
       let position = table.position(at: place)
       if table[position].deadline < .max || !table[position].hasEnded {
         table[position].deadline = now
+        table[position].shortenedDeadline = .max
       }
     }
     table.deadlinesChanged()
+  }
+
+  // What users may not have any more
+
+  /// What becomes of a grant.
+  public enum Revision {
+    case close
+    /// It lasts until then (microseconds since the Unix epoch), if it would last longer.
+    case end(at: Int64)
+  }
+
+  /// Looks at all grants. Those that are to be closed are next for `beginNextClose`, and those that are to be shortened
+  /// for `shortenNext`.
+  public mutating func revise(wallNow: Int64, now: Int64, _ revision: (Grant) -> Revision) {
+    for place in 0..<count {
+      let position = table.position(at: place)
+      guard !table[position].hasEnded else { continue }
+      switch revision(table[position].grant) {
+      case .close:
+        table[position].isRevoked = true
+        table[position].shortenedDeadline = .max
+      case .end(let end):
+        guard end < table[position].grant.ends else { continue }
+        // Its record is written when it is next.
+        let end = max(end, table[position].grant.asked)
+        table[position].grant.ends = end
+        table[position].shortenedDeadline = min(
+          table[position].deadline, now + max(0, end.subtractingSaturated(wallNow)))
+        guard table[position].grant.isTimed else { break }
+        table[position].grant.setEnds = min(table[position].grant.setEnds, end)
+        table[position].setDeadline = min(
+          table[position].setDeadline, table[position].shortenedDeadline)
+      }
+      table[position].deadline = min(table[position].deadline, now)
+    }
+    table.deadlinesChanged()
+  }
+
+  /// Shortens the first of the grants that are due, if it is only to be shortened.
+  ///
+  /// - Returns: the grant, and how long it still lasts (microseconds).
+  public mutating func shortenNext(now: Int64) -> (grant: Grant, rest: Int64)? {
+    guard let position = table.first, table[position].deadline <= now,
+      table[position].shortenedDeadline < .max
+    else { return nil }
+    var state = table[position]
+    state.deadline = state.shortenedDeadline
+    state.shortenedDeadline = .max
+    _ = write(state, replacing: position)
+    return (state.grant, max(0, state.deadline - now))
   }
 
   /// When the next grant expires, in microseconds since boot.
@@ -610,6 +689,11 @@ public struct Grants: ~Copyable {
   }
 
   // Records
+
+  /// A grant of an address that shares the command of another.
+  public func sharer(of address: Address) -> Grant? {
+    table.position(of: address) { $0.grant.command == .shared }.map { table[$0].grant }
+  }
 
   private func position(of grant: Grant) -> Int? {
     table.position(of: grant.address) {

@@ -92,6 +92,25 @@ import KnockServer
 
   mutating func enqueue(_ action: Action) { _ = queue.append(action) }
 
+  /// How many knocks of a user may wait while there are other users.
+  static let shareCount = Int(Receiver.queueCapacity) / 4
+
+  /// Whether so many wait.
+  func isShareUsed(by user: UserName) -> Bool {
+    guard queue.count >= Self.shareCount else { return false }
+    var count = 0
+    // A grant that has expired has the number 0.
+    for index in 0..<queue.count where queue[index].user == user && queue[index].number != 0 {
+      count += 1
+    }
+    return count >= Self.shareCount
+  }
+
+  /// Removes the first knock that waits whose user is gone.
+  mutating func dequeue(notOf users: borrowing Users) -> Action? {
+    queue.removeFirst { !$0.closesGrant && !users.has($0.user, $0.key) }
+  }
+
   /// Removes the first action that waits, or the first that opens.
   mutating func dequeue(onlyOpens: Bool) -> Action? {
     queue.removeFirst { !onlyOpens || $0.knock.command == .open }

@@ -104,6 +104,7 @@ struct Executor: ~Copyable {
   /// - Throws: what poll(2), recv(2) and read(2) do if the system is out of resources.
   mutating func run(receiver process: ChildProcess) throws(SystemError) -> ExitCode {
     receiver.begin(as: process)
+    reviseGrants(keepsPlace: true)
     checkSets(limit: .max, until: .max)
     grants.save(to: &state)
     while !(shutdown.isEnding && !receiver.isRunning && runner.runningCount == 0) {
@@ -139,7 +140,7 @@ struct Executor: ~Copyable {
 
   /// Has each part do what is due.
   private mutating func advance() throws(SystemError) {
-    grants.followClock()
+    if grants.followClock() { reviseGrants(keepsPlace: true) }
     closeExpired()
     // Messages and grants may have taken seconds, since the kernel changes sets.
     let now = clockTime()
@@ -253,6 +254,7 @@ struct Executor: ~Copyable {
       isReloadWhole = false
     }
     if !reloadUsers() { isReloadWhole = false }
+    reviseGrants()
     tellUsers()
   }
 

@@ -70,10 +70,18 @@ extension Executor {
     let opening = grants.opening(
       family, for: user, time, hasCommands: runner.hasCommands, canClose: runner.canClose,
       wallNow: SystemClock.wall())
+    let hasOthers = users.count > 1
+    if hasOthers, runner.isShareUsed(by: user.name) {
+      return log.warning(
+        """
+        not run: \(knock)\(by: user.name): \(CommandRunner.shareCount) commands of the user wait, all \
+        that one may have: a quarter of the queue
+        """)
+    }
     if knock.command == .open, grants.isFull { checkSets(limit: Self.checksIfFull, until: end) }
-    do throws(GrantKeeper.JournalFull) {
+    do throws(Grants.Full) {
       let action = try grants.record(
-        knock, opening, hasOthers: users.count > 1, now: SystemClock.sinceBoot())
+        knock, opening, hasOthers: hasOthers, now: SystemClock.sinceBoot())
       guard let action else { return log.info("nothing to close: \(knock)\(by: user.name)") }
       perform(action, opening)
       checkSets(limit: Self.checksAtOnce, until: end)
@@ -86,9 +94,15 @@ extension Executor {
   mutating func closeExpired() {
     let end = SystemClock.sinceBoot() + Self.turn
     var now = end - Self.turn
-    while now < end, !shutdown.isEnding, let action = grants.nextExpired(now: now) {
-      log.info("expired: \(action.knock)\(by: action.user)")
-      perform(action, nil)
+    while now < end, !shutdown.isEnding {
+      if let (grant, rest) = grants.shortenNext(now: now) {
+        shorten(grant, rest)
+      } else if let (action, isRevoked) = grants.nextExpired(now: now) {
+        log.info(isRevoked ? "revoked: \(action)" : "expired: \(action)")
+        perform(action, nil)
+      } else {
+        return
+      }
       checkSets(limit: Self.checksAtOnce, until: end)
       now = SystemClock.sinceBoot()
     }
@@ -153,7 +167,7 @@ extension Executor {
     case .done: break
     case .runAgain where shutdown.isEnding:
       log.warning("command not run again, the server stops: \(action)")
-    case .runAgain: runner.enqueue(action)
+    case .runAgain(let action): runner.enqueue(action)
     case .closeInAMinute: log.warning("not closed: \(action), trying again in a minute")
     case .closeInAnHour: log.warning("not closed: \(action), trying again in an hour")
     case .closeEndedUnopened:

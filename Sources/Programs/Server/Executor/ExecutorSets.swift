@@ -59,7 +59,7 @@ extension Executor {
 
   /// Closes a range, except for what other grants need. Returns whether that was done.
   @inline(never)
-  private mutating func closeSet(
+  mutating func closeSet(
     _ number: UInt16, _ range: AddressRange, _ prefixLength: Int, isTimed: Bool,
     for action: Action
   ) -> Bool {

@@ -16,11 +16,6 @@ struct GrantKeeper: ~Copyable {
   /// Opens that there was no room for.
   private(set) var refusedCount: UInt64 = 0
 
-  /// There are so many grants that what would be opened could not be closed again.
-  struct JournalFull: Error {
-    let count: Int
-  }
-
   init(_ grants: consuming Grants, recent: consuming RecentKnocks, _ settings: ServerSettings) {
     self.grants = grants
     self.recent = recent
@@ -76,7 +71,7 @@ struct GrantKeeper: ~Copyable {
   /// - Returns: nil for a close if the user has no grant.
   mutating func record(
     _ knock: Knock, _ opening: Grants.Opening, hasOthers: Bool, now: Int64
-  ) throws(JournalFull) -> Action? {
+  ) throws(Grants.Full) -> Action? {
     let user = opening.user
     let (isRepeat, number) = recent.record(knock, by: user, now: now)
     if isRepeat { repeatCount += 1 }
@@ -91,34 +86,61 @@ struct GrantKeeper: ~Copyable {
       let isLeftOpen = isLimited && opening.closesCommand && !closesGrant
       run = isRepeat ? .repeated : isLeftOpen ? .never : .runs
     case .open:
-      let opened = grants.open(
-        knock.address, opening, isRepeat: isRepeat, wallNow: SystemClock.wall(), now: now)
-      guard let opened else {
+      closesGrant = false
+      do throws(Grants.Full) {
+        run = try grants.open(
+          knock.address, opening, isRepeat: isRepeat, isShared: hasOthers,
+          wallNow: SystemClock.wall(), now: now)
+      } catch {
         recent.forget(knock.address)
         refusedCount += 1
-        throw JournalFull(count: count)
+        throw error
       }
-      (closesGrant, run) = (false, opened)
     }
-    return Action(knock, by: user, closesGrant: closesGrant, run, number: number)
+    return Action(knock, by: user, opening.key, closesGrant: closesGrant, run, number: number)
   }
 
   /// Begins to close the grant that expired first. Nil if none has expired.
-  mutating func nextExpired(now: Int64) -> Action? {
+  ///
+  /// - Returns: also whether it had more time, but its user may not have it any more.
+  mutating func nextExpired(now: Int64) -> (action: Action, isRevoked: Bool)? {
     guard nextDeadline <= now,
-      let (grant, needsCommand) = grants.beginNextClose(wallNow: SystemClock.wall(), now: now)
+      let (grant, needsCommand, isRevoked) = grants.beginNextClose(
+        wallNow: SystemClock.wall(), now: now)
     else { return nil }
     recent.forget(grant.address)
-    return Action(
-      Knock(command: .close, address: grant.address), by: grant.user, closesGrant: needsCommand,
-      needsCommand ? .runs : .never)
+    let action = Action(
+      Knock(command: .close, address: grant.address), by: grant.user, grant.key,
+      closesGrant: needsCommand, needsCommand ? .runs : .never)
+    return (action, isRevoked)
+  }
+
+  // What users may not have any more
+
+  /// Applies what users may do now to all grants. See `Users.revision` for `keepsPlace`.
+  mutating func revise(by users: borrowing Users, keepsPlace: Bool) {
+    let wallNow = SystemClock.wall()
+    grants.revise(wallNow: wallNow, now: SystemClock.sinceBoot()) {
+      users.revision(of: $0, keepsPlace: keepsPlace, wallNow: wallNow)
+    }
+  }
+
+  /// See `Grants`.
+  mutating func shortenNext(now: Int64) -> (grant: Grant, rest: Int64)? {
+    grants.shortenNext(now: now)
+  }
+
+  /// Records that a command does not run, since its user is gone.
+  mutating func drop(_ action: Action, now: Int64) -> Outcome {
+    recent.forget(action.knock.address)
+    return finish(action, succeeded: false, now: now)
   }
 
   /// What follows an action that has ended.
   enum Outcome {
     case done
-    /// A repeat has relied on the command that failed, so it runs again.
-    case runAgain
+    /// Somebody has relied on the command that failed, so it runs again.
+    case runAgain(Action)
     case closeInAMinute, closeInAnHour, closeEndedUnopened
   }
 
@@ -132,9 +154,12 @@ struct GrantKeeper: ~Copyable {
     if action.knock.command == .open {
       let runsAgain = grants.endOpen(
         address, succeeded: succeeded ?? true, isWantedAgain: isWantedAgain)
-      return runsAgain ? .runAgain : .done
+      guard runsAgain else { return .done }
+      guard !isWantedAgain, let grant = grants.sharer(of: address) else { return .runAgain(action) }
+      return .runAgain(
+        Action(action.knock, by: grant.user, grant.key, closesGrant: false, .runs))
     }
-    guard action.closesGrant else { return isWantedAgain ? .runAgain : .done }
+    guard action.closesGrant else { return isWantedAgain ? .runAgain(action) : .done }
     // The grant is tried again by itself.
     if isWantedAgain { recent.forget(address) }
     return outcome(grants.endClose(address, succeeded: succeeded, now: now), address)
@@ -215,8 +240,8 @@ struct GrantKeeper: ~Copyable {
 
   // Time
 
-  /// Lets grants of an earlier server expire sooner if the clock has been set since.
-  mutating func followClock() {
+  /// Lets grants of an earlier server expire sooner if the clock has been set since. Returns whether it has.
+  mutating func followClock() -> Bool {
     grants.followClock(wallNow: SystemClock.wall(), now: SystemClock.sinceBoot())
   }
 
@@ -224,6 +249,12 @@ struct GrantKeeper: ~Copyable {
   mutating func expireAll(now: Int64) { grants.expireAll(now: now) }
 }
 
-extension GrantKeeper.JournalFull: MessageConvertible {
-  var message: Message { "\(count) addresses are open, all that --grant-capacity allows" }
+extension Grants.Full: MessageConvertible {
+  var message: Message {
+    switch self {
+    case .noRoom(let count): "\(count) addresses are open, all that --grant-capacity allows"
+    case .noShare(let count):
+      "the user has \(count) grants, all that one may have: a quarter of --grant-capacity"
+    }
+  }
 }

@@ -1,0 +1,32 @@
+import KnockBase
+import KnockProtocol
+
+extension Users {
+  /// Whether there is such a user with this key.
+  public func has(_ name: UserName, _ key: KeyFingerprint) -> Bool {
+    user(name, key) != nil
+  }
+
+  /// Records of version 1.2.0 have no fingerprint.
+  private func user(_ name: UserName, _ key: KeyFingerprint) -> User? {
+    guard let slot = slot(named: name), let user = self[slot], key == .none || key == user.key
+    else { return nil }
+    return user
+  }
+
+  /// What becomes of a grant by what its user may do now.
+  ///
+  /// - Parameters:
+  ///   - keepsPlace: whether a grant stays in another set, or with another prefix, than the user has now.
+  ///   - wallNow: microseconds since the Unix epoch.
+  public func revision(of grant: Grant, keepsPlace: Bool, wallNow: Int64) -> Grants.Revision {
+    guard let policy = user(grant.user, grant.key)?.policy, policy.mayOpen,
+      wallNow < policy.expires, policy.allows(grant.range)
+    else { return .close }
+    let place = policy.place(for: grant.address.family)
+    let isInPlace =
+      grant.set == place.set && (grant.isNarrowed || grant.prefixLength == place.prefixLength)
+    guard keepsPlace || grant.set == 0 || isInPlace else { return .close }
+    return .end(at: min(grant.asked.addingSaturated(policy.duration), policy.expires))
+  }
+}

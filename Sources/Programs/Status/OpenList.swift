@@ -125,7 +125,15 @@ struct OpenList {
     }
     output.append("\", \"range\": \"")
     output.append(item.first, to: item.last, item.family)
-    output.append("\", \"user\": null, \"since\": ")
+    output.append("\", \"user\": ")
+    if let user = item.grant?.user, !user.isEmpty {
+      output.append("\"")
+      output.append(user)
+      output.append("\"")
+    } else {
+      output.append("null")
+    }
+    output.append(", \"since\": ")
     output.append(jsonTime: item.grant?.since)
     output.append(", \"ends\": ")
     output.append(jsonTime: item.grant?.ends)

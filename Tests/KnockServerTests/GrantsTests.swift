@@ -992,11 +992,11 @@ private func close(_ grants: inout Grants, by user: UserName) -> Bool {
     _ = try? grants.open(
       .inet(number), opening, isRepeat: false, isShared: false, wallNow: now, now: 0)
   }
-  grants.revise(wallNow: now + second, now: second) {
+  grants.revise(keepsPlace: false, wallNow: now + second, now: second) {
     switch $0.address {
     case .inet(1): .close
-    case .inet(4): .end(at: now + 60 * second)
-    default: .end(at: now + 20 * second)
+    case .inet(4): .end(at: now + 60 * second, isInPlace: true)
+    default: .end(at: now + 20 * second, isInPlace: true)
     }
   }
   // What is still to be shortened is needed until its new end, also before the set is changed.
@@ -1020,7 +1020,9 @@ private func close(_ grants: inout Grants, by user: UserName) -> Bool {
   #expect(revoked == [.inet(1)])
   #expect(image.grant(of: 1)?.ends == now + second)
   // Nothing more to do.
-  grants.revise(wallNow: now + second, now: second) { _ in .end(at: now + 60 * second) }
+  grants.revise(keepsPlace: false, wallNow: now + second, now: second) { _ in
+    .end(at: now + 60 * second, isInPlace: true)
+  }
   #expect(grants.nextDeadline == 20 * second)
   let due = grants.beginNextClose(wallNow: now, now: 20 * second)
   #expect(due?.isRevoked == false)
@@ -1031,7 +1033,9 @@ private func close(_ grants: inout Grants, by user: UserName) -> Bool {
     let image = Image()
     var grants = image.grants()
     _ = openSet(&grants, shared, bits: 32, for: 60)
-    grants.revise(wallNow: now, now: 0) { _ in .end(at: now + 20 * second) }
+    grants.revise(keepsPlace: false, wallNow: now, now: 0) { _ in
+      .end(at: now + 20 * second, isInPlace: true)
+    }
     switch ending {
     case 0:
       // The set has it for longer than the knock asks for.
@@ -1052,11 +1056,23 @@ private func close(_ grants: inout Grants, by user: UserName) -> Bool {
   }
 }
 
+@Test func whatIsOutOfPlaceAtTheStartStaysThere() {
+  var grants = Image().grants()
+  _ = openSet(&grants, .inet(1), bits: 32)
+  grants.revise(keepsPlace: true, wallNow: now, now: 0) { _ in .end(at: .max, isInPlace: false) }
+  _ = openSet(&grants, .inet(2), bits: 32)
+  grants.revise(keepsPlace: false, wallNow: now, now: 0) { _ in .end(at: .max, isInPlace: false) }
+  #expect(beginNextClose(&grants, at: 0) == 2)
+  #expect(beginNextClose(&grants, at: 0) == nil)
+}
+
 @Test func aRevokedCommandGoesToThoseWhoShareIt() {
   var grants = Image().grants()
   _ = open(&grants, by: alice)
   _ = open(&grants, by: bob)
-  grants.revise(wallNow: now, now: 0) { $0.user == alice ? .close : .end(at: .max) }
+  grants.revise(keepsPlace: false, wallNow: now, now: 0) {
+    $0.user == alice ? .close : .end(at: .max, isInPlace: true)
+  }
   let due = grants.beginNextClose(wallNow: now, now: 0)
   #expect(due?.grant.user == alice)
   #expect(due?.needsCommand == false)
@@ -1071,7 +1087,7 @@ private func close(_ grants: inout Grants, by user: UserName) -> Bool {
   _ = users.insert(alice, key: KeyFingerprint(low: 1, high: 2), limits)
   func revision(
     _ user: UserName = alice, key: KeyFingerprint = KeyFingerprint(low: 1, high: 2),
-    set: UInt16 = 8, bits: UInt8 = 24, isNarrowed: Bool = false, keepsPlace: Bool = false,
+    set: UInt16 = 8, bits: UInt8 = 24, isNarrowed: Bool = false,
     change: (inout Policy) -> Void = { _ in }
   ) -> Int64? {
     var changed = limits
@@ -1080,10 +1096,10 @@ private func close(_ grants: inout Grants, by user: UserName) -> Bool {
     let grant = Grant(
       range, user: user, key: key, prefixLength: bits, isNarrowed: isNarrowed, set: set,
       command: .succeeded, since: now, asked: now, ends: .max)
-    guard
-      case .end(let end) = users.revision(of: grant, keepsPlace: keepsPlace, wallNow: now + second)
-    else { return nil }
-    return end
+    switch users.revision(of: grant, wallNow: now + second) {
+    case .close: return nil
+    case .end(let end, let isInPlace): return isInPlace ? end : -1
+    }
   }
   #expect(revision() == .max)
   #expect(revision(key: .none) == .max)
@@ -1103,11 +1119,10 @@ private func close(_ grants: inout Grants, by user: UserName) -> Bool {
   #expect(revision(set: 0, bits: 32, change: allow(25)) == .max)
   // Another set or prefix.
   for (set, bits) in [(9, 24), (8, 32), (8, 25)] as [(UInt16, UInt8)] {
-    #expect(revision(set: set, bits: bits) == nil)
-    #expect(revision(set: set, bits: bits, keepsPlace: true) == .max)
+    #expect(revision(set: set, bits: bits) == -1)
   }
   #expect(revision(bits: 32, isNarrowed: true) == .max)
-  #expect(revision(set: 9, bits: 32, isNarrowed: true) == nil)
+  #expect(revision(set: 9, bits: 32, isNarrowed: true) == -1)
 }
 
 @Test func whatIsLeftOpenIsLeftOpenForAll() {

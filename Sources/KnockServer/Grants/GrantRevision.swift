@@ -16,17 +16,16 @@ extension Users {
 
   /// What becomes of a grant by what its user may do now.
   ///
-  /// - Parameters:
-  ///   - keepsPlace: whether a grant stays in another set, or with another prefix, than the user has now.
-  ///   - wallNow: microseconds since the Unix epoch.
-  public func revision(of grant: Grant, keepsPlace: Bool, wallNow: Int64) -> Grants.Revision {
+  /// - Parameter wallNow: microseconds since the Unix epoch.
+  public func revision(of grant: Grant, wallNow: Int64) -> Grants.Revision {
     guard let policy = user(grant.user, grant.key)?.policy, policy.mayOpen,
       wallNow < policy.expires, policy.allows(grant.range)
     else { return .close }
     let place = policy.place(for: grant.address.family)
     let isInPlace =
       grant.set == place.set && (grant.isNarrowed || grant.prefixLength == place.prefixLength)
-    guard keepsPlace || grant.set == 0 || isInPlace else { return .close }
-    return .end(at: min(grant.asked.addingSaturated(policy.duration), policy.expires))
+    return .end(
+      at: min(grant.asked.addingSaturated(policy.duration), policy.expires),
+      isInPlace: grant.set == 0 || isInPlace)
   }
 }

@@ -23,6 +23,8 @@ extension Grants {
     var hasEnded = false
     /// Whether it has not expired, but its user may not have it any more.
     var isRevoked = false
+    /// Whether it stays in another set, or with another prefix, than its user has now.
+    var keepsPlace = false
     /// If it is to be shortened next: when access is to be closed then, in microseconds since boot. Otherwise `.max`.
     var shortenedDeadline = Int64.max
     /// Whether a knock relies on the open command that waits or runs.

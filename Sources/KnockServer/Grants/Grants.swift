@@ -629,35 +629,45 @@ public struct Grants: ~Copyable {
   /// What becomes of a grant.
   public enum Revision {
     case close
-    /// It lasts until then (microseconds since the Unix epoch), if it would last longer.
-    case end(at: Int64)
+    /// It lasts until then (microseconds since the Unix epoch), if it would last longer. `isInPlace` says whether it is
+    /// in the set, and has the prefix, that its user has now.
+    case end(at: Int64, isInPlace: Bool)
   }
 
   /// Looks at all grants. Those that are to be closed are next for `beginNextClose`, and those that are to be shortened
   /// for `shortenNext`.
-  public mutating func revise(wallNow: Int64, now: Int64, _ revision: (Grant) -> Revision) {
+  ///
+  /// - Parameter keepsPlace: whether those that are not in their place stay, from now on. Otherwise they are closed.
+  public mutating func revise(
+    keepsPlace: Bool, wallNow: Int64, now: Int64, _ revision: (Grant) -> Revision
+  ) {
     for place in 0..<count {
       let position = table.position(at: place)
       guard !table[position].hasEnded else { continue }
-      switch revision(table[position].grant) {
-      case .close:
+      let revision = revision(table[position].grant)
+      if keepsPlace, case .end(_, isInPlace: false) = revision { table[position].keepsPlace = true }
+      switch revision {
+      case .end(let end, let isInPlace) where isInPlace || table[position].keepsPlace:
+        guard end < table[position].grant.ends else { continue }
+        shorten(position, to: end, wallNow: wallNow, now: now)
+      case .close, .end:
         table[position].isRevoked = true
         table[position].shortenedDeadline = .max
-      case .end(let end):
-        guard end < table[position].grant.ends else { continue }
-        // Its record is written when it is next.
-        let end = max(end, table[position].grant.asked)
-        table[position].grant.ends = end
-        table[position].shortenedDeadline = min(
-          table[position].deadline, now + max(0, end.subtractingSaturated(wallNow)))
-        guard table[position].grant.isTimed else { break }
-        table[position].grant.setEnds = min(table[position].grant.setEnds, end)
-        table[position].setDeadline = min(
-          table[position].setDeadline, table[position].shortenedDeadline)
       }
       table[position].deadline = min(table[position].deadline, now)
     }
     table.deadlinesChanged()
+  }
+
+  /// Its record is written when it is next.
+  private mutating func shorten(_ position: Int, to end: Int64, wallNow: Int64, now: Int64) {
+    let end = max(end, table[position].grant.asked)
+    table[position].grant.ends = end
+    let deadline = min(table[position].setNeed, now + max(0, end.subtractingSaturated(wallNow)))
+    table[position].shortenedDeadline = deadline
+    guard table[position].grant.isTimed else { return }
+    table[position].grant.setEnds = min(table[position].grant.setEnds, end)
+    table[position].setDeadline = min(table[position].setDeadline, deadline)
   }
 
   /// Shortens the first of the grants that are due, if it is only to be shortened.

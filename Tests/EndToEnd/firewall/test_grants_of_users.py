@@ -3,7 +3,7 @@
 import re
 import signal
 import time
-from datetime import datetime, timedelta, timezone
+from datetime import UTC, datetime, timedelta
 
 import pytest
 from support.datagrams import CLOSE
@@ -74,9 +74,7 @@ def test_with_one_user_a_close_without_a_grant_closes_all_the_same(firewall, tea
     users.remove("bob")
     ours = team("--ttl=1h")
     command = "nft add element inet pyknock knock4 {{ {} timeout 1h }}"
-    firewall.run(
-        (command if firewall.kind == "nft" else "ipset add knock4 {} timeout 3600").format("192.0.2.9")
-    )
+    firewall.run((command if firewall.kind == "nft" else "ipset add knock4 {} timeout 3600").format("192.0.2.9"))
     knock(ours, "alice", "192.0.2.9", CLOSE)
     firewall.expect([])
 
@@ -85,7 +83,7 @@ def test_with_one_user_a_close_without_a_grant_closes_all_the_same(firewall, tea
 def test_the_kernel_gets_the_end_of_a_user(firewall, team, users, options):
     """So a dead server closes, too."""
     users.set("alice", "ttl 100s")
-    expires = datetime.now(timezone.utc) + timedelta(minutes=3)
+    expires = datetime.now(UTC) + timedelta(minutes=3)
     users.set("bob", f"expires {expires:%Y-%m-%dT%H:%MZ}")
     left = expires.replace(second=0, microsecond=0).timestamp() - time.time()
     ours = team(*options, *([] if options else ["--close-after=2h"]))
@@ -136,10 +134,12 @@ def test_another_prefix_closes_what_is_open(firewall, team, users):
     firewall.expect(["198.51.100.0/24"])
     knock(ours, "alice")
     firewall.expect(["198.51.100.0/24", "192.0.2.7"])
-    # After a restart, grants stay as they are.
+    # After a restart, grants stay as they are, also if the server reads the files again.
     ours.stop()
     users.set("alice", "grant-prefix4 25")
     ours = team("--ttl=1h", "--grant-prefix4=24")
+    ours.signal(signal.SIGHUP)
+    ours.log.wait_for("reloaded users")
     ours.wait_for_counters(open=2)
     assert not ours.log.matching("revoked")
 

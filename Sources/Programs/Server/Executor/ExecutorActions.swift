@@ -82,8 +82,11 @@ extension Executor {
     do throws(Grants.Full) {
       let action = try grants.record(
         knock, opening, hasOthers: hasOthers, now: SystemClock.sinceBoot())
-      guard let action else { return log.info("nothing to close: \(knock)\(by: user.name)") }
-      perform(action, opening)
+      if let action {
+        perform(action, opening)
+      } else {
+        log.info("nothing to close: \(knock)\(by: user.name)")
+      }
       checkSets(limit: Self.checksAtOnce, until: end)
     } catch {
       log.warning("not opened: \(knock)\(by: user.name): \(error)")

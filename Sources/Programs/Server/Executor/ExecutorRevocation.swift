@@ -6,8 +6,8 @@ import KnockServer
 extension Executor {
   /// Applies what users may do now to all grants, and to the knocks that wait. `closeExpired` closes and shortens them.
   ///
-  /// - Parameter keepsPlace: whether grants stay in another set, or with another prefix, than the user has now. A
-  ///   server that has other options than the last one leaves what that has opened until it ends.
+  /// - Parameter keepsPlace: whether grants that are in another set, or have another prefix, than their user has now
+  ///   stay until they end. So a server with other options than the last one leaves what that has opened.
   mutating func reviseGrants(keepsPlace: Bool = false) {
     grants.revise(by: users, keepsPlace: keepsPlace)
     while let action = runner.dequeue(notOf: users) {

@@ -117,11 +117,11 @@ struct GrantKeeper: ~Copyable {
 
   // What users may not have any more
 
-  /// Applies what users may do now to all grants. See `Users.revision` for `keepsPlace`.
+  /// Applies what users may do now to all grants. See `Grants.revise` for `keepsPlace`.
   mutating func revise(by users: borrowing Users, keepsPlace: Bool) {
     let wallNow = SystemClock.wall()
-    grants.revise(wallNow: wallNow, now: SystemClock.sinceBoot()) {
-      users.revision(of: $0, keepsPlace: keepsPlace, wallNow: wallNow)
+    grants.revise(keepsPlace: keepsPlace, wallNow: wallNow, now: SystemClock.sinceBoot()) {
+      users.revision(of: $0, wallNow: wallNow)
     }
   }
 

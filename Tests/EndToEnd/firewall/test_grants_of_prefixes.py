@@ -7,11 +7,15 @@ import time
 from random import Random
 
 import pytest
-from support.datagrams import CLOSE, OPEN
+from support.datagrams import CLOSE, KEY, OPEN
 from support.firewall import HOUR, only_ipset
 from support.grant_model import Model, networks
 from support.programs import program, run
+from support.users import UserFiles
 from support.waiting import until
+
+# How long grants of the user bob last at most (seconds).
+BOB = 4
 
 
 def make_sets(firewall, timeouts=True, family=4, name=None):
@@ -249,8 +253,10 @@ def test_the_mask_of_an_ipset_is_seen_at_each_change(firewall, start):
 @pytest.mark.slow
 @pytest.mark.parametrize("family", [4, 6])
 @pytest.mark.parametrize("seed", range(3))
-def test_sets_journal_and_list_are_those_of_a_model(firewall, start, listed, family, seed):
-    """Random knocks, ends, restarts by TERM or KILL with other times, prefixes and sets, and sets that are removed.
+def test_sets_journal_and_list_are_those_of_a_model(firewall, start, listed, family, seed, tmp_path):
+    """Random knocks of three users, and ends. Sets and a user are removed and put back.
+
+    The server restarts after TERM or KILL with other times, prefixes and sets.
 
     A removed set comes back empty. `Tests/Machine/test_sleep.py` does the same with a machine that really sleeps.
     """
@@ -261,6 +267,8 @@ def test_sets_journal_and_list_are_those_of_a_model(firewall, start, listed, fam
     full = 32 if family == 4 else 128
     # The server, how many knocks it has had, and its settings.
     ours = sent = name = bits = seconds = None
+    users, keys = UserFiles(tmp_path / "keys"), {None: KEY}
+    keys["alice"], keys["bob"] = users.set("alice"), users.set("bob", f"ttl {BOB}s")
 
     def restart():
         nonlocal ours, sent, name, bits, seconds
@@ -277,21 +285,36 @@ def test_sets_journal_and_list_are_those_of_a_model(firewall, start, listed, fam
         options += [f"--ttl={ttl}"] if ttl else []
         options += [f"--close-after={after}"] if after else []
         steps.append(f"restart: {name} {' '.join(options)}")
-        ours = start("-v", listed.option, *options, sets=table + ("," if family == 6 else "") + name)
+        options += ["-v", listed.option, users.option]
+        ours = start(*options, sets=table + ("," if family == 6 else "") + name)
         model.restart()
 
-    def knock(address, command):
+    def knock(address, command, user=None):
         nonlocal sent
-        steps.append(f"{'open' if command == OPEN else 'close'} {address}")
-        ours.knock(address, command)
-        end = time.time() + seconds
+        steps.append(f"{'open' if command == OPEN else 'close'} {address} by {user}")
+        ours.knock(address, command, key=keys[user])
+        end = time.time() + (min(seconds, BOB) if user == "bob" else seconds)
         sent += 1
         # The executor is done with it.
         ours.wait_for_counters(accepted=sent, queued=0)
         if command == OPEN:
-            model.open(address, name, bits, end)
+            model.open(user, address, name, bits, end)
         else:
-            model.close(address)
+            model.close(user, address)
+
+    def change_alice():
+        """Removes the user alice, or puts her back."""
+        if (users.path / "alice").exists():
+            users.remove("alice")
+            model.remove("alice")
+        else:
+            users.set("alice")
+        steps.append(f"HUP with {sorted(file.name for file in users.path.iterdir())}")
+        # The file of bob has an error if the set is gone.
+        done = ": (not all )?reloaded"
+        count = len(ours.log.matching(done))
+        ours.signal(signal.SIGHUP)
+        ours.log.wait_for(done, count + 1)
 
     def remove(removed):
         steps.append(f"remove {' '.join(removed)}")
@@ -309,9 +332,10 @@ def test_sets_journal_and_list_are_those_of_a_model(firewall, start, listed, fam
         until(lambda: not model.is_near_an_end(time.time(), 1), "no end is near")
         model.expire(time.time())
         # The server has tried to close all that has ended.
-        for (address, each, _), end in model.grants.items():
+        for (user, address, each, _), end in model.grants.items():
             if each == name and end is None:
-                ours.log.wait_for(f": not closed: close {address}, trying again in a minute$")
+                by = f" by {user}" if user else ""
+                ours.log.wait_for(f": not closed: close {address}{by}, trying again in a minute$")
         make_sets(firewall, family=family, name=name)
         model.put_back(name)
         # At the next knock the server looks.
@@ -342,6 +366,8 @@ def test_sets_journal_and_list_are_those_of_a_model(firewall, start, listed, fam
         choice = random.random()
         if choice < 0.05:
             wait_for_an_end()
+        elif choice > 0.93:
+            change_alice()
         elif choice < 0.15:
             if model.gone == set(names):
                 put_back(name)
@@ -352,12 +378,16 @@ def test_sets_journal_and_list_are_those_of_a_model(firewall, start, listed, fam
         elif choice < 0.5 and model.gone:
             put_back(random.choice(sorted(model.gone)))
         else:
-            knock(random.choice(hosts), random.choice([OPEN, OPEN, CLOSE]))
+            user = random.choice([user for user in keys if user is None or (users.path / user).exists()])
+            knock(random.choice(hosts), random.choice([OPEN, OPEN, CLOSE]), user)
         check()
     for each in sorted(model.gone):
         put_back(each)
+    if not (users.path / "alice").exists():
+        change_alice()
     for address in hosts:
-        knock(address, CLOSE)
+        for user in keys:
+            knock(address, CLOSE, user)
     check()
     assert model.grants == {}
     assert all(firewall.elements(each) == {} for each in names)

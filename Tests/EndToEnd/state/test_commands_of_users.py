@@ -6,23 +6,8 @@ import time
 
 import pytest
 from support.datagrams import CLOSE
-from support.state import Journal, checksum, grant, patch
-from support.users import UserFiles
-
-
-class Team(Journal):
-    """A journal of servers with the users alice and bob."""
-
-    def __init__(self, make, folder):
-        super().__init__(make, folder)
-        self.command = f"echo $cmd $ip $PYKNOCK_USER >> {self.done}"
-        self.users = UserFiles(folder / "keys")
-        for name in ("alice", "bob"):
-            self.users.set(name)
-
-    def start(self, *options, **more):
-        words = [more.pop("on_open", self.command), more.pop("on_close", self.command)]
-        return super().start(self.users.option, "-v", *options, on_open=None, words=words, **more)
+from support.state import checksum, grant, patch
+from support.users import Team, UserFiles
 
 
 @pytest.fixture

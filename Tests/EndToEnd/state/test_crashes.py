@@ -5,19 +5,36 @@ import re
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
-from support.datagrams import CLOSE, packet
+from support.datagrams import CLOSE, KEY, OPEN, packet
 from support.state import Journal
+from support.users import Team, UserFiles
 from support.waiting import until
 
 SECONDS = 1
 
 
-def life(number, make, intruder, folder):
+# Who knocks for which address, how, and what then stands in the file of the commands, or in the log.
+ALONE = [
+    (None, "192.0.2.1", OPEN, "open 192.0.2.1", "done"),
+    (None, "192.0.2.2", OPEN, "open 192.0.2.2", "done"),
+    (None, "192.0.2.2", CLOSE, "close 192.0.2.2", "done"),
+    (None, "192.0.2.3", OPEN, "open 192.0.2.3", "done"),
+]
+# The command of alice goes on to bob.
+TEAM = [
+    ("alice", "192.0.2.1", OPEN, "open 192.0.2.1 alice", "done"),
+    ("bob", "192.0.2.1", OPEN, "open already: open 192.0.2.1 by bob", "log"),
+    ("alice", "192.0.2.1", CLOSE, "accepted close 192.0.2.1 by alice", "log"),
+    ("bob", "192.0.2.3", OPEN, "open 192.0.2.3 bob", "done"),
+]
+
+
+def life(number, make, intruder, folder, knocks):
     """Runs a server that is killed at its call with this number, and the next server. Returns whether it was killed."""
     folder.mkdir()
     calls = folder / "calls"
     calls.write_bytes(bytes(4))
-    journal = Journal(make, folder)
+    journal = (Journal if knocks is ALONE else Team)(make, folder)
     environment = {**os.environ, "LD_PRELOAD": str(intruder)}
     environment |= {"INTRUDER_DIE_AT": str(number), "INTRUDER_FILE": str(calls)}
     # free_port takes no port below 32768, so that no other server gets these knocks.
@@ -27,21 +44,18 @@ def life(number, make, intruder, folder):
 
     def goes_on(pattern, file=None):
         until(
-            lambda: ours.popen.poll() is not None
-            or (re.search(pattern, journal.done.read_text()) if file else ours.log.matching(pattern)),
+            lambda: (
+                ours.popen.poll() is not None
+                or (re.search(pattern, journal.done.read_text()) if file else ours.log.matching(pattern))
+            ),
             f"{number}: {pattern}",
         )
 
     goes_on("listening on")
-    for address, command, pattern in [
-        ("192.0.2.1", 1, "open 192.0.2.1"),
-        ("192.0.2.2", 1, "open 192.0.2.2"),
-        ("192.0.2.2", CLOSE, "close 192.0.2.2"),
-        ("192.0.2.3", 1, "open 192.0.2.3"),
-    ]:
-        sent.append(packet(address, command))
+    for user, address, command, pattern, place in knocks:
+        sent.append(packet(address, command, key=UserFiles.key(user) if user else KEY))
         ours.send(sent[-1])
-        goes_on(pattern, file=True)
+        goes_on(pattern, file=place == "done")
     goes_on("close 192.0.2.1", file=True)
     was_killed = ours.popen.poll() is not None
     ours.popen.kill()
@@ -52,8 +66,8 @@ def life(number, make, intruder, folder):
 
     def is_closed():
         lines = journal.lines()
-        opened = {line.split()[1] for line in lines if line.startswith("open")}
-        return all(f"close {ip}" in lines[lines.index(f"open {ip}") :] for ip in opened)
+        last = {line.split()[1]: line.split()[0] for line in lines}
+        return set(last.values()) <= {"close"}
 
     # A knock whose command had not begun may be lost. One whose command had begun is closed.
     # After a kill at the first start, nobody can tell a file that was just made from one that lost all.
@@ -69,14 +83,13 @@ def life(number, make, intruder, folder):
 
 
 @pytest.mark.slow
-def test_whenever_it_is_killed_no_replay_and_no_grant_without_an_end(server, intruder, tmp_path):
+@pytest.mark.parametrize("knocks", [ALONE, TEAM], ids=["alone", "team"])
+def test_whenever_it_is_killed_no_replay_and_no_grant_without_an_end(server, intruder, tmp_path, knocks):
     with ThreadPoolExecutor(12) as pool:
         count = 1
         while True:
             numbers = range(count, count + 24)
-            killed = list(
-                pool.map(lambda n: life(n, server, intruder, tmp_path / str(n)), numbers)
-            )
+            killed = list(pool.map(lambda n: life(n, server, intruder, tmp_path / str(n), knocks), numbers))
             count += 24
             if not all(killed):
                 break

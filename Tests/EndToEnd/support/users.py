@@ -1,4 +1,6 @@
-"""The directory of --keys."""
+"""The directory of --keys, and servers with users."""
+
+from support.state import Journal
 
 
 class UserFiles:
@@ -23,3 +25,18 @@ class UserFiles:
 
     def remove(self, name):
         (self.path / name).unlink()
+
+
+class Team(Journal):
+    """A journal of servers with the users alice and bob."""
+
+    def __init__(self, make, folder):
+        super().__init__(make, folder)
+        self.command = f"echo $cmd $ip $PYKNOCK_USER >> {self.done}"
+        self.users = UserFiles(folder / "keys")
+        for name in ("alice", "bob"):
+            self.users.set(name)
+
+    def start(self, *options, **more):
+        words = [more.pop("on_open", self.command), more.pop("on_close", self.command)]
+        return super().start(self.users.option, "-v", *options, on_open=None, words=words, **more)

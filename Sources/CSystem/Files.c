@@ -261,8 +261,8 @@ static int check_user(int fd, mode_t type, uint32_t user) {
   if (status.st_uid != 0 && status.st_uid != geteuid() && status.st_uid != user) return -EPERM;
   if (!(status.st_mode & (S_IWGRP | S_IWOTH))) return 0;
   // Others cannot replace a file of ours in a sticky directory.
-  return type == S_IFDIR && (status.st_mode & S_ISVTX ||
-                             (fstatvfs(fd, &system) == 0 && system.f_flag & ST_RDONLY))
+  return type == S_IFDIR &&
+                 (status.st_mode & S_ISVTX || (fstatvfs(fd, &system) == 0 && system.f_flag & ST_RDONLY))
              ? 0
              : -EPERM;
 }
@@ -306,7 +306,11 @@ int csys_open_user(int directory, const char *name, uint32_t user) {
   int place = directory, links = 0, result;
   while (1) {
     char *next = strchr(path, '/');
-    if (next) *next++ = 0;
+    if (next) {
+      *next++ = 0;
+      while (*next == '/') next++;
+      if (!*next) next = NULL;
+    }
     struct stat status;
     if (!*path || strcmp(path, "..") == 0) {
       result = -EXDEV;

@@ -5,7 +5,8 @@ enum ServerApplet: Applet {
   static var program: StaticString { "pyknock server" }
   static var usage: StaticString {
     """
-    usage: pyknock server [OPTION]... (--keys DIR | -k FILE | -f FILE | PSK) [OPEN_CMD CLOSE_CMD]
+    usage: pyknock server [OPTION]... (-k FILE | -f FILE | PSK) [OPEN_CMD CLOSE_CMD]
+           pyknock server [OPTION]... --keys DIR [OPEN_CMD CLOSE_CMD]
            pyknock server --example nft|ipset|docker [--hide PORT,...] [-p PORT]
     """
   }

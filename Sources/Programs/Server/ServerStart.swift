@@ -37,7 +37,7 @@ extension ServerApplet {
     var state = try openState(settings, &firewall)
     let users = try loadUsers(settings, key, commands, state.grants.names, &firewall)
     if settings.keysDirectory != nil {
-      log.info("users: \(users.users.count)")
+      log.info("users: \(users.namedCount)\(users.unnamedRemark)")
       if settings.sandbox.root != nil {
         log.warning("warning: with --chroot, HUP cannot read the users again; restart the server")
       }
@@ -131,7 +131,8 @@ extension ServerApplet {
       $0.append("configuration OK")
       if settings.keysDirectory != nil {
         $0.append(", users: ")
-        $0.append(users.users.count)
+        $0.append(users.namedCount)
+        $0.append(users.unnamedRemark)
       }
       $0.append("\n")
     }

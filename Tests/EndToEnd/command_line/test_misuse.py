@@ -7,6 +7,7 @@ from support.programs import PYKNOCK, program, run
 USAGE = {
     "server": [
         "usage: pyknock server [OPTION]... (-k FILE | -f FILE | PSK) [OPEN_CMD CLOSE_CMD]",
+        "       pyknock server [OPTION]... --keys DIR [OPEN_CMD CLOSE_CMD]",
         "       pyknock server --example nft|ipset|docker [--hide PORT,...] [-p PORT]",
     ],
     "client": [
@@ -80,7 +81,10 @@ MISUSES = [
     ("server", ["Ā" * 20, "o", "c"], LATIN1),
     ("server", [b"\xff" * 20, "o", "c"], LATIN1),
     ("server", ["k" * 4097, "o", "c"], "PSK: the key is longer than 4096 bytes"),
-    ("server", ["--nft", "inet/t/s"], "no key: write -k FILE, or key-file in the file of -f; operands given: 0"),
+    (
+        "server", ["--nft", "inet/t/s"],
+        "no key: write -k FILE or --keys DIR, or the same in the file of -f; operands given: 0",
+    ),
     ("server", ["--nft", "inet/t/s", KEY, "o"], SERVER_OPERANDS.format(2)),
     ("client", [], "write open HOST, close HOST, connect HOST PORT, or list; operands given: 0"),
     ("client", ["open"], OPEN_OPERANDS.format(1)),

@@ -8,6 +8,10 @@ both_applets = pytest.mark.parametrize(
     "applet, operands", [("server", ["o", "c"]), ("client", ["open", "::1"])]
 )
 LATIN1 = "the key is not UTF-8 text of characters up to U+00FF, which version 1 needs"
+SECOND_LINE = (
+    "the file has more than one line; it must hold only the key"
+    " (of a file of --keys, copy only its first line)"
+)
 KEY_FILE_ERRORS = {
     "directory": "Is a directory",
     "empty": "the key is empty",
@@ -20,10 +24,10 @@ KEY_FILE_ERRORS = {
     "cut UTF-8": LATIN1,
     "overlong UTF-8": LATIN1,
     "above U+00FF": LATIN1,
-    "second line": "the file has more than one line; it must hold only the key",
-    "second line behind blanks": "the file has more than one line; it must hold only the key",
-    "NUL in the second line": "the file has more than one line; it must hold only the key",
-    "long end": "the file has more than one line; it must hold only the key",
+    "second line": SECOND_LINE,
+    "second line behind blanks": SECOND_LINE,
+    "NUL in the second line": SECOND_LINE,
+    "long end": SECOND_LINE,
     "blank before": "there is a blank before or after the key; remove it",
     "blank behind": "there is a blank before or after the key; remove it",
     "no-break space": "there is a blank before or after the key; remove it",

@@ -9,7 +9,7 @@ from support.firewall import NFT
 from support.programs import program, run
 
 SETTINGS = [
-    "key-file", "bind-address", "port", "time-drift", "allow-observed-source", "nft", "ipset", "ttl",
+    "key-file", "keys", "bind-address", "port", "time-drift", "allow-observed-source", "nft", "ipset", "ttl",
     "grant-prefix4", "grant-prefix6", "open-command", "close-command", "no-shell", "jobs",
     "command-timeout", "state", "close-after", "close-on-exit", "replay-capacity", "grant-capacity",
     "syslog", "log-format", "metrics", "quiet", "verbose", "user", "chroot", "no-sandbox",
@@ -181,7 +181,7 @@ def test_without_a_key_the_key_is_missing(conf):
     result = conf.check()
     assert result.code == 2
     assert result.lines[0] == (
-        "pyknock server: no key: write -k FILE, or key-file in the file of -f; operands given: 0"
+        "pyknock server: no key: write -k FILE or --keys DIR, or the same in the file of -f; operands given: 0"
     )
     assert conf.check(KEY).code == 0
 

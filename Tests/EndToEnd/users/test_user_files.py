@@ -196,7 +196,8 @@ def test_an_end_needs_something_that_ends(keys, line):
 @only_nft
 @pytest.mark.parametrize("line", ["ttl 30m", "expires 2027-01-31"])
 def test_an_end_needs_a_set_with_timeouts(keys, firewall, line):
-    firewall.nft("table inet pyknock { set knock4 { type ipv4_addr; }\n set timed { type ipv4_addr; flags timeout; }\n }")
+    timed = "set timed { type ipv4_addr; flags timeout; }"
+    firewall.nft(f"table inet pyknock {{ set knock4 {{ type ipv4_addr; }}\n {timed}\n }}")
     more = {"commands": [], "prefix": firewall.prefix}
     sets = "--nft=inet/pyknock/knock4"
     assert_good(keys, f"{KEY}\n", sets, **more)
@@ -297,7 +298,7 @@ def test_only_the_source(server, keys, tmp_path):
 
 @pytest.mark.parametrize("days, outcome", [(-1, "refused"), (0, "accepted")])
 def test_the_last_day_of_a_key(server, keys, tmp_path, days, outcome):
-    day = datetime.datetime.now(datetime.timezone.utc).date() + datetime.timedelta(days=days)
+    day = datetime.datetime.now(datetime.UTC).date() + datetime.timedelta(days=days)
     write(keys, f"{KEY}\nexpires {day}\n")
     ours = at_once(server, keys, tmp_path, *TIMED)
     ours.knock()
@@ -305,7 +306,7 @@ def test_the_last_day_of_a_key(server, keys, tmp_path, days, outcome):
 
 
 def test_a_minute_that_is_over(server, keys, tmp_path):
-    now = datetime.datetime.now(datetime.timezone.utc)
+    now = datetime.datetime.now(datetime.UTC)
     write(keys, f"{KEY}\nexpires {now:%Y-%m-%dT%H:%MZ}\n")
     ours = at_once(server, keys, tmp_path, *TIMED)
     ours.knock()

@@ -20,6 +20,11 @@ struct LoadedUsers: ~Copyable {
     self.keys = keys
   }
 
+  private var hasUnnamed: Bool { users.slot(named: .none) != nil }
+  var namedCount: Int { users.count - (hasUnnamed ? 1 : 0) }
+  /// Whether there is also the user of `-k` or PSK, for messages.
+  var unnamedRemark: StaticString { hasUnnamed ? ", and one without a name" : "" }
+
   /// Adds a user whose name nobody has.
   @inline(never)
   mutating func insert(

@@ -37,12 +37,12 @@ enum UserKeyword: UInt8 {
   }
 }
 
-/// The limits in the file of a user: the lines behind the key. One value serves for all files, since a copy of the
-/// settings takes much code.
+/// The limits in the file of a user: the lines behind the key.
 struct UserLimits {
   /// The settings of the server, with the sets and prefixes of the user.
   private var settings: ServerSettings
-  private let firewall: FirewallSettings
+  /// Whether the server has --ttl.
+  private let hasTTL: Bool
   private(set) var policy: Policy
   /// The line of each keyword; 0 if there is none.
   private var lines = InlineArray<8, Int>(repeating: 0)
@@ -52,22 +52,10 @@ struct UserLimits {
 
   init(_ settings: ServerSettings) {
     self.settings = settings
-    firewall = settings.firewall
-    policy = Self.noLimits(settings)
-  }
-
-  /// Without sets.
-  private static func noLimits(_ settings: ServerSettings) -> Policy {
-    Policy(
+    hasTTL = settings.firewall.seconds != nil
+    policy = Policy(
       inet: Policy.Place(set: 0, prefixLength: 32), inet6: Policy.Place(set: 0, prefixLength: 128),
       families: AddressFamilies { _ in false }, allowsObservedSource: settings.allowsObservedSource)
-  }
-
-  private mutating func begin() {
-    settings.firewall = firewall
-    policy = Self.noLimits(settings)
-    for index in lines.indices { lines[index] = 0 }
-    (narrowest, narrowest6) = ((0, 0), (0, 0))
   }
 
   private subscript(keyword: UserKeyword) -> Int {
@@ -84,7 +72,6 @@ struct UserLimits {
   mutating func read(
     _ file: borrowing TextFile, keyBytes: borrowing Storage<UInt8>, line: inout Int
   ) throws(UserFileFault) -> Key {
-    begin()
     line = 1
     var range = file.line(from: 0)
     let key: Key
@@ -255,7 +242,7 @@ extension UserLimits {
     } catch { reason = .system(error) }
     guard let reason else { return }
     let error = FirewallError(reason, set, settings, wasFound: false)
-    throw reason == .noTimeouts && self.firewall.seconds == nil ? .untimedSet(error) : .set(error)
+    throw reason == .noTimeouts && !hasTTL ? .untimedSet(error) : .set(error)
   }
 }
 

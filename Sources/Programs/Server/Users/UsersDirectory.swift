@@ -17,7 +17,8 @@ struct UsersDirectory: ~Copyable {
   private var descriptor = Descriptor.none
   private var names: FileNames
   private var nameCount = 0
-  private var limits: UserLimits
+  /// Those of the server: one value, kept out of this one because it is large.
+  private let limits: Storage<UserLimits>
   /// A file.
   private let text: Storage<UInt8>
   /// A key.
@@ -29,11 +30,13 @@ struct UsersDirectory: ~Copyable {
   init(
     _ path: Argument, _ settings: ServerSettings, opensByCommand: Bool
   ) throws(SystemError) {
-    guard let names = FileNames(), let text = Storage<UInt8>.mapped(Self.fileLimit + 1),
+    guard let limits = Storage<UserLimits>.mapped(1), let names = FileNames(),
+      let text = Storage<UInt8>.mapped(Self.fileLimit + 1),
       let key = Storage<UInt8>.mapped(Key.maximumSize + 1)
     else { throw .outOfMemory }
     self.path = path
-    limits = UserLimits(settings)
+    limits[0] = UserLimits(settings)
+    self.limits = limits
     self.opensByCommand = opensByCommand
     owner = settings.sandbox.user?.number ?? 0
     self.names = names
@@ -73,8 +76,7 @@ struct UsersDirectory: ~Copyable {
   /// The next user; nil after the last. An error about one name does not end the list.
   @inline(never)
   mutating func next() throws(UserFileError) -> UserName? {
-    while nameCount <= Self.nameLimit {
-      nameCount += 1
+    while !isListCut {
       let found: Argument?
       do throws(SystemError) {
         found = try names.next(in: descriptor)
@@ -83,11 +85,12 @@ struct UsersDirectory: ~Copyable {
         throw self.error(.none, .system(error))
       }
       guard let found else { return nil }
-      guard !found.withBytes({ UserName.isSkipped($0) }) else { continue }
+      nameCount += 1
       guard nameCount <= Self.nameLimit else {
         nameCount = .max
         throw error(.none, .tooManyFiles(Self.nameLimit))
       }
+      guard !found.withBytes({ UserName.isSkipped($0) }) else { continue }
       guard let name = found.withBytes({ UserName($0) }) else { throw error(.none, .name(found)) }
       return name
     }
@@ -128,6 +131,7 @@ struct UsersDirectory: ~Copyable {
       isReadableByOthers = try FileMode(of: file.number).permissions & 0o004 != 0
       text = try TextFile(file, into: self.text.alias())
     } catch { throw .system(error) }
+    var limits = self.limits[0]
     var key = try limits.read(text, keyBytes: self.key, line: &line)
     key.isReadableByOthers = isReadableByOthers
     try limits.complete(names, opensByCommand: opensByCommand, &firewall, line: &line)

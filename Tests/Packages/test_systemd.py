@@ -318,7 +318,7 @@ def test_reload(started):
     configure(started, "open-command echo the new command\nclose-command :\n")
     assert reload(started)
     started.wait_for(SERVICE, "^configuration OK, users: 1$", mark)
-    started.wait_for(SERVICE, "reloaded ", mark)
+    started.wait_for(SERVICE, "reloaded users and commands, users: 1$", mark)
     knock(started, command=2)
     knock(started)
     started.wait_for(SERVICE, "^the new command$", mark)
@@ -327,11 +327,28 @@ def test_reload(started):
     assert not reload(started)
     reason = started.wait_for(SERVICE, "'/etc/pyknock/server.conf':4: ", mark)
     assert reason["PRIORITY"] in "34"
-    mark = started.wait_for(SERVICE, "not reloaded, going on as before$", mark)["__CURSOR"]
+    mark = started.wait_for(SERVICE, "not all reloaded, what has an error is as before, users: 1$", mark)["__CURSOR"]
     knock(started, command=2)
     knock(started)
     started.wait_for(SERVICE, "^the new command$", mark)
     assert (state(started, "ActiveState"), state(started, "MainPID")) == ("active", process)
+
+
+def keygen(machine, user):
+    machine.run("pyknock", "keygen", "--keys", "/etc/pyknock/keys", user)
+
+
+def test_the_first_user_gets_in_after_a_reload(machine):
+    """As after the installation of the package."""
+    machine.path("/etc/pyknock/keys/alice").unlink()
+    machine.run("systemctl", "enable", "--now", "pyknock")
+    warning = machine.wait_for(SERVICE, "warning: '/etc/pyknock/keys' has no users, so nobody can knock$")
+    assert warning["PRIORITY"] == "4"
+    keygen(machine, "bob")
+    assert reload(machine)
+    knock(machine, "bob")
+    until_open(machine)
+    machine.wait_for(SERVICE, f"accepted open {OUTSIDE} by bob ")
 
 
 def test_it_is_watched(started):

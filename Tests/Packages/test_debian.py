@@ -2,6 +2,7 @@
 
 import io
 import os
+import re
 import shutil
 import subprocess
 import tarfile
@@ -164,6 +165,9 @@ def test_systemd_comes_later(chroot):
 
 KEYS = "/etc/pyknock/keys"
 KEY = "the old key, which is long enough for a key\n"
+OLD_START = r"""ExecStart=/usr/bin/pyknock server -f /etc/pyknock/server.conf \
+  -k ${CREDENTIALS_DIRECTORY}/key --state %S/pyknock
+LoadCredential=key:/etc/pyknock/key"""
 OLD = "nft inet/pyknock/knock4,knock6\nttl 1h\n"
 UNITS = "etc/systemd/system"
 MOVED = "pyknock: /etc/pyknock/key is now the key of the user shared, in /etc/pyknock/keys\n"
@@ -171,15 +175,26 @@ STAYS = "pyknock: /etc/systemd/system has an ExecStart of your own, so the key s
 
 
 @pytest.fixture
-def old(chroot, tmp_path):
-    """A system with the package before users, as far as the upgrade sees it, and a key."""
-    folder = tmp_path / "old"
-    run("dpkg-deb", "--raw-extract", chroot.root / "pyknock.deb", folder)
+def old_deb(tmp_path):
+    """The package before users, as far as the upgrade sees it."""
+    folder, package = tmp_path / "old", tmp_path / "old.deb"
+    run("dpkg-deb", "--raw-extract", deb(DEBIAN[os.uname().machine][0]), folder)
     control = folder / "DEBIAN/control"
     control.write_text(control.read_text().replace(f"Version: {VERSION}", "Version: 1.1.9"))
     (folder / "etc/pyknock/server.conf").write_text(OLD)
-    (folder / "DEBIAN/postinst").unlink()
-    run("dpkg-deb", "--build", folder, chroot.root / "old.deb")
+    (folder / "DEBIAN/postinst").write_text("#!/bin/sh\n! command -v systemd-sysusers || systemd-sysusers\n")
+    unit = folder / "usr/lib/systemd/system/pyknock.service"
+    text, found = re.subn("^ExecStart=.*", OLD_START, unit.read_text(), flags=re.M)
+    assert found == 1
+    unit.write_text(text)
+    run("dpkg-deb", "--build", folder, package)
+    return package
+
+
+@pytest.fixture
+def old(chroot, old_deb):
+    """A system with the old package and a key."""
+    shutil.copy(old_deb, chroot.root)
     chroot("dpkg", "--install", "/old.deb")
     chroot.etc = chroot.root / "etc/pyknock"
     (chroot.etc / "key").write_text(KEY)
@@ -289,6 +304,44 @@ def test_an_upgrade_without_a_key(old):
     (old.etc / "key").unlink()
     assert "shared" not in old.upgrade()
     assert list((old.etc / "keys").iterdir()) == []
+
+
+@pytest.mark.parametrize("mine", [False, True])
+def test_an_upgrade_of_a_server_that_runs(old_deb, tmp_path, mine):
+    """Everybody can still knock. With a command line of the administrator as well."""
+    key = tmp_path / "key"
+    key.write_text(KEY)
+    key.chmod(0o600)
+
+    def knock():
+        booted.run("nft", "flush", "set", "inet", "pyknock", "knock4")
+        booted.outside(packed.program(os.uname().machine), "client", "-k", key, "open", machine.MACHINE)
+        element = ["nft", "get", "element", "inet", "pyknock", "knock4", "{", machine.OUTSIDE, "}"]
+        machine.until(lambda: booted.run(*element, check=False).returncode == 0, "no knock in the set")
+
+    with machine.Machine() as booted:
+        shutil.copy(old_deb, booted.path("/root/old.deb"))
+        shutil.copy(deb(DEBIAN[os.uname().machine][0]), booted.path("/root/pyknock.deb"))
+        booted.run("dpkg", "--install", "/root/old.deb")
+        booted.run("sh", "-ec", "pyknock server --example nft | nft -f -")
+        booted.path("/etc/pyknock/key").write_text(KEY)
+        if mine:
+            unit = booted.path("/etc/systemd/system/pyknock.service.d/mine.conf")
+            unit.parent.mkdir()
+            line = OLD_START.splitlines()[:2]
+            unit.write_text("[Service]\nExecStart=\n" + "\n".join(line) + " --verbose\n")
+        booted.run("systemctl", "enable", "--now", "pyknock")
+        knock()
+        process = packed.process(booted)
+        told = booted.run("dpkg", "--install", "/root/pyknock.deb")
+        assert (STAYS if mine else MOVED) in told
+        assert packed.states(booted) == ["active", "active"]
+        assert packed.process(booted) != process
+        knock()
+        who = "" if mine else "by shared "
+        assert booted.wait_for("pyknock.service", f"accepted open {machine.OUTSIDE} {who}from")
+        booted.run("systemctl", "restart", "pyknock")
+        knock()
 
 
 START = "ExecStart=\nExecStart=/usr/bin/pyknock server -f /etc/pyknock/server.conf"

@@ -59,6 +59,15 @@ def key(tmp_path):
 
 
 @pytest.fixture
+def keys(tmp_path):
+    """A directory of users: alice."""
+    path = tmp_path / "keys"
+    path.mkdir(mode=0o700)
+    call(PYKNOCK, "keygen", "--keys", path, "alice")
+    return path
+
+
+@pytest.fixture
 def service(networks):
     """Listens on ports 22 and 8080 of INSIDE. All rules there are removed afterwards."""
     script = (

@@ -60,7 +60,7 @@ def kubernetes_errors(path, version):
     """The complaints of the schema of this version about a file. Unknown keys are errors."""
     options = ["--strict", f"--kubernetes-version={version}"]
     completed = call(VALIDATE, *options, path, check=False)
-    good = f"INFO {path} passed for resource daemonset/pyknock against version {version}\n"
+    good = f"INFO {path} passed for resource daemonset/pyknock-node1 against version {version}\n"
     assert (completed.returncode == 0) == (completed.stdout == good)
     return completed.stdout.replace(good, "")
 
@@ -84,6 +84,12 @@ def test_the_schemas_find_a_wrong_key(tmp_path):
         tmp_path / COMPOSE.name
     )
     assert "('readonly' was unexpected)" in kubernetes_errors(tmp_path / KUBERNETES.name, "1.37")
+
+
+def test_kubernetes_yaml_names_a_node_that_sed_can_replace():
+    text = KUBERNETES.read_text()
+    assert len(re.findall(r"\bnode1\b", text)) == 6
+    assert "node1" not in text.replace("node1", "a.b-c")
 
 
 def test_both_check_what_they_run():
@@ -120,11 +126,11 @@ def docker(networks, tmp_path):
 
 
 @pytest.fixture
-def compose(docker, image, key, tmp_path):
-    """Runs docker-compose with the file, and with a key, an image and names of the test."""
+def compose(docker, image, keys, tmp_path):
+    """Runs docker-compose with the file, and with users, an image and names of the test."""
+    service = {"image": image, "container_name": CONTAINER, "volumes": [f"{keys}:/keys:ro"]}
     ours = {
-        "services": {"pyknock": {"image": image, "container_name": CONTAINER}},
-        "secrets": {"key": {"file": str(key)}},
+        "services": {"pyknock": service},
         "volumes": {"state": {"name": "pyknock-test-state"}},
     }
     (tmp_path / "ours.yaml").write_text(json.dumps(ours))
@@ -151,32 +157,45 @@ def compose(docker, image, key, tmp_path):
 
 
 @pytest.fixture
-def pod(networks, image, key, tmp_path):
-    """Runs the pod of the DaemonSet with this key file."""
+def secret(tmp_path):
+    """A volume with these files as the kubelet makes it: each is a link to a directory that it can replace."""
+
+    def make(keys):
+        folder = tmp_path / "secret"
+        made = folder / "..2026_11_26_10_00_00.1"
+        made.mkdir(parents=True)
+        folder.chmod(0o1777)
+        (folder / "..data").symlink_to(made.name)
+        for path in keys:
+            (made / path.name).write_text(path.read_text())
+            (made / path.name).chmod(0o400)
+            (folder / path.name).symlink_to(f"..data/{path.name}")
+        return folder
+
+    return make
+
+
+@pytest.fixture
+def pod(networks, image, tmp_path):
+    """Runs the pod of the DaemonSet with this volume of a Secret."""
     name = "pyknock-test-pod"
     podman("pod", "rm", "--force", name, check=False)
 
-    def run(key_volume):
+    def run(volume):
         template = copy.deepcopy(daemon_set()["spec"]["template"])
         [container], volumes = template["spec"]["containers"], template["spec"]["volumes"]
         # The test has its own image and state directory.
         container["image"] = f"localhost/{image}"
         assert volumes[1]["hostPath"] == {"path": "/var/lib/pyknock", "type": "DirectoryOrCreate"}
         volumes[1]["hostPath"]["path"] = str(tmp_path / "state")
-        # A kubelet shows the pod only the file of the Secret that has the name of the node.
-        assert container.pop("env") == [
-            {"name": "NODE", "valueFrom": {"fieldRef": {"fieldPath": "spec.nodeName"}}}
-        ]
-        assert container["volumeMounts"][0].pop("subPathExpr") == "$(NODE)"
-        assert volumes[0].pop("secret") == {"secretName": "pyknock", "defaultMode": 0o400}
-        volumes[0]["hostPath"] = {"path": str(key_volume)}
+        assert volumes[0].pop("secret") == {"secretName": "pyknock-node1", "defaultMode": 0o400}
+        volumes[0]["hostPath"] = {"path": str(volume)}
         (tmp_path / "pod.json").write_text(
             json.dumps({"apiVersion": "v1", "kind": "Pod", **template, "metadata": {"name": name}})
         )
-        call(*ON_HOST, *PODMAN, "kube", "play", tmp_path / "pod.json")
+        call(*ON_HOST, *PODMAN, "kube", "play", "--replace", tmp_path / "pod.json")
         return f"{name}-{container['name']}"
 
-    key.chmod(0o400)
     yield run
     podman("pod", "rm", "--force", name)
 
@@ -206,7 +225,7 @@ def assert_gate(name, key, check):
     assert_confined(name)
     assert not connects()
     knock("open", key)
-    wait_for_log(name, f"^pyknock server: accepted open {OUTSIDE_ADDRESS} ")
+    wait_for_log(name, f"^pyknock server: accepted open {OUTSIDE_ADDRESS} by alice ")
     wait_until(connects)
 
     healthy = check()
@@ -215,11 +234,11 @@ def assert_gate(name, key, check):
     assert check().returncode == 1
 
 
-def test_compose_yaml_is_a_gate(compose, rules, key):
+def test_compose_yaml_is_a_gate(compose, rules, keys):
     compose("up", "--detach")
     # podman runs the health check that docker-compose passed on.
     check = [*ON_HOST, *PODMAN, "healthcheck", "run", CONTAINER]
-    assert_gate(CONTAINER, key, lambda: call(*check, check=False))
+    assert_gate(CONTAINER, keys / "alice", lambda: call(*check, check=False))
     configuration = json.loads(podman("inspect", "--format={{json .HostConfig}}", CONTAINER).stdout)
     assert configuration["PidsLimit"] == 32
     assert configuration["LogConfig"]["Size"] == "1MB"
@@ -227,18 +246,18 @@ def test_compose_yaml_is_a_gate(compose, rules, key):
 
 
 def test_the_commands_of_the_document_take_minutes_to_the_first_knock(
-    compose, service, image, key, tmp_path, capsys
+    compose, service, image, keys, tmp_path, capsys
 ):
     [commands] = re.findall("```sh\n(.*?)```", CONTAINER_DOCUMENT.read_text(), re.DOTALL)
     commands = commands.replace("/etc/pyknock", str(tmp_path)).replace(" pyknock ", f" {image} ")
-    key.unlink()
+    (keys / "alice").unlink()
     podman("rmi", "--force", image)
     start = time.monotonic()
     make_image()
     call(*ON_HOST, "sh", "-exc", commands, cwd=tmp_path, env=compose.environment)
     wait_for_log(CONTAINER, "listening on")
     assert not connects()
-    knock("open", key)
+    knock("open", keys / "alice")
     wait_until(connects)
     seconds = time.monotonic() - start
     with capsys.disabled():
@@ -246,32 +265,37 @@ def test_the_commands_of_the_document_take_minutes_to_the_first_knock(
     assert seconds < 300
 
 
-def test_with_compose_yaml_no_restart_forgets_a_knock(compose, rules, key):
+def test_with_compose_yaml_users_come_and_go(compose, rules, keys):
+    (keys / "alice").unlink()
+    compose("up", "--detach")
+    wait_for_log(CONTAINER, "^pyknock server: warning: '/keys' has no users, so nobody can knock$")
+    call(PYKNOCK, "keygen", "--keys", keys, "bob")
+    hang_up = [*PODMAN, "kill", "--signal=HUP", CONTAINER]
+    call(*hang_up)
+    wait_for_log(CONTAINER, "^pyknock server: reloaded users and commands, users: 1$")
+    knock("open", keys / "bob")
+    wait_until(connects)
+
+
+def test_with_compose_yaml_no_restart_forgets_a_knock(compose, rules, keys):
     compose("up", "--detach")
     wait_for_log(CONTAINER, "listening on")
-    knock("open", key)
+    knock("open", keys / "alice")
     wait_for_log(CONTAINER, f"^pyknock server: accepted open {OUTSIDE_ADDRESS} ")
     compose("down")
     compose("up", "--detach")
     wait_for_log(CONTAINER, "^pyknock server: 1 knocks remembered$")
 
 
-def test_kubernetes_yaml_is_a_gate(pod, rules, key, tmp_path):
-    name = pod(key)
+def test_kubernetes_yaml_is_a_gate(pod, rules, keys, secret, tmp_path):
+    name = pod(secret(keys.iterdir()))
     [container] = daemon_set()["spec"]["template"]["spec"]["containers"]
     probe = container["readinessProbe"]["exec"]["command"]
-    assert_gate(name, key, lambda: call(*ON_HOST, *PODMAN, "exec", name, *probe, check=False))
+    assert_gate(name, keys / "alice", lambda: call(*ON_HOST, *PODMAN, "exec", name, *probe, check=False))
     assert (tmp_path / "state/replay").exists()
 
 
-def test_a_node_without_a_key_has_no_gate(pod, rules, tmp_path):
-    """A kubelet mounts an empty directory if the Secret has no such file."""
-    (tmp_path / "empty").mkdir()
-    name = pod(tmp_path / "empty")
-    wait_for_log(name, "^pyknock server: key file '/key': Is a directory$")
-
-
-def test_the_rules_for_nodes_hide_node_ports(pod, service, key):
+def test_the_rules_for_nodes_hide_node_ports(pod, service, keys, secret):
     """The rules of doc/FLEET.md. A second table stands for kube-proxy."""
     [rules] = re.findall(r"```nft\n(.*?)```", FLEET.read_text(), re.DOTALL)
     kube_proxy = """
@@ -288,7 +312,8 @@ def test_the_rules_for_nodes_hide_node_ports(pod, service, key):
     loaded = call(*table).stdout
     call(*IN_INSIDE, "nft", "-f", "-", input=rules)
     assert call(*table).stdout == loaded
-    wait_for_log(pod(key), "listening on")
+    key = keys / "alice"
+    wait_for_log(pod(secret([key])), "listening on")
     assert not connects(22) and not connects(30080)
     # A flood of knocks must not fill the table of connections.
     count = [*IN_INSIDE, "cat", "/proc/sys/net/netfilter/nf_conntrack_count"]

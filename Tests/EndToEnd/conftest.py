@@ -102,6 +102,7 @@ def preloaded(name):
 intruder = preloaded("intruder")
 broken_disk = preloaded("broken_disk")
 killed = preloaded("killed")
+slow_mac = preloaded("slow_mac")
 netlink = preloaded("netlink")
 
 

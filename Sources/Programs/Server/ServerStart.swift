@@ -42,6 +42,7 @@ extension ServerApplet {
         log.warning("warning: with --chroot, HUP cannot read the users again; restart the server")
       }
     }
+    users.logRate()
     state.logBegin(users.users)
     let metrics = try metrics(settings)
     do throws(SystemError) {

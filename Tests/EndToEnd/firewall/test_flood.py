@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 from support import programs
-from support.datagrams import packet
+from support.datagrams import KEY, packet
+from support.firewall import only_nft
 from support.networks import CLIENT, SERVER
 from support.programs import run
 from support.waiting import until
@@ -46,9 +47,8 @@ def tracked(network):
     return int(run([*network.prefix, "cat", "/proc/sys/net/netfilter/nf_conntrack_count"]).stdout)
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("kind_of_flood", FLOODS)
-def test_every_knock_is_accepted_in_a_flood(firewall, outside, start, flood, kind_of_flood):
+def knock_in_flood(firewall, outside, flood, start, kind_of_flood, key=KEY):
+    """Starts a server by a function of the port, floods it, and returns it. KNOCKS knocks are in the flood."""
     family, junk = FLOODS[kind_of_flood]
     port = firewall.free_port()
     firewall.load_example(f"--port={port}")
@@ -56,14 +56,45 @@ def test_every_knock_is_accepted_in_a_flood(firewall, outside, start, flood, kin
     outside.run("ip address add fe80::2/64 dev cable nodad")
     # Kernels that check sources then take these.
     firewall.run(f"ip route add 198.18.0.0/15 via {CLIENT[INET]}")
-    ours = start("--ttl=1h", f"-p{port}", port=port)
+    ours = start(port)
     before = received(firewall)
-    knocks = "".join(f"{packet(f'10.0.0.{number}').hex()}\n" for number in range(1, KNOCKS + 1))
+    knocks = "".join(f"{packet(f'10.0.0.{number}', key=key).hex()}\n" for number in range(1, KNOCKS + 1))
     words = [flood, SERVER[family], str(port), str(RATE), str(EACH), junk.hex()]
     rate = int(run([*outside.prefix, *words], stdin=knocks.encode()).stdout)
-    until(lambda: len(firewall.elements()) == KNOCKS, lambda: f"{len(firewall.elements())} knocks are open")
-    ours.wait_for_counters(accepted=KNOCKS)
     # The flood was what it should be, and left nothing behind. A busy machine does not reach RATE.
     assert received(firewall) - before >= EACH * KNOCKS
     assert rate > RATE / 2
     assert tracked(firewall) < 10
+    return ours
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind_of_flood", FLOODS)
+def test_every_knock_is_accepted_in_a_flood(firewall, outside, start, flood, kind_of_flood):
+    ours = knock_in_flood(
+        firewall, outside, flood, lambda port: start("--ttl=1h", f"-p{port}", port=port), kind_of_flood
+    )
+    until(lambda: len(firewall.elements()) == KNOCKS, lambda: f"{len(firewall.elements())} knocks are open")
+    ours.wait_for_counters(accepted=KNOCKS)
+
+
+@pytest.mark.slow
+@only_nft
+def test_every_knock_is_accepted_with_sixteen_keys(firewall, outside, start, flood, tmp_path):
+    """Each datagram is tried with each key. The knocks have the last one."""
+    keys = tmp_path / "keys"
+    keys.mkdir(mode=0o700)
+    for number in range(16):
+        (keys / f"user{number}").write_text(f"the key of user {number}, which nobody can guess\n")
+        (keys / f"user{number}").chmod(0o600)
+    more = [f"--keys={keys}", f"--state={tmp_path / 'state'}"]
+    ours = knock_in_flood(
+        firewall,
+        outside,
+        flood,
+        lambda port: start("--ttl=1h", f"-p{port}", *more, port=port, words=[]),
+        "wrong-mac",
+        "the key of user 15, which nobody can guess",
+    )
+    until(lambda: len(firewall.elements()) == KNOCKS, lambda: f"{len(firewall.elements())} knocks are open")
+    ours.wait_for_counters(accepted=KNOCKS)

@@ -13,6 +13,8 @@ enum GrantState {
     private(set) var file: StateFile
     /// Its first page, with the names of the sets. The grants have the names in the same memory.
     private let page: Storage<UInt8>
+    /// The checksum of the names in the file.
+    private var writtenNames: UInt64 = 0
 
     fileprivate init(_ page: consuming Storage<UInt8>, capacity: Int) {
       self.page = page
@@ -25,10 +27,13 @@ enum GrantState {
     /// Writes what has changed. Logs if that fails, and when all is well again.
     mutating func logSave(_ grants: inout Grants, in directory: inout StateDirectory) {
       file.logSave(in: &directory, now: SystemClock.monotonic()) { file, all throws(SystemError) in
-        if all {
+        // A user may have a set of their own.
+        let names = page.numbers[FileHeader.size / 8]
+        if all || names != writtenNames {
           try page.withElements(0..<page.count) { page throws(SystemError) in
             try file.write(unsafe page.bytes, at: 0)
           }
+          writtenNames = names
         }
         try grants.save(all: all) { bytes, offset throws(SystemError) in
           try file.write(bytes, at: offset)

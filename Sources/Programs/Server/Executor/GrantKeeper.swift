@@ -50,7 +50,9 @@ struct GrantKeeper: ~Copyable {
     let closesCommand = seconds != nil && hasCommands
     var setDuration = time.duration
     var duration = seconds.map { $0 * Microseconds.second } ?? setDuration
-    let limit = min(user.policy.duration, user.policy.expires.subtractingSaturated(wallNow))
+    let expires = user.policy.expires
+    let limit = min(
+      user.policy.duration, expires == .max ? .max : expires.subtractingSaturated(wallNow))
     if limit < .max {
       let end = max(0, min(duration ?? .max, min(limit, SetTime.longest * Microseconds.second)))
       duration = end

@@ -37,7 +37,7 @@ _pyknock() {
     options='-o --output --keys -h --help -V --version'
     ;;
   status)
-    options='-f --config --state --nft --ipset --json -h --help -V --version'
+    options='-f --config --keys --state --nft --ipset --users --json -h --help -V --version'
     ;;
   help)
     _pyknock_offer -W 'server client keygen status'
@@ -53,7 +53,8 @@ _pyknock() {
     _pyknock_offer -f
     return
     ;;
-  server:--keys | server:--state | server:--chroot | keygen:--keys | status:--state)
+  server:--keys | server:--state | server:--chroot | keygen:--keys | status:--keys | \
+    status:--state)
     _pyknock_offer -d
     return
     ;;

@@ -74,9 +74,11 @@ for program in pyknock pyknock-server pyknock-client pyknock-keygen pyknock-stat
     complete -c $program -n '__pyknock_is keygen' -s V -l version -d 'print the version'
 
     complete -c $program -n '__pyknock_is status' -s f -l config -rF -d 'the server\'s settings'
+    complete -c $program -n '__pyknock_is status' -l keys -x -a '(__fish_complete_directories)' -d 'the server\'s directory of users'
     complete -c $program -n '__pyknock_is status' -l state -x -a '(__fish_complete_directories)' -d 'the server\'s state directory'
     complete -c $program -n '__pyknock_is status' -l nft -x -d 'the server\'s sets of nftables'
     complete -c $program -n '__pyknock_is status' -l ipset -x -d 'the server\'s sets of ipset'
+    complete -c $program -n '__pyknock_is status' -l users -d 'print the users, too'
     complete -c $program -n '__pyknock_is status' -l json -d 'print JSON'
     complete -c $program -n '__pyknock_is status' -s h -l help -d 'print this help'
     complete -c $program -n '__pyknock_is status' -s V -l version -d 'print the version'

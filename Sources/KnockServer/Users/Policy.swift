@@ -92,6 +92,8 @@ public struct Policy: BitwiseCopyable, Sendable {
     return isAllowed
   }
 
+  public var hasRanges: Bool { rangeCount > 0 }
+
   public func visitRanges(_ body: (AddressRange) -> Void) {
     for index in 0..<Int(rangeCount) { body(ranges[index]) }
   }

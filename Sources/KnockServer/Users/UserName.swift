@@ -1,7 +1,7 @@
 import KnockBase
 
 /// The name of a user: the name of the file with the key. The user whose key `-k` or PSK gives has no name.
-public struct UserName: Equatable, BitwiseCopyable, Sendable {
+public struct UserName: Equatable, Comparable, BitwiseCopyable, Sendable {
   /// The longest name, in bytes.
   public static let limit = 32
   public static let none = UserName()
@@ -57,6 +57,14 @@ public struct UserName: Equatable, BitwiseCopyable, Sendable {
 
   fileprivate subscript(byte index: Int) -> UInt8 {
     UInt8(truncatingIfNeeded: self[index / 8] >> UInt64(index % 8 * 8))
+  }
+
+  /// By their bytes.
+  public static func < (left: UserName, right: UserName) -> Bool {
+    for index in 0..<4 where left[index] != right[index] {
+      return left[index].byteSwapped < right[index].byteSwapped
+    }
+    return false
   }
 
   public var isEmpty: Bool { word0 == 0 }

@@ -48,7 +48,9 @@ struct OpenItem {
 
 /// How what is open is printed: as a table, or as JSON (RFC 8259). Times are UTC (RFC 3339).
 struct OpenList {
-  private static let columns = (user: 41, since: 59, expires: 81, ours: 103, place: 109)
+  /// The blanks after the longest names that are likely begin here.
+  static let userWidth = 18
+  private static let columns = (user: 41, since: 41 + userWidth, expires: 81, ours: 103, place: 109)
 
   private let isJSON: Bool
   /// Whether the journal could be read.
@@ -89,7 +91,11 @@ struct OpenList {
   ) {
     output.append(item.first, to: item.last, item.family)
     output.pad(to: Self.columns.user)
-    output.append(knowsGrants ? "-" : "?")
+    if let user = item.grant?.user, !user.isEmpty {
+      output.append(user)
+    } else {
+      output.append(knowsGrants ? "-" : "?")
+    }
     output.pad(to: Self.columns.since)
     if let grant = item.grant {
       output.append(utc: grant.since)
@@ -126,13 +132,7 @@ struct OpenList {
     output.append("\", \"range\": \"")
     output.append(item.first, to: item.last, item.family)
     output.append("\", \"user\": ")
-    if let user = item.grant?.user, !user.isEmpty {
-      output.append("\"")
-      output.append(user)
-      output.append("\"")
-    } else {
-      output.append("null")
-    }
+    output.append(json: item.grant?.user ?? .none)
     output.append(", \"since\": ")
     output.append(jsonTime: item.grant?.since)
     output.append(", \"ends\": ")
@@ -144,13 +144,7 @@ struct OpenList {
     output.append(", \"held\": ")
     output.append(json: item.isHeld)
     output.append(", \"set\": ")
-    if item.set == 0 {
-      output.append("null")
-    } else {
-      output.append("\"")
-      output.append(nameOf: item.set, names)
-      output.append("\"")
-    }
+    output.append(jsonSet: item.set, names)
     output.append(", \"command\": ")
     output.append(json: item.grant.map { $0.command != .none })
     output.append("}")
@@ -177,8 +171,15 @@ extension TextOutput {
     }
   }
 
-  fileprivate mutating func append(nameOf set: UInt16, _ names: borrowing SetNames) {
+  mutating func append(nameOf set: UInt16, _ names: borrowing SetNames) {
     _ = names.withName(set) { append($0) }
+  }
+
+  mutating func append(jsonSet set: UInt16, _ names: borrowing SetNames) {
+    guard set != 0 else { return append("null") }
+    append("\"")
+    append(nameOf: set, names)
+    append("\"")
   }
 
   /// A time in microseconds since the Unix epoch, or `null` if there is none.
@@ -186,6 +187,14 @@ extension TextOutput {
     guard let time, time != Grant.never else { return append("null") }
     append("\"")
     append(utc: time)
+    append("\"")
+  }
+
+  /// A name, which needs no escapes, or `null` for none.
+  mutating func append(json user: UserName) {
+    guard !user.isEmpty else { return append("null") }
+    append("\"")
+    append(user)
     append("\"")
   }
 

@@ -18,6 +18,7 @@ struct Status: ~Copyable {
   private var knowsGrants = false
   private var hasSets: Bool
   private var firewall: Firewall?
+  private var loaded: LoadedUsers
   /// Whether everything could be read.
   private var isComplete = true
 
@@ -32,9 +33,13 @@ struct Status: ~Copyable {
   init(_ settings: ServerSettings) throws(StateFailure) {
     self.settings = settings
     hasSets = settings.firewall.sets != nil
-    grants = try GrantState.inMemory(1)
+    guard let loaded = LoadedUsers() else { throw .system(.outOfMemory) }
+    let grants = try GrantState.inMemory(1)
+    self.grants = grants
+    self.loaded = loaded
     logState()
     logFirewall()
+    logUsers()
   }
 
   /// Looks into the state directory.
@@ -92,6 +97,20 @@ struct Status: ~Copyable {
     }
   }
 
+  /// Reads the users, if there is a directory of them.
+  private mutating func logUsers() {
+    guard let path = settings.keysDirectory else { return }
+    do throws(StartFailure) {
+      let directory = try StartFailure.wrapping("--keys") { () throws(SystemError) in
+        try UsersDirectory(path, settings, opensByCommand: settings.openCommand != nil)
+      }
+      try loaded.add(directory, grants.names, &firewall)
+    } catch {
+      log.error("\(error)")
+      isComplete = false
+    }
+  }
+
   var exitCode: ExitCode {
     guard isComplete else { return .failure }
     return switch presence {
@@ -140,7 +159,9 @@ struct Status: ~Copyable {
   }
 
   /// Prints what is open. Logs what cannot be read.
-  mutating func printOpen(asJSON isJSON: Bool, to output: inout TextOutput) throws(StateFailure) {
+  mutating func print(
+    withUsers: Bool, asJSON isJSON: Bool, to output: inout TextOutput
+  ) throws(StateFailure) {
     // By the number of a set: 1 for IPv4, plus 2 for IPv6.
     let families = try StateFile.memory(SetNames.size, of: UInt8.self)
     let open = try StateFile.memory(grants.count + 1, of: Grant.self)
@@ -153,7 +174,14 @@ struct Status: ~Copyable {
     var listing = try SetListing(grantCount: count)
     logPlace(of: settings.firewall.set(for: .inet), in: families)
     logPlace(of: settings.firewall.set(for: .inet6), in: families)
+    let users = try UserList(loaded.users.forFork(), usual: settings.policy(grants.names))
+    users.visitPolicies { policy in
+      families[Int(policy.inet.set)] |= 1
+      families[Int(policy.inet6.set)] |= 2
+    }
     printPresence(asJSON: isJSON, to: &output)
+    if withUsers, isJSON { users.printJSON(grants.names, to: &output) }
+    if withUsers, !isJSON { users.printTable(grants.names, to: &output) }
     var list = OpenList(asJSON: isJSON, knowsGrants: knowsGrants)
     list.begin(&output)
     for number in 1..<families.count where families[number] > 0 {

@@ -5,8 +5,9 @@ enum StatusApplet: Applet {
   static var program: StaticString { "pyknock status" }
   static var usage: StaticString {
     """
-    usage: pyknock status [-f FILE] [--json]
-           pyknock status [--state DIR] [--nft SETS | --ipset SETS] [--json]
+    usage: pyknock status [-f FILE] [--users] [--json]
+           pyknock status [--keys DIR] [--state DIR] [--nft SETS | --ipset SETS]
+                          [--users] [--json]
     """
   }
   static var description: StaticString {
@@ -44,7 +45,7 @@ enum StatusApplet: Applet {
     do throws(StateFailure) {
       var status = try Status(settings.server)
       let printed = try printToStandardOutput { output throws(StateFailure) in
-        try status.printOpen(asJSON: settings.printsJSON, to: &output)
+        try status.print(withUsers: settings.printsUsers, asJSON: settings.printsJSON, to: &output)
       }
       return printed == .success ? status.exitCode : printed
     } catch {

@@ -18,8 +18,9 @@ USAGE = {
     ],
     "keygen": ["usage: pyknock keygen [-o FILE | --keys DIR NAME]"],
     "status": [
-        "usage: pyknock status [-f FILE] [--json]",
-        "       pyknock status [--state DIR] [--nft SETS | --ipset SETS] [--json]",
+        "usage: pyknock status [-f FILE] [--users] [--json]",
+        "       pyknock status [--keys DIR] [--state DIR] [--nft SETS | --ipset SETS]",
+        "                      [--users] [--json]",
     ],
 }
 UNKNOWN = "unknown option (not shown, it may be the key; put -- before a key that begins with '-')"

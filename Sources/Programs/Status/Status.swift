@@ -19,6 +19,7 @@ struct Status: ~Copyable {
   private var hasSets: Bool
   private var firewall: Firewall?
   private var loaded: LoadedUsers
+  private var knocks: LastKnocks
   /// Whether everything could be read.
   private var isComplete = true
 
@@ -35,7 +36,9 @@ struct Status: ~Copyable {
     hasSets = settings.firewall.sets != nil
     guard let loaded = LoadedUsers() else { throw .system(.outOfMemory) }
     let grants = try GrantState.inMemory(1)
+    let knocks = try LastKnockState.memory()
     self.grants = grants
+    self.knocks = knocks
     self.loaded = loaded
     logState()
     logFirewall()
@@ -109,6 +112,15 @@ struct Status: ~Copyable {
       log.error("\(error)")
       isComplete = false
     }
+    guard let state = settings.stateDirectory, knowsGrants else { return }
+    do throws(StateFailure) {
+      let directory = try StateFailure.wrapping { () throws(SystemError) in
+        try StateDirectory(reading: state)
+      }
+      if try LastKnockState.read(&knocks, loaded.users, in: directory) { return }
+      log.warning("warning: 'users' is damaged: some last knocks are missing")
+    } catch { log.error("--state: \(quoted: state): \(error)") }
+    isComplete = false
   }
 
   var exitCode: ExitCode {
@@ -180,8 +192,8 @@ struct Status: ~Copyable {
       families[Int(policy.inet6.set)] |= 2
     }
     printPresence(asJSON: isJSON, to: &output)
-    if withUsers, isJSON { users.printJSON(grants.names, to: &output) }
-    if withUsers, !isJSON { users.printTable(grants.names, to: &output) }
+    if withUsers, isJSON { users.printJSON(grants.names, knocks, to: &output) }
+    if withUsers, !isJSON { users.printTable(grants.names, knocks, to: &output) }
     var list = OpenList(asJSON: isJSON, knowsGrants: knowsGrants)
     list.begin(&output)
     for number in 1..<families.count where families[number] > 0 {

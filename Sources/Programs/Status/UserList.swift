@@ -3,6 +3,8 @@ import KnockServer
 
 /// How the users are printed, in the order of their names. Nothing about their keys is.
 struct UserList: ~Copyable {
+  private static let columns = (knock: 18, source: 40, limits: 81)
+
   private let users: Users
   private let slots: Storage<Int32>
   /// What the server's settings allow. Only other limits are shown in the table.
@@ -23,7 +25,7 @@ struct UserList: ~Copyable {
 
   private func sort() {
     KnockBase.sort(users.count) {
-      user($0).name < user($1).name
+      (user($0)?.name ?? .none) < (user($1)?.name ?? .none)
     } swap: { one, other in
       let slot = slots[one]
       slots[one] = slots[other]
@@ -31,25 +33,35 @@ struct UserList: ~Copyable {
     }
   }
 
-  private func user(_ index: Int) -> (name: UserName, policy: Policy) {
-    guard let user = users[Int(slots[index])] else { return (.none, usual) }
-    return (user.name, user.policy)
-  }
+  private func user(_ index: Int) -> User? { users[Int(slots[index])] }
 
   /// Calls `body` with the policy of each user.
   func visitPolicies(_ body: (Policy) -> Void) {
-    for index in 0..<users.count { body(user(index).policy) }
+    for index in 0..<users.count {
+      if let user = user(index) { body(user.policy) }
+    }
   }
 
-  func printTable(_ names: borrowing SetNames, to output: inout TextOutput) {
+  func printTable(
+    _ names: borrowing SetNames, _ knocks: borrowing LastKnocks, to output: inout TextOutput
+  ) {
     output.append("USER")
-    output.pad(to: OpenList.userWidth)
+    output.pad(to: Self.columns.knock)
+    output.append("LAST KNOCK")
+    output.pad(to: Self.columns.source)
+    output.append("FROM")
+    output.pad(to: Self.columns.limits)
     output.append("LIMITS\n")
     for index in 0..<users.count {
-      let (name, policy) = user(index)
-      output.append(name)
-      output.pad(to: OpenList.userWidth)
-      print(policy, names, to: &output)
+      guard let user = user(index) else { continue }
+      let knock = knocks.knock(of: user)
+      output.append(user.name)
+      output.pad(to: Self.columns.knock)
+      if let knock { output.append(utc: knock.time) } else { output.append("-") }
+      output.pad(to: Self.columns.source)
+      if let source = knock?.source { output.append(source) } else { output.append("-") }
+      output.pad(to: Self.columns.limits)
+      print(user.policy, names, to: &output)
       output.append("\n")
     }
     output.append("\n")
@@ -58,40 +70,53 @@ struct UserList: ~Copyable {
   /// Prints limits as the lines of a user's file say them.
   private func print(_ policy: Policy, _ names: borrowing SetNames, to output: inout TextOutput) {
     if policy.mayOpen != policy.mayClose {
-      output.begin(policy.mayOpen ? "commands open" : "commands close")
+      output.begin(Self.columns.limits, policy.mayOpen ? "commands open" : "commands close")
     }
     if policy.duration < .max {
-      output.begin("ttl ")
+      output.begin(Self.columns.limits, "ttl ")
       output.append(seconds: policy.duration)
     }
-    if policy.isOnlyForSource { output.begin("addresses source") }
+    if policy.isOnlyForSource { output.begin(Self.columns.limits, "addresses source") }
     policy.visitRanges {
-      output.begin("addresses ")
+      output.begin(Self.columns.limits, "addresses ")
       output.append($0)
     }
     if policy.expires < .max {
-      output.begin("expires ")
+      output.begin(Self.columns.limits, "expires ")
       output.append(utc: policy.expires)
     }
     for family in 0..<2 {
       let family: AddressFamily = family == 0 ? .inet : .inet6
       let place = policy.place(for: family)
       guard place != usual.place(for: family) else { continue }
-      output.begin("a /")
+      output.begin(Self.columns.limits, "a /")
       output.append(place.prefixLength)
       output.append(" in ")
       if place.set == 0 { output.append("no set") } else { output.append(nameOf: place.set, names) }
     }
-    if output.column <= OpenList.userWidth { output.append("-") }
+    if output.column <= Self.columns.limits { output.append("-") }
   }
 
-  func printJSON(_ names: borrowing SetNames, to output: inout TextOutput) {
+  func printJSON(
+    _ names: borrowing SetNames, _ knocks: borrowing LastKnocks, to output: inout TextOutput
+  ) {
     output.append("  \"users\": [")
     for index in 0..<users.count {
-      let (name, policy) = user(index)
+      guard let user = user(index) else { continue }
+      let (policy, knock) = (user.policy, knocks.knock(of: user))
       output.append(index == 0 ? "\n    {\"name\": \"" : ",\n    {\"name\": \"")
-      output.append(name)
-      output.append("\", \"open\": ")
+      output.append(user.name)
+      output.append("\", \"last_knock\": ")
+      output.append(jsonTime: knock?.time)
+      output.append(", \"from\": ")
+      if let source = knock?.source {
+        output.append("\"")
+        output.append(source)
+        output.append("\"")
+      } else {
+        output.append("null")
+      }
+      output.append(", \"open\": ")
       output.append(json: policy.mayOpen)
       output.append(", \"close\": ")
       output.append(json: policy.mayClose)
@@ -132,8 +157,8 @@ struct UserList: ~Copyable {
 
 extension TextOutput {
   /// Begins the next limit of a line.
-  fileprivate mutating func begin(_ keyword: StaticString) {
-    if column > OpenList.userWidth { append(", ") }
+  fileprivate mutating func begin(_ start: Int, _ keyword: StaticString) {
+    if column > start { append(", ") }
     append(keyword)
   }
 }

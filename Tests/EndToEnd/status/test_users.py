@@ -39,9 +39,10 @@ def test_the_users_with_their_limits_and_what_is_open_for_each(firewall, start, 
     ours.wait_for_counters(open=3)
     code, lines, errors = status(*options, firewall.sets, "--users")
     assert (code, errors) == (0, [])
-    assert lines[1:8] == [
-        "",
-        "USER              LIMITS",
+    knocks = [line.split()[1:3] for line in lines[3:7]]
+    assert [source for _, source in knocks] == ["127.0.0.1", "127.0.0.1", "-", "127.0.0.1"]
+    assert lines[2] == "USER              LAST KNOCK            FROM                                     LIMITS"
+    assert [line[:18] + line[81:] for line in lines[3:8]] == [
         "alice             commands open, ttl 1800, addresses 192.0.2.0/24, addresses 2001:db8::/32, "
         "expires 2099-02-01T00:00:00Z",
         "bob               a /32 in inet/pyknock/bob4, a /128 in no set",
@@ -58,7 +59,10 @@ def test_the_users_with_their_limits_and_what_is_open_for_each(firewall, start, 
     }
     code, listed, errors = status(*options, firewall.sets, "--users", "--json")
     assert (code, errors) == (0, [])
-    assert listed["users"][0] == {
+    alice = listed["users"][0]
+    assert (alice.pop("last_knock"), alice.pop("from")) == tuple(knocks[0])
+    assert (listed["users"][2]["last_knock"], listed["users"][2]["from"]) == (None, None)
+    assert alice == {
         "name": "alice", "open": True, "close": False, "ttl": 1800, "source": False,
         "addresses": ["192.0.2.0/24", "2001:db8::/32"], "expires": "2099-02-01T00:00:00Z",
         "prefix4": 32, "set4": "inet/pyknock/knock4", "prefix6": 128, "set6": "inet/pyknock/knock6",

@@ -101,9 +101,9 @@ def test_sets_journal_and_list_are_those_of_a_model(machine, start, knock):
         knocks += 1
         machine.until_counted(f"accepted={knocks} ", "queued=0 ")
         if command == "open":
-            model.open(address, sets[family], (32 if family == 4 else 128) - shorter, end)
+            model.open(None, address, sets[family], (32 if family == 4 else 128) - shorter, end)
         else:
-            model.close(address)
+            model.close(None, address)
 
     def check():
         look = "bash -c 'echo $EPOCHREALTIME'; "
@@ -135,7 +135,7 @@ def test_sets_journal_and_list_are_those_of_a_model(machine, start, knock):
         else:
             change(random.choice(["open", "open", "close"]), random.choice(hosts))
         check()
-    for address in sorted({grant[0] for grant in model.grants}):
+    for address in sorted({grant[1] for grant in model.grants}):
         change("close", address)
     check()
     assert model.grants == {}

@@ -663,7 +663,8 @@ public struct Grants: ~Copyable {
   private mutating func shorten(_ position: Int, to end: Int64, wallNow: Int64, now: Int64) {
     let end = max(end, table[position].grant.asked)
     table[position].grant.ends = end
-    let deadline = min(table[position].setNeed, now + max(0, end.subtractingSaturated(wallNow)))
+    let deadline = min(
+      table[position].setNeed, now.addingSaturated(max(0, end.subtractingSaturated(wallNow))))
     table[position].shortenedDeadline = deadline
     guard table[position].grant.isTimed else { return }
     table[position].grant.setEnds = min(table[position].grant.setEnds, end)

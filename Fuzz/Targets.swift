@@ -356,17 +356,20 @@ private func fuzzGrants(_ input: Span<UInt8>) {
 /// The upper bits choose the address, the others what happens to its grants.
 private func change(_ grants: inout Grants, _ byte: UInt8, wallNow: Int64, now: Int64) {
   let address = Address.inet(0xC000_0200 + UInt32(byte >> 4))
+  let user = byte & 32 == 0 ? .none : UserName([UInt8(ascii: "a")].span) ?? .none
   let opening = Grants.Opening(
-    set: byte & 1 == 0 ? 8 : 0, prefixLength: byte & 2 == 0 ? 32 : 24,
+    user: user, key: .none, set: byte & 1 == 0 ? 8 : 0, prefixLength: byte & 2 == 0 ? 32 : 24,
     setDuration: byte & 4 == 0 ? nil : 5 * Microseconds.second,
     duration: byte & 1 == 0 ? nil : 4 * Microseconds.second, closesCommand: byte & 2 != 0,
     hasCloseCommand: true)
   switch byte & 15 {
   case 0...3:
-    _ = grants.open(address, opening, isRepeat: byte & 16 != 0, wallNow: wallNow, now: now)
+    _ = try? grants.open(
+      address, opening, isRepeat: byte & 16 != 0, isShared: byte & 64 != 0, wallNow: wallNow,
+      now: now)
   case 4: _ = grants.endOpen(address, succeeded: true, isWantedAgain: false)
   case 5: _ = grants.endOpen(address, succeeded: false, isWantedAgain: byte & 16 != 0)
-  case 6: _ = grants.beginClose(address, wallNow: wallNow)
+  case 6: _ = grants.beginClose(address, of: user, wallNow: wallNow)
   case 7: _ = grants.beginNextClose(wallNow: wallNow, now: now)
   case 8:
     while let (position, _) = grants.nextSet(of: address) {
@@ -375,7 +378,12 @@ private func change(_ grants: inout Grants, _ byte: UInt8, wallNow: Int64, now: 
     _ = grants.endSets(of: address, now: now)
   case 9: _ = grants.endClose(address, succeeded: true, now: now)
   case 10: _ = grants.endClose(address, succeeded: false, now: now)
-  case 11: grants.expireAll(now: now)
+  case 11 where byte & 16 == 0: grants.expireAll(now: now)
+  case 11:
+    grants.revise(keepsPlace: byte & 64 != 0, wallNow: wallNow, now: now) {
+      $0.user == user ? .end(at: wallNow, isInPlace: byte & 32 == 0) : .close
+    }
+    while grants.shortenNext(now: now) != nil {}
   case 12: grants.recordUnchangedSet(address, opening, .unknown)
   case 13: grants.recordOnlyHost(address, opening)
   case 14:

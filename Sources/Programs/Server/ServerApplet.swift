@@ -73,29 +73,6 @@ enum ServerApplet: Applet {
     if keySource == nil, operands.count == 0 { log.showsArguments = true }
     log.verbosity = settings.verbosity
     if settings.logsAsJSON { log.useJSON() }
-    do throws(StartFailure) {
-      return try serve(settings, operands, keySource)
-    } catch {
-      switch error {
-      case .misuse(let misuse): return fail(misuse)
-      case .key(let error, let source): return fail(error, from: source)
-      case .unusableSets(let inet, let inet6):
-        if let inet { logUnusableSet(.inet, settings.firewall, inet) }
-        if let inet6 { logUnusableSet(.inet6, settings.firewall, inet6) }
-        return .failure
-      default:
-        log.error("\(error)")
-        return .failure
-      }
-    }
-  }
-
-  @inline(never)
-  private static func logUnusableSet(
-    _ family: AddressFamily, _ settings: FirewallSettings, _ reason: FirewallError.Reason
-  ) {
-    guard let set = settings.set(for: family) else { return }
-    let error = FirewallError(reason, set, settings, wasFound: false)
-    log.error("\(settings.optionName): \(error)")
+    serve(settings, operands, keySource)
   }
 }

@@ -16,20 +16,23 @@ struct ServerParts: ~Copyable {
 
   /// Makes the two processes and runs them.
   @inline(never)
-  consuming func run(
-    _ settings: ServerSettings, _ operands: Operands
-  ) throws(SystemError) -> ExitCode {
+  consuming func run(_ settings: ServerSettings, _ operands: Operands) -> Never {
     guard let batch = DatagramBatch(),
       let logBudgets = Storage<UserBuckets.Element>.mapped(Users.slotCount),
       let recent = Storage<RecentKnocks.Entry>.mapped(Self.recentKnocks),
       let seen = Storage<UInt64>.mapped(Users.slotCount / 64 + 1)
-    else { throw .outOfMemory }
-    let startLine = Receiver.StartLine(
-      address: try socket.localAddress(), drift: settings.drift,
-      bufferSize: try ListeningSocket.enlargeBuffer(of: socket))
-    let tally = try Tally()
-    let channel = try Channel.Pair()
-    let reloader = try Reloader.make(settings, operands)
+    else { CurrentProcess.exitFatally(.outOfMemory) }
+    let startLine = CurrentProcess.orExit { () throws(SystemError) in
+      Receiver.StartLine(
+        address: try socket.localAddress(), drift: settings.drift,
+        bufferSize: try ListeningSocket.enlargeBuffer(of: socket))
+    }
+    let tally = CurrentProcess.orExit { () throws(SystemError) in try Tally() }
+    let channel = CurrentProcess.orExit { () throws(SystemError) in try Channel.Pair() }
+    let timer = CurrentProcess.orExit { () throws(SystemError) in try BootTimer() }
+    let reloader = CurrentProcess.orExit { () throws(SystemError) in
+      try Reloader.make(settings, operands)
+    }
     if settings.firewall.sets != nil {
       let inetTime = settings.firewall.set(for: .inet).flatMap { firewall?.time(of: $0) }
       log.info(settings.firewall.grant(of: .inet, duration: inetTime?.duration))
@@ -49,7 +52,9 @@ struct ServerParts: ~Copyable {
     settings.logReplayCapacity()
     let serverPolicy = settings.policy(state.grants.names)
     let manager = ServiceManager(Self.connectToServiceManager())
-    guard let runner = CommandRunner(commands, settings: settings) else { throw .outOfMemory }
+    guard let runner = CommandRunner(commands, settings: settings) else {
+      CurrentProcess.exitFatally(.outOfMemory)
+    }
     let beatInterval = min(
       manager.watchdogPatience.map { $0 / 4 } ?? .max, metrics == nil ? .max : Metrics.interval)
     let receiver = Receiver(
@@ -62,14 +67,14 @@ struct ServerParts: ~Copyable {
       beatInterval: beatInterval == .max ? nil : beatInterval)
     let executor = Executor(
       state: state.keeper, signals: signals,
-      timer: try BootTimer(), receiver: ReceiverProcess(channel.second, tally: tally),
+      timer: timer, receiver: ReceiverProcess(channel.second, tally: tally),
       users: users.users, serverPolicy: serverPolicy, directory: users.directory, seen: seen,
       setNames: state.grants.names.alias(), tally: tally, firewall: firewall,
       runner: runner,
       grants: GrantKeeper(state.grants, recent: RecentKnocks(recent), settings),
       shutdown: Shutdown(closesGrants: settings.closesOnExit), manager: manager, metrics: metrics,
       reloader: reloader)
-    return try Server.run(receiver: receiver, executor: executor, sandbox: settings.sandbox)
+    Server.run(receiver: receiver, executor: executor, sandbox: settings.sandbox)
   }
 
   /// `Descriptor.none` if no service manager wants to hear anything.

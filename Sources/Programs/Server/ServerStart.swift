@@ -3,39 +3,57 @@ import KnockServer
 
 /// The steps from the settings to the running server. Each may throw why the server does not start.
 extension ServerApplet {
-  /// Serves until a signal stops the server.
+  /// Serves until a signal stops the server. Ends the program when the server ends, or does not start.
   static func serve(
     _ settings: ServerSettings, _ operands: Operands, _ source: KeySource?
-  ) throws(StartFailure) -> ExitCode {
+  ) -> Never {
     CurrentProcess.keepDescriptors()
-    // Before the key is read.
-    do throws(Sandbox.Failure) { try settings.sandbox.hide() } catch { throw .sandbox(error) }
-    let key = try loadKey(from: source)
-    let commands = try commands(settings, operands)
-    guard
-      settings.closeAfterSeconds == nil || commands.canClose || settings.firewall.sets != nil
-    else {
-      throw .misuse(
-        .unsuitable(ServerOption.closeAfter.spec.name, " needs a CLOSE_CMD, --nft or --ipset"))
+    let key = orEnd(settings) { () throws(StartFailure) -> KeyedMAC? in
+      // Before the key is read.
+      do throws(Sandbox.Failure) { try settings.sandbox.hide() } catch { throw .sandbox(error) }
+      return try loadKey(from: source)
     }
-    // Only now: mistakes in the command line are for the user at the terminal.
-    if !settings.onlyChecks {
-      try StartFailure.wrapping("log") { () throws(SystemError) in try log.openQueue() }
-      if settings.logsToSystem { log.useSystemLog() }
+    let commands = orEnd(settings) { () throws(StartFailure) in
+      try Self.commands(settings, operands)
     }
-    try check(commands, settings.sandbox)
-    settings.logCommandWarnings(operands)
-
-    // Before the socket: anyone who sees its port may send a signal.
-    let signals = try StartFailure.wrapping("signals") { () throws(SystemError) in try Signals() }
-    var firewall = try openFirewall(settings.firewall)
-    let socket = try ListeningSocket.open(settings)
-    if settings.onlyChecks { return try check(settings, key, commands, &firewall) }
-    try StartFailure.wrapping("/dev/null") { () throws(SystemError) in
-      try CurrentProcess.detachStandardStreams()
+    let signals = orEnd(settings) { () throws(StartFailure) -> Signals in
+      guard
+        settings.closeAfterSeconds == nil || commands.canClose || settings.firewall.sets != nil
+      else {
+        throw .misuse(
+          .unsuitable(ServerOption.closeAfter.spec.name, " needs a CLOSE_CMD, --nft or --ipset"))
+      }
+      // Only now: mistakes in the command line are for the user at the terminal.
+      if !settings.onlyChecks {
+        try StartFailure.wrapping("log") { () throws(SystemError) in try log.openQueue() }
+        if settings.logsToSystem { log.useSystemLog() }
+      }
+      try check(commands, settings.sandbox)
+      settings.logCommandWarnings(operands)
+      // Before the socket: anyone who sees its port may send a signal.
+      return try StartFailure.wrapping("signals") { () throws(SystemError) in try Signals() }
     }
-    var state = try openState(settings, &firewall)
-    let users = try loadUsers(settings, key, commands, state.grants.names, &firewall)
+    var firewall = orEnd(settings) { () throws(StartFailure) in
+      try openFirewall(settings.firewall)
+    }
+    let socket = orEnd(settings) { () throws(StartFailure) in
+      try ListeningSocket.open(settings)
+    }
+    if settings.onlyChecks {
+      let exitCode = orEnd(settings) { () throws(StartFailure) in
+        try check(settings, key, commands, &firewall)
+      }
+      CurrentProcess.exit(exitCode)
+    }
+    var state = orEnd(settings) { () throws(StartFailure) -> ServerState in
+      try StartFailure.wrapping("/dev/null") { () throws(SystemError) in
+        try CurrentProcess.detachStandardStreams()
+      }
+      return try openState(settings, &firewall)
+    }
+    let users = orEnd(settings) { () throws(StartFailure) in
+      try loadUsers(settings, key, commands, state.grants.names, &firewall)
+    }
     if settings.keysDirectory != nil {
       log.info("users: \(users.namedCount)\(users.unnamedRemark)")
       if settings.sandbox.root != nil {
@@ -44,13 +62,44 @@ extension ServerApplet {
     }
     users.logRate()
     state.logBegin(users.users)
-    let metrics = try metrics(settings)
-    do throws(SystemError) {
-      return try ServerParts(
-        users: users, commands: commands, signals: signals, firewall: firewall, socket: socket,
-        state: state, metrics: metrics
-      ).run(settings, operands)
-    } catch { throw .system("fatal", error) }
+    let metrics = orEnd(settings) { () throws(StartFailure) in try Self.metrics(settings) }
+    ServerParts(
+      users: users, commands: commands, signals: signals, firewall: firewall, socket: socket,
+      state: state, metrics: metrics
+    ).run(settings, operands)
+  }
+
+  /// What `body` returns. If it throws, logs why and ends the program. What the start has taken is left to the kernel:
+  /// to give it back at each step would be a tenth of the program.
+  @inline(__always)
+  private static func orEnd<Result: ~Copyable>(
+    _ settings: ServerSettings, _ body: () throws(StartFailure) -> Result
+  ) -> Result {
+    do throws(StartFailure) {
+      return try body()
+    } catch { end(error, settings) }
+  }
+
+  @inline(never)
+  private static func end(_ failure: StartFailure, _ settings: ServerSettings) -> Never {
+    switch failure {
+    case .misuse(let misuse): CurrentProcess.exit(fail(misuse))
+    case .key(let error, let source): CurrentProcess.exit(fail(error, from: source))
+    case .unusableSets(let inet, let inet6):
+      if let inet { logUnusableSet(.inet, settings.firewall, inet) }
+      if let inet6 { logUnusableSet(.inet6, settings.firewall, inet6) }
+    default: log.error("\(failure)")
+    }
+    CurrentProcess.exit(.failure)
+  }
+
+  @inline(never)
+  private static func logUnusableSet(
+    _ family: AddressFamily, _ settings: FirewallSettings, _ reason: FirewallError.Reason
+  ) {
+    guard let set = settings.set(for: family) else { return }
+    let error = FirewallError(reason, set, settings, wasFound: false)
+    log.error("\(settings.optionName): \(error)")
   }
 
   private static func loadKey(from source: KeySource?) throws(StartFailure) -> KeyedMAC? {

@@ -7,29 +7,31 @@ enum Server {
   /// How long a process of a killed server may still hold its port and its lock.
   static let linger = 500 * Microseconds.millisecond
 
-  /// Runs both processes. Returns in the executor when both have ended.
-  ///
-  /// - Throws: what fork(2) and `Executor.run` throw.
+  /// Runs both processes. The executor ends the program when both have ended.
   @inline(never)
   static func run(
     receiver: consuming Receiver, executor: consuming Executor, sandbox: Sandbox
-  ) throws(SystemError) -> ExitCode {
+  ) -> Never {
     var receiver = receiver
     var sandbox = sandbox
     do throws(Sandbox.Failure) {
       try executor.confine(by: &sandbox)
     } catch {
       log.error("\(error)")
-      return .failure
+      CurrentProcess.exit(.failure)
     }
     let executorProcess = CurrentProcess.number
-    guard let process = try ChildProcess.fork() else {
+    let fork = CurrentProcess.orExit { () throws(SystemError) in try ChildProcess.fork() }
+    guard let process = fork else {
       // The executor keeps its name, so that `killall -HUP pyknock` reaches it alone.
       CurrentProcess.setName("pyknock: receiver")
       receiver.runToEnd(in: sandbox, parent: executorProcess)
-      return .failure  // Not reached.
+      CurrentProcess.exit(.failure)  // Not reached.
     }
     _ = consume receiver  // Closes the socket and wipes the key in this process.
-    return try executor.run(receiver: process)
+    let exitCode = CurrentProcess.orExit { () throws(SystemError) in
+      try executor.run(receiver: process)
+    }
+    CurrentProcess.exit(exitCode)
   }
 }

@@ -128,6 +128,7 @@ struct Executor: ~Copyable {
   }
 
   /// When `advance` has something to do, in monotonic microseconds.
+  @inline(never)
   private mutating func nextDeadline() -> Int64 {
     var next = min(log.nextDeadline, min(receiver.nextDeadline, runner.nextDeadline))
     next = min(next, shutdown.nextDeadline)
@@ -139,6 +140,7 @@ struct Executor: ~Copyable {
   }
 
   /// Has each part do what is due.
+  @inline(never)
   private mutating func advance() throws(SystemError) {
     if grants.followClock() { reviseGrants(keepsPlace: true) }
     closeExpired()
@@ -159,6 +161,7 @@ struct Executor: ~Copyable {
 
   /// The time in monotonic microseconds. Makes a pause of this process count for no limit: what it waits for may have
   /// been paused, too.
+  @inline(never)
   private mutating func clockTime() -> Int64 {
     let now = SystemClock.monotonic()
     let pause = now - lastLook - Self.longestStep
@@ -173,6 +176,7 @@ struct Executor: ~Copyable {
 
   // Signals and children
 
+  @inline(never)
   private mutating func handle(_ event: Signals.Event) throws(SystemError) {
     switch event {
     case .childEnded: try reapChildren()
@@ -187,6 +191,7 @@ struct Executor: ~Copyable {
   }
 
   /// Reaps all children that have ended. As process 1 it also gets those that commands have left behind.
+  @inline(never)
   private mutating func reapChildren() throws(SystemError) {
     while let process = try ChildProcess.ended() {
       if let ending = receiver.reap(process) {
@@ -226,6 +231,7 @@ struct Executor: ~Copyable {
     shutdown.begin(now: now)
   }
 
+  @inline(never)
   private mutating func advanceShutdown(now: Int64) {
     let isClosing = grants.isClosing(now: SystemClock.sinceBoot())
     let step = shutdown.advance(
@@ -259,6 +265,7 @@ struct Executor: ~Copyable {
   }
 
   /// What follows when the receiver goes by the users that it was told.
+  @inline(never)
   mutating func endReload() {
     untakenReloads -= 1
     guard untakenReloads == 0 else { return }
@@ -273,6 +280,7 @@ struct Executor: ~Copyable {
     if isReady { manager.tellReady(now: SystemClock.monotonic()) }
   }
 
+  @inline(never)
   private mutating func replaceKeyAndCommands() throws(ReloadError) {
     guard let new = try reloader?.read() else { return }
     new.logWarnings()

@@ -5,6 +5,7 @@ import KnockServer
 /// What the executor does for knocks and for grants that expire.
 extension Executor {
   /// Takes the messages of the receiver that are waiting.
+  @inline(never)
   mutating func takeMessages() throws(SystemError) {
     let end = SystemClock.monotonic() + Self.turn
     repeat {
@@ -33,6 +34,7 @@ extension Executor {
 
   /// Whether a receiver that nobody has taken over may pass on a knock. While it has not heard of all changes of users,
   /// the policy may have been another one, and the clock goes on.
+  @inline(never)
   private func isPossible(_ knock: Knock, from number: UserNumber, at source: Address?) -> Bool {
     switch users.user(numbered: number) {
     case .unknown: return false
@@ -44,6 +46,7 @@ extension Executor {
   }
 
   /// Acts on a knock if its user still may have it.
+  @inline(never)
   private mutating func take(
     _ knock: Knock, from number: UserNumber, at source: Address?, _ fingerprint: Fingerprint
   ) {
@@ -61,6 +64,7 @@ extension Executor {
   }
 
   /// Records a knock, and acts on it unless there are too many grants.
+  @inline(never)
   private mutating func act(on knock: Knock, by user: User) {
     let end = SystemClock.sinceBoot() + Self.turn
     let family = knock.address.family
@@ -94,6 +98,7 @@ extension Executor {
   }
 
   /// Closes the grants that have expired.
+  @inline(never)
   mutating func closeExpired() {
     let end = SystemClock.sinceBoot() + Self.turn
     var now = end - Self.turn
@@ -132,6 +137,7 @@ extension Executor {
   }
 
   /// Logs what happened to a command, and records it if it has ended.
+  @inline(never)
   mutating func handle(_ event: CommandRunner.Event) {
     switch event {
     case .started(let action, let process):

@@ -132,7 +132,9 @@ STUBS = {
 def test_the_five_steps_of_the_readme_and_its_two_files(sshd, firewall, place, request, tmp_path):
     client = request.getfixturevalue(place)
     client.run(f"mount --bind {tmp_path / 'passwd'} /etc/passwd")
-    blocks = re.findall(r"^ *```(\w*)\n(.*?)^ *```", (ROOT / "README.md").read_text(), re.MULTILINE | re.DOTALL)
+    readme = (ROOT / "README.md").read_text()
+    [status] = re.findall("`(pyknock status .*?)`", readme)
+    blocks = re.findall(r"^ *```(\w*)\n(.*?)^ *```", readme, re.MULTILINE | re.DOTALL)
     steps = [textwrap.dedent(text) for kind, text in blocks if kind == "sh"]
     client_conf, ssh_config = [text for kind, text in blocks if not kind and "Host home\n" in text]
     client.hosts.write_text(f"{SSHD} server.example.org\n")
@@ -176,6 +178,7 @@ def test_the_five_steps_of_the_readme_and_its_two_files(sshd, firewall, place, r
         assert "timed out" in do(client, without)
         assert do(client, knock, b"echo in\n") == "in\n"
         assert (tmp_path / "state/replay").exists()
+        assert re.search(r"^192\.0\.2\.\d+ +alice ", do(firewall, status), re.MULTILINE)
         do(firewall, stop)
         # The two files alone let in, too.
         firewall.nft("flush set inet pyknock knock4")

@@ -22,10 +22,10 @@ struct HostList {
       return commas < maximumCount
     }
     guard isGood else { return nil }
+    let end = text.count
     var start = 0
-    for index in 0...text.count
-    where unsafe index == text.count || text.pointer[index] == CChar(comma) {
-      if index < text.count { unsafe text.pointer[index] = 0 }
+    for index in 0...end where unsafe index == end || text.pointer[index] == CChar(comma) {
+      unsafe text.pointer[index] = 0
       items[count] = unsafe Argument(text.pointer + start).withoutBrackets
       count += 1
       start = index + 1

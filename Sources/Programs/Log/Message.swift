@@ -106,6 +106,7 @@ extension Message.Parts {
   mutating func appendInterpolation(_ value: some MessageConvertible) { _ = value.message }
 
   /// Untrusted text that cannot be the key, between quotes.
+  @inline(never)
   mutating func appendInterpolation(quoted text: Argument) {
     write { $0.append(quoted: text) }
   }

@@ -7,15 +7,8 @@ import KnockBase
 @safe struct Argument: @unchecked Sendable {
   /// For a system call.
   let pointer: UnsafeMutablePointer<CChar>
-  /// The length in bytes, without the NUL.
-  let count: Int
 
-  init(_ pointer: UnsafeMutablePointer<CChar>) {
-    unsafe self.pointer = unsafe pointer
-    var count = 0
-    while unsafe pointer[count] != 0 { count += 1 }
-    self.count = count
-  }
+  init(_ pointer: UnsafeMutablePointer<CChar>) { unsafe self.pointer = unsafe pointer }
 
   /// A text that must not be written to.
   init(_ text: StaticString) {
@@ -24,8 +17,17 @@ import KnockBase
 
   static var empty: Argument { Argument("") }
 
+  /// The length in bytes, without the NUL. It is counted each time: settings and errors hold many arguments, and
+  /// all that moves them is smaller without it.
+  @inline(never)
+  var count: Int {
+    var count = 0
+    while unsafe pointer[count] != 0 { count += 1 }
+    return count
+  }
+
   /// Nil for an empty text. The original takes an empty address for none.
-  var nonempty: Argument? { count > 0 ? self : nil }
+  var nonempty: Argument? { unsafe pointer.pointee != 0 ? self : nil }
 
   func withBytes<Result, Failure: Error>(
     _ body: (Span<UInt8>) throws(Failure) -> Result

@@ -61,6 +61,7 @@ public struct IntervalChange: ~Copyable {
   }
 
   /// Calls `body` for each element that overlaps with the range, in ascending order.
+  @inline(never)
   public func visitOverlaps(_ body: (SetElement) -> Void) {
     var start = before
     for index in 0..<count {

@@ -49,6 +49,7 @@ extension Span<UInt8> {
   }
 
   /// Calls `body` with the type and the value of each attribute.
+  @inline(never)
   func visitAttributes(
     _ body: (UInt64, Span<UInt8>) throws(MalformedReply) -> Void
   ) throws(MalformedReply) {

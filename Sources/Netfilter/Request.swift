@@ -69,6 +69,7 @@ public struct Request: ~Copyable {
     attribute(type | 0x8000, value: attributes)
   }
 
+  @inline(never)
   mutating func attribute(_ type: UInt16, _ name: SetName) {
     attribute(type) { request in
       name.withBytes { request.text.append($0) }
@@ -77,6 +78,7 @@ public struct Request: ~Copyable {
   }
 
   /// Writes a number in network order, of `size` bytes (1 to 8).
+  @inline(never)
   mutating func attribute(_ type: UInt16, _ number: UInt64, size: Int) {
     attribute(type) { $0.append(big: number, size: size) }
   }

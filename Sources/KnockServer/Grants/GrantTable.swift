@@ -84,6 +84,7 @@ struct GrantTable: ~Copyable {
   }
 
   /// The first grant of an address for which `isWanted` is true.
+  @inline(never)
   func position(of address: Address, where isWanted: (Grants.State) -> Bool) -> Int? {
     index.first(hash: Self.hash(of: address)) {
       states[$0].grant.address == address && isWanted(states[$0])

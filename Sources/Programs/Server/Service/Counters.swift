@@ -16,6 +16,7 @@ struct Counters {
   let filesBehind: Int
 
   /// Calls `body` with each counter and its value.
+  @inline(never)
   func visit(_ body: (Counter, UInt64) -> Void) {
     body(Counter("accepted", .total, "Knocks that were accepted."), tally.accepted)
     var refusals = Cases<Refusal>()

@@ -66,7 +66,7 @@ target() {
   swift_flags=(
     -enable-experimental-feature Embedded -Osize -Xfrontend -function-sections
     # This pass copies a function for each closure that is given to it, even with -Osize.
-    -Xllvm -sil-disable-pass=closure-specialize
+    -Xllvm -sil-disable-pass=closure-specialize -Xllvm -sil-disable-pass=early-inline
     # All traps of a function can be one: nobody uses the address to tell which it was.
     -Xfrontend -mergeable-traps
   )

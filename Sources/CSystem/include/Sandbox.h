@@ -54,4 +54,4 @@ void csys_close_others(int socket, int channel, int log);
 
 /// Ends the process: _exit(2). It is not declared to never return. Otherwise the compiler would first free
 /// what the caller holds, with system calls that are forbidden.
-_Noreturn void csys_end_process(int code);
+void csys_end_process(int code);

@@ -69,8 +69,7 @@ extension ServerApplet {
     ).run(settings, operands)
   }
 
-  /// What `body` returns. If it throws, logs why and ends the program. What the start has taken is left to the kernel:
-  /// to give it back at each step would be a tenth of the program.
+  /// What `body` returns. If it throws, logs why and ends the program.
   @inline(__always)
   private static func orEnd<Result: ~Copyable>(
     _ settings: ServerSettings, _ body: () throws(StartFailure) -> Result

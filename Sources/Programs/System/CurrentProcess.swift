@@ -45,26 +45,5 @@ enum CurrentProcess {
   }
 
   /// Ends the process. What its values hold is left to the kernel, since freeing it may be forbidden.
-  static func end(status: Int32) -> Never { csys_end_process(status) }
-
-  /// Ends the program when its log is written.
-  @inline(never)
-  static func exit(_ code: ExitCode) -> Never {
-    log.end()
-    end(status: code.rawValue)
-  }
-
-  /// What `body` returns. If it throws, logs why and ends the program.
-  @inline(__always)
-  static func orExit<Result: ~Copyable>(_ body: () throws(SystemError) -> Result) -> Result {
-    do throws(SystemError) {
-      return try body()
-    } catch { exitFatally(error) }
-  }
-
-  @inline(never)
-  static func exitFatally(_ error: SystemError) -> Never {
-    log.error("fatal: \(error)")
-    exit(.failure)
-  }
+  static func end(status: Int32) { csys_end_process(status) }
 }

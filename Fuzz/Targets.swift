@@ -528,17 +528,17 @@ private func show(_ misuse: Misuse) {
 
 private func parse<Settings: AppletSettings>(_ list: ArgumentList, as _: Settings.Type) {
   var settings = Settings()
-  var reader = ArgumentReader<Settings.Option>(list)
+  var reader = ArgumentReader(list)
   var operands = Operands()
   var tokens = 0
-  while let token = reader.next() {
+  while let token = reader.next({ Settings.Option.spec($0) }) {
     tokens += 1
     switch token {
     case .operand(let operand): operands.append(operand)
     case .misuse(let misuse): show(misuse)
-    case .option(let option, let value):
+    case .option(let number, let value):
       do throws(Misuse) {
-        try settings.apply(option, value)
+        if let option = Settings.Option(rawValue: number) { try settings.apply(option, value) }
       } catch { show(error) }
     }
   }

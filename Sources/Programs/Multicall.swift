@@ -46,8 +46,8 @@ enum Program: UInt8 {
 
   /// The server or the client, if it has an option.
   private static func owner(of option: Argument) -> StaticString? {
-    if ArgumentReader<ServerSettings.Option>.has(option) { return server.name }
-    return ArgumentReader<ClientSettings.Option>.has(option) ? client.name : nil
+    if isOption(option, of: { ServerOption.spec($0) }) { return server.name }
+    return isOption(option, of: { ClientSettings.Option.spec($0) }) ? client.name : nil
   }
 
   /// The program that a path such as `/usr/bin/pyknock-server` names.

@@ -56,23 +56,24 @@ private enum Option: UInt8, OptionTable {
       (["-v", "--", "-v", "--"], ["verbose", "operand -v", "operand --"]),
     ] as [([String], [String])])
   func `a command line is read as argparse does`(words: [String], expected: [String]) {
-    var reader = ArgumentReader<Option>(argumentList(words))
+    var reader = ArgumentReader(argumentList(words))
     var found: [String] = []
-    while let token = reader.next() { found.append(description(of: token)) }
+    while let token = reader.next({ Option.spec($0) }) { found.append(description(of: token)) }
     #expect(found == expected)
   }
 
   @Test func `the rest of the arguments begins with the last token`() {
-    var reader = ArgumentReader<Option>(argumentList(["open", "-v", "--", "ssh", "-q"]))
-    while !reader.onlyOperands { _ = reader.next() }
+    var reader = ArgumentReader(argumentList(["open", "-v", "--", "ssh", "-q"]))
+    while !reader.onlyOperands { _ = reader.next { Option.spec($0) } }
     let rest = reader.takeRest()
     #expect((0..<rest.count).compactMap { rest[$0].map(string) } == ["ssh", "-q"])
-    #expect(reader.next() == nil)
+    #expect(reader.next { Option.spec($0) } == nil)
   }
 
-  private func description(of token: Token<Option>) -> String {
+  private func description(of token: Token) -> String {
     switch token {
-    case .option(let option, let value): "\(option)" + (value.map { " " + string($0) } ?? "")
+    case .option(let number, let value):
+      (Option(rawValue: number).map { "\($0)" } ?? "?") + (value.map { " " + string($0) } ?? "")
     case .operand(let operand): "operand " + string(operand)
     case .misuse(let misuse): description(of: misuse)
     }

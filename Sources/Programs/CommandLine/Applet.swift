@@ -33,6 +33,17 @@ extension Applet {
   }
   static func printInstead(_ settings: Settings) -> ExitCode? { nil }
 
+  @inline(never)
+  static func printHelp() -> ExitCode {
+    let form = AppletForm(
+      program: program, usage: usage, description: description, examples: examples)
+    return form.printHelp {
+      Settings.Option.spec($0)
+    } heading: {
+      Settings.Option(rawValue: $0)?.heading
+    }
+  }
+
   /// Reads the command line, and does what it says.
   ///
   /// - Parameter owner: the name of a program that has an option.
@@ -43,30 +54,22 @@ extension Applet {
     var settings = Settings()
     var operands = Operands()
     var misuse: Misuse?
-    var reader = ArgumentReader<Settings.Option>(arguments)
-    while let token = reader.next() {
-      switch token {
-      case .operand
-      where reader.onlyOperands
-        && takesCommand(settings, after: operands, count: reader.restCount):
-        operands.command = reader.takeRest()
-      case .operand(let operand): operands.append(operand)
-      case .misuse(let found): misuse = misuse ?? found
-      case .option(let option, _) where option == .help: return printHelp()
-      case .option(let option, _) where option == .version: return printVersion()
-      case .option(let option, let value):
-        do throws(Misuse) {
-          try settings.apply(option, value)
-        } catch { misuse = misuse ?? error }
-      }
+    let end = read(arguments, &operands, &misuse) {
+      Settings.Option.spec($0)
+    } takesCommand: {
+      takesCommand(settings, after: $0, count: $1)
+    } apply: { option, value throws(Misuse) in
+      let option = Settings.Option(rawValue: option) ?? .help
+      guard option != .help, option != .version else { return false }
+      try settings.apply(option, value)
+      return true
     }
+    if let end { return end == Settings.Option.help.rawValue ? printHelp() : printVersion() }
 
     log.showsArguments = settings.showsArguments
-    if case .unknownOption(let argument) = misuse {
-      let nearest = Settings.Option.nearest(to: argument)
-      return failUnknown(argument, nearest, owner: owner(argument), usage)
+    if let misuse {
+      return logMistake(misuse, usage, owner: owner) { Settings.Option.spec($0) }
     }
-    if let misuse { return fail(misuse) }
     do throws(ConfigurationError<Settings.Keyword>) {
       try settings.readConfiguration()
     } catch {
@@ -85,26 +88,14 @@ extension Applet {
     guard operands.count == needed else {
       return fail(operandMisuse(settings, operands, withKey: keyOperand != nil))
     }
-    do throws(KeyedMAC.SelfTestError) {
-      try KeyedMAC.testItself()
-    } catch {
-      log.error("\(error)")
-      return .failure
-    }
-    guard let keyOperand else {
-      return run(settings, operands, keySource: settings.keyFileSource)
-    }
-    return run(
-      settings, operands.removing(keyOperand), keySource: operands[keyOperand].map { .operand($0) })
+    guard logSelfTest() else { return .failure }
+    let source =
+      keyOperand.map { operands.remove($0).map { .operand($0) } } ?? settings.keyFileSource
+    return run(settings, operands, keySource: source)
   }
 
   /// Logs a mistake in the command line, and the usage.
-  @inline(never)
-  static func fail(_ misuse: Misuse) -> ExitCode {
-    log.error("\(misuse)")
-    log.plain("\(usage)")
-    return .misuse
-  }
+  static func fail(_ misuse: Misuse) -> ExitCode { logMisuse(misuse, usage) }
 
   /// Logs why there is no key. A bad operand is a mistake in the command line.
   static func fail(_ error: KeyError, from source: KeySource) -> ExitCode {
@@ -119,20 +110,79 @@ extension Applet {
   }
 }
 
-/// Logs what was most likely meant by an unknown option: one of another program, or the nearest of this one.
+/// The texts of an applet's help.
+struct AppletForm {
+  let program: StaticString
+  let usage: StaticString
+  let description: StaticString
+  let examples: StaticString
+}
+
+/// Reads a command line. Returns the option that ends this: the one for which `apply` returns false.
+///
+/// - Parameters:
+///   - misuse: the first mistake.
+///   - takesCommand: whether so many words after `--` are a command, if these operands come before it.
+///   - apply: takes an option.
 @inline(never)
-private func failUnknown(
-  _ argument: Argument, _ nearest: NearestName, owner: StaticString?, _ usage: StaticString
+private func read(
+  _ arguments: ArgumentList, _ operands: inout Operands, _ misuse: inout Misuse?,
+  _ options: OptionList, takesCommand: (Operands, Int) -> Bool,
+  apply: (UInt8, Argument?) throws(Misuse) -> Bool
+) -> UInt8? {
+  var reader = ArgumentReader(arguments)
+  while let token = reader.next(options) {
+    switch token {
+    case .operand where reader.onlyOperands && takesCommand(operands, reader.restCount):
+      operands.command = reader.takeRest()
+    case .operand(let operand): operands.append(operand)
+    case .misuse(let found): misuse = misuse ?? found
+    case .option(let option, let value):
+      do throws(Misuse) {
+        guard try apply(option, value) else { return option }
+      } catch { misuse = misuse ?? error }
+    }
+  }
+  return nil
+}
+
+/// Logs a mistake, and what was most likely meant by an unknown option: one of another program, or the nearest of
+/// this one.
+@inline(never)
+private func logMistake(
+  _ misuse: Misuse, _ usage: StaticString, owner: (Argument) -> StaticString?,
+  _ options: OptionList
 ) -> ExitCode {
+  guard case .unknownOption(let argument) = misuse else { return logMisuse(misuse, usage) }
+  let nearest = nearestOption(to: argument, of: options)
   var (hint, name): (StaticString, StaticString) = ("", "")
-  if let owner, !nearest.isSame {
+  if !nearest.isSame, let owner = owner(argument) {
     (hint, name) = ("; it is one of pyknock ", owner)
   } else if let near = nearest.name {
     (hint, name) = ("; you may mean --", near)
   }
   // A key is no option of any program, and not near to the name of one.
   if name.utf8CodeUnitCount > 0 { log.showsArguments = true }
-  log.error("\(Misuse.unknownOption(argument))\(hint)\(name)")
+  log.error("\(misuse)\(hint)\(name)")
   log.plain("\(usage)")
   return .misuse
+}
+
+@inline(never)
+private func logMisuse(_ misuse: Misuse, _ usage: StaticString) -> ExitCode {
+  log.error("\(misuse)")
+  log.plain("\(usage)")
+  return .misuse
+}
+
+/// Returns whether the MAC works here, and logs if not.
+@inline(never)
+private func logSelfTest() -> Bool {
+  do throws(KeyedMAC.SelfTestError) {
+    try KeyedMAC.testItself()
+    return true
+  } catch {
+    log.error("\(error)")
+    return false
+  }
 }

@@ -1,9 +1,9 @@
 import KnockBase
 
 /// The next part of a command line.
-enum Token<Option: OptionTable> {
-  /// An option, with its value if it takes one.
-  case option(Option, Argument?)
+enum Token {
+  /// The number of an option, with its value if it takes one.
+  case option(UInt8, Argument?)
   case operand(Argument)
   case misuse(Misuse)
 }
@@ -13,7 +13,7 @@ enum Token<Option: OptionTable> {
 /// Options stand before, between and after the operands: `-p60120`, `-p=60120`, `--port=60120`, `--port 60120`,
 /// or a cluster of flags. After `--` there are only operands. A negative number is an operand; so is an
 /// argument that begins with `-` and has a blank in it, unless it names an option.
-struct ArgumentReader<Option: OptionTable> {
+struct ArgumentReader {
   private let arguments: ArgumentList
   private var index = 0
   /// The place of the next letter of a cluster of flags, in the argument before `index`; 0 if there is none.
@@ -23,21 +23,21 @@ struct ArgumentReader<Option: OptionTable> {
 
   init(_ arguments: ArgumentList) { self.arguments = arguments }
 
-  mutating func next() -> Token<Option>? {
+  mutating func next(_ options: OptionList) -> Token? {
     if clusterOffset > 0, let argument = arguments[index - 1] {
-      return short(in: argument, at: clusterOffset)
+      return short(in: argument, at: clusterOffset, options)
     }
     guard let argument = arguments[index] else { return nil }
     index += 1
     guard !onlyOperands else { return .operand(argument) }
-    switch Self.kind(of: argument) {
+    switch Self.kind(of: argument, options) {
     case .separator:
       onlyOperands = true
-      return next()
+      return next(options)
     case .operand: return .operand(argument)
     case .unknown: return .misuse(.unknownOption(argument))
-    case .short: return short(in: argument, at: 1)
-    case .long: return long(argument)
+    case .short: return short(in: argument, at: 1, options)
+    case .long: return long(argument, options)
     }
   }
 
@@ -53,19 +53,19 @@ struct ArgumentReader<Option: OptionTable> {
 
   private enum Kind { case operand, separator, unknown, short, long }
 
-  private static func kind(of argument: Argument) -> Kind {
+  private static func kind(of argument: Argument, _ options: OptionList) -> Kind {
     argument.withBytes { text in
       guard text.count >= 2, text[0] == UInt8(ascii: "-") else { return .operand }
       if text.count == 2, text[1] == UInt8(ascii: "-") { return .separator }
       let isLong = text[1] == UInt8(ascii: "-")
       if isLong {
-        if named(text) != .none { return .long }
+        if option(named: text, of: options) != .none { return .long }
       } else {
-        let isLettered = lettered(text[1]) != nil
+        let isLettered = option(lettered: text[1], of: options) != nil
         if isLettered, text.count == 2 { return .short }
         // `-port` is a mistake for `--port`, and not the port `ort`. All names begin with letters.
         if text.count > 2, UInt8(ascii: "a")...UInt8(ascii: "z") ~= text[2] | 0x20,
-          Option.nearest(to: argument).isSame
+          nearestOption(to: argument, of: options).isSame
         {
           return .unknown
         }
@@ -90,7 +90,9 @@ struct ArgumentReader<Option: OptionTable> {
     return points <= 1
   }
 
-  private mutating func short(in argument: Argument, at offset: Int) -> Token<Option> {
+  private mutating func short(
+    in argument: Argument, at offset: Int, _ options: OptionList
+  ) -> Token {
     let (letter, atEnd, hasEqualSign) = argument.withBytes { text in
       (
         text[offset], offset + 1 == text.count,
@@ -98,76 +100,52 @@ struct ArgumentReader<Option: OptionTable> {
       )
     }
     clusterOffset = 0
-    guard let option = Self.lettered(letter) else { return .misuse(.unknownOption(argument)) }
-    guard option.spec.takesValue else {
+    guard let option = option(lettered: letter, of: options), let spec = options(option) else {
+      return .misuse(.unknownOption(argument))
+    }
+    guard spec.takesValue else {
       clusterOffset = atEnd ? 0 : offset + 1
       return .option(option, nil)
     }
-    guard !atEnd else { return valueAfter(option) }
+    guard !atEnd else { return value(after: option, spec, options) }
     let start = hasEqualSign ? offset + 2 : offset + 1
     return .option(option, unsafe Argument(argument.pointer + start))
   }
 
-  private mutating func long(_ argument: Argument) -> Token<Option> {
+  private mutating func long(_ argument: Argument, _ options: OptionList) -> Token {
     let (match, equalSign) = argument.withBytes { text in
-      (Self.named(text), optionNameEnd(text))
+      (option(named: text, of: options), optionNameEnd(text))
     }
     switch match {
     case .none: return .misuse(.unknownOption(argument))
     case .ambiguous(let first, let second):
-      return .misuse(.ambiguousOption(argument, first.spec.long, second.spec.long))
+      return .misuse(
+        .ambiguousOption(argument, options(first)?.long ?? "", options(second)?.long ?? ""))
     case .one(let option):
+      guard let spec = options(option) else { return .misuse(.unknownOption(argument)) }
       let hasValue = equalSign < argument.count
-      if !option.spec.takesValue {
-        return hasValue ? .misuse(.unexpectedValue(option.spec.name)) : .option(option, nil)
+      if !spec.takesValue {
+        return hasValue ? .misuse(.unexpectedValue(spec.name)) : .option(option, nil)
       }
-      guard hasValue else { return valueAfter(option) }
+      guard hasValue else { return value(after: option, spec, options) }
       return .option(option, unsafe Argument(argument.pointer + equalSign + 1))
     }
   }
 
-  private mutating func valueAfter(_ option: Option) -> Token<Option> {
-    if !onlyOperands, let argument = arguments[index], Self.kind(of: argument) == .separator {
+  private mutating func value(
+    after option: UInt8, _ spec: OptionSpec, _ options: OptionList
+  ) -> Token {
+    if !onlyOperands, let argument = arguments[index],
+      Self.kind(of: argument, options) == .separator
+    {
       onlyOperands = true
       index += 1
     }
-    guard let argument = arguments[index], onlyOperands || Self.kind(of: argument) == .operand
-    else { return .misuse(.missingValue(option.spec.name, value: option.spec.value)) }
+    guard let argument = arguments[index],
+      onlyOperands || Self.kind(of: argument, options) == .operand
+    else { return .misuse(.missingValue(spec.name, value: spec.value)) }
     index += 1
     return .option(option, argument)
-  }
-
-  private static func lettered(_ letter: UInt8) -> Option? {
-    letter == 0 ? nil : Cases.first { $0.spec.short == letter }
-  }
-
-  /// Whether an argument is one of the options: `-p`, `--port` or `--port=VALUE`.
-  static func has(_ argument: Argument) -> Bool {
-    argument.count == 2
-      ? lettered(argument.withBytes { $0[1] }) != nil : Option.nearest(to: argument).isSame
-  }
-
-  private enum Match: Equatable {
-    case none
-    case one(Option)
-    case ambiguous(Option, Option)
-  }
-
-  /// The option that `--name` or `--name=value` means.
-  private static func named(_ text: Span<UInt8>) -> Match {
-    let name = text.extracting(2..<optionNameEnd(text))
-    var match = Match.none
-    var options = Cases<Option>()
-    while let option = options.next() {
-      if name.equals(option.spec.long) { return .one(option) }
-      guard option.spec.isOriginal, name.isPrefix(of: option.spec.long) else { continue }
-      switch match {
-      case .none: match = .one(option)
-      case .one(let first): match = .ambiguous(first, option)
-      case .ambiguous: break
-      }
-    }
-    return match
   }
 }
 

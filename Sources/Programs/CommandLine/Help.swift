@@ -1,20 +1,23 @@
 import KnockBase
 
-extension Applet {
-  static func printHelp() -> ExitCode {
+extension AppletForm {
+  @inline(never)
+  func printHelp(
+    _ options: OptionList, heading: (UInt8) -> StaticString?
+  ) -> ExitCode {
     log.begin(as: program)
     return printToStandardOutput { output in
       output.append(usage)
       output.append("\n\n")
       output.append(description)
-      var options = Cases<Settings.Option>()
-      while let option = options.next() {
-        if let heading = option.heading {
+      _ = firstOption(of: options) { option, spec in
+        if let heading = heading(option) {
           output.append("\n")
           output.append(heading)
           output.append(":\n")
         }
-        output.append(helpOf: option.spec)
+        output.append(helpOf: spec)
+        return false
       }
       output.append("\n")
       output.append(examples)

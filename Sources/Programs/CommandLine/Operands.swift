@@ -12,12 +12,14 @@ struct Operands {
     count += 1
   }
 
-  /// The operands without one of them.
-  func removing(_ position: Int) -> Operands {
-    var rest = Operands()
-    for index in items.indices where index != position {
-      if let item = items[index] { rest.append(item) }
+  /// Removes one of the first three, and returns it.
+  mutating func remove(_ position: Int) -> Argument? {
+    guard position < min(count, items.count) else { return nil }
+    let removed = items[position]
+    for index in position..<items.count {
+      items[index] = index + 1 < items.count ? items[index + 1] : nil
     }
-    return rest
+    count -= 1
+    return removed
   }
 }

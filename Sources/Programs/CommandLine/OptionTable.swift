@@ -52,30 +52,10 @@ protocol OptionTable: ConfigurationKeyword, Equatable {
 }
 
 extension OptionTable {
+  static func spec(_ option: UInt8) -> OptionSpec? { Self(rawValue: option)?.spec }
+
   var name: StaticString { spec.long }
   var isKeyword: Bool { false }
-
-  /// The option whose name is nearest to that of `--name` or `--name=value`.
-  @inline(never)
-  static func nearest(to argument: Argument) -> NearestName {
-    NearestName(to: argument) { Self(rawValue: $0)?.name }
-  }
-}
-
-extension NearestName {
-  /// - Parameter names: gives the name with a number; nil after the last.
-  @inline(never)
-  fileprivate init(to argument: Argument, _ names: (UInt8) -> StaticString?) {
-    self.init()
-    argument.withBytes { text in
-      let name = text.extracting((text.hasPrefix("--") ? 2 : 1)..<optionNameEnd(text))
-      var number: UInt8 = 0
-      while let known = names(number) {
-        consider(known, for: name)
-        number += 1
-      }
-    }
-  }
 }
 
 extension OptionName: MessageConvertible {

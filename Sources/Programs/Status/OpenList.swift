@@ -17,6 +17,7 @@ struct OpenItem {
   /// Whether the set holds it. Nil without a set, and if that could not be read.
   let isHeld: Bool?
 
+  @inline(never)
   init(_ grant: Grant, _ element: SetElement?, isHeld: Bool?) {
     let range = grant.range
     family = range.family
@@ -28,6 +29,7 @@ struct OpenItem {
     expires = element.flatMap { Self.end(of: $0) } ?? grant.ends
   }
 
+  @inline(never)
   init(_ element: SetElement, of family: AddressFamily, in set: UInt16) {
     self.family = family
     first = element.first
@@ -75,6 +77,7 @@ struct OpenList {
     output.append("OURS  IN\n")
   }
 
+  @inline(never)
   mutating func append(
     _ item: OpenItem, _ names: borrowing SetNames, to output: inout TextOutput
   ) {
@@ -157,6 +160,7 @@ struct OpenList {
 
 extension TextOutput {
   /// `192.0.2.1`, `192.0.2.0/24`, or `192.0.2.1-192.0.2.7` if it is no prefix.
+  @inline(never)
   mutating func append(
     _ first: AddressNumber, to last: AddressNumber, _ family: AddressFamily
   ) {
@@ -171,10 +175,12 @@ extension TextOutput {
     }
   }
 
+  @inline(never)
   mutating func append(nameOf set: UInt16, _ names: borrowing SetNames) {
     _ = names.withName(set) { append($0) }
   }
 
+  @inline(never)
   mutating func append(jsonSet set: UInt16, _ names: borrowing SetNames) {
     guard set != 0 else { return append("null") }
     append("\"")
@@ -183,6 +189,7 @@ extension TextOutput {
   }
 
   /// A time in microseconds since the Unix epoch, or `null` if there is none.
+  @inline(never)
   mutating func append(jsonTime time: Int64?) {
     guard let time, time != Grant.never else { return append("null") }
     append("\"")
@@ -191,6 +198,7 @@ extension TextOutput {
   }
 
   /// A name, which needs no escapes, or `null` for none.
+  @inline(never)
   mutating func append(json user: UserName) {
     guard !user.isEmpty else { return append("null") }
     append("\"")
@@ -198,6 +206,7 @@ extension TextOutput {
     append("\"")
   }
 
+  @inline(never)
   mutating func append(json truth: Bool?) {
     append(truth == nil ? "null" : truth == true ? "true" : "false")
   }

@@ -58,6 +58,7 @@ struct SetListing: ~Copyable {
   }
 
   /// Reads the elements of a set of the kernel.
+  @inline(never)
   mutating func read(
     _ set: FirewallSet, through firewall: inout Firewall?
   ) throws(FirewallError.Reason) -> Outcome {
@@ -115,6 +116,7 @@ struct SetListing: ~Copyable {
   }
 
   /// Makes elements of the addresses at which they begin and end.
+  @inline(never)
   private mutating func joinIntervals(of family: AddressFamily) {
     sort()
     let all = count
@@ -136,6 +138,7 @@ struct SetListing: ~Copyable {
   /// - Parameters:
   ///   - index: the place of the grant.
   ///   - before: the last element before it.
+  @inline(never)
   func element(
     of address: Address, from index: Int, before: SetElement?
   ) -> SetElement? {
@@ -165,6 +168,7 @@ struct Cover {
 
   /// Whether all addresses of an element are in grants, and it is from a knock. To be called for each element, in the
   /// order of the listing.
+  @inline(never)
   mutating func covers(
     _ element: SetElement, of listing: borrowing SetListing,
     _ grants: borrowing Storage<Grant>

@@ -31,6 +31,7 @@ struct Status: ~Copyable {
   }
 
   /// Looks at everything except the sets. Logs what cannot be read.
+  @inline(never)
   init(_ settings: ServerSettings) throws(StateFailure) {
     self.settings = settings
     hasSets = settings.firewall.sets != nil
@@ -101,6 +102,7 @@ struct Status: ~Copyable {
   }
 
   /// Reads the users, if there is a directory of them.
+  @inline(never)
   private mutating func logUsers() {
     guard let path = settings.keysDirectory else { return }
     do throws(StartFailure) {
@@ -171,6 +173,7 @@ struct Status: ~Copyable {
   }
 
   /// Prints what is open. Logs what cannot be read.
+  @inline(never)
   mutating func print(
     withUsers: Bool, asJSON isJSON: Bool, to output: inout TextOutput
   ) throws(StateFailure) {
@@ -257,6 +260,7 @@ struct Status: ~Copyable {
   }
 
   /// Reads the elements of a set. Returns false, and logs why, if some may be missing.
+  @inline(never)
   private mutating func logElements(
     of number: UInt16, _ family: AddressFamily, in listing: inout SetListing
   ) -> Bool {

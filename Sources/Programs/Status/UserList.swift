@@ -33,6 +33,7 @@ struct UserList: ~Copyable {
     }
   }
 
+  @inline(never)
   private func user(_ index: Int) -> User? { users[Int(slots[index])] }
 
   /// Calls `body` with the policy of each user.
@@ -42,6 +43,7 @@ struct UserList: ~Copyable {
     }
   }
 
+  @inline(never)
   func printTable(
     _ names: borrowing SetNames, _ knocks: borrowing LastKnocks, to output: inout TextOutput
   ) {
@@ -68,6 +70,7 @@ struct UserList: ~Copyable {
   }
 
   /// Prints limits as the lines of a user's file say them.
+  @inline(never)
   private func print(_ policy: Policy, _ names: borrowing SetNames, to output: inout TextOutput) {
     if policy.mayOpen != policy.mayClose {
       output.begin(Self.columns.limits, policy.mayOpen ? "commands open" : "commands close")
@@ -97,6 +100,7 @@ struct UserList: ~Copyable {
     if output.column <= Self.columns.limits { output.append("-") }
   }
 
+  @inline(never)
   func printJSON(
     _ names: borrowing SetNames, _ knocks: borrowing LastKnocks, to output: inout TextOutput
   ) {
@@ -144,6 +148,7 @@ struct UserList: ~Copyable {
     output.append(users.count == 0 ? "],\n" : "\n  ],\n")
   }
 
+  @inline(never)
   private func print(
     _ place: Policy.Place, _ prefix: StaticString, _ set: StaticString,
     _ names: borrowing SetNames, to output: inout TextOutput
@@ -157,6 +162,7 @@ struct UserList: ~Copyable {
 
 extension TextOutput {
   /// Begins the next limit of a line.
+  @inline(never)
   fileprivate mutating func begin(_ start: Int, _ keyword: StaticString) {
     if column > start { append(", ") }
     append(keyword)

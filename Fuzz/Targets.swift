@@ -10,7 +10,7 @@ import Netfilter
 private enum Target: String {
   case unsigned, signed, template, words, numbers, key, state, grants, messages, config, netlink,
     sets, stun,
-    arguments
+    arguments, user
 }
 
 private let target: Target = {
@@ -39,6 +39,7 @@ public func testOneInput(_ start: UnsafePointer<UInt8>?, _ count: Int) -> Int32 
   case .sets: fuzzSets(input)
   case .stun: fuzzStun(input)
   case .arguments: fuzzArguments(input)
+  case .user: fuzzUser(input)
   }
   return 0
 }
@@ -224,9 +225,9 @@ private func fuzzState(_ input: Span<UInt8>) {
   let capacity = 8
   withMemory(ReplayFile.size(forRecords: capacity)) { file in
     withMemory(ReplayFile.size(forRecords: capacity)) { new in
-      withUser(policy(allowsObservedSource: false)) { users in
-        withMemory(capacity * MemoryLayout<Fingerprint>.stride) { records in
-          withMemory(PositionIndex.count(forRecords: capacity) * 4) { index in
+      withMemory(capacity * MemoryLayout<Fingerprint>.stride) { records in
+        withMemory(PositionIndex.count(forRecords: capacity) * 4) { index in
+          withUser(policy(allowsObservedSource: false)) { users in
             let headerSize = FileHeader.pageSize
             let marks = 512..<1152
             for offset in 0..<min(input.count, file.count - headerSize + marks.count) {
@@ -401,7 +402,7 @@ private func change(_ grants: inout Grants, _ byte: UInt8, wallNow: Int64, now: 
 private func fuzzMessages(_ input: Span<UInt8>) {
   let userSize = 1000
   guard let message = PrivsepMessage(input, userSize: userSize) else { return }
-  if case .knock(let knock, _, _) = message { precondition(knock.address.refusal == nil) }
+  if case .knock(let knock, _, _, _) = message { precondition(knock.address.refusal == nil) }
   let isSame = message.withBytes { bytes in
     precondition(input.count == bytes.count + (message == .user ? userSize : 0))
     return bytes.indices.allSatisfy { bytes[$0] == input[$0] }
@@ -431,6 +432,39 @@ private func fuzzConfig(_ input: Span<UInt8>) {
         _ = [UInt8(ascii: "a")].span.matches(patterns: line.extracting(parsed.value))
       }
     } catch {}
+  }
+}
+
+/// The file of a user.
+private func fuzzUser(_ input: Span<UInt8>) {
+  withMemory(UsersDirectory.fileLimit + 1) { text in
+    withMemory(Key.maximumSize + 1) { key in
+      withMemory(SetNames.size) { names in
+        let bytes = input.indices.map { input[$0] }
+        var ends: [Int32] = [0, 0]
+        guard pipe(&ends) == 0 else { return }
+        write(ends[1], bytes, bytes.count)
+        close(ends[1])
+        var limits = UserLimits(ServerSettings())
+        var line = 0
+        do {
+          let text = try TextFile(Descriptor(owning: ends[0]), into: storage(text))
+          precondition(text.count == input.count)
+          _ = try limits.read(text, keyBytes: storage(key), line: &line)
+          var firewall: Firewall?
+          // A set is not looked for, since there is no kernel to ask.
+          if bytes.contains(UInt8(ascii: "/")) { return }
+          try limits.complete(
+            SetNames(storage(names)), opensByCommand: false, &firewall, line: &line)
+          let policy = limits.policy
+          precondition(policy.mayOpen || policy.mayClose)
+          precondition(policy.duration > 0 && policy.expires >= 946_684_800_000_000)
+        } catch {
+          let lines = bytes.filter { $0 == 10 }.count + 1
+          precondition(line >= 0 && line <= lines)
+        }
+      }
+    }
   }
 }
 

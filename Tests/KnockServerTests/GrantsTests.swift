@@ -1306,3 +1306,42 @@ private func needs(
   bytes[20] ^= 1
   #expect(!isWhole())
 }
+
+@Test func theNamesOfSetsThatNobodyNeedsAreForgotten() {
+  let names = noNames()
+  func number(_ text: String) -> UInt16? { names.number(of: Array(text.utf8).span) }
+  func text(_ number: UInt16) -> String? {
+    names.withName(number) { name in
+      String(decoding: name.indices.map { name[$0] }, as: UTF8.self)
+    }
+  }
+  func keep(_ kept: Set<UInt16?>) {
+    names.removeAll { kept.contains($0) }
+    let isWhole = names.isWhole
+    #expect(isWhole)
+  }
+  let first = (0..<6).map { number("ipset/name\($0)") }
+  #expect(first == [8, 20, 32, 44, 56, 68])
+  keep([20, 56])
+  #expect(text(20) == "ipset/name1" && text(56) == "ipset/name4")
+  // The last is gone, and one that fits goes where there is room.
+  #expect(number("ipset/other") == 8)
+  #expect(number("ipset/abcdefghijk") == 32)
+  // The room that is left has 5 bytes and a NUL: one that would leave a NUL alone goes to the end.
+  #expect(number("abcd") == 68)
+  #expect(number("abc") == 50)
+  #expect(number("a") == 54)
+  #expect(number("b") == 73)
+  #expect(text(20) == "ipset/name1" && text(56) == "ipset/name4")
+  keep([])
+  #expect(text(8) == nil)
+  #expect(number("ipset/name5") == 8)
+  // As often as one likes.
+  for round in 0..<200 {
+    let long = String(repeating: "n", count: 400)
+    let numbers = (0..<4).map { number("\(round)/\($0)/\(long)") }
+    #expect(!numbers.contains(nil))
+    keep([numbers[round % 4]])
+    #expect(text(numbers[round % 4] ?? 0) == "\(round)/\(round % 4)/\(long)")
+  }
+}

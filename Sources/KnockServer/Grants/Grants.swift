@@ -179,6 +179,16 @@ public struct Grants: ~Copyable {
     return found
   }
 
+  /// Forgets the names of sets that no grant is in.
+  public func forgetUnusedNames() {
+    var used = InlineArray<64, UInt64>(repeating: 0)
+    for place in 0..<count {
+      let number = Int(table[table.position(at: place)].grant.set)
+      used[number / 64] |= 1 << UInt64(number % 64)
+    }
+    names.removeAll { used[Int($0) / 64] >> UInt64($0 % 64) & 1 == 1 }
+  }
+
   /// Changes a record that is in no file yet.
   private mutating func setCommand(_ command: Grant.Command, at position: Int) {
     table[position].grant.command = command

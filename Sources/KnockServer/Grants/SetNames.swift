@@ -1,16 +1,17 @@
 import KnockBase
 
-/// The names of the sets that grants are in. A grant holds the number of one. Names are never removed.
+/// The names of the sets that grants are in. A grant holds the number of one.
 ///
 /// In the journal they follow the header, in its page. Offsets in bytes:
 ///
 ///     offset  size  field
 ///     0       8     checksum of the other bytes, little-endian
-///     8             the names, each followed by a NUL; the rest is zero
+///     8             the names, each followed by a NUL; the rest is zero. A name of bytes 1 is free room
 public struct SetNames: ~Copyable {
   /// In bytes.
   public static let size = FileHeader.pageSize - FileHeader.size
   private static let start = 8
+  private static let free: UInt8 = 1
 
   private let bytes: Storage<UInt8>
 
@@ -25,22 +26,41 @@ public struct SetNames: ~Copyable {
   /// - Parameter name: not empty, without a NUL.
   public func number(of name: Span<UInt8>) -> UInt16? {
     var next = Self.start
+    var place: Int?
     while let range = range(from: next) {
       if bytes.withElements(range, { $0.equals(name) }) { return UInt16(next) }
+      // What is left needs room for one byte and a NUL.
+      let rest = range.count - name.count
+      if bytes[next] == Self.free, rest == 0 || rest > 1 { place = place ?? next }
       next = range.upperBound + 1
     }
-    guard name.count < Self.size - next else { return nil }
-    for index in name.indices { bytes[next + index] = name[index] }
-    let checksum = checksum
-    for index in 0..<8 { bytes[index] = UInt8(truncatingIfNeeded: checksum >> (8 * index)) }
-    return UInt16(next)
+    guard place != nil || name.count < Self.size - next else { return nil }
+    let start = place ?? next
+    for index in name.indices { bytes[start + index] = name[index] }
+    bytes[start + name.count] = 0
+    writeChecksum()
+    return UInt16(start)
   }
 
-  /// How many bytes there are up to the end of the last name. Grows with each new name.
-  public var usedSize: Int {
+  /// Forgets names. The others keep their numbers.
+  public func removeAll(unless isUsed: (UInt16) -> Bool) {
     var next = Self.start
-    while let range = range(from: next) { next = range.upperBound + 1 }
-    return next
+    // Behind the last name that stays.
+    var end = next
+    while let range = range(from: next) {
+      let isFree = end < next
+      next = range.upperBound + 1
+      if bytes[range.lowerBound] != Self.free, isUsed(UInt16(range.lowerBound)) {
+        end = next
+      } else {
+        // With the NUL of free room before it, they are one.
+        for index in (isFree ? range.lowerBound - 1 : range.lowerBound)..<range.upperBound {
+          bytes[index] = Self.free
+        }
+      }
+    }
+    for index in end..<next { bytes[index] = 0 }
+    writeChecksum()
   }
 
   /// See `Storage.alias`.
@@ -59,6 +79,11 @@ public struct SetNames: ~Copyable {
   public var isWhole: Bool {
     let stored = bytes.withElements(0..<8) { $0.littleEndian(at: 0, count: 8) }
     return stored == checksum || stored == 0 && range(from: Self.start) == nil
+  }
+
+  private func writeChecksum() {
+    let checksum = checksum
+    for index in 0..<8 { bytes[index] = UInt8(truncatingIfNeeded: checksum >> (8 * index)) }
   }
 
   private var checksum: UInt64 {

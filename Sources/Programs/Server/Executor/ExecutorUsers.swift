@@ -25,19 +25,17 @@ extension Executor {
   @inline(never)
   mutating func reloadUsers() -> Bool {
     guard directory != nil else { return true }
-    let namesSize = setNames.usedSize
     directory?.opensByCommand = runner.canOpen
     for index in 0..<seen.count { seen[index] = 0 }
     // The key of somebody who is gone is free for another user only then.
     var areGood = reload(present: true)
     // If some names were not read, nobody knows who is gone.
     if directory?.isListCut == false {
-      removeUnseenUsers()
+      areGood = removeUnseenUsers() && areGood
       areGood = reload(present: false) && areGood
     }
     directory?.end()
     if users.count == 0 { directory?.logNoUsers() }
-    if setNames.usedSize > namesSize { grants.saveNames(to: &state) }
     return areGood
   }
 
@@ -89,13 +87,27 @@ extension Executor {
     log.info("user added: \(name)")
   }
 
-  private mutating func removeUnseenUsers() {
+  /// Removes the users who are gone. A list may lack a file that is replaced meanwhile, so each is looked for by its
+  /// name. Logs what is wrong, and returns false then.
+  private mutating func removeUnseenUsers() -> Bool {
+    // The directory may have been replaced, too.
+    do throws(UserFileError) { try directory?.begin() } catch { return false }
+    var isGood = true
     for slot in 0..<users.usedCount where seen[slot / 64] >> UInt64(slot % 64) & 1 == 0 {
-      if let user = users[slot], !user.name.isEmpty {
-        log.info("user removed: \(user.name)")
-        removeUser(at: slot)
+      guard let user = users[slot], !user.name.isEmpty else { continue }
+      do throws(UserFileError) {
+        try reload(user.name, slot)
+      } catch {
+        if case .system(.notFound) = error.fault {
+          log.info("user removed: \(user.name)")
+          removeUser(at: slot)
+        } else {
+          log.error("\(error)")
+          isGood = false
+        }
       }
     }
+    return isGood
   }
 
   @inline(never)

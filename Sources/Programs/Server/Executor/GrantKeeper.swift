@@ -229,9 +229,6 @@ struct GrantKeeper: ~Copyable {
   /// Writes what has changed to the state directory, if there is one.
   mutating func save(to state: inout StateKeeper?) { state?.save(&grants) }
 
-  /// Writes the names of the sets, to which some were added.
-  mutating func saveNames(to state: inout StateKeeper?) { state?.saveNames(&grants) }
-
   /// Writes what is due.
   mutating func advance(_ state: inout StateKeeper?, now: Int64) {
     state?.advance(&grants, now: now)

@@ -21,9 +21,6 @@ enum GrantState {
       file = StateFile(.grants, size: Grants.fileSize(forGrants: capacity), needsAll: true)
     }
 
-    /// Has the next save write the names of the sets, too.
-    mutating func beginAnew() { file.beginAnew() }
-
     /// Writes what has changed. Logs if that fails, and when all is well again.
     mutating func logSave(_ grants: inout Grants, in directory: inout StateDirectory) {
       file.logSave(in: &directory, now: SystemClock.monotonic()) { file, all throws(SystemError) in
@@ -66,15 +63,17 @@ enum GrantState {
   ) throws(StateFailure) -> Grants {
     let capacity = settings.grantCapacity
     var old = try OldStateFile(.grants, in: directory)
-    let isNeeded = settings.closeAfterSeconds != nil || settings.firewall.sets != nil
+    // Users may have sets.
+    let isNeeded =
+      settings.closeAfterSeconds != nil || settings.firewall.sets != nil
+      || settings.keysDirectory != nil
     guard old != nil || isNeeded else { return try inMemory(1) }
     let page = try StateFile.memory(FileHeader.pageSize, of: UInt8.self)
     // The old names keep their numbers: records with them are in the file until this server has written its own.
     old?.copyPage(to: page)
     let names = SetNames(page.part(from: FileHeader.size))
-    if !names.isWhole || !addNames(of: settings.firewall, to: names) {
+    if !names.isWhole {
       for index in 0..<page.count { page[index] = 0 }
-      _ = addNames(of: settings.firewall, to: names)
     }
     Grants.writeHeader(capacity: capacity, to: page.numbers)
     var grants = try grants(capacity, names)
@@ -83,6 +82,8 @@ enum GrantState {
       guard foundGrants.fits else { throw .tooSmall(.grants, count: foundGrants.count) }
       found = foundGrants
     }
+    grants.forgetUnusedNames()
+    guard addNames(of: settings.firewall, to: grants.names) else { throw .tooManySets }
     journal = Journal(page, capacity: capacity)
     return grants
   }

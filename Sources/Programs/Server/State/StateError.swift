@@ -20,6 +20,8 @@ enum StateFailure: Error {
   case file(StateFile.Name, FileHeader.Failure)
   /// A file holds more than the capacity that the settings give.
   case tooSmall(StateFile.Name, count: Int)
+  /// Those of open grants leave no room for those of the settings.
+  case tooManySets
 
   static func wrapping<Value: ~Copyable>(
     _ body: () throws(SystemError) -> Value
@@ -42,6 +44,7 @@ extension StateFailure: MessageConvertible {
     case .file(let name, _): "'\(name.text)' in it is not a file of pyknock"
     case .tooSmall(.replay, let count): "'replay' in it holds \(count), more than --replay-capacity"
     case .tooSmall(_, let count): "'grants' in it holds \(count), more than --grant-capacity"
+    case .tooManySets: "there is no room for the names of so many sets"
     }
   }
 }

@@ -179,9 +179,6 @@ struct StateFile: ~Copyable {
   /// Leaves only the first page. This takes no room, and a later server sees that knocks are missing.
   private func cut() throws(SystemError) { try descriptor.resize(to: FileHeader.pageSize) }
 
-  /// Has the next save write all of it.
-  mutating func beginAnew() { needsAll = true }
-
   /// Waits until the file is on the disk.
   func sync() throws(SystemError) { try descriptor.sync() }
 }

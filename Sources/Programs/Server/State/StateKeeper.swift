@@ -84,12 +84,6 @@ struct StateKeeper: ~Copyable {
     if grants.areChanged { saveAll(&grants) }
   }
 
-  /// Writes the names of the sets, to which some were added.
-  mutating func saveNames(_ grants: inout Grants) {
-    journal?.beginAnew()
-    saveAll(&grants)
-  }
-
   /// Tries again what could not be written, and writes the mark from time to time.
   mutating func advance(_ grants: inout Grants, now: Int64) {
     if min(nextMark, replayFile.nextDeadline) <= now { saveReplays() }

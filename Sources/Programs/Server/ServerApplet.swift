@@ -38,8 +38,12 @@ enum ServerApplet: Applet {
       return .operands(
         "no key: write -k FILE or --keys DIR, or the same in the file of -f", given: 0)
     }
+    if settings.keysDirectory != nil, operands.count == 0 {
+      return .operands(
+        "add --nft, --ipset or 'OPEN_CMD' 'CLOSE_CMD', also if each user has sets", given: 0)
+    }
     return .operands(
-      withKey && settings.keysDirectory == nil
+      withKey
         ? "write -k FILE or PSK, and --nft, --ipset or 'OPEN_CMD' 'CLOSE_CMD', each in single quotes"
         : "add --nft, --ipset or 'OPEN_CMD' 'CLOSE_CMD', each in single quotes",
       given: operands.count)

@@ -7,14 +7,21 @@ import KnockServer
 /// A message goes into the one line buffer of the process while it is evaluated. So it is passed to
 /// `log` or returned, and never kept in a variable.
 struct Message: ExpressibleByStringInterpolation {
-  @inline(__always) init(stringLiteral text: StaticString) { Self.append(text) }
+  @inline(__always) init(stringLiteral text: StaticString) { unsafe Self.append(text.utf8Start) }
 
   @inline(__always) init(stringInterpolation: Parts) {}
 
   typealias StringInterpolation = Parts
 
+  /// Appends a literal, which ends with a NUL. A pointer alone makes each of the hundreds of calls shorter.
   @inline(never)
-  fileprivate static func append(_ text: StaticString) { unsafe messageText.append(text) }
+  fileprivate static func append(_ text: UnsafePointer<UInt8>) {
+    var next = unsafe text
+    while unsafe next.pointee != 0 {
+      unsafe messageText.append(byte: next.pointee)
+      unsafe next += 1
+    }
+  }
 
   /// Begins the next message.
   static func removeAll() {
@@ -33,7 +40,7 @@ struct Message: ExpressibleByStringInterpolation {
     /// The compiler also calls this with empty text: between two values, and before and after one. It knows the
     /// length, so nothing is left of such a call.
     @inline(__always) mutating func appendLiteral(_ text: StaticString) {
-      if text.utf8CodeUnitCount > 0 { Message.append(text) }
+      if text.utf8CodeUnitCount > 0 { unsafe Message.append(text.utf8Start) }
     }
   }
 }
@@ -50,7 +57,8 @@ extension Message: MessageConvertible {
 }
 
 extension Message.Parts {
-  mutating func appendInterpolation(_ text: StaticString) { Message.append(text) }
+  @inline(never)
+  mutating func appendInterpolation(_ text: StaticString) { write { $0.append(text) } }
 
   mutating func appendInterpolation(_ number: some BinaryInteger) {
     write { $0.append(number) }
@@ -117,7 +125,7 @@ extension Message.Parts {
     if log.showsArguments {
       write { $0.append(quoted: argument) }
     } else {
-      Message.append("the value (not shown, it may be the key)")
+      _ = "the value (not shown, it may be the key)" as Message
     }
   }
 }

@@ -142,6 +142,7 @@ struct Receiver: ~Copyable {
     Int32(bitPattern: sentCount &- tally.handledCount) < Self.queueCapacity
   }
 
+  @inline(never)
   private mutating func receive() throws(SystemError) {
     for _ in 0..<Self.batches {
       receiveBatch()
@@ -151,6 +152,7 @@ struct Receiver: ~Copyable {
   }
 
   /// No error is a reason to end the server, and with it the replay memory. It costs a datagram at most.
+  @inline(never)
   private mutating func receiveBatch() {
     do throws(SystemError) {
       try socket.receive(into: &batch)
@@ -160,6 +162,7 @@ struct Receiver: ~Copyable {
     SystemClock.pause(for: Self.pause)
   }
 
+  @inline(never)
   private mutating func handle(_ index: Int) throws(SystemError) {
     // Each time, since the datagram before this one may have waited for the executor.
     let moment = Moment(wall: SystemClock.wall(), monotonic: SystemClock.sinceBoot())

@@ -79,6 +79,7 @@ struct RefusalLog: ~Copyable {
   ///
   /// - Parameter kernelDropped: how many datagrams the kernel has dropped since the start. They alone are no
   ///   reason for a report.
+  @inline(never)
   mutating func logReport(kernelDropped: UInt64?, now: Int64) {
     guard nextDeadline <= now else { return }
     if log.shows(.normal), unreportedLengths + unreportedMACs > 0 {

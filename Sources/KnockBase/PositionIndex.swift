@@ -24,6 +24,7 @@ public struct PositionIndex: ~Copyable {
   public func holds(_ count: Int) -> Bool { slots.count >= 2 * count }
 
   /// The position with this hash for which `isWanted` is true. It is called for other hashes too.
+  @inline(never)
   public func first(hash: UInt64, where isWanted: (Int) -> Bool) -> Int? {
     var slot = home(of: hash)
     while let position = position(in: slot) {
@@ -40,6 +41,7 @@ public struct PositionIndex: ~Copyable {
   }
 
   /// - Parameter hashOf: returns the hash of the record at a position.
+  @inline(never)
   public func leave(_ position: Int, hash: UInt64, hashOf: (Int) -> UInt64) {
     var hole = home(of: hash)
     while let other = self.position(in: hole), other != position { hole = next(hole) }

@@ -72,6 +72,7 @@ public struct ActionQueue: ~Copyable {
   }
 
   /// Removes the first action for which `isReady` is true. The order of the others stays.
+  @inline(never)
   public mutating func removeFirst(where isReady: (Action) -> Bool) -> Action? {
     for index in 0..<count where isReady(self[index]) {
       let action = self[index]

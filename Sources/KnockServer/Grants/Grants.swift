@@ -108,6 +108,7 @@ public struct Grants: ~Copyable {
   ///   - wallNow: microseconds since the Unix epoch.
   ///   - now: microseconds since boot.
   ///   - latest: a time that the clock has reached before. If it shows less, nobody can tell what has ended.
+  @inline(never)
   public mutating func adopt(
     _ others: borrowing Storage<Record>, names otherNames: borrowing SetNames, wallNow: Int64,
     now: Int64, latest: Int64 = .min

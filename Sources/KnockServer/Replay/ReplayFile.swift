@@ -273,6 +273,7 @@ extension ReplayFile {
   ///   - page: the first page.
   ///   - old: the records.
   ///   - isWhole: whether the file has the size that its first page tells.
+  @inline(never)
   public mutating func restore(
     _ page: borrowing Storage<UInt64>, _ old: borrowing Storage<Record>, isWhole: Bool,
     at moment: Moment, drift: Int64

@@ -94,6 +94,7 @@ public struct Policy: BitwiseCopyable, Sendable {
 
   public var hasRanges: Bool { rangeCount > 0 }
 
+  @inline(never)
   public func visitRanges(_ body: (AddressRange) -> Void) {
     for index in 0..<Int(rangeCount) { body(ranges[index]) }
   }

@@ -52,6 +52,7 @@ struct TextFile: ~Copyable {
   /// Calls `body` with the position of each line, without its end, until it returns false.
   ///
   /// - Returns: false if it did.
+  @inline(never)
   func visitLines(_ body: (Range<Int>) -> Bool) -> Bool {
     var start = 0
     for index in 0...count where index == count || bytes[index] == UInt8(ascii: "\n") {

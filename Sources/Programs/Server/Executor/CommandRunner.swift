@@ -63,6 +63,7 @@ import KnockServer
   private(set) var counters = Counters()
 
   /// Nil if out of memory.
+  @inline(never)
   init?(_ commands: consuming Commands, settings: ServerSettings) {
     guard let actions = Storage<Action>.mapped(Self.queueCapacity),
       let jobs = Storage<Job?>.mapped(settings.jobs),

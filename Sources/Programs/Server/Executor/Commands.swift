@@ -9,6 +9,7 @@ struct Commands: ~Copyable {
   private var arguments: StringList
 
   /// - Throws: `Misuse.unsuitableOperand`.
+  @inline(never)
   init(_ settings: ServerSettings, _ operands: Operands) throws(Misuse) {
     let open = try Self.template(operands[0] ?? settings.openCommand, "OPEN_CMD", settings)
     let close = try Self.template(operands[1] ?? settings.closeCommand, "CLOSE_CMD", settings)

@@ -37,6 +37,7 @@ struct FirewallSettings {
   /// What a knock of a family does: `grants a /32 in set knock4 of table inet filter for 60 s`.
   ///
   /// - Parameter duration: how long the kernel keeps it (microseconds); nil for ever.
+  @inline(never)
   func grant(of family: AddressFamily, duration: Int64?) -> Message {
     guard let set = set(for: family) else {
       return "no set for \(family.name), its knocks are refused"

@@ -15,6 +15,7 @@ enum ListeningSocket {
   }
 
   /// Binds a socket, or adopts the one that the service manager passed.
+  @inline(never)
   static func open(_ settings: ServerSettings) throws(StartFailure) -> UDPSocket {
     if !settings.onlyChecks {
       switch ServiceManager.passedSocket() {

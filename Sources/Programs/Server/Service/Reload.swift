@@ -89,6 +89,7 @@ struct Reloader: ~Copyable {
   }
 
   /// Reads both. The result is valid until the next call, or after `keep` until the one after that.
+  @inline(never)
   func read() throws(ReloadError) -> Reloaded {
     let start = room * Self.roomSize
     rooms.useAsMemory(start..<start + Self.roomSize)

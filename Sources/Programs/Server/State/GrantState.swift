@@ -57,6 +57,7 @@ enum GrantState {
   ///   - latest: see `Grants.adopt`.
   ///   - journal: stays nil if there is none.
   ///   - found: what was in the journal.
+  @inline(never)
   static func grants(
     _ settings: ServerSettings, in directory: borrowing StateDirectory, latest: Int64,
     journal: inout Journal?, found: inout Grants.Found

@@ -19,6 +19,7 @@ enum ReplayState {
   }
 
   /// What the file holds; nil in `found` if there is none.
+  @inline(never)
   static func restore(
     in directory: borrowing StateDirectory, capacity: Int, at moment: Moment, drift: Int64,
     found: inout ReplayFile.Found?

@@ -30,6 +30,7 @@ struct StateKeeper: ~Copyable {
   }
 
   /// Writes the files for the first time, and fills the receiver's memory.
+  @inline(never)
   mutating func begin(_ grants: inout Grants, _ memory: inout ReplayMemory, at moment: Moment) {
     saveReplays()
     // An earlier server may have had the same trouble.

@@ -40,6 +40,7 @@ extension LoadedUsers {
   private static let floodRate: Int64 = 20_000
 
   /// Logs if so many keys are too much for this machine.
+  @inline(never)
   func logRate() {
     guard keys.count > 1 else { return }
     let rate = keys.measuredRate()

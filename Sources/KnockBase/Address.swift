@@ -113,6 +113,7 @@ public struct AddressFamilies: Equatable, BitwiseCopyable, Sendable {
 extension TextSink where Self: ~Copyable {
   /// Dotted decimal, or IPv6 text by RFC 5952: lower case without leading zeros. `::` stands for the longest run of
   /// two or more zero groups, the first if several are equally long.
+  @inline(never)
   public mutating func append(_ address: Address) {
     switch address {
     case .inet(let bits):

@@ -42,6 +42,7 @@ public struct AddressRange: Equatable, BitwiseCopyable, Sendable {
 
 extension TextSink where Self: ~Copyable {
   /// `192.0.2.0/24`. The range must be a prefix.
+  @inline(never)
   public mutating func append(_ range: AddressRange) {
     append(Address(range.first, of: range.family))
     append("/")

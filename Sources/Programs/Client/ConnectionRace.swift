@@ -49,6 +49,7 @@ struct ConnectionRace: ~Copyable {
   /// - Parameters:
   ///   - start: when the host was knocked on (monotonic microseconds).
   ///   - end: when the race ends.
+  @inline(never)
   init(
     of sender: borrowing Sender, from start: Int64, until end: Int64, firstPlace: Int
   ) throws(SystemError) {
@@ -82,6 +83,7 @@ struct ConnectionRace: ~Copyable {
   }
 
   /// The next attempt that is due.
+  @inline(never)
   mutating func takeAttempt(now: Int64) -> Attempt? {
     guard !hasEnded else { return nil }
     for index in 0..<startedCount where targets[index].nextAttempt <= now {
@@ -93,6 +95,7 @@ struct ConnectionRace: ~Copyable {
     return attempt(startedCount - 1, now: now)
   }
 
+  @inline(never)
   private func attempt(_ index: Int, now: Int64) -> Attempt {
     let number = targets[index].attemptCount
     targets[index] = Target(
@@ -126,6 +129,7 @@ struct ConnectionRace: ~Copyable {
   /// Takes the result of the attempt at a place, if it is one of this race. The first connection ends the race.
   ///
   /// - Returns: whether it was made. It is then in `connection`.
+  @inline(never)
   mutating func finish(
     at place: Int, _ sockets: borrowing ConnectingSockets, _ connection: inout Descriptor
   ) -> Bool {

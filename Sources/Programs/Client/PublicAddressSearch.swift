@@ -72,6 +72,7 @@ struct PublicAddressSearch: ~Copyable {
       && self.source?.parts?.address == source?.parts?.address
   }
 
+  @inline(never)
   private mutating func append(_ query: consuming StunQuery) {
     guard count < queries.count else { return }
     queries[count] = consume query
@@ -79,6 +80,7 @@ struct PublicAddressSearch: ~Copyable {
   }
 
   /// Takes what has come, and asks what is due.
+  @inline(never)
   mutating func advance(now: Int64) {
     guard !isFinished else { return }
     takeResolutions(now: now)
@@ -100,6 +102,7 @@ struct PublicAddressSearch: ~Copyable {
   }
 
   /// Begins to ask the servers whose addresses are known by now.
+  @inline(never)
   private mutating func takeResolutions(now: Int64) {
     for index in 0..<servers.count {
       guard let server = servers[index] else { continue }
@@ -175,6 +178,7 @@ struct PublicAddressSearches: ~Copyable {
     return items[last].result
   }
 
+  @inline(never)
   mutating func advance(now: Int64) {
     for index in 0..<items.count { items[index].advance(now: now) }
   }

@@ -58,11 +58,13 @@ struct Sender: ~Copyable {
   /// through these. If none of them can be reached, knocks on the others.
   ///
   /// - Returns: whether at least one datagram was sent.
+  @inline(never)
   mutating func send(_ command: Command) -> Bool {
     sendOnce(command)
     return endRound(command)
   }
 
+  @inline(never)
   private mutating func sendOnce(_ command: Command) {
     (triedCount, sentCount) = (0, 0)
     sharedTimeStamp = nil
@@ -111,6 +113,7 @@ struct Sender: ~Copyable {
   private var otherFamily: AddressFamily { firstFamily == .inet ? .inet6 : .inet }
 
   /// If nothing could be sent, tries again, and logs why. A family without a route is no fault if the other has one.
+  @inline(never)
   private mutating func endRound(_ command: Command) -> Bool {
     if triedCount == 0 {
       log.error("\(quoted: host) has no address of the family of the source address")
@@ -168,6 +171,7 @@ struct Sender: ~Copyable {
   }
 
   /// The address that a connection to the port leaves from; nil if there is no port, or no such address.
+  @inline(never)
   private func connectionSource(to address: SocketAddress) -> SocketAddress? {
     guard let address = waitPort.map({ address.with(port: $0) }) else { return nil }
     do throws(SystemError) {
@@ -180,6 +184,7 @@ struct Sender: ~Copyable {
   }
 
   /// The local address to send from so that others see the address of the connection; nil if that needs no choice.
+  @inline(never)
   private func observedSource(to address: SocketAddress) -> SocketAddress? {
     do throws(SystemError) {
       let datagram = try UDPSocket(to: address, from: source).localAddress()
@@ -207,10 +212,12 @@ struct Sender: ~Copyable {
   }
 
   /// How many addresses of a family can be connected to from the source address.
+  @inline(never)
   func targetCount(in family: AddressFamily) -> Int {
     source == nil || source?.family == family ? addresses.count(in: family) : 0
   }
 
+  @inline(never)
   func logClosedPort(after seconds: Int64, _ reason: SystemError) {
     guard let waitPort else { return }
     log.error(
@@ -300,6 +307,7 @@ struct Sender: ~Copyable {
     if !isKnockedOn { isKnockedOn = endRound(command) }
   }
 
+  @inline(never)
   private func print(_ knock: Knock, to address: SocketAddress) throws(SystemError) {
     var output = TextOutput(descriptor: 1)
     output.append(knock)
@@ -310,6 +318,7 @@ struct Sender: ~Copyable {
   }
 
   /// Warns once if the server, which has a public address, most likely sees another one than is signed.
+  @inline(never)
   private mutating func logIfBehindNAT(_ signed: Address, to address: SocketAddress) {
     // The unspecified address stands for the one that the server sees.
     guard !hasWarned, signed.refusal == nil, let server = address.parts?.address else { return }

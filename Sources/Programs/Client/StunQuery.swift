@@ -20,6 +20,7 @@ struct StunQuery: ~Copyable {
   private var failure = Failure.silence
 
   /// - Parameter source: the local address to ask from, if it matters.
+  @inline(never)
   init(to server: StunServer, at address: SocketAddress, from source: SocketAddress?) {
     self.server = server
     self.address = address
@@ -29,6 +30,7 @@ struct StunQuery: ~Copyable {
   }
 
   /// A question that could not be asked, because the server's name has no address.
+  @inline(never)
   init(to server: StunServer, failed failure: Resolution.Failure) {
     self.server = server
     address = nil
@@ -39,6 +41,7 @@ struct StunQuery: ~Copyable {
   var descriptor: Int32 { socket.number }
 
   /// Sends the question, or sends it again.
+  @inline(never)
   mutating func send() {
     guard socket.isOpen else { return }
     do throws(SystemError) {
@@ -47,6 +50,7 @@ struct StunQuery: ~Copyable {
   }
 
   /// The address in a good answer, if one has come.
+  @inline(never)
   mutating func receive(into memory: borrowing Storage<UInt8>, onlyInet: Bool) -> Address? {
     guard socket.isOpen else { return nil }
     do throws(SystemError) {
@@ -72,6 +76,7 @@ struct StunQuery: ~Copyable {
     }
   }
 
+  @inline(never)
   private mutating func fail(_ error: SystemError) {
     if let address { failure = .system(AddressFailure(error, address)) }
     socket = .none

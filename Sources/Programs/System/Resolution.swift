@@ -35,6 +35,7 @@ import KnockBase
   }
 
   /// Takes what has been found.
+  @inline(never)
   mutating func advance() {
     inet6.advance()
     inet.advance()
@@ -54,17 +55,20 @@ import KnockBase
 
   func count(in family: AddressFamily) -> Int { family == .inet ? inet.count : inet6.count }
 
+  @inline(never)
   func address(at position: Int, in family: AddressFamily) -> SocketAddress? {
     family == .inet ? inet.address(at: position) : inet6.address(at: position)
   }
 
   /// The addresses that have been found, each once; nil after the last.
+  @inline(never)
   func address(at position: Int) -> SocketAddress? {
     position < inet6.count
       ? inet6.address(at: position) : inet.address(at: position - inet6.count)
   }
 
   /// Why there are none.
+  @inline(never)
   var failure: Failure? {
     guard inet6.count + inet.count == 0 else { return nil }
     if let failure = inet6.failure, failure.isTemporary { return failure }
@@ -102,6 +106,7 @@ import KnockBase
       host.pointer, family.number, isNumeric ? 1 : 0, addresses.baseAddress, CSYS_NAME_ADDRESSES)
   }
 
+  @inline(never)
   mutating func advance() {
     guard pipe.isOpen else { return }
     let result = unsafe csys_end_look_up(pipe.number, process, addresses.baseAddress)
@@ -115,6 +120,7 @@ import KnockBase
   var count: Int { Int(max(result, 0)) }
   var failure: Resolution.Failure? { result < 0 ? Resolution.Failure(number: result) : nil }
 
+  @inline(never)
   func address(at position: Int) -> SocketAddress? {
     guard position < count else { return nil }
     let size = Int(CSYS_ADDRESS_SIZE)

@@ -93,6 +93,7 @@ import KnockBase
   }
 
   /// The same host, another port.
+  @inline(never)
   func with(port: UInt16) -> SocketAddress {
     var address = self
     unsafe csys_set_port(&address.storage, port)

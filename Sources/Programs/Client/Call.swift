@@ -47,6 +47,7 @@ struct Call {
   }
 
   /// What comes after the first knock.
+  @inline(never)
   private func follow(_ senders: inout Senders) -> ExitCode {
     var exitCode = failure
     senders.endKnock(operation.command) { error in

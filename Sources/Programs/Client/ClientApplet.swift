@@ -35,6 +35,7 @@ enum ClientApplet: Applet {
 
     """
   }
+  @inline(never)
   static func operandMisuse(
     _ settings: ClientSettings, _ operands: Operands, withKey: Bool
   ) -> Misuse {
@@ -111,6 +112,7 @@ enum ClientApplet: Applet {
     case knock(Command)
     case connect(UInt16)
 
+    @inline(never)
     init(
       _ word: Argument, _ settings: ClientSettings, _ operands: Operands
     ) throws(ClientError) {
@@ -145,6 +147,7 @@ enum ClientApplet: Applet {
     }
   }
 
+  @inline(never)
   private static func hosts(
     _ word: Argument, _ settings: ClientSettings, _ operands: Operands
   ) throws(ClientError) -> HostList {
@@ -168,10 +171,12 @@ enum ClientApplet: Applet {
     return hosts
   }
 
+  @inline(never)
   private static func senders(_ settings: ClientSettings) throws(ClientError) -> Senders {
     do throws(SystemError) { return try Senders(settings) } catch { throw .system(error) }
   }
 
+  @inline(never)
   private static func list() throws(ClientError) -> ExitCode {
     var failure: ClientError?
     let exitCode = printToStandardOutput { output in

@@ -41,6 +41,7 @@ struct PublicAddressSearch: ~Copyable {
 
   var result: Result { isFinished ? .ended(address) : .pending }
 
+  @inline(never)
   init(
     _ family: AddressFamily, onlyInet: Bool, _ servers: StunServerList,
     from source: SocketAddress?
@@ -55,6 +56,7 @@ struct PublicAddressSearch: ~Copyable {
   }
 
   /// Begins to look the servers up.
+  @inline(never)
   mutating func begin(now: Int64) throws(SystemError) {
     for index in 0..<servers.count {
       guard let server = servers[index] else { continue }
@@ -125,6 +127,7 @@ struct PublicAddressSearch: ~Copyable {
   }
 
   /// Whether an answer can still come.
+  @inline(never)
   private mutating func canHear(now: Int64) -> Bool {
     if unresolvedCount > 0 { return true }
     for index in 0..<count {
@@ -134,6 +137,7 @@ struct PublicAddressSearch: ~Copyable {
   }
 
   /// Adds the descriptors to wait for. Returns the next moment at which something is due.
+  @inline(never)
   mutating func addReaders(to set: inout PollSet) -> Int64 {
     guard !isFinished else { return .max }
     for index in 0..<servers.count { resolutions[index]?.addReaders(to: &set) }
@@ -144,6 +148,7 @@ struct PublicAddressSearch: ~Copyable {
   }
 
   /// Logs, once, why each server did not tell.
+  @inline(never)
   mutating func logFailures() {
     guard isFinished, address == nil, !hasLogged else { return }
     hasLogged = true
@@ -157,6 +162,7 @@ struct PublicAddressSearch: ~Copyable {
 struct PublicAddressSearches: ~Copyable {
   private var items: FixedList<PublicAddressSearch>
 
+  @inline(never)
   init() throws(SystemError) { items = try FixedList(capacity: 2 * HostList.maximumCount) }
 
   /// Begins a search, unless it has begun.
@@ -184,6 +190,7 @@ struct PublicAddressSearches: ~Copyable {
   }
 
   /// Adds the descriptors to wait for. Returns the next moment at which something is due.
+  @inline(never)
   mutating func addReaders(to set: inout PollSet) -> Int64 {
     var deadline = Int64.max
     for index in 0..<items.count {

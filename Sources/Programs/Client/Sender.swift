@@ -90,6 +90,7 @@ struct Sender: ~Copyable {
   }
 
   /// Only the server knows what was opened, and it closes for the address that it sees now.
+  @inline(never)
   private mutating func closeObserved() {
     guard opened[0] != nil else { return }
     _ = send(.close)
@@ -229,6 +230,7 @@ struct Sender: ~Copyable {
 
   /// Takes the addresses that have been found. Knocks for the first time in each family whose addresses to knock on
   /// and to sign are known, if it may.
+  @inline(never)
   mutating func advance(
     _ command: Command, mayKnock: Bool, now: Int64, _ searches: inout PublicAddressSearches
   ) throws(SystemError) {
@@ -268,6 +270,7 @@ struct Sender: ~Copyable {
   }
 
   /// Returns false if something is not known yet.
+  @inline(never)
   private mutating func knock(
     _ command: Command, in family: AddressFamily, now: Int64,
     _ searches: inout PublicAddressSearches
@@ -295,6 +298,7 @@ struct Sender: ~Copyable {
   }
 
   /// Ends the first knock. Logs why nothing could be sent.
+  @inline(never)
   mutating func endFirstKnock(
     _ command: Command, _ searches: inout PublicAddressSearches
   ) throws(ClientError) {

@@ -11,6 +11,7 @@ struct SenderBuilder: ~Copyable {
   /// The key of all hosts, if the command line gives one. It can be read only once.
   private let commonKey: KeyedMAC?
 
+  @inline(never)
   init(
     _ given: ClientSettings, _ operands: Operands, _ keySource: KeySource?
   ) throws(ClientError) {
@@ -21,6 +22,7 @@ struct SenderBuilder: ~Copyable {
     if let keySource { commonKey = try Self.key(from: keySource) } else { commonKey = nil }
   }
 
+  @inline(never)
   private static func key(from source: KeySource) throws(ClientError) -> KeyedMAC {
     do throws(KeyError) {
       let key = try Key(from: source)
@@ -51,6 +53,7 @@ struct SenderBuilder: ~Copyable {
     } catch { throw .system(error) }
   }
 
+  @inline(never)
   private func key(
     _ settings: ClientSettings, _ section: Argument
   ) throws(ClientError) -> KeyedMAC {

@@ -32,6 +32,7 @@ struct Senders: ~Copyable {
   }
 
   /// Knocks once on each host, as soon as it is known how, until `stop` can be read.
+  @inline(never)
   mutating func knock(_ command: Command, untilReadable stop: Int32) throws(SystemError) {
     roundsLeft = settings.onlyChecks ? 1 : settings.repeats
     defer {
@@ -63,6 +64,7 @@ struct Senders: ~Copyable {
   }
 
   /// Ends the knock on each host, with `onFailure` for each that could not be knocked on.
+  @inline(never)
   mutating func endKnock(_ command: Command, onFailure: (ClientError) -> Void) {
     for index in 0..<count {
       do throws(ClientError) {
@@ -72,6 +74,7 @@ struct Senders: ~Copyable {
   }
 
   /// Sends the knocks of `--repeat` that are left, until `stop` can be read. If a port is waited for, `connect` does.
+  @inline(never)
   mutating func sendRest(_ command: Command, untilReadable stop: Int32) throws(SystemError) {
     while roundsLeft > 0 {
       if command == .open, hasPort, areKnockedOn() { return }
@@ -99,6 +102,7 @@ struct Senders: ~Copyable {
     endRound()
   }
 
+  @inline(never)
   private mutating func endRound() {
     roundsLeft -= 1
     nextRound = SystemClock.monotonic() + settings.intervalSeconds * Microseconds.second

@@ -11,6 +11,7 @@ struct HostList {
 
   /// Divides the text at its commas, which become NUL. Returns nil, and changes nothing, if there are too many
   /// names or one is empty.
+  @inline(never)
   init?(dividing text: Argument, maximumCount: Int) {
     let comma = UInt8(ascii: ",")
     let isGood = text.withBytes { text in
@@ -36,6 +37,7 @@ struct HostList {
 /// HOST of the command line, or HostName of client.conf.
 extension Argument {
   /// What it would have to be instead. Nil if the resolver may decide.
+  @inline(never)
   var hostRefusal: StaticString? {
     guard !isBracketed else { return nil }
     return withBytes { text in
@@ -59,6 +61,7 @@ extension Argument {
 
   /// Whether it is a host rather than a key, so that a message may show it. A key is likely to have capitals. A long host
   /// has a dot or a colon, since a key may be hexadecimal.
+  @inline(never)
   var looksLikeHost: Bool {
     withBytes { text in
       var isDivided = false

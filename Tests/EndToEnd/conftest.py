@@ -104,6 +104,7 @@ broken_disk = preloaded("broken_disk")
 killed = preloaded("killed")
 slow_mac = preloaded("slow_mac")
 netlink = preloaded("netlink")
+unlisted = preloaded("unlisted")
 
 
 @pytest.fixture(params=["nft", "ipset"])

@@ -43,7 +43,7 @@ enum ServerApplet: Applet {
         "add --nft, --ipset or 'OPEN_CMD' 'CLOSE_CMD', also if each user has sets", given: 0)
     }
     return .operands(
-      withKey
+      withKey && settings.keysDirectory == nil
         ? "write -k FILE or PSK, and --nft, --ipset or 'OPEN_CMD' 'CLOSE_CMD', each in single quotes"
         : "add --nft, --ipset or 'OPEN_CMD' 'CLOSE_CMD', each in single quotes",
       given: operands.count)

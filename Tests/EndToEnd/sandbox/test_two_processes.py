@@ -107,8 +107,11 @@ def test_a_pause_of_the_receiver_ends_nothing(server, key_file):
     os.kill(ours.receiver, signal.SIGSTOP)
     ours.knock()
     ours.signal(signal.SIGHUP)
-    ours.log.wait_for("reloaded")
+    # The signal with the lower number comes first. The answer to it waits for the receiver.
+    ours.counters()
+    assert not ours.log.matching("reloaded")
     os.kill(ours.receiver, signal.SIGCONT)
+    ours.log.wait_for("reloaded")
     ours.wait_for_counters(accepted=1, succeeded=1)
     assert ours.stop() == 0
 
@@ -145,7 +148,8 @@ def test_a_new_key_that_the_receiver_did_not_take_loses_no_knock(server, key_fil
     until(lambda: stat_of(ours.receiver)[0] == "T", "the receiver stands still")
     ours.signal(signal.SIGHUP)
     ours.signal(signal.SIGCONT)
-    ours.log.wait_for("reloaded")
+    # The signal with the lower number comes first.
+    ours.wait_for_counters(succeeded=1)
     os.kill(ours.receiver, signal.SIGKILL)
     assert ours.exit_code() == 1
     assert ours.log.wait_for_end()[-2:] == [

@@ -66,7 +66,10 @@ target() {
   swift_flags=(
     -enable-experimental-feature Embedded -Osize -Xfrontend -function-sections
     # This pass copies a function for each closure that is given to it, even with -Osize.
-    -Xllvm -sil-disable-pass=closure-specialize -Xllvm -sil-disable-pass=early-inline
+    -Xllvm -sil-disable-pass=closure-specialize
+    # These make code longer before LLVM sees it, which then does the same with an eye on size.
+    -Xllvm -sil-disable-pass=early-inline -Xllvm -sil-disable-pass=simplify-cfg
+    -Xllvm -sil-disable-pass=loop-unroll
     # All traps of a function can be one: nobody uses the address to tell which it was.
     -Xfrontend -mergeable-traps
   )

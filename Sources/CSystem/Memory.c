@@ -51,13 +51,14 @@ void csys_release(void *memory, size_t size) {
   if (size > SMALL && !given) munmap(memory, size);
 }
 
-// Pages for keys. A page costs nothing before it is used, and then it is locked at once. A process without privileges
-// may then use it without a system call.
-enum { KEY_ROOM = 24576, KEY_SIZE = 256 };
+// Pages for keys.
+enum { KEY_PAGE = 4096, KEY_ROOM = 24576, KEY_SIZE = 256 };
 static char *key_room;
 
 void csys_lock_keys(void) {
   madvise(key_room, KEY_ROOM, MADV_DONTDUMP);
+  // A page costs nothing before it is used, and then it is locked at once. So a process without privileges may use
+  // it without a system call.
   mlock2(key_room, KEY_ROOM, MLOCK_ONFAULT);
 }
 
@@ -79,8 +80,11 @@ void *csys_allocate_key(size_t size) {
   if (!key_room) {
     key_room = map(KEY_ROOM, MAP_PRIVATE);
     if (!key_room) return NULL;
-    csys_lock_keys();
+    // Android allows no program mlock2, and a client needs no more than this page.
+    madvise(key_room, KEY_ROOM, MADV_DONTDUMP);
+    mlock(key_room, KEY_PAGE);
   }
+  if (size > KEY_SIZE) csys_lock_keys();
   size = (size + 63) / 64 * 64;
   if (size > KEY_ROOM - used) return NULL;
   used += size;

@@ -56,9 +56,6 @@ extension ServerApplet {
     }
     if settings.keysDirectory != nil {
       log.info("users: \(users.namedCount)\(users.unnamedRemark)")
-      if settings.sandbox.root != nil {
-        log.warning("warning: with --chroot, HUP cannot read the users again; restart the server")
-      }
     }
     users.logRate()
     state.logBegin(users.users)

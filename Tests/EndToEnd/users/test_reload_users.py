@@ -347,10 +347,16 @@ def test_with_another_user(start, users, tmp_path):
     assert_users(ours, "bob", gone=["alice"])
 
 
+CANNOT = "^pyknock server: warning: HUP cannot read the users again, only a restart can: '.*': "
+
+
 @pytest.mark.other_users
-def test_with_another_root_directory_the_start_warns(start, tmp_path):
-    root = tmp_path / "root"
-    root.mkdir()
-    ours = start(f"--user={NOBODY}", f"--chroot={root}")
-    ours.log.wait_for("^pyknock server: warning: with --chroot, HUP cannot read the users again; restart the server$")
-    until(lambda: ours.receiver, "it runs")
+@pytest.mark.parametrize("mode, root, reason", [(0o700, False, "Permission denied"), (0o755, True, "No such file")])
+def test_the_start_warns_if_a_reload_cannot_work(start, firewall, users, tmp_path, mode, root, reason):
+    """With sets alone, the server keeps no privilege to read the files."""
+    firewall.load_example()
+    users.path.chmod(mode)
+    (tmp_path / "root").mkdir()
+    options = [f"--chroot={tmp_path / 'root'}"] if root else []
+    ours = start(firewall.sets, f"--user={NOBODY}", *options, words=[], network=firewall)
+    ours.log.wait_for(CANNOT + reason)

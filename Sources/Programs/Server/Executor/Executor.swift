@@ -104,6 +104,7 @@ struct Executor: ~Copyable {
   /// - Throws: what poll(2), recv(2) and read(2) do if the system is out of resources.
   mutating func run(receiver process: ChildProcess) throws(SystemError) -> ExitCode {
     receiver.begin(as: process)
+    checkUsers()
     reviseGrants(keepsPlace: true)
     checkSets(limit: .max, until: .max)
     grants.save(to: &state)

@@ -21,6 +21,17 @@ extension Executor {
     tell(try users.insert(name, key, policy), key)
   }
 
+  /// Warns if HUP could not read the users again, now that the privileges are dropped.
+  mutating func checkUsers() {
+    do throws(UserFileError) {
+      try directory?.begin()
+      if let name = try directory?.next() { _ = try directory?.read(name, setNames, &firewall) }
+    } catch {
+      log.warning("warning: HUP cannot read the users again, only a restart can: \(error)")
+    }
+    directory?.end()
+  }
+
   /// Reads the directory of the users again. Each file stands alone. Returns whether all were good.
   @inline(never)
   mutating func reloadUsers() -> Bool {

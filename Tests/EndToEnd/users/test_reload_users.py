@@ -8,7 +8,6 @@ import pytest
 from support.datagrams import packet
 from support.processes import NOBODY
 from support.users import UserFiles
-from support.waiting import until
 
 RULE = "a name of at most 32 characters from a-z 0-9 _ @ - . that begins with a letter or digit"
 OWNERS = "it must belong to root or to the server's user, and only its owner may write to it"

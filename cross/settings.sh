@@ -73,6 +73,8 @@ target() {
     # All traps of a function can be one: nobody uses the address to tell which it was.
     -Xfrontend -mergeable-traps
   )
+  # The shorter instructions of ARM. The file is 74 KB smaller.
+  [[ $arch != armv6 ]] || swift_flags+=(-Xcc -mthumb)
   # The compiler refuses Swift code that can allocate. On 32-bit machines it also refuses every
   # conversion to or from 64 bits, though it emits no allocation: there only cross/check looks.
   ((bits == 32)) || swift_flags+=(-no-allocations)

@@ -306,6 +306,22 @@ def test_nothing_else_is_lost(start, users):
     assert not ours.output.matching("carol")
 
 
+def test_each_of_several_reloads_is_answered(start, users):
+    """Both changes wait for the receiver at the same time."""
+    ours = start()
+    os.kill(ours.receiver, signal.SIGSTOP)
+    users.set("dora")
+    ours.signal(signal.SIGHUP)
+    ours.log.wait_for("user added: dora")
+    users.set("eve")
+    ours.signal(signal.SIGHUP)
+    ours.log.wait_for("user added: eve")
+    os.kill(ours.receiver, signal.SIGCONT)
+    ours.log.wait_for("^pyknock server: reloaded users and commands, users: 5$")
+    users.remove("eve")
+    assert "user removed: eve" in reload(ours, 4)
+
+
 def test_with_sets_alone(start, firewall, users):
     firewall.load_example()
     ours = start(firewall.sets, "--ttl=1h", words=[], network=firewall)

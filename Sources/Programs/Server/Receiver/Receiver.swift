@@ -30,8 +30,8 @@ struct Receiver: ~Copyable {
   /// The number of knocks sent to the executor, modulo 2^32.
   private var sentCount: UInt32 = 0
   private var nextBeat = Int64.max
-  /// Whether the executor waits to hear that its changes of users were taken.
-  private var mustAnswer = false
+  /// How many times the executor waits to hear that its changes of users were taken.
+  private var dueAnswers = 0
 
   init(
     socket: consuming UDPSocket, batch: consuming DatagramBatch, gate: consuming Gate<KeyRing>,
@@ -95,8 +95,9 @@ struct Receiver: ~Copyable {
         }
       }
       if hasDatagram { try receive() }
-      if mustAnswer {
-        mustAnswer = false
+      // While one waits for room, another may become due.
+      while dueAnswers > 0 {
+        dueAnswers -= 1
         try send(.usersTold)
       }
       let now = SystemClock.monotonic()
@@ -122,7 +123,7 @@ struct Receiver: ~Copyable {
       let slot = Users.slot(of: number)
       gate.users.remove(at: slot)
       gate.keys.remove(slot: slot)
-    case .message(.usersTold): mustAnswer = true
+    case .message(.usersTold): dueAnswers += 1
     // Each round updates the tally.
     case .message(.updateTally): break
     case .nothing: return nil

@@ -42,8 +42,8 @@ extension Firewall {
       if case .close(_, leaving: 0) = change, rest == SetElement.forever { throw .permanent }
       return false
     }
-    // 0 means no timeout, even if the set has a default timeout.
-    let seconds = time == SetElement.forever ? 0 : Int64((time + 999) / 1000)
+    // 0 means no timeout, even if the set has a default timeout. Right before a user expires, the time may be 0.
+    let seconds = time == SetElement.forever ? 0 : max(1, Int64((time + 999) / 1000))
     try send {
       $0.add(
         range, prefixLength: prefixLength, to: set,

@@ -1303,6 +1303,10 @@ private func needs(
     count += 1
   }
   #expect(count == 6)
+  for byte in [0x1B, 0x20, 0x22, 0x5C, 0x7F, 0xE4] as [UInt8] {
+    let number = names.number(of: (Array("inet/a/b".utf8) + [byte]).span)
+    #expect(number == nil, "\(byte)")
+  }
   bytes[20] ^= 1
   #expect(!isWhole())
 }

@@ -21,10 +21,15 @@ public struct SetNames: ~Copyable {
     self.bytes = bytes
   }
 
-  /// The number of a name, which is added if it is new. It is the offset of the name. Nil if there is no room.
+  /// The number of a name, which is added if it is new. It is the offset of the name. Nil if there is no room, and if no
+  /// set has such a name: whoever owns a journal must not write to the terminal of root.
   ///
-  /// - Parameter name: not empty, without a NUL.
+  /// - Parameter name: not empty.
   public func number(of name: Span<UInt8>) -> UInt16? {
+    for index in name.indices
+    where name[index] <= 0x20 || name[index] >= 0x7F || name[index] == UInt8(ascii: "\"")
+      || name[index] == UInt8(ascii: "\\")
+    { return nil }
     var next = Self.start
     var place: Int?
     while let range = range(from: next) {

@@ -444,7 +444,10 @@ public struct Grants: ~Copyable {
     while limit > 0 {
       limit -= 1
       nextCheck = nextCheck < table.usedCount ? nextCheck + 1 : 0
-      guard table.isUsed(nextCheck), !table[nextCheck].hasEnded else { continue }
+      // The end of another user's grant of the same address may just have removed what is revoked, too.
+      guard table.isUsed(nextCheck), !table[nextCheck].hasEnded, !table[nextCheck].isRevoked else {
+        continue
+      }
       let grant = table[nextCheck].grant
       if grant.set != 0 { return (nextCheck, grant) }
     }

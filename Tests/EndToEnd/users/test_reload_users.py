@@ -335,6 +335,22 @@ def test_with_sets_alone(start, firewall, users):
     firewall.expect(["192.0.2.2", "192.0.2.3"])
 
 
+def test_each_user_of_an_address_is_revoked(start, firewall, users):
+    """The first close removes the element that both had."""
+    firewall.load_example()
+    ours = start(firewall.sets, "--ttl=1h", words=[], network=firewall)
+    knock(ours, "alice")
+    knock(ours, "bob")
+    ours.wait_for_counters(open=2)
+    users.remove("alice")
+    users.remove("bob")
+    reload(ours, 1)
+    ours.log.wait_for("^pyknock server: revoked: close 192.0.2.1 by alice$")
+    ours.log.wait_for("^pyknock server: revoked: close 192.0.2.1 by bob$")
+    assert not ours.log.matching("no longer open")
+    firewall.expect([])
+
+
 @pytest.mark.parametrize("options", [["--close-after=1h"], ["--close-after=1h", "--close-on-exit"]])
 def test_with_commands_that_close(start, users, options):
     ours = start(*options)

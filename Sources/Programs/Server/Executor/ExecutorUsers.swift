@@ -96,6 +96,7 @@ extension Executor {
       throw error
     }
     log.info("user added: \(name)")
+    if let file = directory?.file(name) { entry.logWarnings(file) }
   }
 
   /// Removes the users who are gone. A list may lack a file that is replaced meanwhile, so each is looked for by its

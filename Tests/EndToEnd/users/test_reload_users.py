@@ -35,9 +35,9 @@ def reload(ours, count, good=True):
     bad = "not all reloaded, what has an error is as before"
     done = f"{'reloaded users and commands' if good else bad}, users: {count}"
     before = len(ours.log.matching(""))
-    ours.signal(signal.SIGHUP)
     line = "^pyknock server: (reloaded users|not (all )?reloaded).*"
     seen = len(ours.log.matching(line))
+    ours.signal(signal.SIGHUP)
     ours.log.wait_for(line, seen + 1)
     lines = [match.string.removeprefix("pyknock server: ") for match in ours.log.matching("")][before:]
     end = next(index for index, text in enumerate(lines) if re.match("reloaded|not (all )?reloaded", text))

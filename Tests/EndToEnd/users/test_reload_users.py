@@ -306,6 +306,17 @@ def test_nothing_else_is_lost(start, users):
     assert not ours.output.matching("carol")
 
 
+def test_a_key_file_with_the_key_of_a_user_changes_nothing(server, users, key_file, tmp_path):
+    """The user without a name keeps the old key."""
+    options = [users.option, f"--state={tmp_path / 'state'}", "-k", str(key_file)]
+    ours = server(*options, words=[COMMAND, COMMAND])
+    old = key_file.read_text()
+    key_file.write_text((users.path / "alice").read_text())
+    assert reload(ours, 4, good=False) == ["it has the same key as alice"]
+    ours.knock(key=old.strip())
+    ours.wait_for_counters(accepted=1)
+
+
 def test_each_of_several_reloads_is_answered(start, users):
     """Both changes wait for the receiver at the same time."""
     ours = start()

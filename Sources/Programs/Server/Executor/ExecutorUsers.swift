@@ -11,10 +11,15 @@ extension Executor {
   mutating func setUser(
     _ name: UserName, _ key: borrowing KeyedMAC, _ policy: Policy
   ) throws(UserFault) {
+    let fingerprint = KeyFingerprint(of: key)
     if let slot = users.slot(named: name), let user = users[slot] {
-      guard user.key != KeyFingerprint(of: key) else {
+      guard user.key != fingerprint else {
         users.setPolicy(policy, at: slot)
         return tell(slot, key)
+      }
+      // Otherwise the user would be gone after an error.
+      if let other = users.slot(withKey: fingerprint).flatMap({ users[$0] }) {
+        throw .sameKey(as: other.name)
       }
       removeUser(at: slot)
     }

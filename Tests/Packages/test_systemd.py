@@ -327,7 +327,7 @@ def test_reload(started):
     assert not reload(started)
     reason = started.wait_for(SERVICE, "'/etc/pyknock/server.conf':4: ", mark)
     assert reason["PRIORITY"] in "34"
-    mark = started.wait_for(SERVICE, "not all reloaded, what has an error is as before, users: 1$", mark)["__CURSOR"]
+    mark = started.wait_for(SERVICE, "not all reloaded, see the errors before this line, users: 1$", mark)["__CURSOR"]
     knock(started, command=2)
     knock(started)
     started.wait_for(SERVICE, "^the new command$", mark)

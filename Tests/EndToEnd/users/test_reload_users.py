@@ -32,7 +32,7 @@ def start(server, users, tmp_path):
 
 def reload(ours, count, good=True):
     """Has the server read the users again. Returns the lines of the log that this adds, without the last."""
-    bad = "not all reloaded, what has an error is as before"
+    bad = "not all reloaded, see the errors before this line"
     done = f"{'reloaded users and commands' if good else bad}, users: {count}"
     before = len(ours.log.matching(""))
     line = "^pyknock server: (reloaded users|not (all )?reloaded).*"

@@ -149,7 +149,7 @@ def test_a_person_is_added_limited_and_removed(machine, firewall):
     assert set(firewall.elements()) == {"127.0.0.1"}
     assert machine.lines[-2:] == [
         "pyknock server: revoked: close 192.0.2.7 by alice",
-        "pyknock server: not all reloaded, what has an error is as before, users: 1",
+        "pyknock server: not all reloaded, see the errors before this line, users: 1",
     ]
     assert machine.knock("open", "127.0.0.1", "-S192.0.2.7").startswith("unauthenticated datagrams: 1 with a bad MAC")
 

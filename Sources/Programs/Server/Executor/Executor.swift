@@ -275,7 +275,7 @@ struct Executor: ~Copyable {
     case (true, false): log.answer("reloaded users and commands, users: \(users.count)")
     case (false, true): log.error("not reloaded, going on as before")
     case (false, false):
-      log.error("not all reloaded, what has an error is as before, users: \(users.count)")
+      log.error("not all reloaded, see the errors before this line, users: \(users.count)")
     }
     isReloadWhole = true
     if isReady { manager.tellReady(now: SystemClock.monotonic()) }

@@ -61,7 +61,7 @@ struct ReceiverProcess: ~Copyable {
   }
 
   /// How long the receiver may take to make room for a message.
-  private static let messagePatience = Microseconds.second
+  private static let messagePatience = 5 * Microseconds.second
 
   /// Tells the receiver about a user that is new or has changed.
   func send(_ user: User, _ key: borrowing KeyedMAC) throws(SystemError) {

@@ -25,6 +25,7 @@ STUBS = {
         case " $*" in " server "*) ;; *) exec {shlex.join(PYKNOCK)} "$@" ;; esac
         case " $* " in *" --example "* | *" -n "*) exec {shlex.join(PYKNOCK)} "$@" ;; esac
         if [ -e pid ]; then kill "$(cat pid)"; tail --sleep-interval=0.01 --pid="$(cat pid)" -f /dev/null; fi
+        : >log
         {shlex.join(PYKNOCK)} "$@" 2>log & echo $! >pid
         until grep -q ' listening on ' log; do kill -0 $!; done
     """,

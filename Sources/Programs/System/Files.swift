@@ -166,8 +166,11 @@ struct FileNames: ~Copyable {
     self.entries = entries
   }
 
-  /// Forgets what was read of a directory.
-  mutating func removeAll() { unread = 0..<0 }
+  /// Forgets what was read of a directory, and gives the memory back.
+  mutating func removeAll() {
+    unread = 0..<0
+    entries.releasePages()
+  }
 
   /// The next name, which is valid until the next call; nil after the last.
   mutating func next(in directory: borrowing Descriptor) throws(SystemError) -> Argument? {

@@ -62,6 +62,7 @@ struct UsersDirectory: ~Copyable {
   /// Ends its use for now.
   mutating func end() {
     descriptor = .none
+    names.removeAll()
     wipe()
   }
 

@@ -200,7 +200,7 @@ private func fuzzNumbers(_ input: Span<UInt8>) {
   text.append(quoted: input)
 }
 
-/// A replay memory for one user, who has no share.
+/// A replay memory. Its only user may have all of it.
 private func replayMemory(
   _ records: UnsafeMutableRawBufferPointer, _ index: UnsafeMutableRawBufferPointer
 ) -> ReplayMemory {

@@ -136,7 +136,7 @@ import Testing
         ?? false
       let isRepeated = recent.record(knock(number, command), by: users[user], now: now).isRepeat
       if isRepeated != isExpected { differences += 1 }
-      // Whoever asks for the other command ends what all asked for.
+      // A knock for the other command ends the repeats of all users.
       last[number] = (last[number] ?? [:]).filter { $0.value.0 == command }
       last[number]?[user] = (command, now)
     }

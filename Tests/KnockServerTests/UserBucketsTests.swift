@@ -140,7 +140,7 @@ import Testing
     var memory = replayMemory(16)
     let (alice, bob) = (number(of: 0), number(of: 1))
     #expect(refusal(0, of: alice, at: 0, &memory) == nil)
-    // Replays, also by who has nothing left.
+    // Replays, also of a user who has nothing left.
     for _ in 0..<10 { #expect(refusal(0, of: alice, at: 1, &memory) == .replayed) }
     #expect(refusal(1, of: alice, at: 1, &memory) == nil)
     #expect(refusal(2, of: alice, at: 1, &memory) == .keyTooFast)

@@ -45,7 +45,7 @@ public struct ReplayMemory: ~Copyable {
 
   /// Remembers a datagram before the server acts on it. Its time stamp is within the drift of `moment`.
   ///
-  /// - Parameter user: who has a share of the memory; nil for one who may have all of it.
+  /// - Parameter user: the user whose share of the memory is charged; nil if there is only one user.
   /// - Throws: `replayed`, `olderThanMemory`, `keyTooFast`, `replayMemoryFull`.
   mutating func remember(
     _ datagram: Fingerprint, of user: UserNumber?, at moment: Moment, drift: Int64

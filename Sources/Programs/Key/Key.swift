@@ -62,7 +62,7 @@ struct Key: ~Copyable {
     return key
   }
 
-  /// Reads the key in a line of a file, without its line feed. The caller wipes the bytes, where it is then.
+  /// Reads the key in a line of a file, without its line feed. The key is then in `bytes`, which the caller wipes.
   init(line: Span<UInt8>, in bytes: borrowing Storage<UInt8>) throws(KeyError) {
     let text = line.extracting(first: Self.length(of: line))
     try Self.check(text)

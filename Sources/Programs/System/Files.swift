@@ -94,7 +94,7 @@ extension Descriptor {
   /// Takes the lock of this directory until the process ends. Throws `wouldBlock` if another process has it.
   func lock() throws(SystemError) { try SystemError.check(csys_lock(number)) }
 
-  /// Who has the lock of a directory.
+  /// The process that has the lock of a directory.
   enum Holder {
     case nobody
     /// The number is 0 for a process that is not in our PID namespace.

@@ -100,7 +100,7 @@ def test_nobody_uses_up_the_lines_of_others(start_users):
     ours.log.wait_for(
         r"^pyknock server: refused open 192\.0\.2\.1 by bob from \S+: not among the user's addresses, clock skew \S+ s$"
     )
-    # Replays have lines of their own, whoever has sent the knock.
+    # Replays have a budget of lines of their own. It is the same for all users.
     replay = knock("alice", "198.51.100.1")
     ours.send(replay, replay)
     ours.log.wait_for("refused open 198.51.100.1 by alice from .* replay of an accepted datagram")

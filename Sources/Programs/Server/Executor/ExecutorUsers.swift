@@ -146,7 +146,7 @@ extension Executor {
     tell { receiver throws(SystemError) in try receiver.send(user, key) }
   }
 
-  /// A receiver that does not listen may accept what it must not any more.
+  /// Tells the receiver something. If that fails, kills the receiver: it may accept knocks of users who are gone.
   private mutating func tell(
     _ send: (borrowing ReceiverProcess) throws(SystemError) -> Void
   ) {

@@ -27,7 +27,7 @@ struct StateDirectory: ~Copyable {
     descriptor = try Descriptor(readingState: path)
   }
 
-  /// Who has its lock. It locks nothing.
+  /// The process that has its lock. Locks nothing.
   var holder: Descriptor.Holder { get throws(SystemError) { try descriptor.lockHolder } }
 
   /// If a server was killed while it started a command, the child has the lock until its execve(2).

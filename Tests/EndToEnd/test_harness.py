@@ -1,9 +1,11 @@
-"""The tests themselves: what they start does not depend on how they were started."""
+"""The tests themselves: how they start programs, and what they see of them."""
 
+import os
 import signal
 import sys
 from pathlib import Path
 
+from support.processes import Lines
 from support.programs import run
 
 SCRIPT = """
@@ -28,3 +30,15 @@ def test_programs_start_with_default_signals_under_nohup():
     shown = run(words, preexec_fn=ignore_and_block, cwd=Path(__file__).parent)
     masks = {name: int(mask, 16) & ~OF_LIBRARY for name, mask in map(str.split, shown.stdout.splitlines())}
     assert masks == {"SigBlk:": 0, "SigIgn:": 0}, shown
+
+
+def test_what_was_written_before_an_event_is_seen_after_it():
+    """Not only once a thread of the test has come to read it."""
+    reader, writer = os.pipe()
+    with os.fdopen(reader, "rb") as stream, os.fdopen(writer, "wb", buffering=0) as pipe:
+        seen = Lines(stream)
+        for number in range(1, 1001):
+            pipe.write(b"line\nbegun ")
+            assert len(seen.matching("line$")) == number
+        pipe.close()
+        assert seen.wait_for_end()[-2:] == ["begun line", "begun "]

@@ -4,6 +4,7 @@ import contextlib
 import ctypes
 import os
 import re
+import select
 import signal
 import struct
 import subprocess
@@ -89,28 +90,54 @@ def descriptor_of(process, number):
 
 
 class Lines:
-    """The lines of a stream, collected as they come."""
+    """The lines that programs write to a pipe.
+
+    A thread empties the pipe, so that nobody waits. Whoever looks reads what the thread has not read yet: what was
+    written before an event is there once a test has seen the event.
+    """
 
     def __init__(self, stream):
         self.changed = threading.Condition()
-        self.lines = []
         self.ended = False
-        threading.Thread(target=self._collect, args=[stream], daemon=True).start()
+        self._lines, self._begun = [], b""
+        self._stream = stream
+        os.set_blocking(stream.fileno(), False)
+        threading.Thread(target=self._collect, daemon=True).start()
 
-    def _collect(self, stream):
-        for line in stream:
-            # Under an emulator each server is started so: see `Server`.
-            if EMULATED and line.endswith(b": warning: no sandbox\n"):
-                continue
-            with self.changed:
-                self.lines.append(line.decode("utf-8", "backslashreplace").rstrip("\n"))
-                self.changed.notify_all()
+    def _collect(self):
+        poll = select.poll()
+        poll.register(self._stream, select.POLLIN)
+        while not self.ended:
+            poll.poll()
+            self._read()
+
+    def _read(self):
+        """Reads what is in the pipe, which has room for 64 KiB."""
         with self.changed:
-            self.ended = True
+            try:
+                data = b"" if self.ended else os.read(self._stream.fileno(), 1 << 16)
+            except BlockingIOError:
+                return
+            self.ended = data == b""
+            *lines, self._begun = (self._begun + data).split(b"\n")
+            if self.ended and self._begun:
+                lines.append(self._begun)
+                self._begun = b""
+            for line in lines:
+                # Under an emulator each server is started so: see `Server`.
+                if not EMULATED or not line.endswith(b": warning: no sandbox"):
+                    self._lines.append(line.decode("utf-8", "backslashreplace"))
             self.changed.notify_all()
 
+    @property
+    def lines(self):
+        """What has been written by now."""
+        with self.changed:
+            self._read()
+            return list(self._lines)
+
     def matching(self, pattern):
-        return [match for line in list(self.lines) if (match := re.search(pattern, line))]
+        return [match for line in self.lines if (match := re.search(pattern, line))]
 
     def wait_for(self, pattern, count=1):
         """Waits until `count` lines match the pattern. Returns the match in the last of them."""
@@ -128,7 +155,7 @@ class Lines:
     def wait_for_end(self):
         with self.changed:
             assert self.changed.wait_for(lambda: self.ended, TIMEOUT), "the stream does not end"
-            return list(self.lines)
+            return self.lines
 
 
 def answering(error, call, first_argument=None):

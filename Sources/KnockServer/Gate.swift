@@ -47,7 +47,7 @@ public struct Gate<Keys: MACKeys & ~Copyable>: ~Copyable {
     let fields = Version1.fields(of: datagram)
     let clockSkew = fields.timeStamp?.subtractingSaturated(moment.wall)
     var header = Verdict.Header(
-      user: user.name, number: user.number, command: fields.command, family: fields.family,
+      user: user, command: fields.command, family: fields.family,
       length: datagram.count, clockSkew: clockSkew)
     do throws(Refusal) {
       var knock = try Knock(parsing: datagram)
@@ -63,15 +63,14 @@ public struct Gate<Keys: MACKeys & ~Copyable>: ~Copyable {
       }
       if let refusal = knock.address.refusal { throw refusal }
       header.knock = knock
-      if let refusal = user.policy.refusal(of: knock, from: source, wallNow: moment.wall) {
+      if let refusal = user.refusal(of: knock, from: source, wallNow: moment.wall) {
         throw refusal
       }
       guard hasRoom else { throw .queueFull }
       let fingerprint = Fingerprint(mac: mac, timeStamp: timeStamp)
       try replays.remember(
         fingerprint, of: users.count > 1 ? user.number : nil, at: moment, drift: drift)
-      return .accepted(
-        knock, user: user.number, name: user.name, clockSkew: clockSkew, fingerprint)
+      return .accepted(knock, by: user, clockSkew: clockSkew, fingerprint)
     } catch {
       return .refused(error, header)
     }

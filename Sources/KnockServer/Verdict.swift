@@ -2,18 +2,17 @@ import KnockBase
 import KnockProtocol
 
 /// What the gate decides on a datagram.
-public enum Verdict: Equatable, Sendable {
+public enum Verdict: Equatable {
   /// The executor acts on the knock. The clock skew is how far the sender's clock is ahead of ours (microseconds).
-  case accepted(Knock, user: UserNumber, name: UserName, clockSkew: Int64, Fingerprint)
+  case accepted(Knock, by: User, clockSkew: Int64, Fingerprint)
   /// The MAC is right, but the server does not act on the datagram.
   case refused(Refusal, Header)
   /// The length or the MAC is wrong. Nothing is known about the sender.
   case unauthentic(Refusal)
 
   /// What a refused datagram says, for the log. Its numbers may be out of range.
-  public struct Header: Equatable, Sendable {
-    public let user: UserName
-    public let number: UserNumber
+  public struct Header: Equatable {
+    public let user: User
     public let command: UInt8
     /// The number that the sender's system has for the address family.
     public let family: Int32

@@ -18,14 +18,14 @@ extension Users {
   ///
   /// - Parameter wallNow: microseconds since the Unix epoch.
   public func revision(of grant: Grant, wallNow: Int64) -> Grants.Revision {
-    guard let policy = user(grant.user, grant.key)?.policy, policy.mayOpen,
-      wallNow < policy.expires, policy.allows(grant.range)
+    guard let user = user(grant.user, grant.key), user.policy.mayOpen,
+      wallNow < user.policy.expires, user.allows(grant.range)
     else { return .close }
-    let place = policy.place(for: grant.address.family)
+    let place = user.policy.place(for: grant.address.family)
     let isInPlace =
       grant.set == place.set && (grant.isNarrowed || grant.prefixLength == place.prefixLength)
     return .end(
-      at: min(grant.asked.addingSaturated(policy.duration), policy.expires),
+      at: min(grant.asked.addingSaturated(user.policy.duration), user.policy.expires),
       isInPlace: grant.set == 0 || isInPlace)
   }
 }

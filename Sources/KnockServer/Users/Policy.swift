@@ -87,9 +87,8 @@ public struct Policy: BitwiseCopyable, Sendable {
 
   /// Whether all addresses of a range lie in one of those that the user may open.
   public func allows(_ range: AddressRange) -> Bool {
-    var isAllowed = rangeCount == 0
-    visitRanges { isAllowed = isAllowed || $0.contains(range) }
-    return isAllowed
+    for index in 0..<Int(rangeCount) where ranges[index].contains(range) { return true }
+    return rangeCount == 0
   }
 
   public var hasRanges: Bool { rangeCount > 0 }
@@ -105,7 +104,6 @@ public struct Policy: BitwiseCopyable, Sendable {
   ///   - knock: an observed source is already in it.
   ///   - source: the address that the datagram came from.
   ///   - wallNow: microseconds since the Unix epoch.
-  @inline(never)
   public func refusal(of knock: Knock, from source: Address?, wallNow: Int64) -> Refusal? {
     guard wallNow < expires else { return .expiredKey }
     guard families.contains(knock.address.family) else { return .noSetForFamily }

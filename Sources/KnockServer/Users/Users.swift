@@ -29,16 +29,47 @@ public struct KeyFingerprint: Equatable, BitwiseCopyable, Sendable {
   }
 }
 
-/// A user: who signs, and what they may do.
-public struct User: BitwiseCopyable, Sendable {
-  public fileprivate(set) var number: UserNumber
-  public let name: UserName
-  public let key: KeyFingerprint
-  public var policy: Policy
-  fileprivate var isPresent = true
+/// A user: who signs, and what they may do. The value only points into the table, where a record is large. It must not
+/// be kept while the table changes.
+@safe public struct User: Equatable {
+  /// A user as the table has it.
+  public struct Record: BitwiseCopyable, Sendable {
+    fileprivate let number: UserNumber
+    fileprivate let name: UserName
+    fileprivate let key: KeyFingerprint
+    fileprivate var policy: Policy
+    fileprivate var isPresent = true
+  }
+
+  /// The size of `bytes`.
+  public static let size = MemoryLayout<Record>.size
+
+  private let record: UnsafePointer<Record>
+
+  fileprivate init(_ record: UnsafePointer<Record>) { unsafe self.record = unsafe record }
+
+  public var number: UserNumber { unsafe record.pointee.number }
+  public var name: UserName { unsafe record.pointee.name }
+  public var key: KeyFingerprint { unsafe record.pointee.key }
+  public var policy: Policy { unsafe record.pointee.policy }
+  public static func == (left: User, right: User) -> Bool { left.number == right.number }
 
   /// The position in the table.
   public var slot: Int { Users.slot(of: number) }
+
+  /// See `Policy.refusal`.
+  @inline(never)
+  public func refusal(of knock: Knock, from source: Address?, wallNow: Int64) -> Refusal? {
+    unsafe record.pointee.policy.refusal(of: knock, from: source, wallNow: wallNow)
+  }
+
+  /// Whether the policy allows all addresses of a range.
+  func allows(_ range: AddressRange) -> Bool { unsafe record.pointee.policy.allows(range) }
+
+  /// The record, for the table of another process.
+  public var bytes: UnsafeRawBufferPointer {
+    unsafe UnsafeRawBufferPointer(start: record, count: Self.size)
+  }
 }
 
 /// The users. Both processes of the server have such a table. Only numbers of users pass from the receiver to the
@@ -49,7 +80,7 @@ public struct Users: ~Copyable {
   public static let slotCount = limit + 1
   private static let slotBits: UInt32 = 14
 
-  private let users: Storage<User>
+  private let users: Storage<User.Record>
   private let names: PositionIndex
   private let keys: PositionIndex
   public private(set) var count = 0
@@ -60,7 +91,7 @@ public struct Users: ~Copyable {
   ///   - users: one more than there can be with names, at most `slotCount`; all zero.
   ///   - names, keys: for as many.
   public init(
-    _ users: consuming Storage<User>, names: consuming PositionIndex, keys: consuming PositionIndex
+    _ users: consuming Storage<User.Record>, names: consuming PositionIndex, keys: consuming PositionIndex
   ) {
     precondition(users.count >= 1 && users.count <= Self.slotCount)
     precondition(names.holds(users.count) && keys.holds(users.count))
@@ -80,7 +111,12 @@ public struct Users: ~Copyable {
 
   /// The user in a slot.
   public subscript(slot: Int) -> User? {
-    slot < usedCount && users[slot].isPresent ? users[slot] : nil
+    slot < usedCount && users[slot].isPresent ? user(at: slot) : nil
+  }
+
+  private func user(at slot: Int) -> User {
+    precondition(slot >= 0 && slot < users.count)
+    return unsafe User(users.baseAddress.unsafelyUnwrapped + slot)
   }
 
   /// What the number of a user stands for.
@@ -98,7 +134,7 @@ public struct Users: ~Copyable {
       return .unknown
     }
     guard number == users[slot].number, users[slot].isPresent else { return .removed }
-    return .user(users[slot])
+    return .user(user(at: slot))
   }
 
   public func slot(named name: UserName) -> Int? {
@@ -109,15 +145,17 @@ public struct Users: ~Copyable {
     keys.first(hash: key.low) { users[$0].key == key }
   }
 
+  private var hasUnnamed: Bool { slot(named: .none) != nil }
+  public var namedCount: Int { count - (hasUnnamed ? 1 : 0) }
+
   /// Adds a user whose name and key nobody has. Returns the slot; nil if there is no room.
   public mutating func insert(
     _ name: UserName, key: KeyFingerprint, _ policy: Policy
   ) -> Int? {
-    let namedCount = count - (slot(named: .none) == nil ? 0 : 1)
     guard name.isEmpty || namedCount < users.count - 1, let slot = freeSlot else { return nil }
     let generation = (slot < usedCount ? users[slot].number >> Self.slotBits : 0) + 1
     put(
-      User(
+      User.Record(
         number: generation << Self.slotBits | UInt32(slot), name: name, key: key, policy: policy))
     return slot
   }
@@ -125,15 +163,21 @@ public struct Users: ~Copyable {
   /// Replaces what a user may do.
   public mutating func setPolicy(_ policy: Policy, at slot: Int) { users[slot].policy = policy }
 
-  /// Takes over a user from the table of the executor, in the same slot. That may be in use.
-  public mutating func put(_ user: User) {
-    let slot = user.slot
+  /// Takes over a user from the table of the executor, in the same slot. That may be in use. Returns the slot.
+  public mutating func put(_ bytes: UnsafeRawBufferPointer) -> Int {
+    unsafe put(bytes.loadUnaligned(as: User.Record.self))
+  }
+
+  @inline(never) @discardableResult
+  private mutating func put(_ user: User.Record) -> Int {
+    let slot = Self.slot(of: user.number)
     if self[slot] != nil { remove(at: slot) }
     users[slot] = user
     usedCount = max(usedCount, slot + 1)
     count += 1
     names.enter(slot, hash: user.name.hash)
     keys.enter(slot, hash: user.key.low)
+    return slot
   }
 
   public mutating func remove(at slot: Int) {

@@ -55,7 +55,7 @@ extension ServerApplet {
       try loadUsers(settings, key, commands, state.grants.names, &firewall)
     }
     if settings.keysDirectory != nil {
-      log.info("users: \(users.namedCount)\(users.unnamedRemark)")
+      log.info("users: \(users.users.namedCount)\(users.unnamedRemark)")
     }
     users.logRate()
     state.logBegin(users.users)
@@ -177,7 +177,7 @@ extension ServerApplet {
       $0.append("configuration OK")
       if settings.keysDirectory != nil {
         $0.append(", users: ")
-        $0.append(users.namedCount)
+        $0.append(users.users.namedCount)
         $0.append(users.unnamedRemark)
       }
       $0.append("\n")

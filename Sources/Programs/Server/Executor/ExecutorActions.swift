@@ -10,17 +10,16 @@ extension Executor {
     let end = SystemClock.monotonic() + Self.turn
     repeat {
       switch try receiver.receive() {
-      case .message(.knock(let knock, let number, let source, let fingerprint))
-      where runner.hasRoom && isPossible(knock, from: number, at: source):
-        take(knock, from: number, at: source, fingerprint)
+      case .message(.knock(let knock, let number, let source, let fingerprint)):
+        guard runner.hasRoom, take(knock, from: number, at: source, fingerprint) else {
+          return endInvalidReceiver()
+        }
       case .message(.usersTold) where untakenReloads > 0: endReload()
       case .message(.ready) where !isReady:
         isReady = true
         manager.tellReady(now: SystemClock.monotonic())
       case .message, .invalid:
-        log.error("invalid message from the receiver: killing it")
-        closeReceiver()
-        return killReceiver()
+        return endInvalidReceiver()
       case .nothing: return
       case .end:
         closeReceiver()
@@ -32,35 +31,41 @@ extension Executor {
     } while SystemClock.monotonic() < end
   }
 
-  /// Whether a receiver that nobody has taken over may pass on a knock. While it has not heard of all changes of users,
-  /// the policy may have been another one, and the clock goes on.
   @inline(never)
-  private func isPossible(_ knock: Knock, from number: UserNumber, at source: Address?) -> Bool {
-    switch users.user(numbered: number) {
-    case .unknown: return false
-    case .removed: return untakenReloads > 0
-    case .user(let user):
-      let refusal = user.policy.refusal(of: knock, from: source, wallNow: SystemClock.wall())
-      return refusal == nil || refusal == .expiredKey || untakenReloads > 0
-    }
+  private mutating func endInvalidReceiver() {
+    log.error("invalid message from the receiver: killing it")
+    closeReceiver()
+    killReceiver()
   }
 
   /// Acts on a knock if its user still may have it.
+  ///
+  /// - Returns: false if only a receiver that an attacker has taken over passes it on. While the receiver has not heard
+  ///   of all changes of users, the policy may have been another one, and the clock goes on.
   @inline(never)
   private mutating func take(
     _ knock: Knock, from number: UserNumber, at source: Address?, _ fingerprint: Fingerprint
-  ) {
-    guard shutdown.takesKnocks(now: SystemClock.monotonic()) else {
-      return log.warning("not run, the server stops: \(knock)")
+  ) -> Bool {
+    let user: User?
+    switch users.user(numbered: number) {
+    case .unknown: return false
+    case .removed: user = nil
+    case .user(let found): user = found
     }
-    guard case .user(let user) = users.user(numbered: number) else {
-      return log.warning("not run, the user is gone: \(knock)")
+    let refusal = user?.refusal(of: knock, from: source, wallNow: SystemClock.wall())
+    let isCurrent = user != nil && (refusal == nil || refusal == .expiredKey)
+    guard isCurrent || untakenReloads > 0 else { return false }
+    if !shutdown.takesKnocks(now: SystemClock.monotonic()) {
+      log.warning("not run, the server stops: \(knock)")
+    } else if let user, let refusal {
+      log.warning("not run, \(refusal.reason): \(knock)\(by: user.name)")
+    } else if let user {
+      state?.record(fingerprint, of: user, from: source)
+      act(on: knock, by: user)
+    } else {
+      log.warning("not run, the user is gone: \(knock)")
     }
-    if let refusal = user.policy.refusal(of: knock, from: source, wallNow: SystemClock.wall()) {
-      return log.warning("not run, \(refusal.reason): \(knock)\(by: user.name)")
-    }
-    state?.record(fingerprint, of: user, from: source)
-    act(on: knock, by: user)
+    return true
   }
 
   /// Records a knock, and acts on it unless there are too many grants.

@@ -18,9 +18,7 @@ extension Executor {
         return tell(slot, key)
       }
       // Otherwise the user would be gone after an error.
-      if let other = users.slot(withKey: fingerprint).flatMap({ users[$0] }) {
-        throw .sameKey(as: other.name)
-      }
+      try users.check(fingerprint)
       removeUser(at: slot)
     }
     tell(try users.insert(name, key, policy), key)

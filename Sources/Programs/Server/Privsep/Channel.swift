@@ -58,8 +58,8 @@ struct Channel: ~Copyable {
         defer { unsafe sodium_memzero(bytes.baseAddress, bytes.count) }
         let rest = unsafe UnsafeMutableRawBufferPointer(
           rebasing: bytes[PrivsepMessage.userOffset...])
-        unsafe rest.storeBytes(of: user, as: User.self)
-        unsafe UnsafeMutableRawBufferPointer(rebasing: rest[Self.keyOffset...])
+        unsafe rest.copyMemory(from: user.bytes)
+        unsafe UnsafeMutableRawBufferPointer(rebasing: rest[User.size...])
           .copyMemory(from: UnsafeRawBufferPointer(key.bytes))
         try unsafe descriptor.send(
           UnsafeRawBufferPointer(rebasing: bytes[..<(PrivsepMessage.userOffset + Self.userSize)]))
@@ -83,9 +83,9 @@ struct Channel: ~Copyable {
 
   /// The next message, without waiting.
   ///
-  /// - Parameter takeUser: gets a user, and the bytes of the key.
+  /// - Parameter takeUser: gets the bytes of a user, and those of the key.
   func receive(
-    _ takeUser: (User, UnsafeRawBufferPointer) -> Void = { _, _ in }
+    _ takeUser: (UnsafeRawBufferPointer, UnsafeRawBufferPointer) -> Void = { _, _ in }
   ) throws(SystemError) -> Received {
     var buffer = Buffer(repeating: 0)
     var bytes = buffer.mutableSpan
@@ -102,18 +102,16 @@ struct Channel: ~Copyable {
       unsafe bytes.withUnsafeMutableBytes { bytes in
         let rest = unsafe UnsafeRawBufferPointer(rebasing: bytes[PrivsepMessage.userOffset...])
         unsafe takeUser(
-          rest.loadUnaligned(as: User.self),
-          UnsafeRawBufferPointer(
-            rebasing: rest[Self.keyOffset..<Self.keyOffset + KeyedMAC.size]))
+          UnsafeRawBufferPointer(rebasing: rest[..<User.size]),
+          UnsafeRawBufferPointer(rebasing: rest[User.size..<Self.userSize]))
         unsafe sodium_memzero(bytes.baseAddress, bytes.count)
       }
     }
     return .message(message)
   }
 
-  /// Where the key begins in the bytes of a user, and how many there are.
-  private static let keyOffset = MemoryLayout<User>.size
-  private static let userSize = keyOffset + KeyedMAC.size
+  /// The size of a user with the key.
+  private static let userSize = User.size + KeyedMAC.size
 
   /// Room for the longest message, which is a user.
   private typealias Buffer = InlineArray<1280, UInt8>

@@ -114,8 +114,7 @@ struct Receiver: ~Copyable {
   private mutating func takeMessage() throws(SystemError) -> Bool? {
     var isTaken = true
     let received = try unsafe executor.receive { user, key in
-      isTaken = unsafe gate.keys.put(key, slot: user.slot)
-      gate.users.put(user)
+      isTaken = unsafe gate.keys.put(key, slot: gate.users.put(user))
     }
     switch received {
     case .message(.user) where isTaken: break
@@ -168,16 +167,16 @@ struct Receiver: ~Copyable {
     // Each time, since the datagram before this one may have waited for the executor.
     let moment = Moment(wall: SystemClock.wall(), monotonic: SystemClock.sinceBoot())
     switch Self.admit(index, of: batch, by: &gate, at: moment, hasRoom: hasRoom) {
-    case .accepted(let knock, let user, let name, let clockSkew, let fingerprint):
+    case .accepted(let knock, let user, let clockSkew, let fingerprint):
       tally.record(clockSkew: clockSkew)
-      tally.countAccepted(by: user)
+      tally.countAccepted(by: user.number)
       let source = batch.source(index)
       let isBehindNAT = knock.address.isPrivate && source.parts?.address != knock.address
       log.info(
-        "accepted \(knock)\(by: name) from \(source: source)\(isBehindNAT ? " (private, and not the source: behind NAT the client needs -S)" as StaticString : "")"
+        "accepted \(knock)\(by: user.name) from \(source: source)\(isBehindNAT ? " (private, and not the source: behind NAT the client needs -S)" as StaticString : "")"
       )
       let host = source.parts.flatMap { $0.address.refusal == nil ? $0.address : nil }
-      try send(.knock(knock, user: user, source: host, fingerprint))
+      try send(.knock(knock, user: user.number, source: host, fingerprint))
       sentCount &+= 1
     case .refused(let refusal, let header):
       if refusal.isFromKeyHolder, let clockSkew = header.clockSkew {
@@ -186,7 +185,7 @@ struct Receiver: ~Copyable {
       let isWanted = log.shows(.normal) || refusal.isFailure
       if refusals.count(refusal, header, isWanted: isWanted, now: SystemClock.monotonic()) {
         log.warning(
-          "refused \(header.subject)\(by: header.user) from \(source: batch.source(index)): \(header.reason(refusal))"
+          "refused \(header.subject)\(by: header.user.name) from \(source: batch.source(index)): \(header.reason(refusal))"
         )
       }
     case .unauthentic(let refusal): refusals.count(unauthentic: refusal)

@@ -45,7 +45,7 @@ struct RefusalLog: ~Copyable {
   mutating func count(
     _ refusal: Refusal, _ header: Verdict.Header, isWanted: Bool, now: Int64
   ) -> Bool {
-    tally.count(refusal, of: header.number)
+    tally.count(refusal, of: header.user.number)
     guard isWanted else { return false }
     let hasBudget =
       refusal.isFromKeyHolder
@@ -55,12 +55,12 @@ struct RefusalLog: ~Copyable {
   }
 
   private mutating func takeLine(of header: Verdict.Header, now: Int64) -> Bool {
-    guard budgets[header.number].holds(Self.lines, now: now) else {
-      limited.insert(header.user)
+    guard budgets[header.user.number].holds(Self.lines, now: now) else {
+      limited.insert(header.user.name)
       return false
     }
     return budgetOfAll.take(Self.linesOfAll, now: now)
-      && budgets[header.number].take(Self.lines, now: now)
+      && budgets[header.user.number].take(Self.lines, now: now)
   }
 
   /// Logs that no datagram could be received, at most once a minute.

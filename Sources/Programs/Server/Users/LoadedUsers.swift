@@ -11,7 +11,7 @@ struct LoadedUsers: ~Copyable {
 
   /// Nobody. Nil if out of memory.
   init?() {
-    guard let users = Storage<User>.mapped(Users.slotCount),
+    guard let users = Storage<User.Record>.mapped(Users.slotCount),
       let names = PositionIndex.mapped(forRecords: Users.slotCount),
       let fingerprints = PositionIndex.mapped(forRecords: Users.slotCount),
       let keys = KeyRing()
@@ -20,10 +20,10 @@ struct LoadedUsers: ~Copyable {
     self.keys = keys
   }
 
-  private var hasUnnamed: Bool { users.slot(named: .none) != nil }
-  var namedCount: Int { users.count - (hasUnnamed ? 1 : 0) }
   /// Whether there is also the user of `-k` or PSK, for messages.
-  var unnamedRemark: StaticString { hasUnnamed ? ", and one without a name" : "" }
+  var unnamedRemark: StaticString {
+    users.namedCount < users.count ? ", and one without a name" : ""
+  }
 
   /// Adds a user whose name nobody has.
   @inline(never)
@@ -97,14 +97,18 @@ extension LoadedUsers {
 }
 
 extension Users {
+  /// Throws `sameKey` if somebody has a key.
+  @inline(never)
+  func check(_ key: KeyFingerprint) throws(UserFault) {
+    if let slot = slot(withKey: key), let user = self[slot] { throw .sameKey(as: user.name) }
+  }
+
   /// Adds a user whose name nobody has. Returns the slot.
   mutating func insert(
     _ name: UserName, _ key: borrowing KeyedMAC, _ policy: Policy
   ) throws(UserFault) -> Int {
     let fingerprint = KeyFingerprint(of: key)
-    if let other = slot(withKey: fingerprint), let user = self[other] {
-      throw .sameKey(as: user.name)
-    }
+    try check(fingerprint)
     guard count < KeyRing.limit else { throw .tooManyKeys }
     guard let slot = insert(name, key: fingerprint, policy) else { throw .tooManyUsers }
     return slot

@@ -22,6 +22,12 @@
     }
   }
 
+  /// Where an element is, for a type that gives out large ones without a copy.
+  public func address(of index: Int) -> UnsafeMutablePointer<Element> {
+    precondition(index >= 0 && index < count)
+    return unsafe elements.baseAddress.unsafelyUnwrapped + index
+  }
+
   public func withElements<Result: ~Copyable, Failure: Error>(
     _ range: Range<Int>, _ body: (Span<Element>) throws(Failure) -> Result
   ) throws(Failure) -> Result {

@@ -77,10 +77,11 @@ struct GrantTable: ~Copyable {
     self.index = index
   }
 
-  /// The grant at a position. Call `deadlineChanged` after each change of its deadline.
+  /// The grant at a position, where it is: to change one field copies no other. Call `deadlineChanged` after each
+  /// change of its deadline.
   subscript(position: Int) -> Grants.State {
-    get { states[position] }
-    nonmutating set { states[position] = newValue }
+    unsafeAddress { unsafe UnsafePointer(states.address(of: position)) }
+    nonmutating unsafeMutableAddress { unsafe states.address(of: position) }
   }
 
   /// The first grant of an address for which `isWanted` is true.

@@ -262,6 +262,7 @@ public struct Grants: ~Copyable {
   ///   - wallNow, now: as for `adopt`.
   ///   - isShared: whether one user may have only a quarter of the room.
   /// - Returns: whether the command must run.
+  @inline(never)
   public mutating func open(
     _ address: Address, _ opening: Opening, isRepeat: Bool, isShared: Bool, wallNow: Int64,
     now: Int64
@@ -296,31 +297,34 @@ public struct Grants: ~Copyable {
         state.deadline = now
       }
     }
+    var result = run
     let source = holder(of: address)
+    var isShared = false
     if let source, table[source].grant.user != opening.user, !table[source].hasEnded {
-      guard opening.closesCommand else {
-        _ = write(state, replacing: old)
-        return run
+      isShared = true
+      if opening.closesCommand {
+        let runs = table[source].openCommand(opening, isRepeat: isRepeat)
+        rewrite(source)
+        state.grant.command = .shared
+        result = runs ? .runs : isRepeat ? .repeated : .openAlready
       }
-      var holder = table[source]
-      let runs = holder.openCommand(opening, isRepeat: isRepeat)
-      _ = write(holder, replacing: source)
-      state.grant.command = .shared
-      _ = write(state, replacing: old)
-      return runs ? .runs : isRepeat ? .repeated : .openAlready
+    } else {
+      // It takes over the command of a grant that ends, and of one of the user with other settings.
+      if let source { state.takeCommand(from: table[source]) }
+      if opening.closesCommand, !state.openCommand(opening, isRepeat: isRepeat) {
+        result = .repeated
+      }
     }
-    // It takes over the command of a grant that ends, and of one of the user with other settings.
-    if let source { state.takeCommand(from: table[source]) }
-    let runs = !opening.closesCommand || state.openCommand(opening, isRepeat: isRepeat)
     _ = write(state, replacing: old)
-    if let source, source != old {
-      var rest = table[source]
-      rest.leaveCommand()
+    if let source, !isShared, source != old {
+      table[source].leaveCommand()
       // No end of a command ends this attempt to close any more.
-      if rest.hasEnded { rest.deadline = min(rest.deadline, now + Self.quickInterval) }
-      replace(source, by: rest)
+      if table[source].hasEnded {
+        table[source].deadline = min(table[source].deadline, now + Self.quickInterval)
+      }
+      replace(source)
     }
-    return runs ? run : .repeated
+    return result
   }
 
   /// Why a grant has no room.
@@ -382,26 +386,22 @@ public struct Grants: ~Copyable {
     guard let position = table.position(of: address, where: { $0.opening > 0 }) else {
       return isWantedAgain
     }
-    var state = table[position]
-    let runsAgain = isWantedAgain || !succeeded && state.opening == 1 && state.isReliedOn
-    if !runsAgain { state.opening -= 1 }
-    if runsAgain || state.opening == 0 { state.isReliedOn = false }
-    if state.opening == 0 { state.grant.command = succeeded ? .succeeded : .failed }
-    _ = write(state, replacing: position)
+    let runsAgain =
+      isWantedAgain || !succeeded && table[position].opening == 1 && table[position].isReliedOn
+    if !runsAgain { table[position].opening -= 1 }
+    let isLast = table[position].opening == 0
+    if runsAgain || isLast { table[position].isReliedOn = false }
+    if isLast { table[position].grant.command = succeeded ? .succeeded : .failed }
+    rewrite(position)
     return runsAgain
   }
 
   /// From now on nothing undoes what the command for an address has done.
   private mutating func leaveCommandOpen(_ address: Address) {
     while let position = table.position(of: address, where: { $0.grant.command != .none }) {
-      var state = table[position]
-      state.grant.command = .none
+      table[position].grant.command = .none
       // The end of a close command removes it.
-      if state.closing > 0 {
-        table[position] = state
-      } else {
-        replace(position, by: state)
-      }
+      if table[position].closing == 0 { replace(position) }
     }
   }
 
@@ -459,9 +459,8 @@ public struct Grants: ~Copyable {
 
   /// Records that the address of a grant is not in the set any more.
   public mutating func removeFromSet(at position: Int) {
-    var state = table[position]
-    state.grant.closeSet()
-    replace(position, by: state)
+    table[position].grant.closeSet()
+    replace(position)
   }
 
   // Closing
@@ -500,47 +499,46 @@ public struct Grants: ~Copyable {
 
   @inline(never)
   private mutating func begin(_ position: Int, wallNow: Int64) -> Bool {
-    var state = table[position]
-    state.round = round
-    state.deadline = .max
-    leaveCommandToOthers(&state)
-    state.hasEnded = true
-    state.shortenedDeadline = .max
-    state.isSetTried = false
-    let needsCommand = state.grant.command != .none
-    let leavesCommand = table[position].grant.command != state.grant.command
-    if leavesCommand, state.grant.isClosed {
+    let command = table[position].grant.command
+    leaveCommandToOthers(position)
+    table[position].round = round
+    table[position].deadline = .max
+    table[position].hasEnded = true
+    table[position].shortenedDeadline = .max
+    table[position].isSetTried = false
+    let needsCommand = table[position].grant.command != .none
+    let leavesCommand = table[position].grant.command != command
+    if leavesCommand, table[position].grant.isClosed {
       remove(at: position)
       return false
     }
     if needsCommand {
-      state.closing += 1
+      table[position].closing += 1
       closingCount += 1
     }
     // From now on the record must not say that the grant lasts longer. If it was open for longer than a record can
     // say, its end is in the past.
-    let latest = state.grant.asked + Record.longest
-    let end = min(max(Self.clamped(wallNow), state.grant.asked), latest)
-    if leavesCommand || state.grant.ends > end {
-      state.grant.ends = min(state.grant.ends, end)
-      _ = write(state, replacing: position)
+    let asked = table[position].grant.asked
+    let end = min(max(Self.clamped(wallNow), asked), asked + Record.longest)
+    if leavesCommand || table[position].grant.ends > end {
+      table[position].grant.ends = min(table[position].grant.ends, end)
+      rewrite(position)
     } else {
-      table[position] = state
       table.deadlineChanged(at: position)
     }
     return needsCommand
   }
 
   /// If other grants of the address share the command of one that ends, the first of them gets its state.
-  private mutating func leaveCommandToOthers(_ state: inout State) {
-    if state.grant.command == .shared { state.grant.command = .none }
-    guard state.grant.holdsCommand,
-      let heir = table.position(of: state.grant.address, where: { $0.grant.command == .shared })
+  private mutating func leaveCommandToOthers(_ position: Int) {
+    if table[position].grant.command == .shared { table[position].grant.command = .none }
+    guard table[position].grant.holdsCommand,
+      let heir = table.position(
+        of: table[position].grant.address, where: { $0.grant.command == .shared })
     else { return }
-    var other = table[heir]
-    other.takeCommand(from: state)
-    _ = write(other, replacing: heir)
-    state.leaveCommand()
+    table[heir].takeCommand(from: table[position])
+    rewrite(heir)
+    table[position].leaveCommand()
   }
 
   /// The next of the grants whose close has just begun that is in a set.
@@ -554,15 +552,11 @@ public struct Grants: ~Copyable {
 
   /// Records whether a grant from `nextSet` is not in the set any more.
   public mutating func recordSet(at position: Int, isClosed: Bool) {
-    var state = table[position]
-    state.isSetTried = true
-    if isClosed { state.grant.closeSet() }
+    table[position].isSetTried = true
+    guard isClosed else { return }
+    table[position].grant.closeSet()
     // Without a command it is removed next.
-    if isClosed, state.grant.command != .none {
-      _ = write(state, replacing: position)
-    } else {
-      table[position] = state
-    }
+    if table[position].grant.command != .none { rewrite(position) }
   }
 
   /// The result of an attempt to close.
@@ -611,18 +605,17 @@ public struct Grants: ~Copyable {
   }
 
   private mutating func endAttempt(at position: Int, now: Int64) -> Closing {
-    var state = table[position]
-    if state.isSetDoubtful { state.grant.closeSet() }
-    if state.grant.command == .failed { state.grant.command = .none }
-    guard !state.grant.isClosed else {
-      let isUnopened = !table[position].grant.isClosed
+    let wasClosed = table[position].grant.isClosed
+    if table[position].isSetDoubtful { table[position].grant.closeSet() }
+    if table[position].grant.command == .failed { table[position].grant.command = .none }
+    guard !table[position].grant.isClosed else {
       remove(at: position)
-      return isUnopened ? .endedUnopened : .done
+      return wasClosed ? .done : .endedUnopened
     }
-    let isSoon = state.failures < Self.quickRetries
-    if isSoon { state.failures += 1 }
-    state.deadline = now + (isSoon ? Self.quickInterval : Self.slowInterval)
-    _ = write(state, replacing: position)
+    let isSoon = table[position].failures < Self.quickRetries
+    if isSoon { table[position].failures += 1 }
+    table[position].deadline = now + (isSoon ? Self.quickInterval : Self.slowInterval)
+    rewrite(position)
     return isSoon ? .retriedSoon : .retriedLater
   }
 
@@ -692,11 +685,12 @@ public struct Grants: ~Copyable {
     guard let position = table.first, table[position].deadline <= now,
       table[position].shortenedDeadline < .max
     else { return nil }
-    var state = table[position]
-    state.deadline = state.shortenedDeadline
-    state.shortenedDeadline = .max
-    _ = write(state, replacing: position)
-    return (state.grant, max(0, state.deadline - now))
+    let deadline = table[position].shortenedDeadline
+    table[position].deadline = deadline
+    table[position].shortenedDeadline = .max
+    let grant = table[position].grant
+    rewrite(position)
+    return (grant, max(0, deadline - now))
   }
 
   /// When the next grant expires, in microseconds since boot.
@@ -730,14 +724,16 @@ public struct Grants: ~Copyable {
   /// A time that records can hold, whatever the clock says.
   private static func clamped(_ wallNow: Int64) -> Int64 { min(max(wallNow, 0), Record.latest) }
 
-  /// Writes a grant and its record instead of another, or removes that if nothing is left to close.
+  /// Writes the record of a grant that has changed, or removes the grant if nothing is left to close.
   @inline(never)
-  private mutating func replace(_ position: Int, by state: State) {
-    if state.grant.isClosed {
-      remove(at: position)
-    } else {
-      _ = write(state, replacing: position)
-    }
+  private mutating func replace(_ position: Int) {
+    if table[position].grant.isClosed { remove(at: position) } else { rewrite(position) }
+  }
+
+  /// Writes the record of a grant that has changed. The grant then has another position.
+  @inline(never)
+  private mutating func rewrite(_ position: Int) {
+    _ = write(table[position], replacing: position)
   }
 
   /// Writes a grant and its record, and then erases what it replaces. Returns its position.

@@ -114,10 +114,7 @@ public struct Users: ~Copyable {
     slot < usedCount && users[slot].isPresent ? user(at: slot) : nil
   }
 
-  private func user(at slot: Int) -> User {
-    precondition(slot >= 0 && slot < users.count)
-    return unsafe User(users.baseAddress.unsafelyUnwrapped + slot)
-  }
+  private func user(at slot: Int) -> User { unsafe User(users.address(of: slot)) }
 
   /// What the number of a user stands for.
   public enum Lookup {

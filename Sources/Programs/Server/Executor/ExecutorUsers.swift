@@ -68,12 +68,12 @@ extension Executor {
           if present == (slot != nil) { try reload(name, slot) }
         } catch {
           // A name that no user can have was logged with those who are present.
-          if isNamed || present { log.error("\(error)") }
+          if isNamed || present { error.logError() }
           isGood = false
         }
       }
     } catch {
-      log.error("\(error)")
+      error.logError()
       return false
     }
   }
@@ -117,7 +117,7 @@ extension Executor {
           log.info("user removed: \(user.name)")
           removeUser(at: slot)
         } else {
-          log.error("\(error)")
+          error.logError()
           isGood = false
         }
       }

@@ -179,19 +179,28 @@ struct Receiver: ~Copyable {
       try send(.knock(knock, user: user.number, source: host, fingerprint))
       sentCount &+= 1
     case .refused(let refusal, let header):
-      if refusal.isFromKeyHolder, let clockSkew = header.clockSkew {
-        tally.record(clockSkew: clockSkew)
-      }
-      let isWanted = log.shows(.normal) || refusal.isFailure
-      if refusals.count(refusal, header, isWanted: isWanted, now: SystemClock.monotonic()) {
-        log.warning(
-          "refused \(header.subject)\(by: header.user.name) from \(source: batch.source(index)): \(header.reason(refusal))"
-        )
-      }
+      logRefusal(refusal, header, from: batch.source(index))
     case .unauthentic(let refusal): refusals.count(unauthentic: refusal)
     }
   }
 
+  @inline(never)
+  private mutating func logRefusal(
+    _ refusal: Refusal, _ header: Verdict.Header, from source: SocketAddress
+  ) {
+    if refusal.isFromKeyHolder, let clockSkew = header.clockSkew {
+      tally.record(clockSkew: clockSkew)
+    }
+    let isWanted = log.shows(.normal) || refusal.isFailure
+    guard refusals.count(refusal, header, isWanted: isWanted, now: SystemClock.monotonic()) else {
+      return
+    }
+    log.warning(
+      "refused \(header.subject)\(by: header.user.name) from \(source: source): \(header.reason(refusal))"
+    )
+  }
+
+  @inline(never)
   private static func admit(
     _ index: Int, of batch: borrowing DatagramBatch, by gate: inout Gate<KeyRing>,
     at moment: Moment,

@@ -69,7 +69,7 @@ extension LoadedUsers {
         try add(name, from: &directory, names, &firewall)
       } catch {
         errors += 1
-        if errors <= Self.shownErrors { log.error("\(error)") }
+        if errors <= Self.shownErrors { error.logError() }
       }
     }
     directory.end()

@@ -298,6 +298,11 @@ struct UserFileError: Error {
   let fault: UserFileFault
 }
 
+extension UserFileError {
+  @inline(never)
+  func logError() { log.error("\(self)") }
+}
+
 extension UserFileError: MessageConvertible {
   var message: Message {
     // A key may be on any line of the file.

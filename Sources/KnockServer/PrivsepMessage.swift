@@ -5,7 +5,7 @@ import KnockProtocol
 ///
 ///     byte  message       sender    size                 content
 ///     1     ready         receiver  1
-///     2     knock         receiver  80                   see below
+///     2     knock         receiver  134                  see below
 ///     3     user          executor  1 + user and key     as they are in memory
 ///     4     update tally  executor  1
 ///     5     remove user   executor  5                    user number, little-endian
@@ -15,15 +15,19 @@ import KnockProtocol
 ///
 ///     offset  size  field
 ///     1       4     user number, little-endian
-///     5       1     command: 1 open, 2 close
-///     6       17    address: 1 byte for its size, 4 or 16; 16 bytes in network order, then zeros
-///     23      17    the source of the datagram, likewise; all zero if it is no host's
-///     40      40    what is remembered of the datagram, see `Fingerprint`
+///     5       1     command: 1 open, 2 close, 3 check
+///     6       1     0 accepted; otherwise the result that the answer has, see `Order.Refused`
+///     7       1     1 if an answer is wanted
+///     8       4     seconds that the address shall stay open at most, little-endian; 0 leaves that to the server
+///     12      17    address: 1 byte for its size, 4 or 16; 16 bytes in network order, then zeros
+///     29      17    the source of the datagram, likewise; all zero if it is no host's
+///     46      48    the way of an answer, see `ReplyPath`; all zero if none is wanted
+///     94      40    what is remembered of the datagram, see `Fingerprint`
 public enum PrivsepMessage: Equatable, Sendable {
   /// The receiver has dropped its privileges and reads datagrams. Sent once, and only if a service manager waits for it.
   case ready
-  /// The receiver has accepted a knock of a user.
-  case knock(Knock, user: UserNumber, source: Address?, Fingerprint)
+  /// The receiver has accepted a knock of a user, or refused it with an answer.
+  case knock(Order)
   /// A user is new or has changed. The bytes are not part of the value, so that no copy of the key is left behind.
   case user
   /// The executor is about to show the counters, and only the receiver can ask the socket.
@@ -39,9 +43,14 @@ public enum PrivsepMessage: Equatable, Sendable {
   }
 
   private static let commandOffset = 5
-  private static let addressOffset = 6
-  private static let sourceOffset = 23
-  private static let fingerprintOffset = 40
+  private static let check: UInt8 = 3
+  private static let refusalOffset = 6
+  private static let wantsAnswerOffset = 7
+  private static let secondsOffset = 8
+  private static let addressOffset = 12
+  private static let sourceOffset = 29
+  private static let replyOffset = 46
+  private static let fingerprintOffset = replyOffset + ReplyPath.size
   public static let knockSize = fingerprintOffset + Fingerprint.size
   /// Where the bytes of a user begin.
   public static let userOffset = 1
@@ -50,33 +59,43 @@ public enum PrivsepMessage: Equatable, Sendable {
   public func withBytes<Result, Failure: Error>(
     _ body: (Span<UInt8>) throws(Failure) -> Result
   ) throws(Failure) -> Result {
-    var bytes = InlineArray<80, UInt8>(repeating: 0)
+    var bytes = InlineArray<134, UInt8>(repeating: 0)
     var size = 1
     switch self {
     case .ready: bytes[0] = Kind.ready.rawValue
-    case .knock(let knock, let user, let source, let fingerprint):
+    case .knock(let order):
       size = Self.knockSize
       bytes[0] = Kind.knock.rawValue
-      bytes[Self.commandOffset] = knock.command.rawValue
+      bytes[Self.commandOffset] = order.isCheck ? Self.check : order.knock.command.rawValue
+      bytes[Self.refusalOffset] = order.refusal?.rawValue ?? 0
       var rest = bytes.mutableSpan
-      Self.write(user, to: &rest)
-      Self.write(knock.address, to: &rest, at: Self.addressOffset)
-      if let source { Self.write(source, to: &rest, at: Self.sourceOffset) }
-      fingerprint.write(to: &rest, at: Self.fingerprintOffset)
+      Self.write(order.user, to: &rest, at: 1)
+      Self.write(order.seconds, to: &rest, at: Self.secondsOffset)
+      Self.write(order.knock.address, to: &rest, at: Self.addressOffset)
+      if let source = order.source { Self.write(source, to: &rest, at: Self.sourceOffset) }
+      if let reply = order.reply {
+        rest[Self.wantsAnswerOffset] = 1
+        reply.write(to: &rest, at: Self.replyOffset)
+      }
+      order.fingerprint.write(to: &rest, at: Self.fingerprintOffset)
     case .user: bytes[0] = Kind.user.rawValue
     case .updateTally: bytes[0] = Kind.updateTally.rawValue
     case .removeUser(let user):
       size = 5
       bytes[0] = Kind.removeUser.rawValue
       var rest = bytes.mutableSpan
-      Self.write(user, to: &rest)
+      Self.write(user, to: &rest, at: 1)
     case .usersTold: bytes[0] = Kind.usersTold.rawValue
     }
     return try body(bytes.span.extracting(first: size))
   }
 
-  private static func write(_ user: UserNumber, to bytes: inout MutableSpan<UInt8>) {
-    for index in 0..<4 { bytes[1 + index] = UInt8(truncatingIfNeeded: user >> UInt32(8 * index)) }
+  private static func write(
+    _ number: UInt32, to bytes: inout MutableSpan<UInt8>, at start: Int
+  ) {
+    for index in 0..<4 {
+      bytes[start + index] = UInt8(truncatingIfNeeded: number >> UInt32(8 * index))
+    }
   }
 
   private static func write(
@@ -96,16 +115,8 @@ public enum PrivsepMessage: Equatable, Sendable {
     switch Kind(rawValue: bytes[0]) {
     case .ready where bytes.count == 1: self = .ready
     case .knock where bytes.count == Self.knockSize:
-      let source = bytes.extracting(Self.sourceOffset..<Self.fingerprintOffset)
-      guard let command = Command(rawValue: bytes[Self.commandOffset]),
-        let address = Address(
-          message: bytes.extracting(Self.addressOffset..<Self.sourceOffset)),
-        source.isZero || Address(message: source) != nil
-      else { return nil }
-      self = .knock(
-        Knock(command: command, address: address), user: Self.user(in: bytes),
-        source: Address(message: source),
-        Fingerprint(message: bytes.extracting(Self.fingerprintOffset...)))
+      guard let order = Self.order(in: bytes) else { return nil }
+      self = .knock(order)
     case .user where bytes.count == Self.userOffset + userSize: self = .user
     case .updateTally where bytes.count == 1: self = .updateTally
     case .removeUser where bytes.count == 5: self = .removeUser(Self.user(in: bytes))
@@ -116,6 +127,30 @@ public enum PrivsepMessage: Equatable, Sendable {
 
   private static func user(in bytes: Span<UInt8>) -> UserNumber {
     UserNumber(bytes.littleEndian(at: 1, count: 4))
+  }
+
+  /// Reads a knock. Nil if no receiver that works sends it.
+  @inline(never)
+  private static func order(in bytes: Span<UInt8>) -> Order? {
+    let source = bytes.extracting(sourceOffset..<replyOffset)
+    let reply = bytes.extracting(replyOffset..<fingerprintOffset)
+    let isCheck = bytes[commandOffset] == check
+    let wantsAnswer = bytes[wantsAnswerOffset] == 1
+    let seconds = UInt32(bytes.littleEndian(at: secondsOffset, count: 4))
+    let refusal = Order.Refused(rawValue: bytes[refusalOffset])
+    guard let command = isCheck ? .open : Command(rawValue: bytes[commandOffset]),
+      let address = Address(message: bytes.extracting(addressOffset..<sourceOffset)),
+      source.isZero || Address(message: source) != nil,
+      wantsAnswer || bytes[wantsAnswerOffset] == 0 && reply.isZero,
+      refusal != nil || bytes[refusalOffset] == 0,
+      refusal == nil || wantsAnswer,
+      seconds == 0 || command == .open && !isCheck
+    else { return nil }
+    return Order(
+      user: user(in: bytes), Knock(command: command, address: address), isCheck: isCheck,
+      seconds: seconds, refusal: refusal,
+      source: Address(message: source), reply: wantsAnswer ? ReplyPath(reply) : nil,
+      Fingerprint(message: bytes.extracting(fingerprintOffset...)))
   }
 }
 

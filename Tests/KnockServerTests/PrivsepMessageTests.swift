@@ -25,9 +25,13 @@ private func read(_ bytes: [UInt8]) -> PrivsepMessage? {
   PrivsepMessage(bytes.span, userSize: userSize)
 }
 
+/// The path 1, 2 to 48.
+private let pathBytes = (1...48).map { UInt8($0) }
+private let noPath = [UInt8](repeating: 0, count: 48)
+
 /// The message of a knock with any address and source at all.
 private func knock(_ address: [UInt8], from source: [UInt8] = []) -> [UInt8] {
-  [2, 0, 0, 0, 0, 1] + sized(address) + sized(source) + fingerprintBytes
+  [2, 0, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0] + sized(address) + sized(source) + noPath + fingerprintBytes
 }
 
 private func sized(_ address: [UInt8]) -> [UInt8] {
@@ -41,7 +45,9 @@ private func sized(_ address: [UInt8]) -> [UInt8] {
         for user in [0, 1, 0x0102_0304, .max] as [UserNumber] {
           for source in [nil, inet, inet6] {
             let message = PrivsepMessage.knock(
-              Knock(command: command, address: address), user: user, source: source, fingerprint)
+              Order(
+                user: user, Knock(command: command, address: address), source: source,
+                fingerprint))
             #expect(bytes(message).count == PrivsepMessage.knockSize)
             #expect(read(bytes(message)) == message)
           }
@@ -51,8 +57,24 @@ private func sized(_ address: [UInt8]) -> [UInt8] {
     #expect(
       bytes(
         .knock(
-          Knock(command: .close, address: inet), user: 0x0102_0304, source: inet, fingerprint))
-        == [2, 4, 3, 2, 1, 2] + sized([192, 0, 2, 1]) + sized([192, 0, 2, 1]) + fingerprintBytes)
+          Order(
+            user: 0x0102_0304, Knock(command: .close, address: inet), source: inet, fingerprint)))
+        == [2, 4, 3, 2, 1, 2, 0, 0, 0, 0, 0, 0] + sized([192, 0, 2, 1]) + sized([192, 0, 2, 1])
+        + noPath + fingerprintBytes)
+  }
+
+  @Test(arguments: [true, false], [nil, .notAllowed, .noRoom] as [Order.Refused?])
+  func `what wants an answer arrives as it was sent`(isCheck: Bool, refusal: Order.Refused?) {
+    let order = Order(
+      user: 5, Knock(command: .open, address: inet), isCheck: isCheck,
+      seconds: isCheck ? 0 : 0x0102_0304, refusal: refusal, source: inet,
+      reply: ReplyPath(pathBytes.span), fingerprint)
+    let expected =
+      [2, 5, 0, 0, 0, isCheck ? 3 : 1, refusal?.rawValue ?? 0, 1]
+      + (isCheck ? [0, 0, 0, 0] : [4, 3, 2, 1])
+      + sized([192, 0, 2, 1]) + sized([192, 0, 2, 1]) + pathBytes + fingerprintBytes
+    #expect(bytes(.knock(order)) == expected)
+    #expect(read(expected) == .knock(order))
   }
 
   @Test func `the other messages arrive as they were sent`() {
@@ -71,7 +93,7 @@ private func sized(_ address: [UInt8]) -> [UInt8] {
   @Test func `each message has exactly its size`() {
     let messages: [[UInt8]] = [
       [1],
-      bytes(.knock(Knock(command: .open, address: inet), user: 0, source: nil, fingerprint)),
+      bytes(.knock(Order(user: 0, Knock(command: .open, address: inet), source: nil, fingerprint))),
       [3] + [UInt8](repeating: 0, count: userSize), [4], bytes(.removeUser(1)), [6],
     ]
     #expect(read([]) == nil)
@@ -91,7 +113,7 @@ private func sized(_ address: [UInt8]) -> [UInt8] {
         message.replaceSubrange(0..<1, with: [kind])
         if size == PrivsepMessage.knockSize { message = [kind] + knock([192, 0, 2, 1])[1...] }
         let isMessage =
-          (kind, size) == (1, 1) || (kind, size) == (2, 80) || (kind, size) == (3, 1001)
+          (kind, size) == (1, 1) || (kind, size) == (2, 134) || (kind, size) == (3, 1001)
           || (kind, size) == (4, 1) || (kind, size) == (5, 5) || (kind, size) == (6, 1)
         #expect((read(message) != nil) == isMessage, "\(kind) \(size)")
       }
@@ -101,16 +123,35 @@ private func sized(_ address: [UInt8]) -> [UInt8] {
   @Test func `what no receiver sends is no message`() {
     let good = knock([192, 0, 2, 1], from: [192, 0, 2, 2])
     for (offset, values) in [
-      (5, 0...255), (6, 0...255), (11, 1...255), (22, 1...255), (23, 0...255), (28, 1...255),
+      (5, 0...255), (6, 1...255), (7, 1...255), (12, 0...255), (17, 1...255), (28, 1...255),
+      (29, 0...255), (34, 1...255), (46, 1...255), (93, 1...255),
     ] {
       for value in values where good[offset] != UInt8(value) {
         var message = good
         message[offset] = UInt8(value)
-        // The other command, and an IPv6 address that begins with the bytes of the IPv4 one.
-        let isSound = offset == 5 && value == 2 || (offset == 6 || offset == 23) && value == 16
+        // Other commands, a wanted answer, and an IPv6 address that begins with the bytes of the IPv4 one.
+        let isSound =
+          offset == 5 && (2...3).contains(value) || offset == 7 && value == 1
+          || (offset == 12 || offset == 29) && value == 16
         #expect((read(message) != nil) == isSound, "\(offset) \(value)")
       }
     }
+  }
+
+  @Test(arguments: [2, 3] as [UInt8]) func `only an open has seconds`(command: UInt8) {
+    var message = knock([192, 0, 2, 1])
+    message[11] = 1
+    #expect(read(message) != nil)
+    message[5] = command
+    #expect(read(message) == nil)
+  }
+
+  @Test func `a refusal passes only with an answer`() {
+    var message = knock([192, 0, 2, 1])
+    message[6] = 3
+    #expect(read(message) == nil)
+    message[7] = 1
+    #expect(read(message) != nil)
   }
 
   @Test(arguments: [

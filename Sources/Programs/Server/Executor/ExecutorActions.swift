@@ -10,10 +10,8 @@ extension Executor {
     let end = SystemClock.monotonic() + Self.turn
     repeat {
       switch try receiver.receive() {
-      case .message(.knock(let knock, let number, let source, let fingerprint)):
-        guard runner.hasRoom, take(knock, from: number, at: source, fingerprint) else {
-          return endInvalidReceiver()
-        }
+      case .message(.knock(let order)):
+        guard runner.hasRoom, take(order) else { return endInvalidReceiver() }
       case .message(.usersTold) where untakenReloads > 0: endReload()
       case .message(.ready) where !isReady:
         isReady = true
@@ -43,16 +41,15 @@ extension Executor {
   /// - Returns: false if only a receiver that an attacker has taken over passes it on. While the receiver has not heard
   ///   of all changes of users, the policy may have been another one, and the clock goes on.
   @inline(never)
-  private mutating func take(
-    _ knock: Knock, from number: UserNumber, at source: Address?, _ fingerprint: Fingerprint
-  ) -> Bool {
+  private mutating func take(_ order: Order) -> Bool {
+    let knock = order.knock
     let user: User?
-    switch users.user(numbered: number) {
+    switch users.user(numbered: order.user) {
     case .unknown: return false
     case .removed: user = nil
     case .user(let found): user = found
     }
-    let refusal = user?.refusal(of: knock, from: source, wallNow: SystemClock.wall())
+    let refusal = user?.refusal(of: knock, from: order.source, wallNow: SystemClock.wall())
     let isCurrent = user != nil && (refusal == nil || refusal == .expiredKey)
     guard isCurrent || untakenReloads > 0 else { return false }
     if !shutdown.takesKnocks(now: SystemClock.monotonic()) {
@@ -60,7 +57,7 @@ extension Executor {
     } else if let user, let refusal {
       log.warning("not run, \(refusal.reason): \(knock)\(by: user.name)")
     } else if let user {
-      state?.record(fingerprint, of: user, from: source)
+      state?.record(order.fingerprint, of: user, from: order.source)
       act(on: knock, by: user)
     } else {
       log.warning("not run, the user is gone: \(knock)")

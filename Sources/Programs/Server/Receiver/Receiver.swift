@@ -176,7 +176,7 @@ struct Receiver: ~Copyable {
         "accepted \(knock)\(by: user.name) from \(source: source)\(isBehindNAT ? " (private, and not the source: behind NAT the client needs -S)" as StaticString : "")"
       )
       let host = source.parts.flatMap { $0.address.refusal == nil ? $0.address : nil }
-      try send(.knock(knock, user: user.number, source: host, fingerprint))
+      try send(.knock(Order(user: user.number, knock, source: host, fingerprint)))
       sentCount &+= 1
     case .refused(let refusal, let header):
       logRefusal(refusal, header, from: batch.source(index))

@@ -10,8 +10,14 @@
 #define FIRST_CALL 0
 #endif
 
+#ifndef SYS_io_uring_setup
+#define SYS_io_uring_setup (FIRST_CALL + 425)
+#endif
 #ifndef SYS_close_range
 #define SYS_close_range (FIRST_CALL + 436)
+#endif
+#ifndef SYS_pidfd_getfd
+#define SYS_pidfd_getfd (FIRST_CALL + 438)
 #endif
 #ifndef SYS_landlock_create_ruleset
 #define SYS_landlock_create_ruleset (FIRST_CALL + 444)

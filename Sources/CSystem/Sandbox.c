@@ -151,6 +151,20 @@ enum {
   LOWER_HALF_OF_FIRST_ARGUMENT = __BYTE_ORDER__ == __ORDER_BIG_ENDIAN__ ? 20 : 16
 };
 
+enum { FILTER_MODE = 2 };
+
+/// The beginning of both filters: calls by the rules of another architecture have other numbers.
+#define FILTER_BEGIN                                                            \
+  {LOAD, 0, 0, ARCHITECTURE_OF_CALL}, {IF_EQUAL, 1, 0, (uint32_t)ARCHITECTURE}, \
+      {RETURN, 0, 0, (uint32_t)KILL}, {                                         \
+    LOAD, 0, 0, CALL                                                            \
+  }
+
+static int set_filter(const struct filter_step *steps, unsigned short count) {
+  struct filter_program program = {count, steps};
+  return csys_result(prctl(PR_SET_SECCOMP, (long)FILTER_MODE, &program));
+}
+
 int csys_filter_calls(int socket, int channel, int log) {
   csys_number_zones();
   enum { ANY = -1 };
@@ -186,13 +200,10 @@ int csys_filter_calls(int socket, int channel, int log) {
 #endif
   };
   enum { COUNT = sizeof allowed / sizeof *allowed };
-  struct filter_step steps[4 + 6 * COUNT + 1];
-  unsigned short count = 0;
-#define STEP(...) steps[count++] = (struct filter_step){__VA_ARGS__}
-  STEP(LOAD, 0, 0, ARCHITECTURE_OF_CALL);
-  STEP(IF_EQUAL, 1, 0, (uint32_t)ARCHITECTURE);
-  STEP(RETURN, 0, 0, (uint32_t)KILL);
-  STEP(LOAD, 0, 0, CALL);
+  struct filter_step steps[4 + 6 * COUNT + 1] = {FILTER_BEGIN};
+  unsigned short count = 4;
+#define STEP(...)                                       \
+  steps[count++] = (struct filter_step) { __VA_ARGS__ }
   for (int i = 0; i < COUNT; i++) {
     if (allowed[i].descriptor == ANY) {
       STEP(IF_EQUAL, 0, 1, allowed[i].call);
@@ -206,9 +217,62 @@ int csys_filter_calls(int socket, int channel, int log) {
   }
   STEP(RETURN, 0, 0, (uint32_t)KILL);
 #undef STEP
-  struct filter_program program = {count, steps};
-  enum { FILTER_MODE = 2 };
-  return csys_result(prctl(PR_SET_SECCOMP, (long)FILTER_MODE, &program));
+  return set_filter(steps, count);
+}
+
+int csys_only_send(int socket) {
+  // What receives from its first argument, or makes another descriptor of it.
+  static const uint32_t with_socket[] = {
+      SYS_recvfrom, SYS_read, SYS_readv, SYS_preadv, SYS_dup, SYS_dup3,
+#ifdef SYS_recv
+      SYS_recv,
+#endif
+#ifdef SYS_dup2
+      SYS_dup2,
+#endif
+#ifdef SYS_fcntl
+      SYS_fcntl,
+#endif
+#ifdef SYS_fcntl64
+      SYS_fcntl64,
+#endif
+  };
+  // What receives in another way, or gets a descriptor back under another number.
+  static const uint32_t forbidden[] = {
+      SYS_recvmsg,         SYS_recvmmsg, SYS_preadv2,        SYS_splice,
+      SYS_sendfile,        SYS_io_setup, SYS_io_uring_setup, SYS_pidfd_getfd,
+#ifdef SYS_recvmmsg_time64
+      SYS_recvmmsg_time64,
+#endif
+#ifdef SYS_sendfile64
+      SYS_sendfile64,
+#endif
+#ifdef SYS_socketcall
+      SYS_socketcall,
+#endif
+  };
+  enum {
+    WITH = sizeof with_socket / sizeof *with_socket,
+    NEVER = sizeof forbidden / sizeof *forbidden,
+    // Where the argument is looked at, and where the process ends.
+    LOOK = 4 + 1 + NEVER + WITH + 1,
+    END = LOOK + 2,
+  };
+  struct filter_step steps[END + 2] = {FILTER_BEGIN};
+  unsigned short count = 4;
+#define JUMP(condition, number, target)                                                             \
+  steps[count] = (struct filter_step){condition, (uint8_t)(target - count - 1), 0, number}, count++
+  // On x86-64, calls by the rules of x32 have these numbers.
+  JUMP(IF_AT_LEAST, 0x40000000, END);
+  for (int i = 0; i < NEVER; i++) JUMP(IF_EQUAL, forbidden[i], END);
+  for (int i = 0; i < WITH; i++) JUMP(IF_EQUAL, with_socket[i], LOOK);
+#undef JUMP
+  steps[count++] = (struct filter_step){RETURN, 0, 0, ALLOW};
+  steps[count++] = (struct filter_step){LOAD, 0, 0, LOWER_HALF_OF_FIRST_ARGUMENT};
+  steps[count++] = (struct filter_step){IF_EQUAL, 0, 1, (uint32_t)socket};
+  steps[count++] = (struct filter_step){RETURN, 0, 0, (uint32_t)KILL};
+  steps[count++] = (struct filter_step){RETURN, 0, 0, ALLOW};
+  return set_filter(steps, count);
 }
 
 void csys_end_process(int code) { _exit(code); }

@@ -255,9 +255,36 @@ int csys_set_receive_buffer(int fd, int size) {
   return getsockopt(fd, SOL_SOCKET, SO_RCVBUF, &size, &length) < 0 ? -errno : size;
 }
 
-int csys_receive_batch(int fd, void *buffer, size_t size, uint32_t *lengths, void *sources) {
+_Static_assert(CSYS_LOCAL_SIZE == sizeof(struct in6_pktinfo), "a local address of a batch");
+
+int csys_tell_local_addresses(int fd) {
+  int on = 1;
+  if (setsockopt(fd, IPPROTO_IPV6, IPV6_RECVPKTINFO, &on, sizeof on) == 0) return 0;
+  return csys_result(setsockopt(fd, IPPROTO_IP, IP_PKTINFO, &on, sizeof on));
+}
+
+/// The local address of a received datagram. An IPv4 address becomes an IPv4-mapped one. All zero if it is not told.
+static struct in6_pktinfo local_address(struct msghdr *message) {
+  struct in6_pktinfo local = {0};
+  for (struct cmsghdr *part = CMSG_FIRSTHDR(message); part; part = CMSG_NXTHDR(message, part)) {
+    if (part->cmsg_level == IPPROTO_IPV6 && part->cmsg_type == IPV6_PKTINFO) {
+      memcpy(&local, CMSG_DATA(part), sizeof local);
+    } else if (part->cmsg_level == IPPROTO_IP && part->cmsg_type == IP_PKTINFO) {
+      struct in_pktinfo inet;
+      memcpy(&inet, CMSG_DATA(part), sizeof inet);
+      local.ipi6_addr.s6_addr[10] = local.ipi6_addr.s6_addr[11] = 0xFF;
+      // Not ipi_addr: what was sent to a broadcast address cannot be answered from it.
+      memcpy(local.ipi6_addr.s6_addr + 12, &inet.ipi_spec_dst, 4);
+    }
+  }
+  return local;
+}
+
+int csys_receive_batch(int fd, void *buffer, size_t size, uint32_t *lengths, void *sources, void *locals) {
   struct mmsghdr messages[CSYS_BATCH];
   struct iovec pieces[CSYS_BATCH];
+  // Aligned as struct cmsghdr must be.
+  size_t controls[CSYS_BATCH][CMSG_SPACE(CSYS_LOCAL_SIZE) / sizeof(size_t) + 1];
   memset(messages, 0, sizeof messages);
   for (size_t i = 0; i < CSYS_BATCH; i++) {
     pieces[i] = (struct iovec){.iov_base = (char *)buffer + i * size, .iov_len = size};
@@ -265,12 +292,55 @@ int csys_receive_batch(int fd, void *buffer, size_t size, uint32_t *lengths, voi
     messages[i].msg_hdr.msg_iovlen = 1;
     messages[i].msg_hdr.msg_name = (char *)sources + i * CSYS_SOURCE_SIZE;
     messages[i].msg_hdr.msg_namelen = CSYS_SOURCE_SIZE;
+    if (!locals) continue;
+    messages[i].msg_hdr.msg_control = controls[i];
+    messages[i].msg_hdr.msg_controllen = sizeof controls[i];
   }
   int count;
   do count = recvmmsg(fd, messages, CSYS_BATCH, MSG_DONTWAIT | MSG_TRUNC, NULL);
   while (count < 0 && errno == EINTR);
-  for (int i = 0; i < count; i++) lengths[i] = messages[i].msg_len;
+  for (int i = 0; i < count; i++) {
+    lengths[i] = messages[i].msg_len;
+    if (!locals) continue;
+    const struct in6_pktinfo local = local_address(&messages[i].msg_hdr);
+    memcpy((char *)locals + i * CSYS_LOCAL_SIZE, &local, sizeof local);
+  }
   return csys_result(count);
+}
+
+int csys_answer(int fd, const void *datagram, size_t size, const void *peer, const void *local) {
+  struct in6_pktinfo from;
+  memcpy(&from, local, sizeof from);
+  size_t control[CMSG_SPACE(CSYS_LOCAL_SIZE) / sizeof(size_t) + 1] = {0};
+  struct sockaddr_in6 to;
+  memcpy(&to, peer, sizeof to);
+  struct iovec piece = {.iov_base = (void *)(uintptr_t)datagram, .iov_len = size};
+  struct msghdr message = {.msg_name = &to, .msg_iov = &piece, .msg_iovlen = 1};
+  message.msg_namelen = csys_address_size(&to);
+  // Only a link-local address needs its interface. Routes decide for the others.
+  const int is_link_local = IN6_IS_ADDR_LINKLOCAL(&from.ipi6_addr);
+  if (!is_link_local) from.ipi6_ifindex = 0;
+  if (!IN6_IS_ADDR_UNSPECIFIED(&from.ipi6_addr)) {
+    message.msg_control = control;
+    message.msg_controllen = sizeof control;
+    struct cmsghdr *part = CMSG_FIRSTHDR(&message);
+    if (csys_address_family(&to) == AF_INET6) {
+      part->cmsg_level = IPPROTO_IPV6;
+      part->cmsg_type = IPV6_PKTINFO;
+      part->cmsg_len = CMSG_LEN(sizeof from);
+      memcpy(CMSG_DATA(part), &from, sizeof from);
+      message.msg_controllen = CMSG_SPACE(sizeof from);
+    } else {
+      struct in_pktinfo inet = {0};
+      memcpy(&inet.ipi_spec_dst, from.ipi6_addr.s6_addr + 12, 4);
+      part->cmsg_level = IPPROTO_IP;
+      part->cmsg_type = IP_PKTINFO;
+      part->cmsg_len = CMSG_LEN(sizeof inet);
+      memcpy(CMSG_DATA(part), &inet, sizeof inet);
+      message.msg_controllen = CMSG_SPACE(sizeof inet);
+    }
+  }
+  return csys_result(sendmsg(fd, &message, MSG_DONTWAIT | MSG_NOSIGNAL) < 0 ? -1 : 0);
 }
 
 int csys_drop_others(int fd, const struct csys_form *forms, size_t count, int forever) {

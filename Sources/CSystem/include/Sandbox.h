@@ -49,6 +49,10 @@ int csys_limit(int32_t parent);
 /// send to and receive from `channel`, write to `log`, ask for the time, and exit. Source: seccomp(2).
 int csys_filter_calls(int socket, int channel, int log);
 
+/// Ends the process when it receives anything from `socket`, or makes another descriptor of it. It may send. Source:
+/// seccomp(2).
+int csys_only_send(int socket);
+
 /// Closes all descriptors except these. The lowest numbers become further descriptors of the log.
 void csys_close_others(int socket, int channel, int log);
 

@@ -125,10 +125,19 @@ int csys_set_receive_buffer(int fd, int size);
 /// The size in bytes of the address that a datagram came from, in a batch.
 #define CSYS_SOURCE_SIZE 28
 
-/// Receives the datagrams that are there, without waiting. Each has `size` bytes of `buffer` and
-/// CSYS_SOURCE_SIZE bytes of `sources`. Stores their whole lengths, which may exceed `size`. Returns their
-/// number: -EAGAIN if none is there.
-int csys_receive_batch(int fd, void *buffer, size_t size, uint32_t *lengths, void *sources);
+/// The size in bytes of the address that a datagram was sent to, in a batch: a struct in6_pktinfo.
+#define CSYS_LOCAL_SIZE 20
+
+/// Has the kernel say which address each datagram was sent to. Source: ipv6(7), ip(7).
+int csys_tell_local_addresses(int fd);
+
+/// Receives the datagrams that are there, without waiting. Each has `size` bytes of `buffer`,
+/// CSYS_SOURCE_SIZE bytes of `sources`, and CSYS_LOCAL_SIZE bytes of `locals`, which may be NULL. Stores their
+/// whole lengths, which may exceed `size`. Returns their number: -EAGAIN if none is there.
+int csys_receive_batch(int fd, void *buffer, size_t size, uint32_t *lengths, void *sources, void *locals);
+
+/// Sends a datagram to `peer` from `local`, without waiting. Both are as `csys_receive_batch` stored them.
+int csys_answer(int fd, const void *datagram, size_t size, const void *peer, const void *local);
 
 /// A form of datagrams: `length` bytes, with a byte from `first` to `last` at `offset`.
 struct csys_form {

@@ -74,7 +74,7 @@ struct UDPSocket: ~Copyable {
     batch.count = 0
     let result = unsafe csys_receive_batch(
       number, batch.datagrams.baseAddress, DatagramBatch.stride,
-      batch.lengths.baseAddress, batch.sources.baseAddress)
+      batch.lengths.baseAddress, batch.sources.baseAddress, nil)
     batch.count = try SystemError.checkReady(result) ?? 0
   }
 

@@ -112,18 +112,20 @@ def test_a_long_way(scene, opener, round_trip, attempts):
     opener()
     scene.connect()
     scene.start("nc", V4, str(OPEN))
-    taken = line.connection(DOOR).time - line.sent(KNOCK, None)[0].time
+    connection = line.connection(DOOR)
+    taken = connection.time - line.sent(KNOCK, None)[0].time
     by_nc = line.connection(OPEN).time - line.sent(OPEN, SYN)[0].time
     assert round_trip <= taken < by_nc + SLACK
-    begun = len(line.attempts(DOOR))
-    if line.connection(DOOR).time - line.sent(DOOR, SYN)[0].time > max(0.25, round_trip + 0.02):
-        attempts = 2  # A loaded machine has made the way longer.
-    assert begun == attempts
+    ours = line.sent(DOOR, SYN)
+    begun = sorted({packet.own_port: packet.time for packet in reversed(ours)}.values())
+    # A loaded machine may have made the way longer than 250 ms.
+    assert len(begun) == attempts or (len(begun) == 2 and connection.time - begun[0] > 0.24)
+    assert all(0.24 < second - first < 0.25 + SLACK for first, second in itertools.pairwise(begun))
     # Each attempt has as many SYNs as that of nc: the kernel repeats them after a second.
-    assert len(line.sent(DOOR, SYN)) == attempts * len(line.sent(OPEN, SYN))
-    # The answer to the second comes when its socket is closed.
-    if attempts > 1:
-        until(lambda: line.sent(DOOR, RST), "a reset")
+    assert len(ours) == len(begun) * len(line.sent(OPEN, SYN))
+    # The answer to the second comes when its socket is closed. There is none to a first that came before the knock.
+    if len(begun) > 1 and connection.own_port == ours[0].own_port:
+        until(lambda: [packet for packet in line.packets if (packet.flags or 0) & RST], "a reset")
     until(lambda: scene.accepted[DOOR], "a connection")
     assert len(scene.accepted[DOOR]) == 1
 
@@ -167,15 +169,17 @@ def test_one_of_two_families_is_dead(scene, opener, dead):
     taken = line.connection(DOOR).time - line.sent(KNOCK, None)[0].time
     by_nc = line.connection(OPEN).time - line.sent(OPEN, SYN)[0].time
     counts = Counter(packet.host for packet in line.sent(DOOR, SYN))
+    way = line.connection(DOOR).time - line.sent(DOOR, SYN)[0].time
+    # A loaded machine may have made the way longer. Then there are more attempts.
     if dead == V4:
         assert taken < by_nc + SLACK
-        assert counts == {V6: 1}
+        assert counts == {V6: 1} or way > 0.24
     else:
-        assert 0.3 < taken < by_nc
+        assert way > 0.24 and taken < by_nc
         # The second attempt for one, and the first for the other, begin at the same time.
-        assert counts == {V6: 2, V4: 1}
-        [first, *_], [second] = line.attempts(DOOR, V6), line.attempts(DOOR, V4)
-        assert 0.24 < second.time - first.time < 0.25 + SLACK  # The relay may be late for the first.
+        assert counts == {V6: 2, V4: 1} or way > 0.48
+        [first, *_], [second, *_] = line.attempts(DOOR, V6), line.attempts(DOOR, V4)
+        assert 0.24 < second.time - first.time < 0.25 + SLACK
 
 
 def test_one_of_40_addresses_is_alive(scene, opener):

@@ -22,7 +22,10 @@ FIN, SYN, RST, ACK = 0x01, 0x02, 0x04, 0x10
 
 @dataclass
 class Packet:
-    """A TCP segment or a UDP datagram from the client, and when the client sent it."""
+    """A TCP segment or a UDP datagram from the client, and when the client sent it.
+
+    For a datagram or a reset, that is when it was read here: later if the machine is loaded.
+    """
 
     time: float
     host: str
@@ -30,6 +33,20 @@ class Packet:
     own_port: int
     # Of TCP; None for UDP.
     flags: int | None
+
+
+def time_of(segment, now):
+    """When the kernel sent a TCP segment: its timestamp is the monotonic clock in milliseconds. RFC 7323, section 3."""
+    # Kinds and lengths in the options: RFC 9293, section 3.1.
+    end_of_list, no_operation, timestamps = 0, 1, 8
+    options = segment[20 : segment[12] >> 4 << 2]
+    while options and options[0] != end_of_list:
+        if options[0] == timestamps:
+            [value] = struct.unpack_from("!I", options, 2)
+            age = (int(now * 1000) - value + (1 << 31)) % (1 << 32) - (1 << 31)
+            return now - age / 1000
+        options = options[1 if options[0] == no_operation else options[1] :]
+    return now
 
 
 def parse(data, now):
@@ -41,7 +58,9 @@ def parse(data, now):
     if protocol not in (socket.IPPROTO_TCP, socket.IPPROTO_UDP):
         return None
     own_port, port = struct.unpack_from("!HH", rest)
-    flags = rest[13] if protocol == socket.IPPROTO_TCP else None
+    flags = None
+    if protocol == socket.IPPROTO_TCP:
+        flags, now = rest[13], time_of(rest, now)
     return Packet(now, str(ip_address(host)), port, own_port, flags)
 
 
@@ -71,6 +90,8 @@ class Line:
     def __init__(self, client, server, round_trip, loses=lambda _: False):
         self.packets = []
         self.delay, self.loses = round_trip / 2, loses
+        # Timestamps of all connections are of one clock: networking/ip-sysctl.rst in the kernel.
+        client.run("sysctl -qw net.ipv4.tcp_timestamps=2")
         self.ends = [tun(client, CLIENT), tun(server, SERVER)]
         self.stop, self.stopped = os.pipe()
         self.thread = threading.Thread(target=self._run, daemon=True)

@@ -55,8 +55,7 @@ def test_one_command_runs_at_a_time_and_the_loop_goes_on(server, gates):
         ours.knock(address)
     ours.output.wait_for("start")
     ours.send(b"rubbish")
-    seen = ours.wait_for_counters(kernel_dropped=1, accepted=3)
-    assert (seen["running"], seen["queued"]) == (1, 2)
+    ours.wait_for_counters(kernel_dropped=1, accepted=3, running=1, queued=2)
     assert len(ours.output.lines) == 1
     for address in addresses:
         gates.release(address)
@@ -76,13 +75,11 @@ def test_jobs_run_at_the_same_time_but_one_address_keeps_its_order(server, gates
         ours.knock(address)
     # A command runs for each address. Two more knocks wait for the first address.
     ours.output.wait_for("start open", 4)
-    seen = ours.wait_for_counters(accepted=6)
-    assert (seen["running"], seen["queued"]) == (4, 2)
+    ours.wait_for_counters(accepted=6, running=4, queued=2)
     assert sorted(ours.output.lines) == [f"start open {address}" for address in addresses]
     gates.release(*addresses[1:])
     ours.output.wait_for("end", 3)
-    seen = ours.wait_for_counters(running=1)
-    assert seen["queued"] == 2
+    ours.wait_for_counters(running=1, queued=2)
     for count in range(3):
         ours.output.wait_for(rf"start \w+ {addresses[0]}", count + 1)
         gates.release(addresses[0])
@@ -100,8 +97,7 @@ def test_jobs_are_no_more_than_asked_for(server, gates):
     for address in addresses:
         ours.knock(address)
     ours.output.wait_for("start", 2)
-    seen = ours.wait_for_counters(accepted=4)
-    assert (seen["running"], seen["queued"]) == (2, 2)
+    ours.wait_for_counters(accepted=4, running=2, queued=2)
     gates.release(addresses[1])
     ours.output.wait_for("start", 3)
     assert ours.counters()["running"] == 2

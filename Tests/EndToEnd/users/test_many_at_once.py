@@ -100,7 +100,7 @@ def test_nobody_uses_up_the_lines_of_others(start_users):
     ours.log.wait_for(
         r"^pyknock server: refused open 192\.0\.2\.1 by bob from \S+: not among the user's addresses, clock skew \S+ s$"
     )
-    # Replays have a budget of lines of their own. It is the same for all users.
+    # Recordings have a budget of lines of their own. It is the same for all users.
     replay = knock("alice", "198.51.100.1")
     ours.send(replay, replay)
     ours.log.wait_for("refused open 198.51.100.1 by alice from .* replay of an accepted datagram")
@@ -109,11 +109,12 @@ def test_nobody_uses_up_the_lines_of_others(start_users):
     assert re.fullmatch(r"refusals not logged: \d+ \(too many by alice\)", line[0])
 
 
-def test_replays_use_up_no_lines_of_users(start_users):
+@pytest.mark.parametrize(("age", "counters"), [(0, {"accepted": 1, "replayed": 399}), (900, {"stale": 400})])
+def test_recordings_use_up_no_lines_of_users(start_users, age, counters):
+    """Anyone can send what they have recorded, at once or later."""
     ours = start_users(users={"alice": "commands open\n", "bob": ""})
-    replay = knock("alice")
-    send_many(ours, [replay] * 400, accepted=1, replayed=399)
-    assert 60 <= len(ours.log.matching("replay of an accepted datagram")) <= 80
+    send_many(ours, [knock("alice", age=age)] * 400, **counters)
+    assert 60 <= len(ours.log.matching("refused open 192.0.2.1 by alice from ")) <= 80
     ours.send(knock("alice", command=2))
     ours.log.wait_for(r"refused close 192\.0\.2\.1 by alice from \S+: not among the user's commands, clock skew \S+ s$")
     for line in ours.log.matching("refusals not logged: .*"):

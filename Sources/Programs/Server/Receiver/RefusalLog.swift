@@ -6,7 +6,7 @@ import KnockServer
 ///
 /// Otherwise anyone could fill the log, with any bytes or by replaying a recorded knock. So unauthentic datagrams are
 /// only counted. Authentic ones that are refused get a line each, within a budget. Each user has one, within one for
-/// all. Replays have one of their own: anyone can send them in the name of a user.
+/// all. Replays and stale datagrams have one of their own: anyone who has recorded a knock of a user can send them.
 struct RefusalLog: ~Copyable {
   private static let reportInterval = 60 * Microseconds.second
   private static let lines = RateLimit(atOnce: 60, interval: Microseconds.second)
@@ -26,7 +26,7 @@ struct RefusalLog: ~Copyable {
   private var nextFailure = Int64.min
   private let budgets: UserBuckets
   private var budgetOfAll = Bucket()
-  private var budgetOfReplays = Bucket()
+  private var budgetOfRecordings = Bucket()
 
   init(_ tally: Tally, _ budgets: consuming UserBuckets) {
     self.tally = tally
@@ -48,8 +48,8 @@ struct RefusalLog: ~Copyable {
     tally.count(refusal, of: header.user.number)
     guard isWanted else { return false }
     let hasBudget =
-      refusal.isFromKeyHolder
-      ? takeLine(of: header, now: now) : budgetOfReplays.take(Self.lines, now: now)
+      refusal.isFromKeyHolder && refusal != .stale
+      ? takeLine(of: header, now: now) : budgetOfRecordings.take(Self.lines, now: now)
     if !hasBudget { unreportedRefusals += 1 }
     return hasBudget
   }

@@ -57,7 +57,7 @@ extension ServerApplet {
     if settings.keysDirectory != nil {
       log.info("users: \(users.users.namedCount)\(users.unnamedRemark)")
     }
-    users.logRate()
+    users.keys.logRate()
     state.logBegin(users.users)
     let metrics = orEnd(settings) { () throws(StartFailure) in try Self.metrics(settings) }
     ServerParts(

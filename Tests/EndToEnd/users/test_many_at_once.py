@@ -2,6 +2,8 @@
 
 import os
 import re
+import shutil
+import signal
 import time
 
 import pytest
@@ -153,6 +155,12 @@ def test_a_slow_machine_is_told_of_many_keys(start_users, slow_mac):
     ours.wait_for_counters(accepted=1)
 
 
-def test_a_slow_machine_with_one_key_is_not(start_users, slow_mac):
+def test_a_slow_machine_with_one_key_is_told_once_there_are_more(start_users, slow_mac, tmp_path):
     ours = start_users(users={"alice": ""}, env={**os.environ, "LD_PRELOAD": str(slow_mac)})
     assert not ours.log.matching("at most")
+    for name in ("bob", "carol"):
+        shutil.copy(tmp_path / "keys/alice", tmp_path / "keys" / name)
+        (tmp_path / "keys" / name).write_text(key(name))
+    ours.signal(signal.SIGHUP)
+    ours.log.wait_for("reloaded users")
+    assert ours.log.matching(SLOW)

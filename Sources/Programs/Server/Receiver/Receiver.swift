@@ -122,7 +122,9 @@ struct Receiver: ~Copyable {
       let slot = Users.slot(of: number)
       gate.users.remove(at: slot)
       gate.keys.remove(slot: slot)
-    case .message(.usersTold): dueAnswers += 1
+    case .message(.usersTold):
+      gate.keys.logRate()
+      dueAnswers += 1
     // Each round updates the tally.
     case .message(.updateTally): break
     case .nothing: return nil

@@ -36,22 +36,6 @@ struct LoadedUsers: ~Copyable {
 }
 
 extension LoadedUsers {
-  /// The rate of datagrams, in a second, that tests show the server to stand.
-  private static let floodRate: Int64 = 20_000
-
-  /// Logs if so many keys are too much for this machine.
-  @inline(never)
-  func logRate() {
-    guard keys.count > 1 else { return }
-    let rate = keys.measuredRate()
-    guard rate < Self.floodRate else { return }
-    log.warning(
-      """
-      warning: with \(keys.count) keys, this machine can check at most \(rate) datagrams in a \
-      second; in a flood of more, knocks are lost
-      """)
-  }
-
   /// So many mistakes are shown at once.
   private static let shownErrors = 10
 
@@ -93,6 +77,24 @@ extension LoadedUsers {
       try insert(name, user.key.expanded, user.policy)
     } catch { throw directory.error(name, line: 1, .user(error)) }
     user.logWarnings(directory.file(name))
+  }
+}
+
+extension KeyRing {
+  /// The rate of datagrams, in a second, that tests show the server to stand.
+  private static let floodRate: Int64 = 20_000
+
+  /// Logs if so many keys are too much for this machine.
+  @inline(never)
+  func logRate() {
+    guard count > 1 else { return }
+    let rate = measuredRate()
+    guard rate < Self.floodRate else { return }
+    log.warning(
+      """
+      warning: with \(count) keys, this machine can check at most \(rate) datagrams in a second; \
+      in a flood of more, knocks are lost
+      """)
   }
 }
 

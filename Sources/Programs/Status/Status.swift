@@ -101,10 +101,25 @@ struct Status: ~Copyable {
     }
   }
 
-  /// Reads the users, if there is a directory of them.
+  /// Reads the users. The user of `key-file` has no name, and its key is not read.
   @inline(never)
   private mutating func logUsers() {
-    guard let path = settings.keysDirectory else { return }
+    if settings.keyFile != nil {
+      _ = loaded.users.insert(.none, key: .none, settings.policy(grants.names))
+    }
+    if let path = settings.keysDirectory { logUsers(in: path) }
+    guard loaded.users.count > 0, let state = settings.stateDirectory, knowsGrants else { return }
+    do throws(StateFailure) {
+      let directory = try StateFailure.wrapping { () throws(SystemError) in
+        try StateDirectory(reading: state)
+      }
+      if try LastKnockState.read(&knocks, loaded.users, in: directory) { return }
+      log.warning("warning: 'users' is damaged: some last knocks are missing")
+    } catch { log.error("--state: \(quoted: state): \(error)") }
+    isComplete = false
+  }
+
+  private mutating func logUsers(in path: Argument) {
     do throws(StartFailure) {
       let directory = try StartFailure.wrapping("--keys") { () throws(SystemError) in
         try UsersDirectory(path, settings, opensByCommand: settings.openCommand != nil)
@@ -114,15 +129,6 @@ struct Status: ~Copyable {
       log.error("\(error)")
       isComplete = false
     }
-    guard let state = settings.stateDirectory, knowsGrants else { return }
-    do throws(StateFailure) {
-      let directory = try StateFailure.wrapping { () throws(SystemError) in
-        try StateDirectory(reading: state)
-      }
-      if try LastKnockState.read(&knocks, loaded.users, in: directory) { return }
-      log.warning("warning: 'users' is damaged: some last knocks are missing")
-    } catch { log.error("--state: \(quoted: state): \(error)") }
-    isComplete = false
   }
 
   var exitCode: ExitCode {

@@ -57,7 +57,7 @@ struct UserList: ~Copyable {
     for index in 0..<users.count {
       guard let user = user(index) else { continue }
       let knock = knocks.knock(of: user)
-      output.append(user.name)
+      if user.name.isEmpty { output.append("-") } else { output.append(user.name) }
       output.pad(to: Self.columns.knock)
       if let knock { output.append(utc: knock.time) } else { output.append("-") }
       output.pad(to: Self.columns.source)
@@ -108,9 +108,9 @@ struct UserList: ~Copyable {
     for index in 0..<users.count {
       guard let user = user(index) else { continue }
       let (policy, knock) = (user.policy, knocks.knock(of: user))
-      output.append(index == 0 ? "\n    {\"name\": \"" : ",\n    {\"name\": \"")
-      output.append(user.name)
-      output.append("\", \"last_knock\": ")
+      output.append(index == 0 ? "\n    {\"name\": " : ",\n    {\"name\": ")
+      output.append(json: user.name)
+      output.append(", \"last_knock\": ")
       output.append(jsonTime: knock?.time)
       output.append(", \"from\": ")
       if let source = knock?.source {

@@ -1,6 +1,7 @@
 """--users: who may do what, and whose grants are open."""
 
 import json
+import re
 
 import pytest
 from support.datagrams import KEY
@@ -72,6 +73,31 @@ def test_the_users_with_their_limits_and_what_is_open_for_each(firewall, start, 
     # Not a part of any key.
     text = json.dumps(listed)
     assert not any(key[-12:] in text for key in KEYS.values())
+
+
+@only_nft
+@pytest.mark.parametrize("names", [[], sorted(LIMITS)], ids=["alone", "beside others"])
+def test_the_user_of_a_key_file_has_no_name(start, status, firewall, keys, key_file, tmp_path, names):
+    firewall.load_example()
+    firewall.nft("add set inet pyknock bob4 { type ipv4_addr; flags timeout; }")
+    conf = tmp_path / "server.conf"
+    settings = [f"keys {keys}"] if names else []
+    settings += [f"key-file {key_file}", f"state {tmp_path}/state", "nft inet/pyknock/knock4,knock6", "ttl 1h"]
+    conf.write_text("\n".join(settings))
+    ours = start("-f", str(conf), words=[], sets="-v")
+    ours.knock()
+    ours.wait_for_counters(open=1)
+    code, lines, errors = status("-f", str(conf), "--users")
+    assert (code, errors) == (0, [])
+    assert re.fullmatch(r"-  +20\S+Z +127\.0\.0\.1 +-", lines[3])
+    assert [line.split()[0] for line in lines[4 : 5 + len(names)] if line] == names
+    code, listed, errors = status("-f", str(conf), "--users", "--json")
+    assert (code, errors) == (0, [])
+    assert [user["name"] for user in listed["users"]] == [None, *names]
+    assert (listed["users"][0]["from"], listed["users"][0]["set4"]) == ("127.0.0.1", "inet/pyknock/knock4")
+    # The key is not read.
+    key_file.unlink()
+    assert status("-f", str(conf), "--users")[2] == []
 
 
 def test_a_file_of_a_user_that_cannot_be_read_is_named(keys, tmp_path):

@@ -271,7 +271,7 @@ def test_the_key_of_the_server_goes_from_its_file(start, users, tmp_path, key_fi
     ours.knock()
     ours.output.wait_for("^open 192.0.2.1 ?$")
     conf.write_text(commands)
-    reload(ours, 3)
+    assert "user removed: the one without a name" in reload(ours, 3)
     ours.knock("192.0.2.2")
     knock(ours, "bob", "192.0.2.3")
     ours.output.wait_for("^open 192.0.2.3 bob$")

@@ -298,7 +298,10 @@ struct Executor: ~Copyable {
       } catch { throw .user(error) }
       hasKey = true
     case nil:
-      if reloader?.hasKeyFile == true, let slot = users.slot(named: .none) { removeUser(at: slot) }
+      if reloader?.hasKeyFile == true, let slot = users.slot(named: .none) {
+        log.info("user removed: the one without a name")
+        removeUser(at: slot)
+      }
       hasKey = false
     }
     // The rest of `new` ends here. That wipes the key in this process.

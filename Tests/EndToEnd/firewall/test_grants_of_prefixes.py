@@ -2,6 +2,7 @@
 
 import ipaddress
 import json
+import re
 import signal
 import time
 from random import Random
@@ -254,7 +255,9 @@ def test_the_mask_of_an_ipset_is_seen_at_each_change(firewall, start):
 @pytest.mark.parametrize("family", [4, 6])
 @pytest.mark.parametrize("seed", range(3))
 def test_sets_journal_and_list_are_those_of_a_model(firewall, start, listed, family, seed, tmp_path):
-    """Random knocks of three users, and ends. Sets and a user are removed and put back.
+    """Random knocks of five users and one without a name, and ends. Sets and a user are removed and put back.
+
+    Each user but alice has a limit. The prefixes of carol and the others overlap.
 
     The server restarts after TERM or KILL with other times, prefixes and sets.
 
@@ -268,7 +271,13 @@ def test_sets_journal_and_list_are_those_of_a_model(firewall, start, listed, fam
     # The server, how many knocks it has had, and its settings.
     ours = sent = name = bits = seconds = None
     users, keys = UserFiles(tmp_path / "keys"), {None: KEY}
-    keys["alice"], keys["bob"] = users.set("alice"), users.set("bob", f"ttl {BOB}s")
+    own = ipaddress.ip_network(f"{base}/{full - 4}")
+    limits = {
+        "alice": [], "bob": [f"ttl {BOB}s"], "carol": [f"grant-prefix{family} {full - 3}"],
+        "dora": ["commands close"], "eve": [f"addresses {own}"],
+    }  # fmt: skip
+    for user, lines in limits.items():
+        keys[user] = users.set(user, *lines)
 
     def restart():
         nonlocal ours, sent, name, bits, seconds
@@ -291,14 +300,25 @@ def test_sets_journal_and_list_are_those_of_a_model(firewall, start, listed, fam
 
     def knock(address, command, user=None):
         nonlocal sent
-        steps.append(f"{'open' if command == OPEN else 'close'} {address} by {user}")
+        verb, by = "open" if command == OPEN else "close", f" by {user}" if user else ""
+        steps.append(f"{verb} {address} by {user}")
+        refusal = ""
+        if user == "dora" and command == OPEN:
+            refusal = ": not among the user's commands"
+        elif user == "eve" and ipaddress.ip_address(address) not in own:
+            refusal = ": not among the user's addresses"
+        line = f": {'refused' if refusal else 'accepted'} {verb} {re.escape(address)}{by} from .*{refusal}"
+        count = len(ours.log.matching(line))
         ours.knock(address, command, key=keys[user])
         end = time.time() + (min(seconds, BOB) if user == "bob" else seconds)
+        ours.log.wait_for(line, count + 1)
+        if refusal:
+            return
         sent += 1
         # The executor is done with it.
         ours.wait_for_counters(accepted=sent, queued=0)
         if command == OPEN:
-            model.open(user, address, name, bits, end)
+            model.open(user, address, name, full - 3 if user == "carol" else bits, end)
         else:
             model.close(user, address)
 
@@ -316,8 +336,14 @@ def test_sets_journal_and_list_are_those_of_a_model(firewall, start, listed, fam
         ours.signal(signal.SIGHUP)
         ours.log.wait_for(done, count + 1)
 
+    def wait_until_no_end_is_near():
+        until(lambda: not model.is_near_an_end(time.time(), 1), "no end is near")
+        model.expire(time.time())
+
     def remove(removed):
         steps.append(f"remove {' '.join(removed)}")
+        # What ends meanwhile might still be closed, or not.
+        wait_until_no_end_is_near()
         if firewall.kind == "ipset":
             firewall.run(f"ipset destroy {removed[0]}")
         elif removed == names:
@@ -329,8 +355,7 @@ def test_sets_journal_and_list_are_those_of_a_model(firewall, start, listed, fam
     def put_back(name):
         steps.append(f"put back {name}")
         # What ends meanwhile might still be tried, or not.
-        until(lambda: not model.is_near_an_end(time.time(), 1), "no end is near")
-        model.expire(time.time())
+        wait_until_no_end_is_near()
         # The server has tried to close all that has ended.
         for (user, address, each, _), end in model.grants.items():
             if each == name and end is None:

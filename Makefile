@@ -24,7 +24,7 @@ build:
 needed_by_build = libsodium-dev
 needed_by_tests = python3-pytest python3-venv iproute2 util-linux nftables ipset iptables procps \
   openssh-server openssh-client netcat-openbsd coturn bash zsh fish mandoc python3-prometheus-client \
-  btrfs-progs
+  btrfs-progs busybox-static socat strace
 deps:
 	@scripts/dependencies $(needed_by_build) $(needed_by_tests)
 

@@ -4,8 +4,13 @@ import KnockBase
 /// the numbers of the counters.
 public enum Refusal: UInt8, Error, Sendable {
   case wrongLength
+  case unknownKey
   case badMAC
   case unknownCommand
+  case unknownFlag
+  case unknownDoor
+  case reservedByte
+  case secondsNotZero
   case unknownFamily
   case familyLengthMismatch
   case timeNotFinite
@@ -24,7 +29,7 @@ public enum Refusal: UInt8, Error, Sendable {
   case replayMemoryFull
 
   /// How many cases there are.
-  public static let count: UInt8 = 19
+  public static let count: UInt8 = 24
 
   /// Whether a good knock is lost, so that the administrator should act.
   public var isFailure: Bool {
@@ -34,7 +39,7 @@ public enum Refusal: UInt8, Error, Sendable {
   /// Whether a key holder sent the datagram just now: its MAC is right and it is no replay.
   public var isFromKeyHolder: Bool {
     switch self {
-    case .wrongLength, .badMAC, .replayed, .olderThanMemory: false
+    case .wrongLength, .unknownKey, .badMAC, .replayed, .olderThanMemory: false
     default: true
     }
   }
@@ -43,8 +48,13 @@ public enum Refusal: UInt8, Error, Sendable {
   public var reason: StaticString {
     switch self {
     case .wrongLength: "wrong length"
+    case .unknownKey: "unknown key"
     case .badMAC: "bad MAC"
     case .unknownCommand: "unknown command"
+    case .unknownFlag: "unknown flag"
+    case .unknownDoor: "unknown door"
+    case .reservedByte: "a reserved byte is not 0"
+    case .secondsNotZero: "only an open can have seconds"
     case .unknownFamily: "unknown address family"
     case .familyLengthMismatch: "address family and length do not match"
     case .timeNotFinite: "time stamp is not a finite number"
@@ -68,8 +78,13 @@ public enum Refusal: UInt8, Error, Sendable {
   public var name: StaticString {
     switch self {
     case .wrongLength: "wrong-length"
+    case .unknownKey: "unknown-key"
     case .badMAC: "bad-mac"
     case .unknownCommand: "unknown-command"
+    case .unknownFlag: "unknown-flag"
+    case .unknownDoor: "unknown-door"
+    case .reservedByte: "reserved-byte"
+    case .secondsNotZero: "seconds-not-zero"
     case .unknownFamily: "unknown-family"
     case .familyLengthMismatch: "family-length-mismatch"
     case .timeNotFinite: "time-not-finite"

@@ -88,11 +88,7 @@ extension Knock {
   }
 }
 
-/// A signed datagram: 49 or 61 bytes.
-public struct Datagram: ~Copyable {
-  private var storage = InlineArray<61, UInt8>(repeating: 0)
-  private let count: Int
-
+extension Datagram {
   /// Writes the datagram of a knock and signs it.
   ///
   /// - Parameter timeStamp: microseconds since the Unix epoch.
@@ -101,21 +97,14 @@ public struct Datagram: ~Copyable {
   ) {
     let family = knock.address.family
     let address = knock.address.networkBytes
-    count = Version1.addressOffset + family.byteCount
-    for index in 0..<family.byteCount { storage[Version1.addressOffset + index] = address[index] }
-    storage[Version1.commandOffset] = knock.command.rawValue
-    let time = Version1.doubleBits(fromMicroseconds: timeStamp)
-    for index in 0..<8 {
-      storage[Version1.timeOffset + index] = UInt8(truncatingIfNeeded: time >> (8 * index))
-    }
-    storage[Version1.familyOffset] = family == .inet ? Version1.inet : Version1.inet6
-    let mac = key.mac(of: storage.span.extracting(Version1.macSize..<count))
-    for index in 0..<Version1.macSize { storage[index] = mac[index] }
-  }
-
-  public func withBytes<Result, Failure: Error>(
-    _ body: (Span<UInt8>) throws(Failure) -> Result
-  ) throws(Failure) -> Result {
-    try body(storage.span.extracting(first: count))
+    self.init(count: Version1.addressOffset + family.byteCount)
+    put(UInt64(knock.command.rawValue), count: 1, at: Version1.commandOffset)
+    put(
+      Version1.doubleBits(fromMicroseconds: timeStamp), count: 8, at: Version1.timeOffset)
+    put(
+      UInt64(family == .inet ? Version1.inet : Version1.inet6), count: 4,
+      at: Version1.familyOffset)
+    put(address.span.extracting(first: family.byteCount), at: Version1.addressOffset)
+    sign(from: Version1.macSize, with: key)
   }
 }

@@ -2,7 +2,7 @@ import CSodium
 import KnockProtocol
 
 /// HMAC-SHA256 by libsodium (RFC 2104), for tests of what needs a key.
-public struct TestKey: MACKey {
+public struct TestKey: MACKey, Sendable {
   private let key: [UInt8]
 
   public init(_ key: [UInt8]) { self.key = key }

@@ -93,6 +93,13 @@ extension Version2 {
       return bytes.span.extracting(Self.check).equals(check.span.extracting(first: 4))
     }
 
+    /// The fingerprint that the key is found by: its bytes as a little-endian number. It is no secret.
+    ///
+    /// - Parameter key: the one that `derive` takes.
+    public func id(by key: borrowing some MACKey & ~Copyable) -> UInt64 {
+      derive(.id, by: key).span.littleEndian(at: 0, count: 8)
+    }
+
     /// - Parameter key: makes MACs with the secret; for `idMask`, with the server id.
     @inline(never)
     public func derive(

@@ -45,6 +45,7 @@ emit() { # LIST: prints the bytes.
 }
 bytes() { # HEX: sets $result.
   rest=${1%% *} # Without the name that sha256sum prints.
+  [ -n "$rest" ] || die 1 'sha256sum has failed'
   result=
   while [ ${#rest} -ge 2 ]; do
     result="$result $((0x${rest%"${rest#??}"}))"

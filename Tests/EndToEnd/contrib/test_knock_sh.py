@@ -14,6 +14,7 @@ import signal
 import socket
 import textwrap
 import time
+from pathlib import Path
 
 import pytest
 from support.programs import EMULATED, ROOT, TIMEOUT, options_in_help, run
@@ -393,6 +394,15 @@ def test_what_is_missing_is_named(path_of, shell):
         assert result.lines == ["knock.sh: nothing was sent to '::1': nc: invalid option -- 'u'"]
     else:
         assert (result.code, result.stdout, result.stderr) == (1, "", "knock.sh: dd is missing\n")
+
+
+@pytest.mark.parametrize("shell", ["dash", "bash"])
+def test_a_sha256sum_that_fails_is_no_mistyped_key(path_of, shell):
+    environment = path_of("dd", "date", "ls", "nc", "false")
+    folder = Path(environment["PATH"])
+    (folder / "false").rename(folder / "sha256sum")
+    result = knock("open", "::1", "-k-", shell=shell, env=environment)
+    assert (result.code, result.stdout, result.stderr) == (1, "", "knock.sh: sha256sum has failed\n")
 
 
 def test_a_shell_without_a_printf_gets_no_key():

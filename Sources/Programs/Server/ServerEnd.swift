@@ -8,7 +8,20 @@ extension CurrentProcess {
     while true { end(status: code.rawValue) }
   }
 
+  /// Logs why the program ends, and ends it.
+  @inline(never)
+  static func exit(_ message: Message) -> Never {
+    log.error(message)
+    exit(.failure)
+  }
+
+  @inline(never)
+  static func exitFatally(_ error: SystemError) -> Never { exit("fatal: \(error)") }
+
   /// What `body` returns. If it throws, logs why and ends the program.
+  ///
+  /// To be called in a function of its own, which is not inlined: where a step can fail, the compiler ends all values
+  /// of the steps before.
   @inline(__always)
   static func orExit<Result: ~Copyable>(_ body: () throws(SystemError) -> Result) -> Result {
     do throws(SystemError) {
@@ -16,9 +29,13 @@ extension CurrentProcess {
     } catch { exitFatally(error) }
   }
 
-  @inline(never)
-  static func exitFatally(_ error: SystemError) -> Never {
-    log.error("fatal: \(error)")
-    exit(.failure)
+  /// The same. The message begins with what the call was for.
+  @inline(__always)
+  static func orExit<Result: ~Copyable>(
+    _ what: StaticString, _ body: () throws(SystemError) -> Result
+  ) -> Result {
+    do throws(SystemError) {
+      return try body()
+    } catch { exit("\(what): \(error)") }
   }
 }

@@ -3,41 +3,112 @@ import KnockServer
 
 /// What a server has taken from the system when it starts.
 struct ServerParts: ~Copyable {
-  /// How many of the last knocks the executor remembers, to recognize repeats.
-  private static let recentKnocks = 1024
-
   let users: LoadedUsers
   let commands: Commands
   let signals: Signals
-  var firewall: Firewall?
+  var firewall: Resident<Firewall?>
   let socket: UDPSocket
   let state: ServerState
-  let metrics: Metrics?
+  let metrics: Resident<Metrics?>
+
+  /// What both processes need besides.
+  private struct Common: ~Copyable {
+    /// How many of the last knocks the executor remembers, to recognize repeats.
+    private static let recentKnocks = 1024
+
+    let batch: DatagramBatch
+    let logBudgets: Storage<UserBuckets.Element>
+    let recent: Storage<RecentKnocks.Entry>
+    let seen: Storage<UInt64>
+    let tally: Tally
+    let channel: Channel.Pair
+    let timer: BootTimer
+
+    /// Ends the program if the system does not have it.
+    @inline(never)
+    init() {
+      guard let batch = DatagramBatch(),
+        let logBudgets = Storage<UserBuckets.Element>.mapped(Users.slotCount),
+        let recent = Storage<RecentKnocks.Entry>.mapped(Self.recentKnocks),
+        let seen = Storage<UInt64>.mapped(Users.slotCount / 64 + 1)
+      else { CurrentProcess.exitFatally(.outOfMemory) }
+      self.batch = batch
+      self.logBudgets = logBudgets
+      self.recent = recent
+      self.seen = seen
+      tally = CurrentProcess.orExit { () throws(SystemError) in try Tally() }
+      channel = CurrentProcess.orExit { () throws(SystemError) in try Channel.Pair() }
+      timer = CurrentProcess.orExit { () throws(SystemError) in try BootTimer() }
+    }
+  }
 
   /// Makes the two processes and runs them.
   @inline(never)
   consuming func run(_ settings: ServerSettings, _ operands: Operands) -> Never {
-    guard let batch = DatagramBatch(),
-      let logBudgets = Storage<UserBuckets.Element>.mapped(Users.slotCount),
-      let recent = Storage<RecentKnocks.Entry>.mapped(Self.recentKnocks),
-      let seen = Storage<UInt64>.mapped(Users.slotCount / 64 + 1)
-    else { CurrentProcess.exitFatally(.outOfMemory) }
-    let startLine = CurrentProcess.orExit { () throws(SystemError) in
+    let common = Common()
+    let startLine = Self.startLine(socket, settings)
+    let reloader = Resident(Self.reloader(settings, operands))
+    logWarnings(settings)
+    let manager = ServiceManager(Self.connectToServiceManager())
+    let beatInterval = min(
+      manager.watchdogPatience.map { $0 / 4 } ?? .max,
+      metrics.value == nil ? .max : Metrics.interval)
+    let receiver = Receiver(
+      socket: socket, batch: common.batch,
+      gate: Gate(
+        keys: users.keys, users: users.users.forFork(), drift: settings.drift,
+        replays: state.replays),
+      executor: common.channel.first, tally: common.tally,
+      logBudgets: UserBuckets(common.logBudgets),
+      startLine: startLine, tellsReady: manager.listens,
+      beatInterval: beatInterval == .max ? nil : beatInterval)
+    let executor = Resident(
+      Executor(
+        state: state.keeper, signals: signals, timer: common.timer,
+        receiver: ReceiverProcess(common.channel.second, tally: common.tally),
+        users: users.users, directory: users.directory, seen: common.seen,
+        setNames: state.grants.names.alias(), tally: common.tally, firewall: firewall,
+        runner: Self.runner(commands, settings),
+        grants: GrantKeeper(state.grants, recent: RecentKnocks(common.recent), settings),
+        shutdown: Shutdown(closesGrants: settings.closesOnExit), manager: manager,
+        metrics: metrics, reloader: reloader))
+    Server.run(receiver: receiver, executor: executor, sandbox: settings.sandbox)
+  }
+
+  @inline(never)
+  private static func startLine(
+    _ socket: borrowing UDPSocket, _ settings: ServerSettings
+  ) -> Receiver.StartLine {
+    CurrentProcess.orExit { () throws(SystemError) in
       Receiver.StartLine(
         address: try socket.localAddress(), drift: settings.drift,
         bufferSize: try ListeningSocket.enlargeBuffer(of: socket))
     }
-    let tally = CurrentProcess.orExit { () throws(SystemError) in try Tally() }
-    let channel = CurrentProcess.orExit { () throws(SystemError) in try Channel.Pair() }
-    let timer = CurrentProcess.orExit { () throws(SystemError) in try BootTimer() }
-    let reloader = CurrentProcess.orExit { () throws(SystemError) in
-      try Reloader.make(settings, operands)
+  }
+
+  @inline(never)
+  private static func reloader(
+    _ settings: ServerSettings, _ operands: Operands
+  ) -> Reloader? {
+    CurrentProcess.orExit { () throws(SystemError) in try Reloader.make(settings, operands) }
+  }
+
+  @inline(never)
+  private static func runner(
+    _ commands: consuming Commands, _ settings: ServerSettings
+  ) -> CommandRunner {
+    guard let runner = CommandRunner(commands, settings: settings) else {
+      CurrentProcess.exitFatally(.outOfMemory)
     }
+    return runner
+  }
+
+  /// Logs what knocks grant, and what is missing.
+  @inline(never)
+  private mutating func logWarnings(_ settings: ServerSettings) {
     if settings.firewall.sets != nil {
-      let inetTime = settings.firewall.set(for: .inet).flatMap { firewall?.time(of: $0) }
-      log.info(settings.firewall.grant(of: .inet, duration: inetTime?.duration))
-      let inet6Time = settings.firewall.set(for: .inet6).flatMap { firewall?.time(of: $0) }
-      log.info(settings.firewall.grant(of: .inet6, duration: inet6Time?.duration))
+      logGrant(of: .inet, settings.firewall)
+      logGrant(of: .inet6, settings.firewall)
     }
     if settings.stateDirectory == nil,
       settings.firewall.grantsPrefixes(for: .inet) || settings.firewall.grantsPrefixes(for: .inet6)
@@ -50,34 +121,16 @@ struct ServerParts: ~Copyable {
     }
     if !settings.sandbox.isOn { log.warning("warning: no sandbox") }
     settings.logReplayCapacity()
-    let serverPolicy = settings.policy(state.grants.names)
-    let manager = ServiceManager(Self.connectToServiceManager())
-    guard let runner = CommandRunner(commands, settings: settings) else {
-      CurrentProcess.exitFatally(.outOfMemory)
-    }
-    let beatInterval = min(
-      manager.watchdogPatience.map { $0 / 4 } ?? .max, metrics == nil ? .max : Metrics.interval)
-    let receiver = Receiver(
-      socket: socket, batch: batch,
-      gate: Gate(
-        keys: users.keys, users: users.users.forFork(), drift: settings.drift,
-        replays: state.replays),
-      executor: channel.first, tally: tally, logBudgets: UserBuckets(logBudgets),
-      startLine: startLine, tellsReady: manager.listens,
-      beatInterval: beatInterval == .max ? nil : beatInterval)
-    let executor = Executor(
-      state: state.keeper, signals: signals,
-      timer: timer, receiver: ReceiverProcess(channel.second, tally: tally),
-      users: users.users, serverPolicy: serverPolicy, directory: users.directory, seen: seen,
-      setNames: state.grants.names.alias(), tally: tally, firewall: firewall,
-      runner: runner,
-      grants: GrantKeeper(state.grants, recent: RecentKnocks(recent), settings),
-      shutdown: Shutdown(closesGrants: settings.closesOnExit), manager: manager, metrics: metrics,
-      reloader: reloader)
-    Server.run(receiver: receiver, executor: executor, sandbox: settings.sandbox)
+  }
+
+  @inline(never)
+  private mutating func logGrant(of family: AddressFamily, _ settings: FirewallSettings) {
+    let time = settings.set(for: family).flatMap { firewall.value?.time(of: $0) }
+    log.info(settings.grant(of: family, duration: time?.duration))
   }
 
   /// `Descriptor.none` if no service manager wants to hear anything.
+  @inline(never)
   private static func connectToServiceManager() -> Descriptor {
     guard let name = Environment.variable("NOTIFY_SOCKET") else { return .none }
     do throws(SystemError) {

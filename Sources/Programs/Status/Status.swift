@@ -120,11 +120,10 @@ struct Status: ~Copyable {
   }
 
   private mutating func logUsers(in path: Argument) {
-    do throws(StartFailure) {
-      let directory = try StartFailure.wrapping("--keys") { () throws(SystemError) in
-        try UsersDirectory(path, settings, opensByCommand: settings.openCommand != nil)
-      }
-      try loaded.add(directory, grants.names, &firewall)
+    do throws(LoadedUsers.Failure) {
+      try loaded.add(
+        directory: path, settings, opensByCommand: settings.openCommand != nil, grants.names,
+        &firewall)
     } catch {
       log.error("\(error)")
       isComplete = false

@@ -112,9 +112,9 @@ extension Descriptor {
   func read<Element>(
     into elements: borrowing Storage<Element>, at offset: Int
   ) throws(SystemError) -> Int {
-    let size = elements.count * MemoryLayout<Element>.stride
     let start = unsafe elements.baseAddress
-    let count = try SystemError.check(unsafe csys_read_at(number, start, size, Int64(offset)))
+    let count = try SystemError.check(
+      unsafe csys_read_at(number, start, elements.size, Int64(offset)))
     return Int(count) / MemoryLayout<Element>.stride
   }
 

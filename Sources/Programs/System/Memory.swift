@@ -21,9 +21,18 @@ extension Storage {
     return unsafe Storage(adopting: UnsafeMutableBufferPointer(start: start, count: count))
   }
 
+  /// The size in bytes.
+  var size: Int { count &* MemoryLayout<Element>.stride }
+
   /// Gives memory from `mapped` back, if the system can have it.
-  consuming func unmap() {
-    unsafe csys_release(baseAddress, count * MemoryLayout<Element>.stride)
+  consuming func unmap() { unsafe csys_release(baseAddress, size) }
+
+  /// The same memory as numbers of 8 bytes. It must outlive both values.
+  var numbers: Storage<UInt64> {
+    let pages = unsafe UnsafeMutableRawPointer(baseAddress)
+    let first = unsafe pages?.bindMemory(to: UInt64.self, capacity: size / 8)
+    return unsafe Storage<UInt64>(
+      adopting: UnsafeMutableBufferPointer(start: first, count: size / 8))
   }
 }
 
@@ -34,14 +43,6 @@ extension Storage<UInt8> {
     let first = unsafe baseAddress.map { unsafe $0 + start }
     return unsafe Storage(
       adopting: UnsafeMutableBufferPointer(start: first, count: count - start))
-  }
-
-  /// The same memory as numbers of 8 bytes. It must outlive both values.
-  var numbers: Storage<UInt64> {
-    let pages = unsafe UnsafeMutableRawPointer(baseAddress)
-    let first = unsafe pages?.bindMemory(to: UInt64.self, capacity: count / 8)
-    return unsafe Storage<UInt64>(
-      adopting: UnsafeMutableBufferPointer(start: first, count: count / 8))
   }
 
   /// Makes `mapped` take all memory from a range of these bytes, which are zeroed first. `useSystemMemory` ends this.

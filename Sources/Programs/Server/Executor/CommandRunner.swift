@@ -38,18 +38,23 @@ import KnockServer
   }
 
   /// What happened to the command for an action.
-  enum Event {
-    case started(Action, ChildProcess)
-    case notStarted(Action, SystemError)
-    /// There is nothing to run.
-    case empty(Action)
-    /// It has run too long and was sent TERM.
-    case terminated(Action)
-    /// It did not end after TERM and was sent KILL.
-    case killed(Action)
-    /// It did not even end after KILL. The runner no longer waits for it.
-    case givenUp(Action)
-    case ended(Action, ChildProcess.Ending)
+  struct Event {
+    enum Kind {
+      case started(ChildProcess)
+      case notStarted(SystemError)
+      /// There is nothing to run.
+      case empty
+      /// It has run too long and was sent TERM.
+      case terminated
+      /// It did not end after TERM and was sent KILL.
+      case killed
+      /// It did not even end after KILL. The runner no longer waits for it.
+      case givenUp
+      case ended(ChildProcess.Ending)
+    }
+
+    let kind: Kind
+    let action: Action
   }
 
   private var commands: Commands
@@ -131,6 +136,7 @@ import KnockServer
   /// next one. Nil if nothing is due.
   mutating func advance(now: Int64) -> Event? { checkLimit(now: now) ?? startNext() }
 
+  @inline(never)
   private mutating func checkLimit(now: Int64) -> Event? {
     guard runningCount > 0 else { return nil }
     for index in 0..<jobs.count {
@@ -140,39 +146,43 @@ import KnockServer
       case .running:
         job.process.sendToGroup(.terminate)
         jobs[index]?.phase = .terminated
-        return .terminated(job.action)
+        return Event(kind: .terminated, action: job.action)
       case .terminated:
         job.process.sendToGroup(.kill)
         jobs[index]?.phase = .killed
-        return .killed(job.action)
+        return Event(kind: .killed, action: job.action)
       case .killed:
         // It is stuck in the kernel. Should it end later, `reap` takes it for an unknown process.
         counters.timedOut += 1
         jobs[index] = nil
         runningCount -= 1
-        return .givenUp(job.action)
+        return Event(kind: .givenUp, action: job.action)
       }
     }
     return nil
   }
 
+  @inline(never)
   private mutating func startNext() -> Event? {
     guard queue.count > 0, let slot = freeSlot,
       let action = Self.removeNext(of: &queue, notIn: jobs)
     else { return nil }
     do throws(SystemError) {
-      guard let process = try start(action) else { return .empty(action) }
+      guard let process = try start(action) else {
+        return Event(kind: .empty, action: action)
+      }
       jobs[slot] = Job(
         process: process, action: action, deadline: SystemClock.monotonic() + timeout)
       runningCount += 1
-      return .started(action, process)
+      return Event(kind: .started(process), action: action)
     } catch {
       counters.notStarted += 1
-      return .notStarted(action, error)
+      return Event(kind: .notStarted(error), action: action)
     }
   }
 
   /// Returns nil if the command is empty.
+  @inline(never)
   private mutating func start(_ action: Action) throws(SystemError) -> ChildProcess? {
     environment.set(action.knock, by: action.user)
     return try commands.expand(for: action.knock) { words throws(SystemError) in
@@ -217,7 +227,7 @@ import KnockServer
     } else {
       counters.failed += 1
     }
-    return .ended(ended.action, ending)
+    return Event(kind: .ended(ending), action: ended.action)
   }
 
   /// Moves the limits of the running commands (microseconds).

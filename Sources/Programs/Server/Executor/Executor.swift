@@ -17,13 +17,11 @@ struct Executor: ~Copyable {
   private static let longestStep = 500 * Microseconds.millisecond
 
   /// Nil without a state directory.
-  var state: StateKeeper?
+  var state: Resident<StateKeeper?>
   let signals: Signals
   /// Expires when the next grant does.
   var timer: BootTimer
   var users: Users
-  /// What a user may do by the options of the server.
-  let serverPolicy: Policy
   /// Where HUP looks for users; nil if there is none.
   var directory: UsersDirectory?
   /// A bit for each slot of the table of users, for HUP.
@@ -33,15 +31,15 @@ struct Executor: ~Copyable {
   let tally: Tally
 
   var receiver: ReceiverProcess
-  var firewall: Firewall?
+  var firewall: Resident<Firewall?>
   var runner: CommandRunner
   var grants: GrantKeeper
   var shutdown: Shutdown
   var manager: ServiceManager
   var watchdog: Watchdog
-  var metrics: Metrics?
+  var metrics: Resident<Metrics?>
   /// Nil if HUP stops the server.
-  var reloader: Reloader?
+  var reloader: Resident<Reloader?>
 
   /// Whether this process has kept the privileges that commands may need.
   let keepsPrivileges: Bool
@@ -56,20 +54,19 @@ struct Executor: ~Copyable {
   var exitCode = ExitCode.success
 
   init(
-    state: consuming StateKeeper?, signals: consuming Signals,
+    state: consuming Resident<StateKeeper?>, signals: consuming Signals,
     timer: consuming BootTimer, receiver: consuming ReceiverProcess, users: consuming Users,
-    serverPolicy: Policy, directory: consuming UsersDirectory?, seen: consuming Storage<UInt64>,
+    directory: consuming UsersDirectory?, seen: consuming Storage<UInt64>,
     setNames: consuming SetNames,
-    tally: Tally, firewall: consuming Firewall?, runner: consuming CommandRunner,
+    tally: Tally, firewall: consuming Resident<Firewall?>, runner: consuming CommandRunner,
     grants: consuming GrantKeeper, shutdown: Shutdown, manager: consuming ServiceManager,
-    metrics: consuming Metrics?, reloader: consuming Reloader?
+    metrics: consuming Resident<Metrics?>, reloader: consuming Resident<Reloader?>
   ) {
     self.state = state
     self.signals = signals
     self.timer = timer
     self.receiver = receiver
     self.users = users
-    self.serverPolicy = serverPolicy
     self.directory = directory
     self.seen = seen
     self.setNames = setNames
@@ -85,13 +82,17 @@ struct Executor: ~Copyable {
     self.reloader = reloader
   }
 
-  /// Drops the privileges that this process does not need.
-  func confine(by sandbox: inout Sandbox) throws(Sandbox.Failure) {
-    try sandbox.confineExecutor(changesSets: firewall != nil, runsCommands: runner.hasCommands)
+  /// Drops the privileges that this process does not need. Ends the program if it cannot.
+  @inline(never)
+  func confine(by sandbox: inout Sandbox) {
+    do throws(Sandbox.Failure) {
+      try sandbox.confineExecutor(
+        changesSets: firewall.value != nil, runsCommands: runner.hasCommands)
+    } catch { CurrentProcess.exit("\(error)") }
     guard sandbox.isOn else { return }
     if runner.hasCommands {
       log.debug("the executor keeps its privileges, for the commands")
-    } else if firewall != nil {
+    } else if firewall.value != nil {
       log.debug("the executor has no capability except CAP_NET_ADMIN")
     } else {
       log.debug("the executor has no capability")
@@ -107,7 +108,7 @@ struct Executor: ~Copyable {
     checkUsers()
     reviseGrants(keepsPlace: true)
     checkSets(limit: .max, until: .max)
-    grants.save(to: &state)
+    grants.save(to: &state.value)
     while !(shutdown.isEnding && !receiver.isRunning && runner.runningCount == 0) {
       timer.set(shutdown.isEnding ? .max : grants.nextDeadline)
       var events = PollSet()
@@ -122,8 +123,8 @@ struct Executor: ~Copyable {
       if events.isReady(1), let event = try signals.next() { try handle(event) }
       try advance()
     }
-    if let last = metrics?.nextDeadline { updateMetrics(now: last) }
-    grants.end(&state)
+    if let last = metrics.value?.nextDeadline { updateMetrics(now: last) }
+    grants.end(&state.value)
     log.info("stopped")
     return exitCode
   }
@@ -136,8 +137,8 @@ struct Executor: ~Copyable {
     if next < .max { next = min(next, SystemClock.monotonic() + Self.longestStep / 2) }
     next = min(next, manager.nextDeadline)
     next = min(next, watchdog.nextDeadline)
-    next = min(next, state?.nextDeadline ?? .max)
-    return min(next, metrics?.nextDeadline ?? .max)
+    next = min(next, state.value?.nextDeadline ?? .max)
+    return min(next, metrics.value?.nextDeadline ?? .max)
   }
 
   /// Has each part do what is due.
@@ -156,7 +157,7 @@ struct Executor: ~Copyable {
     manager.advance(now: now)
     watchdog.advance(
       tally.beatCount, isReceiverRunning: receiver.isRunning, manager, now: now)
-    grants.advance(&state, now: now)
+    grants.advance(&state.value, now: now)
     updateMetrics(now: now)
   }
 
@@ -184,7 +185,7 @@ struct Executor: ~Copyable {
     case .printCounters:
       receiver.updateTally()
       log.answer("counters:\(counters())")
-    case .stop(.hangUp) where reloader != nil: reload()
+    case .stop(.hangUp) where reloader.value != nil: reload()
     case .stop(let signal):
       if !shutdown.hasBegun { log.info("stopping on \(signal.name)") }
       stop()
@@ -283,22 +284,31 @@ struct Executor: ~Copyable {
 
   @inline(never)
   private mutating func replaceKeyAndCommands() throws(ReloadError) {
-    guard let new = try reloader?.read() else { return }
+    guard let new = try reloader.value?.read() else { return }
     new.logWarnings()
-    guard keepsPrivileges || new.commands.isEmpty else { throw .needsPrivileges }
-    if firewall?.settings.sets == nil {
-      guard !new.commands.isEmpty else { throw .nothingToRun }
-      guard new.commands.canClose || !grants.mustClose else { throw .nothingToClose }
+    guard keepsPrivileges || new.commands.isEmpty else {
+      throw .unsuitable(
+        "commands need a restart: the server has dropped the privileges that they may need")
+    }
+    if firewall.value?.settings.sets == nil {
+      guard !new.commands.isEmpty else {
+        throw .unsuitable("there is no command any more, and no set")
+      }
+      guard new.commands.canClose || !grants.mustClose else {
+        throw .unsuitable("there is no close-command any more, and no set")
+      }
     }
     let hasKey: Bool
     switch new.key {
     case .some(let key):
       do throws(UserFault) {
-        try setUser(.none, key.expanded, serverPolicy)
+        if let policy = reloader.value?.policy(setNames) {
+          try setUser(.none, key.expanded, policy)
+        }
       } catch { throw .user(error) }
       hasKey = true
     case nil:
-      if reloader?.hasKeyFile == true, let slot = users.slot(named: .none) {
+      if reloader.value?.hasKeyFile == true, let slot = users.slot(named: .none) {
         log.info("user removed: the one without a name")
         removeUser(at: slot)
       }
@@ -306,7 +316,7 @@ struct Executor: ~Copyable {
     }
     // The rest of `new` ends here. That wipes the key in this process.
     runner.replace(new.takeCommands())
-    reloader?.keep(hasKeyFile: hasKey)
+    reloader.value?.keep(hasKeyFile: hasKey)
   }
 
   // Counters
@@ -317,14 +327,15 @@ struct Executor: ~Copyable {
       setsNotChanged: setsNotChanged, repeats: grants.repeatCount, commands: runner.counters,
       running: runner.runningCount,
       queued: UInt64(runner.queuedCount) + UInt64(receiver.unreceivedCount),
-      open: grants.count, notOpened: grants.refusedCount, filesBehind: state?.behindCount ?? 0)
+      open: grants.count, notOpened: grants.refusedCount, filesBehind: state.value?.behindCount ?? 0
+    )
   }
 
   private mutating func updateMetrics(now: Int64) {
-    guard let deadline = metrics?.nextDeadline, deadline <= now else { return }
+    guard let deadline = metrics.value?.nextDeadline, deadline <= now else { return }
     let counters = counters()
     do throws(Metrics.Failure) {
-      try metrics?.update(
+      try metrics.value?.update(
         counters, users, beat: tally.beatCount, wallNow: SystemClock.wall(), now: now)
     } catch { log.error("\(error)") }
   }

@@ -57,7 +57,7 @@ extension Executor {
     } else if let user, let refusal {
       log.warning("not run, \(refusal.reason): \(knock)\(by: user.name)")
     } else if let user {
-      state?.record(order.fingerprint, of: user, from: order.source)
+      state.value?.record(order.fingerprint, of: user, from: order.source)
       act(on: knock, by: user)
     } else {
       log.warning("not run, the user is gone: \(knock)")
@@ -123,7 +123,7 @@ extension Executor {
   /// - Parameter opening: what the knock opens by the settings; nil for a grant that has expired.
   @inline(never)
   private mutating func perform(_ action: Action, _ opening: Grants.Opening?) {
-    grants.save(to: &state)
+    grants.save(to: &state.value)
     switch (action.knock.command, opening) {
     case (.open, let opening?): openSet(for: action, opening)
     default: closeSets(for: action, opening)
@@ -141,26 +141,27 @@ extension Executor {
   /// Logs what happened to a command, and records it if it has ended.
   @inline(never)
   mutating func handle(_ event: CommandRunner.Event) {
-    switch event {
-    case .started(let action, let process):
+    let action = event.action
+    switch event.kind {
+    case .started(let process):
       log.trace("command started: \(action): process \(process.number)")
-    case .notStarted(let action, let error):
+    case .notStarted(let error):
       log.warning("command not started: \(action): \(error)")
       finish(action, succeeded: false)
-    case .empty(let action):
+    case .empty:
       log.debug("the command is empty: \(action)")
       finish(action, succeeded: nil)
-    case .terminated(let action):
+    case .terminated:
       log.warning("command timed out, sent TERM: \(action)")
-    case .killed(let action):
+    case .killed:
       log.warning("command still running after TERM, sent KILL: \(action)")
-    case .givenUp(let action):
+    case .givenUp:
       log.warning("command still running after KILL, no longer waiting: \(action)")
       finish(action, succeeded: false)
-    case .ended(let action, .exited(status: 0)):
+    case .ended(.exited(status: 0)):
       log.debug("command ended: \(action): exit status 0")
       finish(action, succeeded: true)
-    case .ended(let action, let ending):
+    case .ended(let ending):
       log.warning("command ended: \(action): \(ending)")
       finish(action, succeeded: false)
     }

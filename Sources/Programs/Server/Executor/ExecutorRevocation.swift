@@ -24,7 +24,7 @@ extension Executor {
       Knock(command: .open, address: grant.address), by: grant.user, grant.key, closesGrant: false,
       .never)
     log.info("shortened: \(action), \(seconds: rest) s left")
-    grants.save(to: &state)
+    grants.save(to: &state.value)
     guard grant.set != 0 else { return }
     _ = closeSet(
       grant.set, grant.range, Int(grant.prefixLength), isTimed: grant.isTimed, for: action)

@@ -13,7 +13,7 @@ extension Executor {
   /// How long the kernel keeps what is opened in a set.
   mutating func setTime(_ number: UInt16, _ family: AddressFamily) -> SetTime {
     guard let set = set(number, family) else { return .forever }
-    return firewall?.time(of: set) ?? .forever
+    return firewall.value?.time(of: set) ?? .forever
   }
 
   mutating func openSet(for action: Action, _ opening: Grants.Opening) {
@@ -24,11 +24,11 @@ extension Executor {
     let isOpen = changeSet(
       set, range, opening.prefixLength, by: .open(milliseconds: milliseconds), for: action)
     if isOpen {
-      let isHost = firewall?.opensOnlyHost ?? false
+      let isHost = firewall.value?.opensOnlyHost ?? false
       return isHost ? grants.recordOnlyHost(address, opening) : ()
     }
     do throws(FirewallError.Reason) {
-      if try firewall?.holds(address, in: set) == false {
+      if try firewall.value?.holds(address, in: set) == false {
         grants.recordUnchangedSet(address, opening, .absent)
       }
     } catch {
@@ -95,7 +95,7 @@ extension Executor {
     for action: Action
   ) -> Bool {
     do throws(FirewallError) {
-      let isChanged = try firewall?.change(
+      let isChanged = try firewall.value?.change(
         range, prefixLength: prefixLength, host: action.knock.address, in: set, by: change)
       setsChanged += 1
       log.debug(isChanged == true ? "set changed: \(action)" : "set already up to date: \(action)")
@@ -111,7 +111,7 @@ extension Executor {
   /// The set of a grant. Nil if there is no connection to the kernel.
   @inline(never)
   private func set(_ number: UInt16, _ family: AddressFamily) -> FirewallSet? {
-    guard firewall != nil else { return nil }
+    guard firewall.value != nil else { return nil }
     return grants.set(number, family)
   }
 
@@ -127,7 +127,7 @@ extension Executor {
       if SystemClock.sinceBoot() >= end { limit = 0 }
       guard let set = set(grant.set, grant.address.family) else { return }
       do throws(FirewallError.Reason) {
-        guard try firewall?.holds(grant.address, in: set) == false else { continue }
+        guard try firewall.value?.holds(grant.address, in: set) == false else { continue }
         log.info("no longer open: \(grant.address) was removed from \(set)")
         grants.removeFromSet(at: position)
       } catch { continue }  // Closing it tells why.

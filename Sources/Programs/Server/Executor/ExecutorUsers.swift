@@ -28,7 +28,9 @@ extension Executor {
   mutating func checkUsers() {
     do throws(UserFileError) {
       try directory?.begin()
-      if let name = try directory?.next() { _ = try directory?.read(name, setNames, &firewall) }
+      if let name = try directory?.next() {
+        _ = try directory?.read(name, setNames, &firewall.value)
+      }
     } catch {
       log.warning("warning: HUP cannot read the users again, only a restart can: \(error)")
     }
@@ -80,7 +82,7 @@ extension Executor {
 
   @inline(never)
   private mutating func reload(_ name: UserName, _ slot: Int?) throws(UserFileError) {
-    guard let entry = try directory?.read(name, setNames, &firewall) else { return }
+    guard let entry = try directory?.read(name, setNames, &firewall.value) else { return }
     if let slot, let user = users[slot] {
       if user.key != KeyFingerprint(of: entry.key.expanded) {
         log.info("user removed, the key is another one: \(name)")

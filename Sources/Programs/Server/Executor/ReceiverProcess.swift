@@ -68,6 +68,7 @@ struct ReceiverProcess: ~Copyable {
     try sendWhenThereIsRoom { () throws(SystemError) in try channel.send(user, key) }
   }
 
+  @inline(never)
   func send(_ message: PrivsepMessage) throws(SystemError) {
     try sendWhenThereIsRoom { () throws(SystemError) in try channel.send(message) }
   }

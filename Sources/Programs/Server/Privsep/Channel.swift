@@ -97,7 +97,7 @@ struct Channel: ~Copyable {
     guard count <= buffer.count,
       let message = PrivsepMessage(buffer.span.extracting(first: count), userSize: Self.userSize)
     else { return .invalid }
-    if message == .user {
+    if case .user = message {
       var bytes = buffer.mutableSpan
       unsafe bytes.withUnsafeMutableBytes { bytes in
         let rest = unsafe UnsafeRawBufferPointer(rebasing: bytes[PrivsepMessage.userOffset...])

@@ -10,19 +10,14 @@ enum Server {
   /// Runs both processes. The executor ends the program when both have ended.
   @inline(never)
   static func run(
-    receiver: consuming Receiver, executor: consuming Executor, sandbox: Sandbox
+    receiver: consuming Receiver, executor: consuming Resident<Executor>, sandbox: Sandbox
   ) -> Never {
     var receiver = receiver
+    var executor = executor
     var sandbox = sandbox
-    do throws(Sandbox.Failure) {
-      try executor.confine(by: &sandbox)
-    } catch {
-      log.error("\(error)")
-      CurrentProcess.exit(.failure)
-    }
+    executor.value.confine(by: &sandbox)
     let executorProcess = CurrentProcess.number
-    let fork = CurrentProcess.orExit { () throws(SystemError) in try ChildProcess.fork() }
-    guard let process = fork else {
+    guard let process = fork() else {
       // The executor keeps its name, so that `killall -HUP pyknock` reaches it alone.
       CurrentProcess.setName("pyknock: receiver")
       receiver.runToEnd(in: sandbox, parent: executorProcess)
@@ -31,8 +26,13 @@ enum Server {
     }
     _ = consume receiver  // Closes the socket and wipes the key in this process.
     let exitCode = CurrentProcess.orExit { () throws(SystemError) in
-      try executor.run(receiver: process)
+      try executor.value.run(receiver: process)
     }
     CurrentProcess.exit(exitCode)
+  }
+
+  @inline(never)
+  private static func fork() -> ChildProcess? {
+    CurrentProcess.orExit { () throws(SystemError) in try ChildProcess.fork() }
   }
 }

@@ -1,7 +1,7 @@
 import KnockBase
 
 /// The name and meaning of a number that the server shows in the log and in the file of `--metrics`.
-struct Counter {
+@safe struct Counter {
   enum Kind {
     /// It only grows.
     case total
@@ -11,14 +11,15 @@ struct Counter {
     case refused, command
   }
 
-  let name: StaticString
+  /// Strings of C: with the length the program would be a kilobyte larger.
+  let name: UnsafePointer<CChar>
   let kind: Kind
-  let help: StaticString
+  private let help: UnsafePointer<CChar>
 
   init(_ name: StaticString, _ kind: Kind, _ help: StaticString) {
-    self.name = name
+    unsafe self.name = unsafe name.cString
     self.kind = kind
-    self.help = help
+    unsafe self.help = unsafe help.cString
   }
 
   /// Writes a line in the text format of Prometheus, version 0.0.4. The lines that explain a metric come before the
@@ -30,7 +31,7 @@ struct Counter {
       text.append("# HELP ")
       writeName(to: &text)
       text.append(" ")
-      text.append(help)
+      unsafe text.append(cString: help)
       text.append("\n# TYPE ")
       writeName(to: &text)
       text.append(kind == .gauge ? " gauge\n" : " counter\n")
@@ -38,7 +39,7 @@ struct Counter {
     writeName(to: &text)
     if kind == .refused || kind == .command {
       text.append(kind == .refused ? "{reason=\"" : "{result=\"")
-      text.append(name)
+      unsafe text.append(cString: name)
       text.append("\"}")
     }
     text.append(" ")
@@ -52,11 +53,11 @@ struct Counter {
     case .refused: text.append("refused")
     case .command: text.append("commands")
     case .total, .gauge:
-      name.withUTF8Buffer { bytes in
-        for index in bytes.indices {
-          let byte = unsafe bytes[index]
-          text.append(byte: byte == UInt8(ascii: "-") ? UInt8(ascii: "_") : byte)
-        }
+      var next = unsafe name
+      while unsafe next.pointee != 0 {
+        let byte = unsafe UInt8(bitPattern: next.pointee)
+        text.append(byte: byte == UInt8(ascii: "-") ? UInt8(ascii: "_") : byte)
+        unsafe next += 1
       }
     }
     if kind != .gauge { text.append("_total") }

@@ -134,7 +134,7 @@ extension Message.Parts {
   /// ` accepted=2 bad-mac=0`, and so on.
   mutating func appendInterpolation(_ counters: Counters) {
     counters.visit { counter, value in
-      _ = " \(counter.name)=\(value)" as Message
+      _ = unsafe " \(cString: counter.name)=\(value)" as Message
     }
   }
 }

@@ -14,18 +14,19 @@ enum ListeningSocket {
       values: Command.open.rawValue...Command.close.rawValue)
   }
 
-  /// Binds a socket, or adopts the one that the service manager passed.
+  /// Binds a socket, or adopts the one that the service manager passed. Ends the program if that cannot be done.
   @inline(never)
-  static func open(_ settings: ServerSettings) throws(StartFailure) -> UDPSocket {
+  static func open(_ settings: ServerSettings) -> UDPSocket {
     if !settings.onlyChecks {
       switch ServiceManager.passedSocket() {
       case .none: break
-      case .socket(let socket): return try adopt(socket, settings)
-      case .other: throw .wrongPassedSocket
+      case .socket(let socket): return adopt(socket, settings)
+      case .other:
+        CurrentProcess.exit("LISTEN_FDS: the service manager must pass exactly one UDP socket")
       }
     }
     var address = SocketAddress.any(family: .inet6, port: settings.port)
-    if let given = try bindAddress(settings, port: settings.port) { address = given }
+    if let given = bindAddress(settings, port: settings.port) { address = given }
     do throws(SystemError) {
       do throws(SystemError) {
         return try bind(to: address, settings)
@@ -39,8 +40,20 @@ enum ListeningSocket {
     } catch {
       // --check in a unit of systemd that passes the socket, and forbids to make one.
       if settings.onlyChecks, error == .familyNotSupported { return .none }
-      throw .cannotBind(address, error)
+      fail(address, error)
     }
+  }
+
+  @inline(never)
+  private static func fail(_ address: SocketAddress, _ error: SystemError) -> Never {
+    guard error == .addressInUse else {
+      CurrentProcess.exit("cannot bind to \(address): \(AddressFailure(error, address))")
+    }
+    CurrentProcess.exit(
+      """
+      cannot bind to \(address): \(error): another program may hold it, see ss -ulpn; \
+      net.ipv4.ip_local_reserved_ports keeps a port from programs that take any
+      """)
   }
 
   /// Asks for the receive buffer. Returns what the kernel gave (bytes).
@@ -51,10 +64,17 @@ enum ListeningSocket {
   @inline(never)
   private static func bindAddress(
     _ settings: ServerSettings, port: UInt16
-  ) throws(StartFailure) -> SocketAddress? {
+  ) -> SocketAddress? {
     guard let text = settings.bindAddress else { return nil }
     guard let address = SocketAddress(numeric: text, port: port) else {
-      throw .notNumeric("bind address", text)
+      if text.withBytes({ $0.firstIndex(of: UInt8(ascii: "%")) != nil }) {
+        CurrentProcess.exit(
+          """
+          bind address: \(argument: text) is no link-local address, or its interface is not there
+          """)
+      }
+      CurrentProcess.exit(
+        "bind address: \(argument: text) is not a numeric IPv4 or IPv6 address")
     }
     text.logOldForm("bind address")
     return address
@@ -62,21 +82,33 @@ enum ListeningSocket {
 
   private static func adopt(
     _ socket: consuming UDPSocket, _ settings: ServerSettings
-  ) throws(StartFailure) -> UDPSocket {
-    if let peer = socket.peer { throw .connectedSocket(peer) }
+  ) -> UDPSocket {
+    if let peer = socket.peer {
+      CurrentProcess.exit(
+        """
+        LISTEN_FDS: the passed socket is connected to \(peer) and takes knocks from there only: \
+        pass one that is only bound
+        """)
+    }
     // The socket outlives this server, and another version may accept other datagrams.
     do throws(SystemError) { try socket.dropOthers(than: knockForms, forever: false) } catch {}
-    let passed: SocketAddress
-    do throws(SystemError) {
-      passed = try socket.localAddress()
-    } catch { throw .system("LISTEN_FDS", error) }
-    guard let passedPort = passed.parts?.port, passedPort != 0 else { throw .unboundSocket }
+    let passed = CurrentProcess.orExit("LISTEN_FDS") { () throws(SystemError) in
+      try socket.localAddress()
+    }
+    guard let passedPort = passed.parts?.port, passedPort != 0 else {
+      CurrentProcess.exit(
+        "LISTEN_FDS: the passed socket has no port: set ListenDatagram= in pyknock.socket")
+    }
     let port = settings.givenPort ?? passedPort
-    let given = try bindAddress(settings, port: port)
+    let given = bindAddress(settings, port: port)
     let wanted = given ?? SocketAddress.any(family: passed.family, port: port)
     let isSame = given == nil || passed.parts?.address == wanted.parts?.address
     guard passedPort == port, isSame else {
-      throw .otherAddress(passed: passed, wanted: wanted)
+      CurrentProcess.exit(
+        """
+        the service manager passed a socket for \(passed), not for \(wanted): \
+        set both (ListenDatagram= in pyknock.socket)
+        """)
     }
     return socket
   }

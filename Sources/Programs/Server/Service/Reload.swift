@@ -1,4 +1,5 @@
 import KnockBase
+import KnockServer
 
 /// A key and commands that were read for HUP.
 struct Reloaded: ~Copyable {
@@ -25,27 +26,24 @@ struct Reloaded: ~Copyable {
 /// Why the server keeps its key and commands.
 enum ReloadError: Error {
   case configuration(ConfigurationError<ServerOption>)
-  case noKeyFile
   case key(KeyFileError)
   case misuse(Misuse)
   case user(UserFault)
   case command(Commands.Failure)
-  case needsPrivileges, nothingToRun, nothingToClose
+  /// What was read cannot be used together.
+  case unsuitable(StaticString)
 }
 
 extension ReloadError: MessageConvertible {
+  @inline(never)
   var message: Message {
     switch self {
     case .configuration(let error): error.message
-    case .noKeyFile: "the configuration file has no key-file any more"
     case .key(let error): error.message
     case .misuse(let misuse): misuse.message
     case .user(let error): error.message
     case .command(let error): error.message
-    case .needsPrivileges:
-      "commands need a restart: the server has dropped the privileges that they may need"
-    case .nothingToRun: "there is no command any more, and no set"
-    case .nothingToClose: "there is no close-command any more, and no set"
+    case .unsuitable(let reason): "\(reason)"
     }
   }
 }
@@ -88,6 +86,9 @@ struct Reloader: ~Copyable {
     hasKeyFile = settings.rereadsKey
   }
 
+  /// What the user without a name may do, by the options of the start.
+  func policy(_ names: borrowing SetNames) -> Policy { settings.policy(names) }
+
   /// Reads both. The result is valid until the next call, or after `keep` until the one after that.
   @inline(never)
   func read() throws(ReloadError) -> Reloaded {
@@ -108,7 +109,7 @@ struct Reloader: ~Copyable {
     guard settings.rereadsKey, let path = settings.keyFile, let source = settings.keyFileSource
     else {
       if settings.keysDirectory != nil { return nil }
-      throw .noKeyFile
+      throw .unsuitable("the configuration file has no key-file any more")
     }
     do throws(KeyError) {
       return try Key(from: source, within: Self.patience)

@@ -132,7 +132,7 @@ enum GrantState {
     var found = Grants.Found()
     if count > 0 {
       let records = try StateFile.memory(count, of: Grants.Record.self)
-      try file.copy(to: records) { $0.isEmpty }
+      try file.copy(to: records)
       found = grants.adopt(
         records, names: SetNames(page.part(from: FileHeader.size)), wallNow: SystemClock.wall(),
         now: SystemClock.sinceBoot(), latest: latest)

@@ -21,7 +21,7 @@ enum LastKnockState {
     guard let capacity else { return false }
     let records = try StateFile.memory(
       min(capacity, LastKnocks.capacity), of: LastKnocks.Record.self)
-    try file.copy(to: records) { $0.isEmpty }
+    try file.copy(to: records)
     let isWhole = knocks.adopt(records, users)
     records.unmap()
     return isWhole

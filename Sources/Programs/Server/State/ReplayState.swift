@@ -31,7 +31,7 @@ enum ReplayState {
     let page = try old.page()
     let oldCapacity = try old.capacity(of: page, ReplayFile.capacity)
     let records = try StateFile.memory(oldCapacity ?? 1, of: ReplayFile.Record.self)
-    if oldCapacity != nil { try old.copy(to: records) { $0.isEmpty } }
+    if oldCapacity != nil { try old.copy(to: records) }
     let foundReplays = replays.restore(
       page, records,
       isWhole: oldCapacity.map { old.size == ReplayFile.size(forRecords: $0) } ?? false,

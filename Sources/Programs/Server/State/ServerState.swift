@@ -4,7 +4,7 @@ import KnockServer
 /// What a server remembers. With a state directory, the next server remembers it too.
 struct ServerState: ~Copyable {
   /// Nil without a state directory. It stays locked until this value ends.
-  private(set) var keeper: StateKeeper?
+  private(set) var keeper: Resident<StateKeeper?>
   let replays: ReplayMemory
   let grants: Grants
 
@@ -18,7 +18,8 @@ struct ServerState: ~Copyable {
   }
 
   private init(
-    _ keeper: consuming StateKeeper?, _ replays: consuming ReplayMemory, _ grants: consuming Grants
+    _ keeper: consuming Resident<StateKeeper?>, _ replays: consuming ReplayMemory,
+    _ grants: consuming Grants
   ) {
     self.keeper = keeper
     self.replays = replays
@@ -31,7 +32,7 @@ struct ServerState: ~Copyable {
   ) throws(StateFailure) -> ServerState {
     var replays = try ReplayState.memory(settings.replayCapacity)
     guard let directory = try directory(settings, onlyChecks: false) else {
-      return ServerState(nil, replays, try GrantState.inMemory(settings.grantCapacity))
+      return ServerState(Resident(nil), replays, try GrantState.inMemory(settings.grantCapacity))
     }
     let moment = Moment(wall: SystemClock.wall(), monotonic: SystemClock.sinceBoot())
     let file = try ReplayState.restore(
@@ -43,14 +44,15 @@ struct ServerState: ~Copyable {
     var journal: GrantState.Journal?
     var grants = try GrantState.grants(
       settings, in: directory, latest: latest, journal: &journal, found: &found.grants)
-    var keeper = StateKeeper(
-      directory, replays: file,
-      StateFile(
-        .replay, size: ReplayFile.size(forRecords: settings.replayCapacity),
-        needsAll: found.replays?.needsAll ?? true), journal, try LastKnockState.memory(),
-      drift: settings.drift)
-    keeper.begin(&grants, &replays, at: moment)
-    found.isBehind = keeper.isReplayFileBehind
+    var keeper = Resident<StateKeeper?>(
+      StateKeeper(
+        directory, replays: file,
+        StateFile(
+          .replay, size: ReplayFile.size(forRecords: settings.replayCapacity),
+          needsAll: found.replays?.needsAll ?? true), journal, try LastKnockState.memory(),
+        drift: settings.drift))
+    keeper.value?.begin(&grants, &replays, at: moment)
+    found.isBehind = keeper.value?.isReplayFileBehind == true
     return ServerState(keeper, replays, grants)
   }
 
@@ -66,7 +68,7 @@ struct ServerState: ~Copyable {
   }
 
   /// Takes over when the users last knocked, and logs if something is wrong with that.
-  mutating func logBegin(_ users: borrowing Users) { keeper?.logBegin(users) }
+  mutating func logBegin(_ users: borrowing Users) { keeper.value?.logBegin(users) }
 
   /// Checks existing files without a change.
   static func check(_ settings: ServerSettings) throws(StateError) {

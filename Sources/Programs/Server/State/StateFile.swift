@@ -10,6 +10,7 @@ struct OldStateFile: ~Copyable {
   let size: Int
 
   /// Nil if there is none.
+  @inline(never)
   init?(_ name: StateFile.Name, in directory: borrowing StateDirectory) throws(StateFailure) {
     var descriptor = Descriptor.none
     var size = 0
@@ -26,6 +27,7 @@ struct OldStateFile: ~Copyable {
   }
 
   /// Checks the file, without a change.
+  @inline(never)
   static func check(
     _ name: StateFile.Name, in directory: borrowing StateDirectory,
     _ capacity: (borrowing Storage<UInt64>) throws(FileHeader.Failure) -> Int
@@ -35,6 +37,7 @@ struct OldStateFile: ~Copyable {
   }
 
   /// The first page; all zero where it cannot be read.
+  @inline(never)
   func page() throws(StateFailure) -> Storage<UInt64> {
     let page = try StateFile.memory(StateFile.pageCount, of: UInt64.self)
     do throws(SystemError) { _ = try descriptor.read(into: page, at: 0) } catch {}
@@ -47,6 +50,7 @@ struct OldStateFile: ~Copyable {
   }
 
   /// How many records the header counts; nil if the header is damaged or incomplete, or that of an older format.
+  @inline(never)
   func capacity(
     of page: borrowing Storage<UInt64>,
     _ read: (borrowing Storage<UInt64>) throws(FileHeader.Failure) -> Int
@@ -63,21 +67,27 @@ struct OldStateFile: ~Copyable {
     }
   }
 
-  /// Copies the records that are not empty to the same places. What cannot be read stays empty.
-  func copy<Record>(
-    to records: borrowing Storage<Record>, unless isEmpty: (Record) -> Bool
+  /// Copies the records to the same places of zeroed memory. What cannot be read stays zero.
+  func copy<Record>(to records: borrowing Storage<Record>) throws(StateFailure) {
+    try copy(to: records.numbers, sizeOfRecord: MemoryLayout<Record>.stride / 8)
+  }
+
+  @inline(never)
+  private func copy(
+    to numbers: borrowing Storage<UInt64>, sizeOfRecord size: Int
   ) throws(StateFailure) {
-    // Memory is touched only where there are records.
-    let some = try StateFile.memory(64, of: Record.self)
-    var place = 0
-    while place < records.count {
-      let offset = FileHeader.pageSize + place * MemoryLayout<Record>.stride
+    let some = try StateFile.memory(64 * size, of: UInt64.self)
+    var start = 0
+    while start < numbers.count {
       var count = 0
-      do throws(SystemError) { count = try descriptor.read(into: some, at: offset) } catch {}
-      for index in 0..<min(count, records.count - place) where !isEmpty(some[index]) {
-        records[place + index] = some[index]
-      }
-      place += some.count
+      do throws(SystemError) {
+        count = try descriptor.read(into: some, at: FileHeader.pageSize + start * 8)
+      } catch {}
+      // Only whole records.
+      count = min(count / size * size, numbers.count - start)
+      // Memory is touched only where there are records.
+      for index in 0..<count where some[index] != 0 { numbers[start + index] = some[index] }
+      start += some.count
     }
   }
 }

@@ -40,6 +40,7 @@ struct StateKeeper: ~Copyable {
   }
 
   /// Takes over when the users last knocked, and writes that file for the first time. Nothing depends on it.
+  @inline(never)
   mutating func logBegin(_ users: borrowing Users) {
     var isWhole = false
     do throws(StateFailure) {
@@ -107,6 +108,7 @@ struct StateKeeper: ~Copyable {
     }
   }
 
+  @inline(never)
   private mutating func saveReplays(isLast: Bool = false) {
     let now = SystemClock.monotonic()
     nextMark = now + ReplayFile.markInterval
@@ -117,6 +119,7 @@ struct StateKeeper: ~Copyable {
     }
   }
 
+  @inline(never)
   private mutating func saveKnocks() {
     knockFile.size = knocks.fileSize
     knockFile.logSave(in: &directory, now: SystemClock.monotonic()) {

@@ -36,16 +36,38 @@ struct LoadedUsers: ~Copyable {
 }
 
 extension LoadedUsers {
+  /// Logs how many users there are, and if so many keys are too much for this machine.
+  @inline(never)
+  func logLoaded(_ settings: ServerSettings) {
+    if settings.keysDirectory != nil { log.info("users: \(users.namedCount)\(unnamedRemark)") }
+    keys.logRate()
+  }
+
   /// So many mistakes are shown at once.
   private static let shownErrors = 10
 
+  /// Why not all users of a directory were added.
+  enum Failure: Error {
+    case system(SystemError)
+    /// The directory cannot be read.
+    case unreadable(UserFileError)
+    /// Files of users are wrong. Some of them were shown.
+    case faulty(Argument, Int, shown: Int)
+  }
+
   /// Adds the users of a directory.
+  ///
+  /// - Parameter opensByCommand: whether there is a command that opens.
   @inline(never)
   mutating func add(
-    _ new: consuming UsersDirectory, _ names: borrowing SetNames, _ firewall: inout Firewall?
-  ) throws(StartFailure) {
-    var directory = new
-    do throws(UserFileError) { try directory.begin() } catch { throw .users(error) }
+    directory path: Argument, _ settings: ServerSettings, opensByCommand: Bool,
+    _ names: borrowing SetNames, _ firewall: inout Firewall?
+  ) throws(Failure) {
+    var directory: UsersDirectory
+    do throws(SystemError) {
+      directory = try UsersDirectory(path, settings, opensByCommand: opensByCommand)
+    } catch { throw .system(error) }
+    do throws(UserFileError) { try directory.begin() } catch { throw .unreadable(error) }
     var errors = 0
     while true {
       do throws(UserFileError) {
@@ -57,11 +79,10 @@ extension LoadedUsers {
       }
     }
     directory.end()
-    let path = directory.path
     if errors == 0, users.count == 0 { directory.logNoUsers() }
     self.directory = .some(directory)
     guard errors == 0 else {
-      throw .faultyUsers(path, errors, shown: min(errors, Self.shownErrors))
+      throw .faulty(path, errors, shown: min(errors, Self.shownErrors))
     }
   }
 
@@ -95,6 +116,23 @@ extension KeyRing {
       warning: with \(count) keys, this machine can check at most \(rate) datagrams in a second; \
       in a flood of more, knocks are lost
       """)
+  }
+}
+
+extension LoadedUsers.Failure: MessageConvertible {
+  var message: Message {
+    switch self {
+    case .system(let error): "--keys: \(error)"
+    case .unreadable(let error): error.message
+    case .faulty(let path, let count, let shown):
+      "--keys: \(quoted: path): errors: \(count)\(shown: count, shown)"
+    }
+  }
+}
+
+extension Message.Parts {
+  fileprivate mutating func appendInterpolation(shown count: Int, _ shown: Int) {
+    if shown < count { _ = ", of which \(shown) are shown" as Message }
   }
 }
 

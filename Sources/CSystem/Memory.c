@@ -62,21 +62,29 @@ void csys_lock_keys(void) {
   mlock2(key_room, KEY_ROOM, MLOCK_ONFAULT);
 }
 
-// A list: each free place begins with the address of the next. All have the size of a single key.
+// A list: each free place begins with the address of the next. All have at least the size of a single key.
 static void *free_key;
+static size_t key_room_used;
+static unsigned key_count;
 
 void csys_release_key(void *key) {
   memcpy(key, &free_key, sizeof free_key);
   free_key = key;
+  // A process without keys needs no page for them. Not before Linux 5.18. Source: madvise(2).
+  enum { DONTNEED_LOCKED = 24 };
+  if (--key_count || madvise(key_room, KEY_ROOM, DONTNEED_LOCKED) < 0) return;
+  // A list of one place, in the page that comes first.
+  free_key = key_room;
+  key_room_used = KEY_SIZE;
 }
 
 void *csys_allocate_key(size_t size) {
   if (free_key && size <= KEY_SIZE) {
     void *key = free_key;
     memcpy(&free_key, key, sizeof free_key);
+    key_count++;
     return key;
   }
-  static size_t used;
   if (!key_room) {
     key_room = map(KEY_ROOM, MAP_PRIVATE);
     if (!key_room) return NULL;
@@ -86,12 +94,29 @@ void *csys_allocate_key(size_t size) {
   }
   if (size > KEY_SIZE) csys_lock_keys();
   size = (size + 63) / 64 * 64;
-  if (size > KEY_ROOM - used) return NULL;
-  used += size;
-  return key_room + used - size;
+  if (size > KEY_ROOM - key_room_used) return NULL;
+  key_room_used += size;
+  key_count++;
+  return key_room + key_room_used - size;
 }
 
-void *csys_map_shared(size_t size) { return map(size, MAP_SHARED); }
+void *csys_map_shared(size_t size) {
+  // Pages are free until they are touched, so small pieces come before large ones in the same page.
+  enum { CHUNK = 1 << 18, ALIGNMENT = 64 };
+  static char *next;
+  static size_t left;
+  if (size > CHUNK) return map(size, MAP_SHARED);
+  size = (size + ALIGNMENT - 1) / ALIGNMENT * ALIGNMENT;
+  if (left < size) {
+    next = map(CHUNK, MAP_SHARED);
+    left = next ? CHUNK : 0;
+    if (!next) return NULL;
+  }
+  char *memory = next;
+  next += size;
+  left -= size;
+  return memory;
+}
 
 void csys_release_pages(void *pages, size_t size) { madvise(pages, size, MADV_DONTNEED); }
 

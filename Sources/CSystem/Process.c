@@ -248,7 +248,7 @@ static int start_program(void *place) {
 }
 
 int csys_spawn(char *const *arguments, char *const *environment) {
-  static char stack[16384] __attribute__((aligned(64)));
+  char stack[16384] __attribute__((aligned(64)));
   char path[PATH_MAX];
   int error;
   struct start start = {find_program(arguments[0], path, &error), arguments, environment, 0};

@@ -32,6 +32,7 @@ import KnockProtocol
     _ states: UnsafeMutablePointer<crypto_auth_hmacsha256_state>, _ count: Int
   ) {
     unsafe sodium_memzero(states, count * MemoryLayout<crypto_auth_hmacsha256_state>.stride)
+    unsafe csys_release_key(states)
   }
 
   /// Sets the key of a user. Returns false if there is no room.

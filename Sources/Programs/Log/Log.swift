@@ -118,6 +118,7 @@ struct Log: Sendable {
   }
 
   /// Writes each line as a JSON object from here on.
+  @inline(never)
   func useJSON() {
     unsafe logSettings.isJSON = true
     // The first call of gmtime_r(3) in glibc may read a file, which the receiver must not.

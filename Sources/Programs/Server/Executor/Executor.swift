@@ -103,6 +103,7 @@ struct Executor: ~Copyable {
   ///
   /// - Parameter process: the receiver.
   /// - Throws: what poll(2), recv(2) and read(2) do if the system is out of resources.
+  @inline(never)
   mutating func run(receiver process: ChildProcess) throws(SystemError) -> ExitCode {
     receiver.begin(as: process)
     checkUsers()

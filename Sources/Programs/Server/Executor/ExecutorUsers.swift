@@ -25,6 +25,7 @@ extension Executor {
   }
 
   /// Warns if HUP could not read the users again, now that the privileges are dropped.
+  @inline(never)
   mutating func checkUsers() {
     do throws(UserFileError) {
       try directory?.begin()

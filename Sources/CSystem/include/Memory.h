@@ -17,13 +17,14 @@ void csys_release(void *memory, size_t size);
 /// once, and some more one by one.
 void *csys_allocate_key(size_t size);
 
-/// Makes the memory of a single key, which must be wiped, available to the next one. All have the same size.
+/// Makes the memory of a key or of keys, which must be wiped, available to the next single key. Single keys all have the
+/// same size.
 void csys_release_key(void *key);
 
 /// Keeps the pages of the keys out of swap and core dumps. A lock does not pass to a new process.
 void csys_lock_keys(void);
 
-/// Zeroed pages that are shared with all processes forked later, or NULL.
+/// Zeroed memory that is shared with all processes forked later, or NULL. Small pieces share a page.
 void *csys_map_shared(size_t size);
 
 /// Frees the memory that holds mapped pages. They are zero when they are used again.

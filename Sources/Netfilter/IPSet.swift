@@ -97,6 +97,7 @@ extension Request {
     }
   }
 
+  @inline(never)
   private mutating func prefix(_ range: AddressRange, _ length: Int) {
     nested(1) {
       $0.attribute(
@@ -106,15 +107,23 @@ extension Request {
     if length < range.family.addressBits { attribute(3, UInt64(length), size: 1) }
   }
 
+  @inline(__always)
   private mutating func command(
     _ type: UInt16, _ flags: UInt16, _ set: IPSet, attributes: (inout Request) -> Void = { _ in }
   ) {
-    message(subsystem: 6, type, flags, family: set.addresses == .inet ? 2 : 10) {
-      // The version of the protocol that every kernel since 2.6.39 speaks.
-      $0.attribute(1, 6, size: 1)
-      $0.attribute(2, set.name)
-      attributes(&$0)
-    }
+    let message = begin(type, flags, set)
+    attributes(&self)
+    end(message)
+  }
+
+  @inline(never)
+  private mutating func begin(_ type: UInt16, _ flags: UInt16, _ set: IPSet) -> Int {
+    let start = begin(
+      subsystem: 6, type, flags, family: set.addresses == .inet ? 2 : 10, resource: 0)
+    // The version of the protocol that every kernel since 2.6.39 speaks.
+    attribute(1, 6, size: 1)
+    attribute(2, set.name)
+    return start
   }
 }
 

@@ -144,32 +144,34 @@ public struct IntervalChange: ~Copyable {
     }
   }
 
-  public var overlapCount: Int {
-    var count = 0
-    visitOverlaps { _ in count += 1 }
-    return count
-  }
+  public var overlapCount: Int { overlaps.count }
 
-  /// Whether an element that overlaps has no timeout.
-  public var isPermanent: Bool {
-    var isPermanent = false
-    visitOverlaps { isPermanent = isPermanent || $0.milliseconds == SetElement.forever }
-    return isPermanent
-  }
+  /// Whether the only element that overlaps has no timeout.
+  public var isPermanent: Bool { overlaps.last?.milliseconds == SetElement.forever }
 
-  public func replacementCount(by change: SetChange) -> Int {
-    var count = 0
-    visitReplacements(by: change) { _ in count += 1 }
-    return count
-  }
+  public func replacementCount(by change: SetChange) -> Int { replacements(by: change).count }
 
   /// Whether the set already is as the change would make it.
   public func isAlreadyDone(_ change: SetChange) -> Bool {
-    guard overlapCount <= 1, overlapCount == replacementCount(by: change) else { return false }
-    var old: SetElement?
-    visitOverlaps { old = $0 }
-    var new: SetElement?
-    visitReplacements(by: change) { new = $0 }
-    return old == new
+    let (old, new) = (overlaps, replacements(by: change))
+    return old.count <= 1 && old.count == new.count && old.last == new.last
+  }
+
+  private typealias Summary = (count: Int, last: SetElement?)
+
+  private var overlaps: Summary {
+    @inline(never)
+    get {
+      var summary = Summary(0, nil)
+      visitOverlaps { summary = (summary.count + 1, $0) }
+      return summary
+    }
+  }
+
+  @inline(never)
+  private func replacements(by change: SetChange) -> Summary {
+    var summary = Summary(0, nil)
+    visitReplacements(by: change) { summary = (summary.count + 1, $0) }
+    return summary
   }
 }

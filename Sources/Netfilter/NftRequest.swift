@@ -21,15 +21,13 @@ extension Request {
   public mutating func getElements(_ set: NftSet) { message(about: set, 13, Flags.dump) }
 
   /// Asks for the element that is an address. In a set with intervals, asks where the element begins that holds it.
-  public mutating func getElement(_ address: AddressNumber, of set: NftSet) {
-    elements(of: set, 13, Flags.acknowledge) { $0.host(address, in: set, timeout: nil) }
-  }
-
-  /// Asks, in a set with intervals, for the end of the element that holds the address before. The kernel finds it
-  /// only if no element begins at `address`.
-  public mutating func getEnd(from address: AddressNumber, of set: NftSet) {
+  ///
+  /// - Parameter isEnd: asks, in a set with intervals, for the end of the element that holds the address before. The
+  ///   kernel finds it only if no element begins at `address`.
+  @inline(never)
+  public mutating func getElement(_ address: AddressNumber, isEnd: Bool = false, of set: NftSet) {
     elements(of: set, 13, Flags.acknowledge) {
-      $0.element(address, isEnd: true, in: set, timeout: nil)
+      $0.element(address, isEnd: isEnd, in: set, timeout: nil)
     }
   }
 
@@ -37,41 +35,61 @@ extension Request {
   ///
   /// - Parameter generation: the number of the last transaction. If there was another one since, this one fails with
   ///   ERESTART.
+  @inline(__always)
   public mutating func transaction(generation: UInt32, _ changes: (inout Request) -> Void) {
-    // NFNL_MSG_BATCH_BEGIN with NFNL_BATCH_GENID, and NFNL_MSG_BATCH_END.
+    beginTransaction(generation)
+    changes(&self)
+    endTransaction()
+  }
+
+  /// NFNL_MSG_BATCH_BEGIN with NFNL_BATCH_GENID.
+  @inline(never)
+  private mutating func beginTransaction(_ generation: UInt32) {
     message(subsystem: 0, 0x10, 0, family: 0, resource: Self.subsystem) {
       $0.attribute(1, UInt64(generation), size: 4)
     }
-    changes(&self)
+  }
+
+  /// NFNL_MSG_BATCH_END.
+  @inline(never)
+  private mutating func endTransaction() {
     message(subsystem: 0, 0x11, 0, family: 0, resource: Self.subsystem)
   }
 
   /// Adds elements in a transaction. It fails with EEXIST if the set has one of them, or one that overlaps.
+  @inline(__always)
   public mutating func add(to set: NftSet, elements: (inout Request) -> Void) {
     self.elements(of: set, 12, Flags.create | Flags.exclusive | Flags.acknowledge, elements)
   }
 
   /// Deletes elements in a transaction. It fails with ENOENT if the set does not have one of them.
+  @inline(__always)
   public mutating func delete(from set: NftSet, elements: (inout Request) -> Void) {
     self.elements(of: set, 14, Flags.acknowledge, elements)
   }
 
+  @inline(__always)
   private mutating func elements(
     of set: NftSet, _ type: UInt16, _ flags: UInt16, _ elements: (inout Request) -> Void
   ) {
-    message(about: set, type, flags) { $0.nested(3, attributes: elements) }
+    let message = begin(about: set, type, flags)
+    nested(3, attributes: elements)
+    end(message)
   }
 
-  private mutating func message(
-    about set: NftSet, _ type: UInt16, _ flags: UInt16,
-    attributes: (inout Request) -> Void = { _ in }
-  ) {
-    message(subsystem: Self.subsystem, type, flags, family: set.table.family.rawValue) {
-      // The same numbers in NFTA_SET_ and NFTA_SET_ELEM_LIST_.
-      $0.attribute(1, set.table.name)
-      $0.attribute(2, set.name)
-      attributes(&$0)
-    }
+  @inline(never)
+  private mutating func message(about set: NftSet, _ type: UInt16, _ flags: UInt16) {
+    end(begin(about: set, type, flags))
+  }
+
+  @inline(never)
+  private mutating func begin(about set: NftSet, _ type: UInt16, _ flags: UInt16) -> Int {
+    let start = begin(
+      subsystem: Self.subsystem, type, flags, family: set.table.family.rawValue, resource: 0)
+    // The same numbers in NFTA_SET_ and NFTA_SET_ELEM_LIST_.
+    attribute(1, set.table.name)
+    attribute(2, set.name)
+    return start
   }
 
   /// Writes an address, which is an element of a set without intervals.
@@ -92,6 +110,7 @@ extension Request {
     self.element(element.last.next, isEnd: true, in: set, timeout: nil)
   }
 
+  @inline(never)
   private mutating func element(_ key: AddressNumber, isEnd: Bool, in set: NftSet, timeout: UInt64?)
   {
     nested(1) { element in

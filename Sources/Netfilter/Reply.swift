@@ -66,12 +66,14 @@ extension Span<UInt8> {
   }
 
   /// The value as a number in network order, of `size` bytes (1 to 8).
+  @inline(never)
   func number(size: Int) throws(MalformedReply) -> UInt64 {
     guard count == size else { throw MalformedReply() }
     return bigEndian(at: 0, count: size)
   }
 
   /// The value as an address.
+  @inline(never)
   func address(of family: AddressFamily) throws(MalformedReply) -> AddressNumber {
     guard count == family.addressBits / 8 else { throw MalformedReply() }
     guard family == .inet6 else { return AddressNumber(low: bigEndian(at: 0, count: 4)) }

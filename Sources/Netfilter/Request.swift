@@ -39,16 +39,32 @@ public struct Request: ~Copyable {
     sequences = sequence...sequence
   }
 
+  // What takes a closure is inlined, so that nothing is left of the closure. The rest is in the program once.
+
   /// Writes a message.
   ///
   /// - Parameters:
   ///   - subsystem: NFNL_SUBSYS_ of the type.
   ///   - flags: without any, the kernel answers only with an error.
   ///   - resource: the number that follows the family, mostly 0.
+  @inline(__always)
   mutating func message(
     subsystem: UInt16, _ type: UInt16, _ flags: UInt16, family: UInt8, resource: UInt16 = 0,
     attributes: (inout Request) -> Void = { _ in }
   ) {
+    let start = begin(subsystem: subsystem, type, flags, family: family, resource: resource)
+    attributes(&self)
+    end(start)
+  }
+
+  @inline(never)
+  mutating func end(_ message: Int) { setLength(at: message, size: 4) }
+
+  /// - Returns: where the message begins.
+  @inline(never)
+  mutating func begin(
+    subsystem: UInt16, _ type: UInt16, _ flags: UInt16, family: UInt8, resource: UInt16
+  ) -> Int {
     let start = text.count
     if start > 0 { sequence += 1 }
     if flags != 0 { sequences = sequences.lowerBound...sequence }
@@ -60,11 +76,11 @@ public struct Request: ~Copyable {
     append(big: UInt64(family), size: 1)
     append(big: 0, size: 1)
     append(big: UInt64(resource), size: 2)
-    attributes(&self)
-    setLength(at: start, size: 4)
+    return start
   }
 
   /// Writes an attribute that holds other attributes.
+  @inline(__always)
   mutating func nested(_ type: UInt16, attributes: (inout Request) -> Void) {
     attribute(type | 0x8000, value: attributes)
   }
@@ -84,6 +100,7 @@ public struct Request: ~Copyable {
   }
 
   /// Writes an address: 4 or 16 bytes.
+  @inline(never)
   mutating func attribute(_ type: UInt16, address: AddressNumber, of family: AddressFamily) {
     attribute(type) { request in
       switch family {
@@ -95,15 +112,28 @@ public struct Request: ~Copyable {
     }
   }
 
+  @inline(__always)
   private mutating func attribute(_ type: UInt16, value: (inout Request) -> Void) {
+    let start = begin(type)
+    value(&self)
+    endAttribute(at: start)
+  }
+
+  @inline(never)
+  private mutating func begin(_ type: UInt16) -> Int {
     let start = text.count
     append(native: 0, size: 2)
     append(native: UInt64(type), size: 2)
-    value(&self)
+    return start
+  }
+
+  @inline(never)
+  private mutating func endAttribute(at start: Int) {
     setLength(at: start, size: 2)
     while text.count % 4 != 0, text.count < text.bytes.count { text.append(byte: 0) }
   }
 
+  @inline(never)
   private mutating func setLength(at start: Int, size: Int) {
     let length = text.count - start
     if length >> (8 * size) != 0 || start + size > text.count { isTooLong = true }

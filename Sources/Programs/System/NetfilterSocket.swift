@@ -42,12 +42,21 @@ struct NetfilterSocket: ~Copyable {
   ///
   /// - Parameter visit: gets the attributes of each message, except those of errors.
   /// - Throws: the first error in an answer, or what goes wrong in the exchange.
+  @inline(__always)
   mutating func exchange(
     _ build: (inout Request) -> Void,
     visit: (Span<UInt8>) throws(MalformedReply) -> Void = { _ throws(MalformedReply) in }
   ) throws(Failure) {
     request.removeAll()
     build(&request)
+    try exchange(visit)
+  }
+
+  // The other half is inlined, so that nothing is left of the closure.
+  @inline(never)
+  private mutating func exchange(
+    _ visit: (Span<UInt8>) throws(MalformedReply) -> Void
+  ) throws(Failure) {
     guard let bytes = unsafe request.bytes else { throw .requestTooLong }
     let result = unsafe csys_send(descriptor.number, bytes.start, bytes.count)
     guard result >= 0 else { throw .system(SystemError(number: -result)) }

@@ -111,7 +111,7 @@ struct Firewall: ~Copyable {
     switch set {
     case .nft(let set):
       guard try inspect(set).kind.holds(address.family) else { throw .otherType }
-      return try boundary(of: set) { $0.getElement(range.first, of: set) } != nil
+      return try boundary(at: range.first, of: set) != nil
     case .ipset(let set):
       guard try inspect(set).holds(address.family) else { throw .otherType }
       return try test(range, prefixLength: address.family.addressBits, in: set)

@@ -82,19 +82,23 @@ extension Firewall {
     }
   }
 
+  @inline(__always)
   private mutating func send(
     _ build: (inout Request) -> Void,
     visit: (Span<UInt8>) throws(MalformedReply) -> Void = { _ throws(MalformedReply) in }
   ) throws(FirewallError.Reason) {
     do throws(NetfilterSocket.Failure) {
       try socket.exchange(build, visit: visit)
-    } catch {
-      switch error {
-      case .system(.notFound): throw .noSet
-      case .system(SystemError(number: IPSet.ErrorNumber.timeout)): throw .noTimeouts
-      case .system(SystemError(number: IPSet.ErrorNumber.full)): throw .full
-      default: throw .netfilter(error)
-      }
+    } catch { throw Self.reason(error) }
+  }
+
+  @inline(never)
+  private static func reason(_ error: NetfilterSocket.Failure) -> FirewallError.Reason {
+    switch error {
+    case .system(.notFound): .noSet
+    case .system(SystemError(number: IPSet.ErrorNumber.timeout)): .noTimeouts
+    case .system(SystemError(number: IPSet.ErrorNumber.full)): .full
+    default: .netfilter(error)
     }
   }
 }

@@ -82,32 +82,35 @@ extension Firewall {
   private mutating func readElement(at address: AddressNumber, of set: NftSet) throws(FirewallError
     .Reason) -> Bool
   {
-    guard let start = try boundary(of: set, { $0.getElement(address, of: set) }) else {
+    guard let start = try boundary(at: address, of: set) else {
       return true
     }
     intervals.take(start)
     guard address < AddressRange.greatest(of: set.addresses) else { return true }
-    let next = try boundary(of: set) { $0.getElement(address.next, of: set) }
+    let next = try boundary(at: address.next, of: set)
     if next?.address == address.next {
       // The next element begins here, so this one ends. The kernel might answer with the end of the next one.
       intervals.take(Boundary(address: address.next, isEnd: true, milliseconds: 0))
       return true
     }
-    guard let end = try boundary(of: set, { $0.getEnd(from: address.next, of: set) }),
+    guard let end = try boundary(at: address.next, isEnd: true, of: set),
       end.isEnd, end.address > address
     else { return false }
     intervals.take(end)
-    let last = try boundary(of: set) { $0.getElement(end.address.previous, of: set) }
+    let last = try boundary(at: end.address.previous, of: set)
     return last?.address == start.address
   }
 
-  /// The boundary that a request asks for, if there is one.
+  /// What `getElement` asks for, if there is such a boundary.
+  @inline(never)
   mutating func boundary(
-    of set: NftSet, _ build: (inout Request) -> Void
+    at address: AddressNumber, isEnd: Bool = false, of set: NftSet
   ) throws(FirewallError.Reason) -> Boundary? {
     var boundary: Boundary?
     do throws(NetfilterSocket.Failure) {
-      try socket.exchange(build) { attributes throws(MalformedReply) in
+      try socket.exchange {
+        $0.getElement(address, isEnd: isEnd, of: set)
+      } visit: { attributes throws(MalformedReply) in
         try attributes.visitBoundaries(of: set.addresses) { boundary = $0 }
       }
     } catch {

@@ -97,7 +97,7 @@ extension Firewall {
       try replaceIntervals(
         of: set, by: change, hasTimeouts: kind.hasTimeouts, generation: generation)
     } else {
-      let rest = try boundary(of: set) { $0.getElement(range.first, of: set) }?.milliseconds
+      let rest = try boundary(at: range.first, of: set)?.milliseconds
       let time = change.time(after: rest)
       guard time != rest else {
         if isClose, rest == SetElement.forever { throw .permanent }

@@ -19,9 +19,19 @@ extension TextSink where Self: ~Copyable {
     for index in bytes.indices { append(byte: bytes[index]) }
   }
 
-  public mutating func append(_ number: some BinaryInteger) {
+  @inline(__always)
+  public mutating func append<Number: BinaryInteger>(_ number: Number) {
+    if Number.isSigned {
+      append(signed: Int64(truncatingIfNeeded: number))
+    } else {
+      append(digitsOf: UInt64(truncatingIfNeeded: number), base: 10)
+    }
+  }
+
+  @inline(never)
+  public mutating func append(signed number: Int64) {
     if number < 0 { append(byte: UInt8(ascii: "-")) }
-    append(digitsOf: UInt64(number.magnitude), base: 10)
+    append(digitsOf: number.magnitude, base: 10)
   }
 
   /// Microseconds as seconds with a sign and one decimal, rounded to nearest: `+0.0`, `-3600.4`.

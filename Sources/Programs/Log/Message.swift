@@ -60,8 +60,21 @@ extension Message.Parts {
   @inline(never)
   mutating func appendInterpolation(_ text: StaticString) { write { $0.append(text) } }
 
-  mutating func appendInterpolation(_ number: some BinaryInteger) {
-    write { $0.append(number) }
+  @inline(__always)
+  mutating func appendInterpolation<Number: BinaryInteger>(_ number: Number) {
+    if Number.isSigned {
+      append(signed: Int64(truncatingIfNeeded: number))
+    } else {
+      append(unsigned: UInt64(truncatingIfNeeded: number))
+    }
+  }
+
+  @inline(never)
+  private mutating func append(signed number: Int64) { write { $0.append(signed: number) } }
+
+  @inline(never)
+  private mutating func append(unsigned number: UInt64) {
+    write { $0.append(digitsOf: number, base: 10) }
   }
 
   /// `2.5`, from microseconds.
@@ -74,9 +87,11 @@ extension Message.Parts {
     write { $0.append(signedSeconds: microseconds) }
   }
 
+  @inline(never)
   mutating func appendInterpolation(_ address: Address) { write { $0.append(address) } }
 
   /// `192.0.2.1:60120` or `[2001:db8::1]:60120`.
+  @inline(never)
   mutating func appendInterpolation(_ address: SocketAddress) { write { $0.append(address) } }
 
   /// `open 192.0.2.1`. In a log of JSON objects it also gets fields of its own.
@@ -86,6 +101,7 @@ extension Message.Parts {
     write { $0.append(knock) }
   }
 
+  @inline(never)
   mutating func appendInterpolation(_ user: UserName) { write { $0.append(user) } }
 
   /// ` by alice`, or nothing for the user without a name. In a log of JSON objects it also gets a field of its own.

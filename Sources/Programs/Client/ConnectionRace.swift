@@ -31,6 +31,8 @@ struct ConnectionRace: ~Copyable {
   /// Before the third attempt, if the second was refused (microseconds): then no SYN is repeated.
   private static let pauseAfterRefusal = 1750 * Microseconds.millisecond
 
+  /// The index of its sender.
+  let host: Int
   /// In the order in which they are tried.
   private let targets: Storage<Target>
   private let (inetCount, inet6Count): (Int, Int)
@@ -51,8 +53,9 @@ struct ConnectionRace: ~Copyable {
   ///   - end: when the race ends.
   @inline(never)
   init(
-    of sender: borrowing Sender, from start: Int64, until end: Int64, firstPlace: Int
+    of sender: borrowing Sender, at host: Int, from start: Int64, until end: Int64, firstPlace: Int
   ) throws(SystemError) {
+    self.host = host
     inetCount = sender.targetCount(in: .inet)
     inet6Count = sender.targetCount(in: .inet6)
     firstFamily = sender.firstFamily

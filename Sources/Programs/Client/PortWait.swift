@@ -10,15 +10,15 @@ extension Senders {
     guard hasPort else { return .none }
     let start = SystemClock.monotonic()
     let end = start + settings.waitSeconds * Microseconds.second
-    var (running, placeCount) = (0, 0)
+    var (running, placeCount) = (0, 0)  // races, and sockets
     var connection = Descriptor.none
     do throws(SystemError) {
-      var races = try FixedList<ConnectionRace?>(capacity: count)
-      for index in 0..<count {
-        let race = try items[index].race(from: start, until: end, firstPlace: placeCount)
-        races.append(race)
-        guard let places = races[index]?.places else { continue }
-        placeCount = places.upperBound
+      var races = try FixedList<ConnectionRace>(capacity: count)
+      for index in 0..<count where items[index].waitPort != nil {
+        races.append(
+          try ConnectionRace(
+            of: items[index], at: index, from: start, until: end, firstPlace: placeCount))
+        placeCount = races[running].places.upperBound
         running += 1
       }
       let sockets = try ConnectingSockets(count: placeCount)
@@ -29,26 +29,34 @@ extension Senders {
         guard running == 0 || now < end else { break }
         if roundsLeft > 0, nextRound <= now { sendRound(.open) }
         var moment = min(running > 0 ? end : .max, roundsLeft > 0 ? nextRound : .max)
-        for index in 0..<count {
-          if races[index]?.takeKnock(now: now) == true { _ = items[index].send(.open) }
-          while let attempt = races[index]?.takeAttempt(now: now) {
-            do throws(SystemError) {
-              try items[index].begin(attempt, sockets)
-            } catch { races[index]?.failAtOnce(error, now: now) }
-          }
-          moment = min(moment, races[index]?.nextDeadline ?? .max)
+        for index in 0..<races.count {
+          moment = min(moment, advance(&races[index], sockets, now: now))
         }
         guard let place = try sockets.next(until: moment) else { continue }
-        for index in 0..<count
-        where races[index]?.finish(at: place, sockets, &connection) == true { running -= 1 }
+        for index in 0..<races.count
+        where races[index].finish(at: place, sockets, &connection) { running -= 1 }
       }
-      for index in 0..<count {
-        if let reason = races[index]?.failure(sockets) {
-          items[index].logClosedPort(after: settings.waitSeconds, reason)
+      for index in 0..<races.count {
+        if let reason = races[index].failure(sockets) {
+          items[races[index].host].logClosedPort(after: settings.waitSeconds, reason)
         }
       }
     } catch { throw .system(error) }
     guard running == 0 else { throw .portNotOpened }
     return connection
+  }
+
+  /// Does what is due in a race. Returns the next moment at which something is.
+  @inline(never)
+  private mutating func advance(
+    _ race: inout ConnectionRace, _ sockets: borrowing ConnectingSockets, now: Int64
+  ) -> Int64 {
+    if race.takeKnock(now: now) { _ = items[race.host].send(.open) }
+    while let attempt = race.takeAttempt(now: now) {
+      do throws(SystemError) {
+        try items[race.host].begin(attempt, sockets)
+      } catch { race.failAtOnce(error, now: now) }
+    }
+    return race.nextDeadline
   }
 }

@@ -23,8 +23,7 @@ struct PublicAddressSearch: ~Copyable {
   /// The addresses of each server; nil once they are asked.
   private var resolutions = InlineArray<4, Resolution?> { _ in nil }
   private var unresolvedCount: Int
-  private var queries = InlineArray<8, StunQuery?> { _ in nil }
-  private var count = 0
+  private var queries: FixedList<StunQuery>
   private var pause = firstPause
   private var nextSend: Int64 = 0
   /// 0 if no question waits for its answer.
@@ -47,6 +46,8 @@ struct PublicAddressSearch: ~Copyable {
     from source: SocketAddress?
   ) throws(SystemError) {
     guard let answer = Storage<UInt8>.mapped(Self.answerSize) else { throw .outOfMemory }
+    let queries = try FixedList<StunQuery>(capacity: 8)
+    self.queries = queries
     self.family = family
     self.onlyInet = onlyInet
     self.servers = servers
@@ -76,9 +77,7 @@ struct PublicAddressSearch: ~Copyable {
 
   @inline(never)
   private mutating func append(_ query: consuming StunQuery) {
-    guard count < queries.count else { return }
-    queries[count] = consume query
-    count += 1
+    if queries.count < queries.capacity { queries.append(query) }
   }
 
   /// Takes what has come, and asks what is due.
@@ -86,8 +85,8 @@ struct PublicAddressSearch: ~Copyable {
   mutating func advance(now: Int64) {
     guard !isFinished else { return }
     takeResolutions(now: now)
-    for index in 0..<count {
-      guard let address = queries[index]?.receive(into: answer, onlyInet: onlyInet) else {
+    for index in 0..<queries.count {
+      guard let address = queries[index].receive(into: answer, onlyInet: onlyInet) else {
         continue
       }
       self.address = address
@@ -95,7 +94,7 @@ struct PublicAddressSearch: ~Copyable {
       return
     }
     if now < end, nextSend <= now {
-      for index in 0..<count { queries[index]?.send() }
+      for index in 0..<queries.count { queries[index].send() }
       nextSend += pause
       pause *= 2
     }
@@ -130,9 +129,7 @@ struct PublicAddressSearch: ~Copyable {
   @inline(never)
   private mutating func canHear(now: Int64) -> Bool {
     if unresolvedCount > 0 { return true }
-    for index in 0..<count {
-      if let descriptor = queries[index]?.descriptor, descriptor >= 0 { return now < end }
-    }
+    for index in 0..<queries.count where queries[index].descriptor >= 0 { return now < end }
     return false
   }
 
@@ -141,9 +138,7 @@ struct PublicAddressSearch: ~Copyable {
   mutating func addReaders(to set: inout PollSet) -> Int64 {
     guard !isFinished else { return .max }
     for index in 0..<servers.count { resolutions[index]?.addReaders(to: &set) }
-    for index in 0..<count {
-      if let descriptor = queries[index]?.descriptor { set.addReader(descriptor) }
-    }
+    for index in 0..<queries.count { set.addReader(queries[index].descriptor) }
     return end == 0 ? .max : min(nextSend, end)
   }
 
@@ -152,7 +147,7 @@ struct PublicAddressSearch: ~Copyable {
   mutating func logFailures() {
     guard isFinished, address == nil, !hasLogged else { return }
     hasLogged = true
-    for index in 0..<count { queries[index]?.logFailure() }
+    for index in 0..<queries.count { queries[index].logFailure() }
     log.error(
       "no STUN server told our public \(onlyInet ? "IPv4" as StaticString : "IPv6") address")
   }

@@ -69,12 +69,12 @@ struct Sender: ~Copyable {
     (triedCount, sentCount) = (0, 0)
     sharedTimeStamp = nil
     send(command, in: firstFamily)
-    if case .address = signed, sentCount > 0 {} else { send(command, in: otherFamily) }
+    if signed.kind != .address || sentCount == 0 { send(command, in: otherFamily) }
   }
 
   /// Closes what was opened, also if the client has other addresses now.
   mutating func close() {
-    if case .observed = signed { return closeObserved() }
+    if signed.kind == .observed { return closeObserved() }
     var index = 0
     while let address = opened[index] {
       index += 1
@@ -109,7 +109,7 @@ struct Sender: ~Copyable {
 
   /// The family to knock and to connect in first.
   var firstFamily: AddressFamily {
-    if case .address(let address) = signed { address.family } else { .inet6 }
+    signed.kind == .address && signed.inet?.family == .inet ? .inet : .inet6
   }
   private var otherFamily: AddressFamily { firstFamily == .inet ? .inet6 : .inet }
 
@@ -127,6 +127,7 @@ struct Sender: ~Copyable {
     return sentCount > 0
   }
 
+  @inline(never)
   private mutating func send(_ command: Command, in family: AddressFamily) {
     for position in 0..<targetCount(in: family) {
       guard let address = addresses.address(at: position, in: family) else { break }
@@ -149,7 +150,7 @@ struct Sender: ~Copyable {
   private mutating func send(
     _ command: Command, to address: SocketAddress
   ) throws(SystemError) -> Bool {
-    let isObserved = if case .observed = signed { true } else { false }
+    let isObserved = signed.kind == .observed
     let socket = try UDPSocket(to: address, from: isObserved ? observedSource(to: address) : source)
     let local =
       if let source = connectionSource(to: address) { source } else { try socket.localAddress() }
@@ -164,7 +165,7 @@ struct Sender: ~Copyable {
     let closing = isObserved ? own : signed
     if command == .open { try opened.insert(closing) } else { opened.close(closing) }
     let timeStamp = sharedTimeStamp ?? SystemClock.wall()
-    if case .address = self.signed { sharedTimeStamp = timeStamp }
+    if self.signed.kind == .address { sharedTimeStamp = timeStamp }
     let datagram = Datagram(knock, timeStamp: timeStamp, signedWith: key)
     try datagram.withBytes { bytes throws(SystemError) in try socket.send(bytes) }
     log.debug("sent \(knock) to \(address)")
@@ -196,14 +197,8 @@ struct Sender: ~Copyable {
     } catch { return source }
   }
 
-  /// Makes the race for a connection to the port; nil if there is none.
-  func race(
-    from start: Int64, until end: Int64, firstPlace: Int
-  ) throws(SystemError) -> ConnectionRace? {
-    guard waitPort != nil else { return nil }
-    return try ConnectionRace(of: self, from: start, until: end, firstPlace: firstPlace)
-  }
-
+  /// Begins an attempt for the port, if there is one.
+  @inline(never)
   func begin(
     _ attempt: ConnectionRace.Attempt, _ sockets: borrowing ConnectingSockets
   ) throws(SystemError) {
@@ -241,7 +236,7 @@ struct Sender: ~Copyable {
       isFirstSettled = try knock(command, in: firstFamily, now: now, &searches)
     }
     if !isOtherSettled {
-      if case .address = signed {
+      if signed.kind == .address {
         if isFirstSettled {
           isOtherSettled = sentCount > 0
           if !isOtherSettled {
@@ -276,7 +271,8 @@ struct Sender: ~Copyable {
     _ searches: inout PublicAddressSearches
   ) throws(SystemError) -> Bool {
     guard addresses.isFinished(family) else { return false }
-    if case .publicAddress(var inet, var inet6) = signed {
+    if signed.kind == .publicAddress {
+      var signed = signed
       for position in 0..<targetCount(in: family) {
         guard let address = addresses.address(at: position, in: family),
           let server = address.parts?.address
@@ -288,10 +284,11 @@ struct Sender: ~Copyable {
           from: observedSource(to: address), now: now)
         switch result {
         case .pending: return false
-        case .ended(let found): if own == .inet { inet = found } else { inet6 = found }
+        case .ended(let found):
+          if own == .inet { signed.inet = found } else { signed.inet6 = found }
         }
       }
-      signed = .publicAddress(inet: inet, inet6: inet6)
+      self.signed = signed
     }
     if mayKnock { send(command, in: family) }
     return mayKnock
@@ -302,8 +299,8 @@ struct Sender: ~Copyable {
   mutating func endFirstKnock(
     _ command: Command, _ searches: inout PublicAddressSearches
   ) throws(ClientError) {
-    if case .publicAddress(let inet, let inet6) = signed {
-      let isUnknown = inet == nil && inet6 == nil && addresses.failure == nil
+    if signed.kind == .publicAddress {
+      let isUnknown = signed.inet == nil && signed.inet6 == nil && addresses.failure == nil
       if isUnknown || log.shows(.verbose) { searches.logFailures(of: stunServers) }
       if isUnknown, triedCount > 0 { throw .noPublicAddress }
     }

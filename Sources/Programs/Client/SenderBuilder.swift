@@ -71,7 +71,7 @@ struct SenderBuilder: ~Copyable {
   private func signedAddress(_ settings: ClientSettings) throws(ClientError) -> SignedAddress {
     guard let text = settings.signAddress else { return .source }
     if text == "observed" { return .observed }
-    if text == "auto" { return .publicAddress(inet: nil, inet6: nil) }
+    if text == "auto" { return .unknownPublic }
     guard let address = Address(text) else { throw .badSignedAddress(text) }
     if let refusal = address.refusal { throw .refusedSignedAddress(refusal) }
     return .address(address)

@@ -1,14 +1,31 @@
 import KnockBase
 
 /// What a knock opens or closes access for, as `-S` says.
-enum SignedAddress {
-  /// The source address of the datagram.
-  case source
-  /// What the server sees as the source address. The unspecified address stands for it.
-  case observed
-  case address(Address)
-  /// Our public address in each family; nil if it is not known.
-  case publicAddress(inet: Address?, inet6: Address?)
+struct SignedAddress {
+  enum Kind {
+    /// The source address of the datagram.
+    case source
+    /// What the server sees as the source address. The unspecified address stands for it.
+    case observed
+    /// The one that `-S` names.
+    case address
+    /// Our public address in each family.
+    case publicAddress
+  }
+
+  let kind: Kind
+  /// What is signed over IPv4, and over IPv6; nil for the source address, and if it is not known.
+  var inet: Address?
+  var inet6: Address?
+
+  static let source = SignedAddress(kind: .source)
+  static let observed = SignedAddress(
+    kind: .observed, inet: .inet(0), inet6: .inet6(high: 0, low: 0))
+  static let unknownPublic = SignedAddress(kind: .publicAddress)
+
+  static func address(_ address: Address) -> SignedAddress {
+    SignedAddress(kind: .address, inet: address, inet6: address)
+  }
 
   static var accepted: StaticString {
     "auto, observed, an IPv4 address such as 192.0.2.1, or an IPv6 address"
@@ -17,11 +34,6 @@ enum SignedAddress {
   /// - Parameter source: the source address of the datagram.
   /// - Returns: nil if nothing can be signed in its family.
   func address(from source: Address) -> Address? {
-    switch self {
-    case .source: source
-    case .observed: source.family == .inet ? .inet(0) : .inet6(high: 0, low: 0)
-    case .address(let address): address
-    case .publicAddress(let inet, let inet6): source.family == .inet ? inet : inet6
-    }
+    kind == .source ? source : source.family == .inet ? inet : inet6
   }
 }

@@ -7,9 +7,12 @@ struct StunServer {
   private static let standardPort: UInt16 = 3478
 
   let host: Argument
-  let port: UInt16
-  /// Whether client.conf names it, so that the name cannot be the key.
-  private let isConfigured: Bool
+  /// The port, and above it whether client.conf names the server. Without padding, a list is copied in a few steps.
+  private let details: UInt64
+
+  var port: UInt16 { UInt16(truncatingIfNeeded: details) }
+  /// Whether the name cannot be the key.
+  private var isConfigured: Bool { details >> 16 != 0 }
 
   /// Nil if the text is no `Endpoint`. It may be a URI such as `stun:HOST:PORT`. Source: RFC 7064.
   init?(_ text: Argument, isConfigured: Bool) {
@@ -29,8 +32,7 @@ struct StunServer {
     guard isNumeric ? SocketAddress(numeric: host) != nil : host.hostRefusal == nil,
       Address(oldForm: host) == nil
     else { return nil }
-    port = endpoint.port ?? Self.standardPort
-    self.isConfigured = isConfigured
+    details = UInt64(endpoint.port ?? Self.standardPort) | (isConfigured ? 1 << 16 : 0)
   }
 }
 

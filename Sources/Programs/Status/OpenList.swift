@@ -132,24 +132,21 @@ struct OpenList {
     } else {
       output.append(Address(item.first, of: item.family))
     }
-    output.append("\", \"range\": \"")
+    output.append("\"")
+    output.append(key: "range")
+    output.append("\"")
     output.append(item.first, to: item.last, item.family)
-    output.append("\", \"user\": ")
+    output.append("\"")
+    output.append(key: "user")
     output.append(json: item.grant?.user ?? .none)
-    output.append(", \"since\": ")
-    output.append(jsonTime: item.grant?.since)
-    output.append(", \"ends\": ")
-    output.append(jsonTime: item.grant?.ends)
-    output.append(", \"expires\": ")
-    output.append(jsonTime: item.expires)
-    output.append(", \"ours\": ")
-    output.append(json: knowsGrants ? item.grant != nil : nil)
-    output.append(", \"held\": ")
-    output.append(json: item.isHeld)
-    output.append(", \"set\": ")
+    output.append("since", time: item.grant?.since)
+    output.append("ends", time: item.grant?.ends)
+    output.append("expires", time: item.expires)
+    output.append("ours", truth: knowsGrants ? item.grant != nil : nil)
+    output.append("held", truth: item.isHeld)
+    output.append(key: "set")
     output.append(jsonSet: item.set, names)
-    output.append(", \"command\": ")
-    output.append(json: item.grant.map { $0.command != .none })
+    output.append("command", truth: item.grant.map { $0.command != .none })
     output.append("}")
   }
 
@@ -159,6 +156,26 @@ struct OpenList {
 }
 
 extension TextOutput {
+  /// `, "since": `, before a value.
+  @inline(never)
+  mutating func append(key name: StaticString) {
+    append(", \"")
+    append(name)
+    append("\": ")
+  }
+
+  @inline(never)
+  mutating func append(_ key: StaticString, time: Int64?) {
+    append(key: key)
+    append(jsonTime: time)
+  }
+
+  @inline(never)
+  mutating func append(_ key: StaticString, truth: Bool?) {
+    append(key: key)
+    append(json: truth)
+  }
+
   /// `192.0.2.1`, `192.0.2.0/24`, or `192.0.2.1-192.0.2.7` if it is no prefix.
   @inline(never)
   mutating func append(

@@ -110,9 +110,8 @@ struct UserList: ~Copyable {
       let (policy, knock) = (user.policy, knocks.knock(of: user))
       output.append(index == 0 ? "\n    {\"name\": " : ",\n    {\"name\": ")
       output.append(json: user.name)
-      output.append(", \"last_knock\": ")
-      output.append(jsonTime: knock?.time)
-      output.append(", \"from\": ")
+      output.append("last_knock", time: knock?.time)
+      output.append(key: "from")
       if let source = knock?.source {
         output.append("\"")
         output.append(source)
@@ -120,29 +119,27 @@ struct UserList: ~Copyable {
       } else {
         output.append("null")
       }
-      output.append(", \"open\": ")
-      output.append(json: policy.mayOpen)
-      output.append(", \"close\": ")
-      output.append(json: policy.mayClose)
-      output.append(", \"ttl\": ")
+      output.append("open", truth: policy.mayOpen)
+      output.append("close", truth: policy.mayClose)
+      output.append(key: "ttl")
       if policy.duration < .max {
         output.append(seconds: policy.duration)
       } else {
         output.append("null")
       }
-      output.append(", \"source\": ")
-      output.append(json: policy.isOnlyForSource)
-      output.append(", \"addresses\": [")
+      output.append("source", truth: policy.isOnlyForSource)
+      output.append(key: "addresses")
+      output.append("[")
       var separator: StaticString = "\""
       policy.visitRanges {
         output.append(separator)
         output.append($0)
         separator = "\", \""
       }
-      output.append(policy.hasRanges ? "\"], \"expires\": " : "], \"expires\": ")
-      output.append(jsonTime: policy.expires)
-      print(policy.inet, ", \"prefix4\": ", ", \"set4\": ", names, to: &output)
-      print(policy.inet6, ", \"prefix6\": ", ", \"set6\": ", names, to: &output)
+      output.append(policy.hasRanges ? "\"]" : "]")
+      output.append("expires", time: policy.expires)
+      print(policy.inet, "prefix4", "set4", names, to: &output)
+      print(policy.inet6, "prefix6", "set6", names, to: &output)
       output.append("}")
     }
     output.append(users.count == 0 ? "],\n" : "\n  ],\n")
@@ -153,9 +150,9 @@ struct UserList: ~Copyable {
     _ place: Policy.Place, _ prefix: StaticString, _ set: StaticString,
     _ names: borrowing SetNames, to output: inout TextOutput
   ) {
-    output.append(prefix)
+    output.append(key: prefix)
     output.append(place.prefixLength)
-    output.append(set)
+    output.append(key: set)
     output.append(jsonSet: place.set, names)
   }
 }

@@ -20,6 +20,7 @@ struct TextOutput: TextSink, ~Copyable {
   }
 
   /// Writes blanks up to a column of the line, and at least one.
+  @inline(never)
   mutating func pad(to column: Int) {
     repeat { append(byte: UInt8(ascii: " ")) } while self.column < column
   }

@@ -152,6 +152,7 @@ public struct IntervalChange: ~Copyable {
   public func replacementCount(by change: SetChange) -> Int { replacements(by: change).count }
 
   /// Whether the set already is as the change would make it.
+  @inline(never)
   public func isAlreadyDone(_ change: SetChange) -> Bool {
     let (old, new) = (overlaps, replacements(by: change))
     return old.count <= 1 && old.count == new.count && old.last == new.last

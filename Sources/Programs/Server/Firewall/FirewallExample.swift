@@ -49,6 +49,7 @@ struct FirewallRules {
   ///     4 6  what the set for IPv4 or IPv6 needs for prefixes
   ///     l    the ports that the machine listens on
   ///     t u  the hidden ports of TCP or UDP
+  ///     i    the beginning of a match for a type of ICMPv6
   ///     f    rules that drop what NAT forwards for them
   ///     x y  a match for what the kernel's answer to a knock of IPv4 or IPv6 quotes, if the rules hide some ports
   ///
@@ -96,6 +97,7 @@ struct FirewallRules {
     case UInt8(ascii: "l"): writeListening(to: &output)
     case UInt8(ascii: "t"): writeHidden(isUDP: false, to: &output)
     case UInt8(ascii: "u"): writeHidden(isUDP: true, to: &output)
+    case UInt8(ascii: "i"): output.append("-p ipv6-icmp --icmpv6-type ")
     case UInt8(ascii: "f"): writeForwarded(to: &output)
     case UInt8(ascii: "x"): writeQuoted(" @th,136,8 17 @th,240,16 ", to: &output)
     default: writeQuoted(" @th,112,8 17 @th,400,16 ", to: &output)

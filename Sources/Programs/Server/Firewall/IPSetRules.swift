@@ -43,27 +43,27 @@ extension FirewallRules {
     writeEndOfIptables(family: .inet, to: &output)
     output.append("\nip6tables-restore --noflush <<'END'\n")
     writeStartOfIptables(to: &output)
-    output.append(
+    write(
       """
-      -A INPUT -p ipv6-icmp --icmpv6-type destination-unreachable -j ACCEPT
-      -A INPUT -p ipv6-icmp --icmpv6-type packet-too-big -j ACCEPT
-      -A INPUT -p ipv6-icmp --icmpv6-type time-exceeded -j ACCEPT
-      -A INPUT -p ipv6-icmp --icmpv6-type parameter-problem -j ACCEPT
+      -A INPUT %idestination-unreachable -j ACCEPT
+      -A INPUT %ipacket-too-big -j ACCEPT
+      -A INPUT %itime-exceeded -j ACCEPT
+      -A INPUT %iparameter-problem -j ACCEPT
       -A INPUT -m conntrack --ctstate INVALID -j DROP
       # IPv6 needs these, and only neighbours can send them: router solicitation and advertisement,
       # neighbour solicitation and advertisement, multicast listener query, report, done, second report.
-      -A INPUT -p ipv6-icmp --icmpv6-type 133 -m hl --hl-eq 255 -j ACCEPT
-      -A INPUT -p ipv6-icmp --icmpv6-type 134 -m hl --hl-eq 255 -j ACCEPT
-      -A INPUT -p ipv6-icmp --icmpv6-type 135 -m hl --hl-eq 255 -j ACCEPT
-      -A INPUT -p ipv6-icmp --icmpv6-type 136 -m hl --hl-eq 255 -j ACCEPT
-      -A INPUT -s fe80::/10 -p ipv6-icmp --icmpv6-type 130 -j ACCEPT
-      -A INPUT -s fe80::/10 -p ipv6-icmp --icmpv6-type 131 -j ACCEPT
-      -A INPUT -s fe80::/10 -p ipv6-icmp --icmpv6-type 132 -j ACCEPT
-      -A INPUT -s fe80::/10 -p ipv6-icmp --icmpv6-type 143 -j ACCEPT
+      -A INPUT %i133 -m hl --hl-eq 255 -j ACCEPT
+      -A INPUT %i134 -m hl --hl-eq 255 -j ACCEPT
+      -A INPUT %i135 -m hl --hl-eq 255 -j ACCEPT
+      -A INPUT %i136 -m hl --hl-eq 255 -j ACCEPT
+      -A INPUT -s fe80::/10 %i130 -j ACCEPT
+      -A INPUT -s fe80::/10 %i131 -j ACCEPT
+      -A INPUT -s fe80::/10 %i132 -j ACCEPT
+      -A INPUT -s fe80::/10 %i143 -j ACCEPT
       # Leases need the answers of DHCP servers, from any address.
       -A INPUT -d fe80::/10 -p udp --dport 546 -j ACCEPT
 
-      """)
+      """, to: &output)
     writeEndOfIptables(family: .inet6, to: &output)
   }
 
@@ -132,6 +132,7 @@ extension FirewallRules {
   }
 
   /// Where four bytes of the UDP datagram are, for u32. The header of IPv4 tells its own length.
+  @inline(never)
   private func writeLocation(
     _ offset: Int, _ family: AddressFamily, after start: StaticString = "\"",
     to output: inout TextOutput

@@ -57,7 +57,7 @@ private struct NoKey: MACKey, MACKeys, ~Copyable {
 private func withUser<Result>(
   _ policy: Policy, _ body: (consuming Users) -> Result
 ) -> Result {
-  withMemory(MemoryLayout<User>.stride) { users in
+  withMemory(MemoryLayout<User.Record>.stride) { users in
     withMemory(8) { names in
       withMemory(8) { keys in
         var users = Users(
@@ -123,7 +123,7 @@ private func fuzzGate(_ input: Span<UInt8>, key: consuming NoKey) {
             .inet6(high: 0x2001_0DB8 << 32, low: 1)
           }
           switch verdict {
-          case .accepted(let knock, _, _, let clockSkew, _):
+          case .accepted(let knock, _, let clockSkew, _):
             let timeStamp = Version1.fields(of: datagram).timeStamp
             precondition(isRight && timeStamp == now + clockSkew)
             precondition(abs(clockSkew) <= 60 * Microseconds.second)
@@ -259,7 +259,7 @@ private func fuzzState(_ input: Span<UInt8>) {
                 wall: moment.wall + Microseconds.second,
                 monotonic: moment.monotonic + Microseconds.second)
               let verdict = gate.admit(datagram.span, at: moment, hasRoom: true) { nil }
-              if case .accepted(_, _, _, _, let fingerprint) = verdict {
+              if case .accepted(_, _, _, let fingerprint) = verdict {
                 replays.append(fingerprint, at: moment, drift: drift)
               }
             }

@@ -85,8 +85,8 @@ private func admit(
   switch gate.admit(
     datagram.span, at: moment(time), hasRoom: hasRoom, source: { source })
   {
-  case .accepted(let knock, let user, let name, _, _):
-    #expect(user == 1 << 14 && name == .none)
+  case .accepted(let knock, let user, _, _):
+    #expect(user.number == 1 << 14 && user.name == .none)
     return .success(knock)
   case .refused(let refusal, _):
     #expect(refusal != .wrongLength && refusal != .badMAC)
@@ -181,17 +181,17 @@ private let documentation = Address.inet(0xC000_0201)  // 192.0.2.1
     }
   }
 
-  @Test func `a verdict says how far the clock of the sender is ahead`() {
+  @Test func `a verdict says how far the clock of the sender is ahead`() throws {
     var gate = gate()
+    let onlyUser = gate.users[0]
+    let user = try #require(onlyUser)
     for skew in [-1.5, 0, 59.25] {
       let datagram = signed(time: now + skew)
       let verdict = gate.admit(datagram.span, at: moment(now), hasRoom: true) { nil }
       let knock = Knock(command: .open, address: documentation)
       let fingerprint = Fingerprint(mac: datagram.span, timeStamp: microseconds(now + skew))
       #expect(
-        verdict
-          == .accepted(
-            knock, user: 1 << 14, name: .none, clockSkew: microseconds(skew), fingerprint))
+        verdict == .accepted(knock, by: user, clockSkew: microseconds(skew), fingerprint))
     }
   }
 

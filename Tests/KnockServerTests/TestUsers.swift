@@ -8,7 +8,7 @@ func emptyUsers(_ count: Int = 64) -> Users {
   func index() -> PositionIndex {
     PositionIndex(storage(PositionIndex.count(forRecords: count), of: UInt32.self))
   }
-  return Users(storage(count, of: User.self), names: index(), keys: index())
+  return Users(storage(count, of: User.Record.self), names: index(), keys: index())
 }
 
 /// An empty replay memory, and as many shares as `emptyUsers` has slots.

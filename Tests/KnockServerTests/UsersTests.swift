@@ -102,7 +102,7 @@ private func expect<Value: Equatable>(_ expected: Value, _ value: Value) {
       Issue.record("no room")
       return
     }
-    theirs.put(alice)
+    #expect(unsafe theirs.put(alice.bytes) == slot)
     #expect(theirs.count == 1 && theirs[slot]?.name == userName("alice"))
     // Another user in the same slot.
     ours.remove(at: slot)
@@ -111,7 +111,7 @@ private func expect<Value: Equatable>(_ expected: Value, _ value: Value) {
       Issue.record("nobody")
       return
     }
-    theirs.put(bob)
+    #expect(unsafe theirs.put(bob.bytes) == slot)
     #expect(theirs.count == 1 && theirs.slot(named: userName("alice")) == nil)
     #expect(theirs.slot(withKey: key(2)) == slot)
   }

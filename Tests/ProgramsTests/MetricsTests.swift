@@ -15,7 +15,7 @@ import Testing
     func index() -> PositionIndex {
       PositionIndex(storage(PositionIndex.count(forRecords: count), of: UInt32.self))
     }
-    return Users(storage(count, of: User.self), names: index(), keys: index())
+    return Users(storage(count, of: User.Record.self), names: index(), keys: index())
   }
 
   private func name(_ text: String) -> UserName { UserName(Array(text.utf8).span) ?? .none }

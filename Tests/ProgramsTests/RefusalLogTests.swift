@@ -15,9 +15,16 @@ import Testing
   }
 
   private func header(_ slot: Int, generation: UserNumber = 1) -> Verdict.Header {
-    Verdict.Header(
-      user: .none, number: generation << 14 | UserNumber(slot), command: 1, family: 2, length: 49,
-      clockSkew: 0, knock: nil)
+    let nowhere = Policy.Place(set: 0, prefixLength: 32)
+    let records = storage(1, of: User.Record.self)
+    records[0] = User.Record(
+      number: generation << 14 | UserNumber(slot), name: .none, key: .none,
+      policy: Policy(
+        inet: nowhere, inet6: nowhere, families: AddressFamilies { _ in true },
+        allowsObservedSource: false))
+    return unsafe Verdict.Header(
+      user: User(records.address(of: 0)), command: 1, family: 2, length: 49, clockSkew: 0,
+      knock: nil)
   }
 
   /// How many of some refusals get a line.

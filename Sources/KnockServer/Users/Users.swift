@@ -34,11 +34,11 @@ public struct KeyFingerprint: Equatable, BitwiseCopyable, Sendable {
 @safe public struct User: Equatable {
   /// A user as the table has it.
   public struct Record: BitwiseCopyable, Sendable {
-    fileprivate let number: UserNumber
-    fileprivate let name: UserName
-    fileprivate let key: KeyFingerprint
-    fileprivate var policy: Policy
-    fileprivate var isPresent = true
+    let number: UserNumber
+    let name: UserName
+    let key: KeyFingerprint
+    fileprivate(set) var policy: Policy
+    fileprivate(set) var isPresent = true
   }
 
   /// The size of `bytes`.
@@ -46,7 +46,7 @@ public struct KeyFingerprint: Equatable, BitwiseCopyable, Sendable {
 
   private let record: UnsafePointer<Record>
 
-  fileprivate init(_ record: UnsafePointer<Record>) { unsafe self.record = unsafe record }
+  init(_ record: UnsafePointer<Record>) { unsafe self.record = unsafe record }
 
   public var number: UserNumber { unsafe record.pointee.number }
   public var name: UserName { unsafe record.pointee.name }

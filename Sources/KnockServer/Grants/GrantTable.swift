@@ -84,16 +84,17 @@ struct GrantTable: ~Copyable {
     nonmutating unsafeMutableAddress { unsafe states.address(of: position) }
   }
 
-  /// The first grant of an address for which `isWanted` is true.
+  /// The first grant of an address for which `isWanted` is true. It changes nothing, but each call of a function that
+  /// does not mutate would copy the table's fields.
   @inline(never)
-  func position(of address: Address, where isWanted: (Grants.State) -> Bool) -> Int? {
+  mutating func position(of address: Address, where isWanted: (Grants.State) -> Bool) -> Int? {
     index.first(hash: Self.hash(of: address)) {
       states[$0].grant.address == address && isWanted(states[$0])
     }
   }
 
   /// Calls `body` for all grants near an address, and maybe for others.
-  func visit(near address: Address, _ body: (Grants.State) -> Void) {
+  mutating func visit(near address: Address, _ body: (Grants.State) -> Void) {
     _ = index.first(hash: Self.hash(of: address)) {
       body(states[$0])
       return false

@@ -341,7 +341,7 @@ public struct Grants: ~Copyable {
   }
 
   /// The grant of an address that has the state of the command.
-  private func holder(of address: Address) -> Int? {
+  private mutating func holder(of address: Address) -> Int? {
     table.position(of: address) { $0.holdsCommand }
   }
 
@@ -419,7 +419,7 @@ public struct Grants: ~Copyable {
   ///
   /// - Parameter onlySame: in a set where elements may overlap, only grants of the same range need its element.
   @inline(never)
-  public func need(
+  public mutating func need(
     for range: AddressRange, from first: AddressNumber, in set: UInt16, near address: Address,
     onlySame: Bool
   ) -> Need {
@@ -466,7 +466,7 @@ public struct Grants: ~Copyable {
   // Closing
 
   /// Whether a user has a grant of an address.
-  public func hasGrant(_ address: Address, of user: UserName) -> Bool {
+  public mutating func hasGrant(_ address: Address, of user: UserName) -> Bool {
     table.position(of: address) { $0.grant.user == user } != nil
   }
 
@@ -542,7 +542,7 @@ public struct Grants: ~Copyable {
   }
 
   /// The next of the grants whose close has just begun that is in a set.
-  public func nextSet(of address: Address) -> (position: Int, grant: Grant)? {
+  public mutating func nextSet(of address: Address) -> (position: Int, grant: Grant)? {
     let round = round
     let position = table.position(of: address) {
       $0.round == round && $0.grant.set != 0 && !$0.isSetTried
@@ -710,11 +710,11 @@ public struct Grants: ~Copyable {
   // Records
 
   /// A grant of an address that shares the command of another.
-  public func sharer(of address: Address) -> Grant? {
+  public mutating func sharer(of address: Address) -> Grant? {
     table.position(of: address) { $0.grant.command == .shared }.map { table[$0].grant }
   }
 
-  private func position(of grant: Grant) -> Int? {
+  private mutating func position(of grant: Grant) -> Int? {
     table.position(of: grant.address) {
       $0.grant.user == grant.user && $0.grant.set == grant.set
         && $0.grant.prefixLength == grant.prefixLength

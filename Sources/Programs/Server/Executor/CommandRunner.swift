@@ -39,7 +39,7 @@ import KnockServer
 
   /// What happened to the command for an action.
   struct Event {
-    enum Kind {
+    enum Change {
       case started(ChildProcess)
       case notStarted(SystemError)
       /// There is nothing to run.
@@ -52,9 +52,8 @@ import KnockServer
       case givenUp
       case ended(ChildProcess.Ending)
     }
-
-    let kind: Kind
     let action: Action
+    let change: Change
   }
 
   private var commands: Commands
@@ -142,22 +141,24 @@ import KnockServer
     for index in 0..<jobs.count {
       guard let job = jobs[index], job.deadline <= now else { continue }
       jobs[index]?.deadline = now + Self.grace
+      let change: Event.Change
       switch job.phase {
       case .running:
         job.process.sendToGroup(.terminate)
         jobs[index]?.phase = .terminated
-        return Event(kind: .terminated, action: job.action)
+        change = .terminated
       case .terminated:
         job.process.sendToGroup(.kill)
         jobs[index]?.phase = .killed
-        return Event(kind: .killed, action: job.action)
+        change = .killed
       case .killed:
         // It is stuck in the kernel. Should it end later, `reap` takes it for an unknown process.
         counters.timedOut += 1
         jobs[index] = nil
         runningCount -= 1
-        return Event(kind: .givenUp, action: job.action)
+        change = .givenUp
       }
+      return Event(action: job.action, change: change)
     }
     return nil
   }
@@ -167,18 +168,19 @@ import KnockServer
     guard queue.count > 0, let slot = freeSlot,
       let action = Self.removeNext(of: &queue, notIn: jobs)
     else { return nil }
+    var change = Event.Change.empty
     do throws(SystemError) {
-      guard let process = try start(action) else {
-        return Event(kind: .empty, action: action)
+      if let process = try start(action) {
+        jobs[slot] = Job(
+          process: process, action: action, deadline: SystemClock.monotonic() + timeout)
+        runningCount += 1
+        change = .started(process)
       }
-      jobs[slot] = Job(
-        process: process, action: action, deadline: SystemClock.monotonic() + timeout)
-      runningCount += 1
-      return Event(kind: .started(process), action: action)
     } catch {
       counters.notStarted += 1
-      return Event(kind: .notStarted(error), action: action)
+      change = .notStarted(error)
     }
+    return Event(action: action, change: change)
   }
 
   /// Returns nil if the command is empty.
@@ -227,7 +229,7 @@ import KnockServer
     } else {
       counters.failed += 1
     }
-    return Event(kind: .ended(ending), action: ended.action)
+    return Event(action: ended.action, change: .ended(ending))
   }
 
   /// Moves the limits of the running commands (microseconds).

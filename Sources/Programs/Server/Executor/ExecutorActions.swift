@@ -142,29 +142,25 @@ extension Executor {
   @inline(never)
   mutating func handle(_ event: CommandRunner.Event) {
     let action = event.action
-    switch event.kind {
+    var succeeded: Bool? = false
+    switch event.change {
     case .started(let process):
-      log.trace("command started: \(action): process \(process.number)")
-    case .notStarted(let error):
-      log.warning("command not started: \(action): \(error)")
-      finish(action, succeeded: false)
+      return log.trace("command started: \(action): process \(process.number)")
+    case .terminated: return log.warning("command timed out, sent TERM: \(action)")
+    case .killed:
+      return log.warning("command still running after TERM, sent KILL: \(action)")
+    case .notStarted(let error): log.warning("command not started: \(action): \(error)")
     case .empty:
       log.debug("the command is empty: \(action)")
-      finish(action, succeeded: nil)
-    case .terminated:
-      log.warning("command timed out, sent TERM: \(action)")
-    case .killed:
-      log.warning("command still running after TERM, sent KILL: \(action)")
+      succeeded = nil
     case .givenUp:
       log.warning("command still running after KILL, no longer waiting: \(action)")
-      finish(action, succeeded: false)
     case .ended(.exited(status: 0)):
       log.debug("command ended: \(action): exit status 0")
-      finish(action, succeeded: true)
-    case .ended(let ending):
-      log.warning("command ended: \(action): \(ending)")
-      finish(action, succeeded: false)
+      succeeded = true
+    case .ended(let ending): log.warning("command ended: \(action): \(ending)")
     }
+    finish(action, succeeded: succeeded)
   }
 
   @inline(never)

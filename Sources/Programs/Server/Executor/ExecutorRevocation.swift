@@ -19,6 +19,7 @@ extension Executor {
   /// Makes a set end a grant earlier.
   ///
   /// - Parameter rest: how long the grant still lasts (microseconds).
+  @inline(never)
   mutating func shorten(_ grant: Grant, _ rest: Int64) {
     let action = Action(
       Knock(command: .open, address: grant.address), by: grant.user, grant.key, closesGrant: false,

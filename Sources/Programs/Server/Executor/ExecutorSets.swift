@@ -16,6 +16,7 @@ extension Executor {
     return firewall.value?.time(of: set) ?? .forever
   }
 
+  @inline(never)
   mutating func openSet(for action: Action, _ opening: Grants.Opening) {
     let address = action.knock.address
     guard let set = set(opening.set, address.family) else { return }
@@ -39,6 +40,7 @@ extension Executor {
   }
 
   /// Closes the sets of the grants whose close has begun, and of the knock of an only user without a grant.
+  @inline(never)
   mutating func closeSets(for action: Action, _ opening: Grants.Opening?) {
     let address = action.knock.address
     var isCovered = users.count > 1

@@ -42,6 +42,7 @@ struct GrantKeeper: ~Copyable {
   /// What a knock of a user for an address of a family opens.
   ///
   /// - Parameter time: how long the kernel keeps it.
+  @inline(never)
   func opening(
     _ family: AddressFamily, for user: User, _ time: SetTime, hasCommands: Bool, canClose: Bool,
     wallNow: Int64
@@ -71,6 +72,7 @@ struct GrantKeeper: ~Copyable {
   ///
   /// - Parameter hasOthers: whether there are other users. A close is then only for grants of this one.
   /// - Returns: nil for a close if the user has no grant.
+  @inline(never)
   mutating func record(
     _ knock: Knock, _ opening: Grants.Opening, hasOthers: Bool, now: Int64
   ) throws(Grants.Full) -> Action? {
@@ -185,7 +187,7 @@ struct GrantKeeper: ~Copyable {
     grants.recordUnchangedSet(address, opening, presence)
   }
 
-  func nextSet(of address: Address) -> (position: Int, grant: Grant)? {
+  mutating func nextSet(of address: Address) -> (position: Int, grant: Grant)? {
     grants.nextSet(of: address)
   }
 
@@ -193,7 +195,7 @@ struct GrantKeeper: ~Copyable {
     grants.recordSet(at: position, isClosed: isClosed)
   }
 
-  func need(
+  mutating func need(
     for range: AddressRange, from first: AddressNumber, in set: UInt16, near address: Address,
     onlySame: Bool
   ) -> Grants.Need {

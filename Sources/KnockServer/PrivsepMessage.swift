@@ -98,6 +98,7 @@ public enum PrivsepMessage: Equatable, Sendable {
     }
   }
 
+  @inline(never)
   private static func write(
     _ address: Address, to bytes: inout MutableSpan<UInt8>, at start: Int
   ) {
@@ -133,6 +134,7 @@ public enum PrivsepMessage: Equatable, Sendable {
   @inline(never)
   private static func order(in bytes: Span<UInt8>) -> Order? {
     let source = bytes.extracting(sourceOffset..<replyOffset)
+    let host = Address(message: source)
     let reply = bytes.extracting(replyOffset..<fingerprintOffset)
     let isCheck = bytes[commandOffset] == check
     let wantsAnswer = bytes[wantsAnswerOffset] == 1
@@ -140,7 +142,7 @@ public enum PrivsepMessage: Equatable, Sendable {
     let refusal = Order.Refused(rawValue: bytes[refusalOffset])
     guard let command = isCheck ? .open : Command(rawValue: bytes[commandOffset]),
       let address = Address(message: bytes.extracting(addressOffset..<sourceOffset)),
-      source.isZero || Address(message: source) != nil,
+      source.isZero || host != nil,
       wantsAnswer || bytes[wantsAnswerOffset] == 0 && reply.isZero,
       refusal != nil || bytes[refusalOffset] == 0,
       refusal == nil || wantsAnswer,
@@ -149,13 +151,14 @@ public enum PrivsepMessage: Equatable, Sendable {
     return Order(
       user: user(in: bytes), Knock(command: command, address: address), isCheck: isCheck,
       seconds: seconds, refusal: refusal,
-      source: Address(message: source), reply: wantsAnswer ? ReplyPath(reply) : nil,
+      source: host, reply: wantsAnswer ? ReplyPath(reply) : nil,
       Fingerprint(message: bytes.extracting(fingerprintOffset...)))
   }
 }
 
 extension Address {
   /// The address in a message: 17 bytes. Nil if no knock can be accepted for it.
+  @inline(never)
   fileprivate init?(message: Span<UInt8>) {
     let count = Int(message[0])
     guard count == 4 || count == 16, message.extracting((1 + count)...).isZero,

@@ -709,9 +709,11 @@ public struct Grants: ~Copyable {
 
   // Records
 
-  /// A grant of an address that shares the command of another.
-  public mutating func sharer(of address: Address) -> Grant? {
-    table.position(of: address) { $0.grant.command == .shared }.map { table[$0].grant }
+  /// Whose grant of an address shares the command of another, and with which key.
+  public mutating func sharer(of address: Address) -> (user: UserName, key: KeyFingerprint)? {
+    table.position(of: address) { $0.grant.command == .shared }.map {
+      (table[$0].grant.user, table[$0].grant.key)
+    }
   }
 
   private mutating func position(of grant: Grant) -> Int? {

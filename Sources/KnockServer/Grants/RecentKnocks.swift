@@ -40,11 +40,11 @@ public struct RecentKnocks: ~Copyable {
     _ knock: Knock, by user: UserName, now: Int64
   ) -> (isRepeat: Bool, number: UInt32) {
     while count > 0, now - entries[first].time > Self.interval { dropFirst() }
-    let last = position { $0.user == user && $0.knock == knock }.map { entries[$0] }
+    let last = position { $0.user == user && $0.knock == knock }
     let isRepeat = last != nil
-    remove(knock.address) { $0.user == user || $0.knock?.command != knock.command }
     if !isRepeat { lastNumber &+= 1 }
-    let number = isRepeat ? last?.number ?? 0 : lastNumber
+    let number = last.map { entries[$0].number } ?? lastNumber
+    remove(knock.address) { $0.user == user || $0.knock?.command != knock.command }
     if count == entries.count { dropFirst() }
     if count == 0 { first = 0 }  // A short list then touches few pages.
     entries[(first + count) % entries.count] = Entry(

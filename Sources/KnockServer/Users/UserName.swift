@@ -28,6 +28,7 @@ public struct UserName: Equatable, Comparable, BitwiseCopyable, Sendable {
   }
 
   /// The name in a record. Nil if no name looks like this; four zeros are the user without a name.
+  @inline(never)
   init?(word: (Int) -> UInt64) {
     for index in 0..<4 { self[index] = word(index) }
     var bytes = InlineArray<32, UInt8>(repeating: 0)

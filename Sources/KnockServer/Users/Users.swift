@@ -91,7 +91,8 @@ public struct Users: ~Copyable {
   ///   - users: one more than there can be with names, at most `slotCount`; all zero.
   ///   - names, keys: for as many.
   public init(
-    _ users: consuming Storage<User.Record>, names: consuming PositionIndex, keys: consuming PositionIndex
+    _ users: consuming Storage<User.Record>, names: consuming PositionIndex,
+    keys: consuming PositionIndex
   ) {
     precondition(users.count >= 1 && users.count <= Self.slotCount)
     precondition(names.holds(users.count) && keys.holds(users.count))
@@ -134,6 +135,7 @@ public struct Users: ~Copyable {
     return .user(user(at: slot))
   }
 
+  @inline(never)
   public func slot(named name: UserName) -> Int? {
     names.first(hash: name.hash) { users[$0].name == name }
   }
@@ -160,7 +162,7 @@ public struct Users: ~Copyable {
   /// Replaces what a user may do.
   public mutating func setPolicy(_ policy: Policy, at slot: Int) { users[slot].policy = policy }
 
-  /// Takes over a user from the table of the executor, in the same slot. That may be in use. Returns the slot.
+  /// Takes over a user from the table of the executor, in the same slot, which may be in use. Returns the slot.
   public mutating func put(_ bytes: UnsafeRawBufferPointer) -> Int {
     unsafe put(bytes.loadUnaligned(as: User.Record.self))
   }

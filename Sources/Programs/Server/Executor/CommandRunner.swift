@@ -95,6 +95,7 @@ import KnockServer
   /// Runs other commands from now on.
   mutating func replace(_ new: consuming Commands) { commands = new }
 
+  @inline(never)
   mutating func enqueue(_ action: Action) { _ = queue.append(action) }
 
   /// How many knocks of a user may wait while there are other users.

@@ -173,9 +173,10 @@ extension Executor {
   mutating func follow(_ outcome: GrantKeeper.Outcome, _ action: Action) {
     switch outcome {
     case .done: break
-    case .runAgain where shutdown.isEnding:
+    case .runAgain where shutdown.isEnding, .runForSharer where shutdown.isEnding:
       log.warning("command not run again, the server stops: \(action)")
-    case .runAgain(let action): runner.enqueue(action)
+    case .runAgain: runner.enqueue(action)
+    case .runForSharer: runner.enqueue(grants.actionOfSharer(action))
     case .closeInAMinute: log.warning("not closed: \(action), trying again in a minute")
     case .closeInAnHour: log.warning("not closed: \(action), trying again in an hour")
     case .closeEndedUnopened:

@@ -144,7 +144,9 @@ struct GrantKeeper: ~Copyable {
   enum Outcome {
     case done
     /// Somebody has relied on the command that failed, so it runs again.
-    case runAgain(Action)
+    case runAgain
+    /// The same for a grant that shares it; see `actionOfSharer`.
+    case runForSharer
     case closeInAMinute, closeInAnHour, closeEndedUnopened
   }
 
@@ -159,14 +161,19 @@ struct GrantKeeper: ~Copyable {
       let runsAgain = grants.endOpen(
         address, succeeded: succeeded ?? true, isWantedAgain: isWantedAgain)
       guard runsAgain else { return .done }
-      guard !isWantedAgain, let grant = grants.sharer(of: address) else { return .runAgain(action) }
-      return .runAgain(
-        Action(action.knock, by: grant.user, grant.key, closesGrant: false, .runs))
+      return isWantedAgain || grants.sharer(of: address) == nil ? .runAgain : .runForSharer
     }
-    guard action.closesGrant else { return isWantedAgain ? .runAgain(action) : .done }
+    guard action.closesGrant else { return isWantedAgain ? .runAgain : .done }
     // The grant is tried again by itself.
     if isWantedAgain { recent.forget(address) }
     return outcome(grants.endClose(address, succeeded: succeeded, now: now), address)
+  }
+
+  /// What runs a command again for the grant that shares it.
+  @inline(never)
+  mutating func actionOfSharer(_ action: Action) -> Action {
+    guard let (user, key) = grants.sharer(of: action.knock.address) else { return action }
+    return Action(action.knock, by: user, key, closesGrant: false, .runs)
   }
 
   // The sets

@@ -101,24 +101,6 @@ extension LoadedUsers {
   }
 }
 
-extension KeyRing {
-  /// The rate of datagrams, in a second, that tests show the server to stand.
-  private static let floodRate: Int64 = 20_000
-
-  /// Logs if so many keys are too much for this machine.
-  @inline(never)
-  func logRate() {
-    guard count > 1 else { return }
-    let rate = measuredRate()
-    guard rate < Self.floodRate else { return }
-    log.warning(
-      """
-      warning: with \(count) keys, this machine can check at most \(rate) datagrams in a second; \
-      in a flood of more, knocks are lost
-      """)
-  }
-}
-
 extension LoadedUsers.Failure: MessageConvertible {
   var message: Message {
     switch self {

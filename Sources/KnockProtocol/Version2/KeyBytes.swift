@@ -23,8 +23,8 @@ extension Version2 {
     /// Its first 8 bytes are the id.
     case id
     case tag, mask, answerTag, answerMask
-    /// The only one that is derived from the server id alone.
-    case idMask
+    /// These two are derived from the server id alone.
+    case idMask, server
 
     fileprivate var text: StaticString {
       switch self {
@@ -35,6 +35,7 @@ extension Version2 {
       case .answerTag: "pyknock 2 answer tag"
       case .answerMask: "pyknock 2 answer mask"
       case .idMask: "pyknock 2 id mask"
+      case .server: "pyknock server id fingerprint"
       }
     }
   }
@@ -100,14 +101,14 @@ extension Version2 {
       derive(.id, by: key).span.littleEndian(at: 0, count: 8)
     }
 
-    /// - Parameter key: makes MACs with the secret; for `idMask`, with the server id.
+    /// - Parameter key: makes MACs with the secret; for `idMask` and `server`, with the server id.
     @inline(never)
     public func derive(
       _ label: Label, by key: borrowing some MACKey & ~Copyable
     ) -> InlineArray<32, UInt8> {
       var message = TextBuffer<40>()
       message.append(label.text)
-      if label != .idMask { message.append(bytes.span.extracting(Self.serverID)) }
+      if label != .idMask, label != .server { message.append(bytes.span.extracting(Self.serverID)) }
       return message.withBytes { key.mac(of: $0) }
     }
   }

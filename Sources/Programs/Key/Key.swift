@@ -71,6 +71,13 @@ struct Key: ~Copyable {
 
   /// - Parameter bytes: `maximumSize + 1`.
   private init(expanding text: Span<UInt8>, in bytes: borrowing Storage<UInt8>) throws(KeyError) {
+    isReadableByOthers = false
+    looksLikePath = false
+    guard !Version2.KeyBytes.isMeant(by: text) else {
+      expanded = try Self.version2(text)
+      isShort = false
+      return
+    }
     var key = StorageText(bytes.alias())
     guard KeyText.encode(utf8: text, into: &key) else { throw .notLatin1 }
     guard key.count > 0 else { throw .empty }
@@ -80,8 +87,18 @@ struct Key: ~Copyable {
     }
     self.expanded = expanded
     isShort = key.count < Self.shortSize
-    isReadableByOthers = false
-    looksLikePath = false
+  }
+
+  private static func version2(_ text: Span<UInt8>) throws(KeyError) -> KeyedMAC {
+    var bytes = Version2.KeyBytes()
+    defer { unsafe sodium_memzero(&bytes.bytes, Version2.KeyBytes.size) }
+    let expanded: KeyedMAC?
+    do throws(Version2.KeyTextFault) {
+      try bytes.read(text)
+      expanded = try KeyedMAC(bytes)
+    } catch { throw .version2(error) }
+    guard let expanded else { throw .outOfMemory }
+    return expanded
   }
 
   /// Logs what makes the key unsafe.

@@ -25,6 +25,7 @@ enum KeyError: Error, Equatable {
   case secondLine
   case tooLong
   case notLatin1
+  case version2(Version2.KeyTextFault)
   case outOfMemory
 }
 
@@ -44,7 +45,22 @@ extension KeyError: MessageConvertible {
     case .tooLong: "the key is longer than \(Key.maximumSize) bytes"
     case .notLatin1:
       "the key is not UTF-8 text of characters up to U+00FF, which version 1 needs"
+    case .version2(let fault): "the key of version 2 \(fault)"
     case .outOfMemory: SystemError.outOfMemory.message
+    }
+  }
+}
+
+extension Version2.KeyTextFault: MessageConvertible {
+  /// Goes on after "the key of version 2".
+  var message: Message {
+    switch self {
+    case .notAlone: "has something before pk2.; remove that"
+    case .capitals: "begins with pk2. in capitals, so the case of its letters is lost"
+    case .length:
+      "has another length than \(Version2.keyTextSize) characters; copy the whole key again"
+    case .alphabet: "has a character other than letters, digits, - and _; copy it again"
+    case .lastBits, .check: "is not what keygen has printed: a character is wrong; copy it again"
     }
   }
 }

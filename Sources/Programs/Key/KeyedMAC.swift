@@ -1,15 +1,20 @@
 import CSodium
 import CSystem
+import KnockBase
 import KnockProtocol
 
-/// HMAC-SHA256 with one key, by libsodium. The state after the key block is computed once and copied for each
-/// message; the key itself is not kept. The state is wiped when the value ends. It is neither swapped nor
-/// dumped, if the system can prevent that.
+/// A key in its expanded form, for HMAC-SHA256 by libsodium. It is wiped when the value ends. It is neither swapped
+/// nor dumped, if the system can prevent that.
+///
+/// Of a key of version 1, this is the state after the key block, which is copied for each message. Of a key of version
+/// 2, it is the keys that are derived from it. The key itself is not kept.
 @safe struct KeyedMAC: ~Copyable, MACKey {
   /// The size of an expanded key in bytes.
   static let size = MemoryLayout<crypto_auth_hmacsha256_state>.size
 
   private let state: UnsafeMutablePointer<crypto_auth_hmacsha256_state>
+  /// Of the datagrams that it signs: 1 or 2.
+  private(set) var version: UInt8 = 1
 
   /// - Parameter key: at least one byte. A key over 64 bytes is hashed first (RFC 2104).
   init?(expanding key: Span<UInt8>) {
@@ -27,6 +32,32 @@ import KnockProtocol
   init?(copying other: borrowing KeyedMAC) {
     self.init()
     unsafe state.pointee = unsafe other.state.pointee
+    version = other.version
+  }
+
+  /// A key of version 2.
+  ///
+  /// - Throws: `check`.
+  init?(_ key: borrowing Version2.KeyBytes) throws(Version2.KeyTextFault) {
+    self.init()
+    version = 2
+    let isWhole = key.withKeys { secret, server in
+      guard key.isWhole(by: secret) else { return false }
+      unsafe keys.pointee = Version2Keys(
+        id: key.derive(.id, by: secret).span.littleEndian(at: 0, count: 8),
+        tag: key.derive(.tag, by: secret), mask: key.derive(.mask, by: secret),
+        answerTag: key.derive(.answerTag, by: secret),
+        answerMask: key.derive(.answerMask, by: secret),
+        idMask: key.derive(.idMask, by: server),
+        server: key.derive(.server, by: server).span.littleEndian(at: 0, count: 8))
+      return true
+    }
+    guard isWhole else { throw .check }
+  }
+
+  /// The keys that are derived from a key of version 2.
+  var keys: UnsafeMutablePointer<Version2Keys> {
+    unsafe UnsafeMutableRawPointer(state).assumingMemoryBound(to: Version2Keys.self)
   }
 
   /// Nil if the system is out of memory.
@@ -66,16 +97,24 @@ import KnockProtocol
     of message: Span<UInt8>, by state: UnsafePointer<crypto_auth_hmacsha256_state>
   ) -> InlineArray<32, UInt8> {
     var state = unsafe state.pointee
+    return unsafe mac(of: message, endingWith: &state)
+  }
+
+  /// - Parameter state: a copy of the one after the key block.
+  static func mac(
+    of message: Span<UInt8>,
+    endingWith state: UnsafeMutablePointer<crypto_auth_hmacsha256_state>
+  ) -> InlineArray<32, UInt8> {
     var mac = InlineArray<32, UInt8>(repeating: 0)
     var macBytes = mac.mutableSpan
     unsafe message.withUnsafeBufferPointer { message in
       guard let start = message.baseAddress else { return }
-      _ = unsafe crypto_auth_hmacsha256_update(&state, start, UInt64(message.count))
+      _ = unsafe crypto_auth_hmacsha256_update(state, start, UInt64(message.count))
     }
     // Wipes the copy of the state, too.
     unsafe macBytes.withUnsafeMutableBufferPointer { mac in
       guard let start = mac.baseAddress else { return }
-      _ = unsafe crypto_auth_hmacsha256_final(&state, start)
+      _ = unsafe crypto_auth_hmacsha256_final(state, start)
     }
     return mac
   }
@@ -84,7 +123,11 @@ import KnockProtocol
     _ mac: Span<UInt8>, of message: Span<UInt8>,
     by state: UnsafePointer<crypto_auth_hmacsha256_state>
   ) -> Bool {
-    let expected = unsafe Self.mac(of: message, by: state)
+    areEqual(mac, unsafe Self.mac(of: message, by: state))
+  }
+
+  /// Compares in constant time.
+  static func areEqual(_ mac: Span<UInt8>, _ expected: InlineArray<32, UInt8>) -> Bool {
     guard mac.count == expected.count else { return false }
     return unsafe mac.withUnsafeBufferPointer { mac in
       unsafe expected.span.withUnsafeBufferPointer { expected in
@@ -126,4 +169,15 @@ import KnockProtocol
 
 extension KeyedMAC.SelfTestError: MessageConvertible {
   var message: Message { "the self-test of HMAC-SHA256 failed: this program is broken" }
+}
+
+extension Version2.KeyBytes {
+  /// Calls `body` with the keys that make MACs with the secret and with the server id.
+  fileprivate func withKeys<Result>(_ body: (DerivedKey, DerivedKey) -> Result) -> Result {
+    unsafe bytes.span.withUnsafeBufferPointer { bytes in
+      unsafe body(
+        DerivedKey(UnsafeBufferPointer(rebasing: bytes[Self.secret])),
+        DerivedKey(UnsafeBufferPointer(rebasing: bytes[Self.serverID])))
+    }
+  }
 }

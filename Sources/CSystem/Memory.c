@@ -55,11 +55,25 @@ void csys_release(void *memory, size_t size) {
 enum { KEY_PAGE = 4096, KEY_ROOM = 24576, KEY_SIZE = 256 };
 static char *key_room;
 
-void csys_lock_keys(void) {
-  madvise(key_room, KEY_ROOM, MADV_DONTDUMP);
+// A table of keys, which has pages of its own.
+static void *key_table;
+static size_t key_table_size;
+
+static void lock(void *pages, size_t size) {
+  madvise(pages, size, MADV_DONTDUMP);
   // A page costs nothing before it is used, and then it is locked at once. So a process without privileges may use
   // it without a system call.
-  mlock2(key_room, KEY_ROOM, MLOCK_ONFAULT);
+  mlock2(pages, size, MLOCK_ONFAULT);
+}
+
+void csys_lock_keys(void) {
+  lock(key_room, KEY_ROOM);
+  if (key_table) lock(key_table, key_table_size);
+}
+
+void *csys_allocate_key_table(size_t size) {
+  key_table_size = size;
+  return key_table = map(size, MAP_PRIVATE);
 }
 
 // A list: each free place begins with the address of the next. All have at least the size of a single key.

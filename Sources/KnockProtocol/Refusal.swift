@@ -22,6 +22,7 @@ public enum Refusal: UInt8, Error, Sendable {
   case noSetForFamily
   case commandNotAllowed
   case addressNotAllowed
+  case timeNotKept
   case queueFull
   case replayed
   case olderThanMemory
@@ -29,7 +30,7 @@ public enum Refusal: UInt8, Error, Sendable {
   case replayMemoryFull
 
   /// How many cases there are.
-  public static let count: UInt8 = 24
+  public static let count: UInt8 = 25
 
   /// Whether a good knock is lost, so that the administrator should act.
   public var isFailure: Bool {
@@ -66,6 +67,7 @@ public enum Refusal: UInt8, Error, Sendable {
     case .noSetForFamily: "no set for its address family"
     case .commandNotAllowed: "not among the user's commands"
     case .addressNotAllowed: "not among the user's addresses"
+    case .timeNotKept: "asks for a time, but nothing here ends what it opens"
     case .queueFull: "command queue full"
     case .replayed: "replay of an accepted datagram"
     case .olderThanMemory: "older than the replay memory reaches (did the clock go back?)"
@@ -96,6 +98,7 @@ public enum Refusal: UInt8, Error, Sendable {
     case .noSetForFamily: "no-set-for-family"
     case .commandNotAllowed: "command-not-allowed"
     case .addressNotAllowed: "address-not-allowed"
+    case .timeNotKept: "time-not-kept"
     case .queueFull: "queue-full"
     case .replayed: "replayed"
     case .olderThanMemory: "older-than-memory"

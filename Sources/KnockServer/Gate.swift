@@ -4,75 +4,163 @@ import KnockProtocol
 /// Decides on each datagram: the one path from bytes off the network to a knock to act on.
 ///
 /// The order of the steps is the order of trust. Nothing in a datagram is read before its MAC is verified.
-/// Nothing is remembered that is not acted on, and what is acted on is remembered first.
+/// Nothing is remembered that is not acted on or answered, and what is acted on is remembered first.
 ///
-/// 1. The length is exactly that of one of the two kinds of datagram.
-/// 2. The MAC over the raw bytes is right. From here on the user is known.
-/// 3. The bytes parse into a well-formed knock.
-/// 4. Its time stamp differs from our clock by the drift at most.
-/// 5. Its address is one that a host can have. If the address is unspecified and the policy of the user allows it, the
+/// 1. The length is exactly that of a kind of datagram that a key is there for.
+/// 2. A key of version 2 has the id in it.
+/// 3. The MAC is right. From here on the user is known.
+/// 4. The bytes parse into a well-formed knock.
+/// 5. Its time stamp differs from our clock by the drift at most.
+/// 6. It was not accepted before.
+/// 7. Its address is one that a host can have. If the address is unspecified and the policy of the user allows it, the
 ///    source of the datagram takes its place first.
-/// 6. The policy of the user allows it.
-/// 7. There is room in the queue.
-/// 8. It was not accepted before, and there is room to remember it: with several users, in the share of this one.
+/// 8. The policy of the user allows it, and there is room in the queue.
+/// 9. There is room to remember it: with several users, in the share of this one.
+///
+/// What 7 and 8 refuse is remembered only if it is answered.
 public struct Gate<Keys: MACKeys & ~Copyable>: ~Copyable {
   public var keys: Keys
   public var users: Users
   /// The greatest clock skew that is allowed: microseconds, 1 to `Microseconds.longest`.
   public let drift: Int64
+  private let acceptsVersion1: Bool
   private var replays: ReplayMemory
 
   public init(
-    keys: consuming Keys, users: consuming Users, drift: Int64, replays: consuming ReplayMemory
+    keys: consuming Keys, users: consuming Users, drift: Int64, acceptsVersion1: Bool = true,
+    replays: consuming ReplayMemory
   ) {
     self.keys = keys
     self.users = users
     self.drift = drift
+    self.acceptsVersion1 = acceptsVersion1
     self.replays = replays
   }
 
   /// - Parameters:
   ///   - moment: now, by our clocks.
   ///   - hasRoom: whether the knock can be queued.
-  ///   - source: returns the address that the datagram came from. Called only if it matters.
+  ///   - origin: returns where the datagram came from. Called only if it matters.
   public mutating func admit(
-    _ datagram: Span<UInt8>, at moment: Moment, hasRoom: Bool, source: () -> Address?
+    _ datagram: Span<UInt8>, at moment: Moment, hasRoom: Bool, origin: () -> Origin
   ) -> Verdict {
-    guard Version1.isSize(datagram.count) else { return .unauthentic(.wrongLength) }
+    if datagram.count == Version2.requestSize {
+      return admitVersion2(datagram, at: moment, hasRoom: hasRoom, origin: origin)
+    }
+    guard Version1.isSize(datagram.count), acceptsVersion1, keys.hasVersion1 else {
+      return .unauthentic(.wrongLength)
+    }
     let mac = datagram.extracting(first: Version1.macSize)
     // A key without a user opens nothing.
     guard let slot = keys.slot(verifying: mac, of: datagram.extracting(Version1.macSize...)),
       let user = users[slot]
     else { return .unauthentic(.badMAC) }
     let fields = Version1.fields(of: datagram)
-    let clockSkew = fields.timeStamp?.subtractingSaturated(moment.wall)
     var header = Verdict.Header(
-      user: user, command: fields.command, family: fields.family,
-      length: datagram.count, clockSkew: clockSkew)
+      user: user, command: fields.command, family: fields.family, length: datagram.count,
+      clockSkew: fields.timeStamp?.subtractingSaturated(moment.wall))
     do throws(Refusal) {
-      var knock = try Knock(parsing: datagram)
-      header.knock = knock
-      guard let timeStamp = fields.timeStamp, let clockSkew,
-        clockSkew.magnitude <= drift.magnitude
-      else { throw .stale }
-      let source = source()
-      if user.policy.allowsObservedSource, knock.address.refusal == .unspecifiedAddress,
-        let source
-      {
-        knock = Knock(command: knock.command, address: source)
-      }
-      if let refusal = knock.address.refusal { throw refusal }
-      header.knock = knock
-      if let refusal = user.refusal(of: knock, from: source, wallNow: moment.wall) {
-        throw refusal
-      }
-      guard hasRoom else { throw .queueFull }
-      let fingerprint = Fingerprint(mac: mac, timeStamp: timeStamp)
-      try replays.remember(
-        fingerprint, of: users.count > 1 ? user.number : nil, at: moment, drift: drift)
-      return .accepted(knock, by: user, clockSkew: clockSkew, fingerprint)
+      let knock = try Knock(parsing: datagram)
+      guard let time = fields.timeStamp else { throw .timeNotFinite }
+      let claim = Claim(
+        knock, isUnnamed: knock.address.refusal == .unspecifiedAddress,
+        Fingerprint(mac: mac, timeStamp: time))
+      let order = try judge(
+        claim, of: &header, at: moment, hasRoom: hasRoom, from: origin())
+      return .accepted(order, by: user, clockSkew: header.clockSkew ?? 0)
     } catch {
       return .refused(error, header)
     }
+  }
+
+  @inline(never)
+  private mutating func admitVersion2(
+    _ request: Span<UInt8>, at moment: Moment, hasRoom: Bool, origin: () -> Origin
+  ) -> Verdict {
+    guard let id = keys.id(in: request) else { return .unauthentic(.wrongLength) }
+    guard let slot = users.slot(withID: id), let user = users[slot] else {
+      return .unauthentic(.unknownKey)
+    }
+    guard let payload = keys.open(request, slot: slot) else { return .unauthentic(.badMAC) }
+    let clockSkew = payload.time.subtractingSaturated(moment.wall)
+    var header = Verdict.Header(
+      user: user, command: payload.code, family: 0, length: request.count, clockSkew: clockSkew)
+    do throws(Refusal) {
+      let parsed = try Version2.Request(payload)
+      var claim = Claim(
+        Knock(
+          command: parsed.purpose == .close ? .close : .open,
+          address: parsed.address ?? .inet6(high: 0, low: 0)),
+        isUnnamed: parsed.address == nil,
+        Fingerprint(mac: request.extracting(first: Version2.tagSize), timeStamp: parsed.time))
+      claim.isCheck = parsed.purpose == .check
+      claim.seconds = parsed.seconds
+      claim.wantsAnswer = parsed.wantsAnswer
+      header.isCheck = claim.isCheck
+      let order = try judge(
+        claim, of: &header, at: moment, hasRoom: hasRoom, from: origin())
+      return .accepted(order, by: user, clockSkew: clockSkew)
+    } catch {
+      return .refused(error, header)
+    }
+  }
+
+  /// What a well-formed datagram asks for.
+  private struct Claim {
+    let knock: Knock
+    /// Whether it is for the address that it comes from.
+    let isUnnamed: Bool
+    let fingerprint: Fingerprint
+    var isCheck = false
+    var seconds: UInt32 = 0
+    var wantsAnswer = false
+
+    init(_ knock: Knock, isUnnamed: Bool, _ fingerprint: Fingerprint) {
+      self.knock = knock
+      self.isUnnamed = isUnnamed
+      self.fingerprint = fingerprint
+    }
+  }
+
+  /// The steps from 5 on, which are the same for both versions.
+  @inline(never)
+  private mutating func judge(
+    _ claim: Claim, of header: inout Verdict.Header, at moment: Moment, hasRoom: Bool,
+    from origin: Origin
+  ) throws(Refusal) -> Order {
+    header.knock = claim.knock
+    let time = claim.fingerprint.timeStamp
+    guard time.subtractingSaturated(moment.wall).magnitude <= drift.magnitude else {
+      throw .stale
+    }
+    try replays.check(claim.fingerprint, at: moment, drift: drift)
+    let user = header.user
+    var knock = claim.knock
+    if claim.isUnnamed, claim.isCheck || user.policy.allowsObservedSource,
+      let source = origin.source
+    {
+      knock = Knock(command: knock.command, address: source)
+    }
+    let payer = users.count > 1 ? user.number : nil
+    var refusal = knock.address.refusal
+    if refusal == nil {
+      header.knock = knock
+      refusal = user.refusal(
+        of: knock, from: origin.source, seconds: claim.seconds, wallNow: moment.wall)
+    }
+    if refusal == nil, !hasRoom { refusal = .queueFull }
+    let reply = claim.wantsAnswer ? origin.reply : nil
+    if let refusal, reply == nil { throw refusal }
+    do throws(Refusal) {
+      try replays.remember(claim.fingerprint, of: payer, at: moment, drift: drift)
+    } catch { throw refusal ?? error }
+    let order = Order(
+      user: user.number, knock, isCheck: claim.isCheck, seconds: claim.seconds,
+      refusal: refusal.map { $0 == .queueFull ? .noRoom : .notAllowed },
+      source: origin.source?.refusal == nil ? origin.source : nil, reply: reply,
+      claim.fingerprint)
+    guard let refusal else { return order }
+    header.order = order
+    throw refusal
   }
 }

@@ -15,7 +15,7 @@ public struct Order: Equatable, BitwiseCopyable, Sendable {
   public let refusal: Refused?
   /// Nil if it is no host's.
   public let source: Address?
-  /// Nil if no answer is wanted.
+  /// Nil if no answer is wanted, or if the server gives none.
   public let reply: ReplyPath?
   public let fingerprint: Fingerprint
 
@@ -71,5 +71,18 @@ public struct ReplyPath: Equatable, BitwiseCopyable, Sendable {
 
   public static func == (one: ReplyPath, other: ReplyPath) -> Bool {
     one.words == other.words && one.moreWords == other.moreWords
+  }
+}
+
+/// Where a datagram came from.
+public struct Origin {
+  /// Nil if it has no address of a known family.
+  let source: Address?
+  /// Nil if the server gives no answers.
+  let reply: ReplyPath?
+
+  public init(_ source: Address?, reply: ReplyPath? = nil) {
+    self.source = source
+    self.reply = reply
   }
 }

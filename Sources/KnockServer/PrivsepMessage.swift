@@ -142,7 +142,8 @@ public enum PrivsepMessage: Equatable, Sendable {
     let refusal = Order.Refused(rawValue: bytes[refusalOffset])
     guard let command = isCheck ? .open : Command(rawValue: bytes[commandOffset]),
       let address = Address(message: bytes.extracting(addressOffset..<sourceOffset)),
-      source.isZero || host != nil,
+      refusal != nil || address.refusal == nil,
+      source.isZero || host != nil && host?.refusal == nil,
       wantsAnswer || bytes[wantsAnswerOffset] == 0 && reply.isZero,
       refusal != nil || bytes[refusalOffset] == 0,
       refusal == nil || wantsAnswer,
@@ -157,13 +158,13 @@ public enum PrivsepMessage: Equatable, Sendable {
 }
 
 extension Address {
-  /// The address in a message: 17 bytes. Nil if no knock can be accepted for it.
+  /// The address in a message: 17 bytes.
   @inline(never)
   fileprivate init?(message: Span<UInt8>) {
     let count = Int(message[0])
     guard count == 4 || count == 16, message.extracting((1 + count)...).isZero,
       let address = Address(networkBytes: message.extracting(1..<1 + count)),
-      address.family.byteCount == count, address.refusal == nil
+      address.family.byteCount == count
     else { return nil }
     self = address
   }

@@ -17,6 +17,9 @@ void csys_release(void *memory, size_t size);
 /// once, and some more one by one.
 void *csys_allocate_key(size_t size);
 
+/// Zeroed memory for a table of keys, which `csys_lock_keys` locks too. For one table; NULL if out of memory.
+void *csys_allocate_key_table(size_t size);
+
 /// Makes the memory of a key or of keys, which must be wiped, available to the next single key. Single keys all have the
 /// same size.
 void csys_release_key(void *key);

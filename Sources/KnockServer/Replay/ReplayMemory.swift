@@ -43,13 +43,10 @@ public struct ReplayMemory: ~Copyable {
   /// user never has more than twice as many in the memory, a quarter of it.
   private var share: Int64 { Int64(max(1, records.count / 8)) }
 
-  /// Remembers a datagram before the server acts on it. Its time stamp is within the drift of `moment`.
+  /// Checks that a datagram was not remembered before. Its time stamp is within the drift of `moment`.
   ///
-  /// - Parameter user: the user whose share of the memory is charged; nil if there is only one user.
-  /// - Throws: `replayed`, `olderThanMemory`, `keyTooFast`, `replayMemoryFull`.
-  mutating func remember(
-    _ datagram: Fingerprint, of user: UserNumber?, at moment: Moment, drift: Int64
-  ) throws(Refusal) {
+  /// - Throws: `replayed`, `olderThanMemory`.
+  mutating func check(_ datagram: Fingerprint, at moment: Moment, drift: Int64) throws(Refusal) {
     guard index.first(hash: datagram.mac0, where: { records[$0].mac == datagram.mac }) == nil else {
       throw .replayed
     }
@@ -60,6 +57,15 @@ public struct ReplayMemory: ~Copyable {
         throw .olderThanMemory
       }
     }
+  }
+
+  /// Remembers a datagram that has passed `check`, before the server acts on it.
+  ///
+  /// - Parameter user: the user whose share of the memory is charged; nil if there is only one user.
+  /// - Throws: `keyTooFast`, `replayMemoryFull`.
+  mutating func remember(
+    _ datagram: Fingerprint, of user: UserNumber?, at moment: Moment, drift: Int64
+  ) throws(Refusal) {
     let limit = RateLimit(share, within: 2 * drift)
     if let user, !shares[user].holds(limit, now: moment.monotonic) { throw .keyTooFast }
     guard append(datagram) else { throw .replayMemoryFull }

@@ -12,10 +12,13 @@ public struct Policy: BitwiseCopyable, Sendable {
     public var set: UInt16
     /// How many bits of the address all addresses of the range have.
     public var prefixLength: UInt8
+    /// Whether what is opened can end by itself.
+    public var isTimed: Bool
 
-    public init(set: UInt16, prefixLength: Int) {
+    public init(set: UInt16, prefixLength: Int, isTimed: Bool = false) {
       self.set = set
       self.prefixLength = UInt8(prefixLength)
+      self.isTimed = isTimed
     }
   }
 
@@ -103,12 +106,17 @@ public struct Policy: BitwiseCopyable, Sendable {
   /// - Parameters:
   ///   - knock: an observed source is already in it.
   ///   - source: the address that the datagram came from.
+  ///   - seconds: how long the address shall stay open at most; 0 if the knock does not say.
   ///   - wallNow: microseconds since the Unix epoch.
-  public func refusal(of knock: Knock, from source: Address?, wallNow: Int64) -> Refusal? {
+  public func refusal(
+    of knock: Knock, from source: Address?, seconds: UInt32, wallNow: Int64
+  ) -> Refusal? {
     guard wallNow < expires else { return .expiredKey }
     guard families.contains(knock.address.family) else { return .noSetForFamily }
     guard knock.command == .open ? mayOpen : mayClose else { return .commandNotAllowed }
-    let length = Int(place(for: knock.address.family).prefixLength)
+    let place = place(for: knock.address.family)
+    guard seconds == 0 || place.isTimed else { return .timeNotKept }
+    let length = Int(place.prefixLength)
     guard allows(AddressRange(knock.address, prefixLength: length)),
       !isOnlyForSource || source == knock.address
     else { return .addressNotAllowed }

@@ -10,9 +10,10 @@ public struct KeyFingerprint: Equatable, BitwiseCopyable, Sendable {
 
   // 16 bytes as little-endian numbers.
   let low: UInt64
-  let high: UInt64
+  public let high: UInt64
 
-  init(low: UInt64, high: UInt64) {
+  /// Of a key of version 2, `low` is the id, and `high` is the same for all keys of a server.
+  public init(low: UInt64, high: UInt64) {
     self.low = low
     self.high = high
   }
@@ -37,6 +38,7 @@ public struct KeyFingerprint: Equatable, BitwiseCopyable, Sendable {
     let number: UserNumber
     let name: UserName
     let key: KeyFingerprint
+    let version: UInt8
     fileprivate(set) var policy: Policy
     fileprivate(set) var isPresent = true
   }
@@ -51,6 +53,8 @@ public struct KeyFingerprint: Equatable, BitwiseCopyable, Sendable {
   public var number: UserNumber { unsafe record.pointee.number }
   public var name: UserName { unsafe record.pointee.name }
   public var key: KeyFingerprint { unsafe record.pointee.key }
+  /// Of the datagrams that the user's key signs: 1 or 2.
+  public var version: UInt8 { unsafe record.pointee.version }
   public var policy: Policy { unsafe record.pointee.policy }
   public static func == (left: User, right: User) -> Bool { left.number == right.number }
 
@@ -59,8 +63,11 @@ public struct KeyFingerprint: Equatable, BitwiseCopyable, Sendable {
 
   /// See `Policy.refusal`.
   @inline(never)
-  public func refusal(of knock: Knock, from source: Address?, wallNow: Int64) -> Refusal? {
-    unsafe record.pointee.policy.refusal(of: knock, from: source, wallNow: wallNow)
+  public func refusal(
+    of knock: Knock, from source: Address?, seconds: UInt32, wallNow: Int64
+  ) -> Refusal? {
+    unsafe record.pointee.policy.refusal(
+      of: knock, from: source, seconds: seconds, wallNow: wallNow)
   }
 
   /// Whether the policy allows all addresses of a range.
@@ -84,6 +91,8 @@ public struct Users: ~Copyable {
   private let names: PositionIndex
   private let keys: PositionIndex
   public private(set) var count = 0
+  /// How many users have a key of version 1.
+  public private(set) var version1Count = 0
   /// How many slots have ever been used.
   public private(set) var usedCount = 0
 
@@ -104,7 +113,7 @@ public struct Users: ~Copyable {
   /// The same table for the process that is about to be forked.
   public func forFork() -> Users {
     var users = Users(self.users.alias(), names: names.alias(), keys: keys.alias())
-    (users.count, users.usedCount) = (count, usedCount)
+    (users.count, users.usedCount, users.version1Count) = (count, usedCount, version1Count)
     return users
   }
 
@@ -144,18 +153,32 @@ public struct Users: ~Copyable {
     keys.first(hash: key.low) { users[$0].key == key }
   }
 
+  /// The slot of the user whose key of version 2 has this id.
+  public func slot(withID id: UInt64) -> Int? {
+    keys.first(hash: id) { users[$0].key.low == id && users[$0].version == 2 }
+  }
+
+  /// A user with a key of version 2, other than the one in a slot.
+  public func firstOfVersion2(except slot: Int?) -> User? {
+    for other in 0..<usedCount where other != slot && users[other].version == 2 {
+      if let user = self[other] { return user }
+    }
+    return nil
+  }
+
   private var hasUnnamed: Bool { slot(named: .none) != nil }
   public var namedCount: Int { count - (hasUnnamed ? 1 : 0) }
 
   /// Adds a user whose name and key nobody has. Returns the slot; nil if there is no room.
   public mutating func insert(
-    _ name: UserName, key: KeyFingerprint, _ policy: Policy
+    _ name: UserName, key: KeyFingerprint, version: UInt8 = 1, _ policy: Policy
   ) -> Int? {
     guard name.isEmpty || namedCount < users.count - 1, let slot = freeSlot else { return nil }
     let generation = (slot < usedCount ? users[slot].number >> Self.slotBits : 0) + 1
     put(
       User.Record(
-        number: generation << Self.slotBits | UInt32(slot), name: name, key: key, policy: policy))
+        number: generation << Self.slotBits | UInt32(slot), name: name, key: key,
+        version: version, policy: policy))
     return slot
   }
 
@@ -174,6 +197,7 @@ public struct Users: ~Copyable {
     users[slot] = user
     usedCount = max(usedCount, slot + 1)
     count += 1
+    if user.version == 1 { version1Count += 1 }
     names.enter(slot, hash: user.name.hash)
     keys.enter(slot, hash: user.key.low)
     return slot
@@ -185,6 +209,7 @@ public struct Users: ~Copyable {
     keys.leave(slot, hash: user.key.low) { users[$0].key.low }
     users[slot].isPresent = false
     count -= 1
+    if user.version == 1 { version1Count -= 1 }
   }
 
   /// A slot whose numbers are not all used up.

@@ -2,6 +2,7 @@ import CSodium
 import CSystem
 import KnockBase
 import KnockProtocol
+import KnockServer
 
 /// A key in its expanded form, for HMAC-SHA256 by libsodium. It is wiped when the value ends. It is neither swapped
 /// nor dumped, if the system can prevent that.
@@ -76,6 +77,13 @@ import KnockProtocol
   private static func erase(_ state: UnsafeMutablePointer<crypto_auth_hmacsha256_state>) {
     unsafe sodium_memzero(state, Self.size)
     unsafe csys_release_key(state)
+  }
+
+  /// See `KeyFingerprint`.
+  @inline(never)
+  var fingerprint: KeyFingerprint {
+    guard version == 2 else { return KeyFingerprint(of: self) }
+    return unsafe KeyFingerprint(low: keys.pointee.id, high: keys.pointee.server)
   }
 
   /// The expanded key, for another process of ours.

@@ -27,7 +27,7 @@ struct ServerParts: ~Copyable {
     /// Ends the program if the system does not have it.
     @inline(never)
     init() {
-      guard let batch = DatagramBatch(),
+      guard let batch = DatagramBatch(answers: false),
         let logBudgets = Storage<UserBuckets.Element>.mapped(Users.slotCount),
         let recent = Storage<RecentKnocks.Entry>.mapped(Self.recentKnocks),
         let seen = Storage<UInt64>.mapped(Users.slotCount / 64 + 1)

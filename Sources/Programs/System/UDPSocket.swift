@@ -1,5 +1,6 @@
 import CSystem
 import KnockBase
+import KnockServer
 
 /// A UDP socket, closed when the value ends. Each call may throw the system's error.
 struct UDPSocket: ~Copyable {
@@ -74,7 +75,7 @@ struct UDPSocket: ~Copyable {
     batch.count = 0
     let result = unsafe csys_receive_batch(
       number, batch.datagrams.baseAddress, DatagramBatch.stride,
-      batch.lengths.baseAddress, batch.sources.baseAddress, nil)
+      batch.lengths.baseAddress, batch.sources.baseAddress, batch.localsAddress)
     batch.count = try SystemError.checkReady(result) ?? 0
   }
 
@@ -120,16 +121,21 @@ struct DatagramForm {
 struct DatagramBatch: ~Copyable {
   static let capacity = Int(CSYS_BATCH)
   /// The room for a datagram (bytes): one more than the longest knock, so that a longer datagram is recognized.
-  fileprivate static let stride = 62
+  fileprivate static let stride = 73
   private static let sourceStride = Int(CSYS_SOURCE_SIZE)
+  private static let localStride = Int(CSYS_LOCAL_SIZE)
 
   fileprivate let datagrams: Storage<UInt8>
   fileprivate let lengths: Storage<UInt32>
   fileprivate let sources: Storage<UInt8>
+  /// What the datagrams were sent to, for answers; nil without them.
+  fileprivate let locals: Storage<UInt8>?
   fileprivate(set) var count = 0
 
   /// Nil if out of memory.
-  init?() {
+  ///
+  /// - Parameter answers: whether the datagrams may be answered.
+  init?(answers: Bool) {
     guard let datagrams = Storage<UInt8>.mapped(Self.capacity * Self.stride),
       let lengths = Storage<UInt32>.mapped(Self.capacity),
       let sources = Storage<UInt8>.mapped(Self.capacity * Self.sourceStride)
@@ -137,6 +143,7 @@ struct DatagramBatch: ~Copyable {
     self.datagrams = datagrams
     self.lengths = lengths
     self.sources = sources
+    locals = answers ? Storage<UInt8>.mapped(Self.capacity * Self.localStride) : nil
   }
 
   /// Calls `body` with a datagram, or with the first bytes of one that is longer than there is room for.
@@ -150,5 +157,28 @@ struct DatagramBatch: ~Copyable {
   func source(_ index: Int) -> SocketAddress {
     let start = index * Self.sourceStride
     return sources.withElements(start..<start + Self.sourceStride) { SocketAddress(bytes: $0) }
+  }
+
+  fileprivate var localsAddress: UnsafeMutablePointer<UInt8>? {
+    switch locals {
+    case .some(let locals): unsafe locals.baseAddress
+    case nil: nil
+    }
+  }
+
+  /// Where a datagram came from, and how it is answered.
+  @inline(never)
+  func origin(_ index: Int) -> Origin {
+    let source = source(index).parts?.address
+    switch locals {
+    case nil: return Origin(source)
+    case .some(let locals):
+      var path = InlineArray<48, UInt8>(repeating: 0)
+      for offset in 0..<Self.sourceStride { path[offset] = sources[index * Self.sourceStride + offset] }
+      for offset in 0..<Self.localStride {
+        path[Self.sourceStride + offset] = locals[index * Self.localStride + offset]
+      }
+      return Origin(source, reply: ReplyPath(path.span))
+    }
   }
 }

@@ -49,7 +49,8 @@ extension Executor {
     case .removed: user = nil
     case .user(let found): user = found
     }
-    let refusal = user?.refusal(of: knock, from: order.source, wallNow: SystemClock.wall())
+    let refusal = user?.refusal(
+      of: knock, from: order.source, seconds: order.seconds, wallNow: SystemClock.wall())
     let isCurrent = user != nil && (refusal == nil || refusal == .expiredKey)
     guard isCurrent || untakenReloads > 0 else { return false }
     if !shutdown.takesKnocks(now: SystemClock.monotonic()) {
@@ -186,6 +187,12 @@ extension Executor {
 }
 
 extension Message.Parts {
+  /// `open 192.0.2.1`, or `check 192.0.2.1`.
+  @inline(never)
+  mutating func appendInterpolation(_ order: Order) {
+    if order.isCheck { appendInterpolation("check \(order.knock.address)" as Message) } else { appendInterpolation(order.knock) }
+  }
+
   /// `open 192.0.2.1 by alice`.
   @inline(never)
   mutating func appendInterpolation(_ action: Action) {

@@ -11,14 +11,13 @@ extension Executor {
   mutating func setUser(
     _ name: UserName, _ key: borrowing KeyedMAC, _ policy: Policy
   ) throws(UserFault) {
-    let fingerprint = KeyFingerprint(of: key)
     if let slot = users.slot(named: name), let user = users[slot] {
-      guard user.key != fingerprint else {
+      guard user.key != key.fingerprint else {
         users.setPolicy(policy, at: slot)
         return tell(slot, key)
       }
       // Otherwise the user would be gone after an error.
-      try users.check(fingerprint)
+      try users.check(key, replacing: slot)
       removeUser(at: slot)
     }
     tell(try users.insert(name, key, policy), key)
@@ -85,7 +84,7 @@ extension Executor {
   private mutating func reload(_ name: UserName, _ slot: Int?) throws(UserFileError) {
     guard let entry = try directory?.read(name, setNames, &firewall.value) else { return }
     if let slot, let user = users[slot] {
-      if user.key != KeyFingerprint(of: entry.key.expanded) {
+      if user.key != entry.key.expanded.fingerprint {
         log.info("user removed, the key is another one: \(name)")
         removeUser(at: slot)
       } else if !user.policy.equals(entry.policy) {

@@ -26,19 +26,21 @@ import KnockServer
   private let counters: UnsafeMutablePointer<UInt64>
   private let handled: UnsafeMutablePointer<UInt32>
   private let beats: UnsafeMutablePointer<UInt32>
+  private let answered: UnsafeMutablePointer<UInt32>
   /// By slot. Those of users who never knocked are not touched.
   private let users: UnsafeMutablePointer<UserCounts>
 
   init() throws(SystemError) {
     let size = Self.counterCount * MemoryLayout<UInt64>.stride
-    let usersOffset = size + 2 * MemoryLayout<UInt32>.stride
+    let usersOffset = size + 4 * MemoryLayout<UInt32>.stride
     let usersSize = Users.slotCount * MemoryLayout<UserCounts>.stride
     guard let memory = unsafe csys_map_shared(usersOffset + usersSize) else {
       throw .outOfMemory
     }
     unsafe counters = unsafe memory.bindMemory(to: UInt64.self, capacity: Self.counterCount)
-    unsafe handled = unsafe (memory + size).bindMemory(to: UInt32.self, capacity: 2)
+    unsafe handled = unsafe (memory + size).bindMemory(to: UInt32.self, capacity: 3)
     unsafe beats = unsafe handled + 1
+    unsafe answered = unsafe handled + 2
     unsafe users = unsafe (memory + usersOffset).bindMemory(
       to: UserCounts.self, capacity: Users.slotCount)
   }
@@ -109,5 +111,11 @@ import KnockServer
   var handledCount: UInt32 {
     get { unsafe csys_load(handled) }
     nonmutating set { unsafe csys_store(handled, newValue) }
+  }
+
+  /// How many refusals the executor has taken to answer them, modulo 2^32. Set by the executor only.
+  var answeredCount: UInt32 {
+    get { unsafe csys_load(answered) }
+    nonmutating set { unsafe csys_store(answered, newValue) }
   }
 }

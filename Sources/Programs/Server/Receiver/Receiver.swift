@@ -10,6 +10,8 @@ import KnockServer
 struct Receiver: ~Copyable {
   /// How many knocks may be on their way to the executor or in its queue. Further ones are refused.
   static let queueCapacity: UInt32 = 1024
+  /// The same for refusals that are answered. They have places of their own, so that a full queue can still say so.
+  private static let refusalCapacity: UInt32 = 64
   /// How many full batches the loop takes before it does the rest.
   private static let batches = 8
   /// The time between two attempts to send a knock, or to receive after an error.
@@ -29,6 +31,8 @@ struct Receiver: ~Copyable {
   private var refusals: RefusalLog
   /// The number of knocks sent to the executor, modulo 2^32.
   private var sentCount: UInt32 = 0
+  /// The number of refusals sent to be answered, modulo 2^32.
+  private var sentRefusals: UInt32 = 0
   private var nextBeat = Int64.max
   /// How many times the executor waits to hear that its changes of users were taken.
   private var dueAnswers = 0
@@ -114,7 +118,9 @@ struct Receiver: ~Copyable {
   private mutating func takeMessage() throws(SystemError) -> Bool? {
     var isTaken = true
     let received = try unsafe executor.receive { user, key in
-      isTaken = unsafe gate.keys.put(key, slot: gate.users.put(user))
+      let slot = unsafe gate.users.put(user)
+      let version = gate.users[slot]?.version ?? 1
+      isTaken = unsafe gate.keys.put(key, version: version, slot: slot)
     }
     switch received {
     case .message(.user) where isTaken: break
@@ -169,21 +175,31 @@ struct Receiver: ~Copyable {
     // Each time, since the datagram before this one may have waited for the executor.
     let moment = Moment(wall: SystemClock.wall(), monotonic: SystemClock.sinceBoot())
     switch Self.admit(index, of: batch, by: &gate, at: moment, hasRoom: hasRoom) {
-    case .accepted(let knock, let user, let clockSkew, let fingerprint):
+    case .accepted(let order, let user, let clockSkew):
       tally.record(clockSkew: clockSkew)
       tally.countAccepted(by: user.number)
       let source = batch.source(index)
+      let knock = order.knock
       let isBehindNAT = knock.address.isPrivate && source.parts?.address != knock.address
       log.info(
-        "accepted \(knock)\(by: user.name) from \(source: source)\(isBehindNAT ? " (private, and not the source: behind NAT the client needs -S)" as StaticString : "")"
+        "accepted \(order)\(by: user.name) from \(source: source)\(isBehindNAT ? " (private, and not the source: behind NAT the client needs -S)" as StaticString : "")"
       )
-      let host = source.parts.flatMap { $0.address.refusal == nil ? $0.address : nil }
-      try send(.knock(Order(user: user.number, knock, source: host, fingerprint)))
+      try send(.knock(order))
       sentCount &+= 1
     case .refused(let refusal, let header):
       logRefusal(refusal, header, from: batch.source(index))
+      if let order = header.order { try answer(order) }
     case .unauthentic(let refusal): refusals.count(unauthentic: refusal)
     }
+  }
+
+  /// Has the executor answer a refusal, if it keeps up.
+  private mutating func answer(_ order: Order) throws(SystemError) {
+    guard Int32(bitPattern: sentRefusals &- tally.answeredCount) < Self.refusalCapacity else {
+      return
+    }
+    try send(.knock(order))
+    sentRefusals &+= 1
   }
 
   @inline(never)
@@ -209,7 +225,7 @@ struct Receiver: ~Copyable {
     hasRoom: Bool
   ) -> Verdict {
     batch.withDatagram(index) { datagram in
-      gate.admit(datagram, at: moment, hasRoom: hasRoom) { batch.source(index).parts?.address }
+      gate.admit(datagram, at: moment, hasRoom: hasRoom) { batch.origin(index) }
     }
   }
 

@@ -31,7 +31,8 @@ struct LoadedUsers: ~Copyable {
     _ name: UserName, _ key: borrowing KeyedMAC, _ policy: Policy
   ) throws(UserFault) {
     let slot = try users.insert(name, key, policy)
-    _ = unsafe keys.put(UnsafeRawBufferPointer(key.bytes), slot: slot)
+    _ = unsafe keys.put(
+      UnsafeRawBufferPointer(key.bytes), version: key.version, slot: slot)
   }
 }
 
@@ -119,20 +120,33 @@ extension Message.Parts {
 }
 
 extension Users {
-  /// Throws `sameKey` if somebody has a key.
+  /// Throws `sameKey` if somebody has a key, and `otherServer` if it is for another server than the others.
+  ///
+  /// - Parameter slot: of the user whose key it replaces.
   @inline(never)
-  func check(_ key: KeyFingerprint) throws(UserFault) {
-    if let slot = slot(withKey: key), let user = self[slot] { throw .sameKey(as: user.name) }
+  func check(
+    _ key: borrowing KeyedMAC, replacing slot: Int? = nil
+  ) throws(UserFault) {
+    let fingerprint = key.fingerprint
+    if let slot = self.slot(withKey: fingerprint), let user = self[slot] {
+      throw .sameKey(as: user.name)
+    }
+    if key.version == 2, let user = firstOfVersion2(except: slot),
+      user.key.high != fingerprint.high
+    {
+      throw .otherServer(than: user.name)
+    }
   }
 
   /// Adds a user whose name nobody has. Returns the slot.
   mutating func insert(
     _ name: UserName, _ key: borrowing KeyedMAC, _ policy: Policy
   ) throws(UserFault) -> Int {
-    let fingerprint = KeyFingerprint(of: key)
-    try check(fingerprint)
-    guard count < KeyRing.limit else { throw .tooManyKeys }
-    guard let slot = insert(name, key: fingerprint, policy) else { throw .tooManyUsers }
+    try check(key)
+    guard key.version == 2 || version1Count < KeyRing.limit else { throw .tooManyKeys }
+    guard let slot = insert(name, key: key.fingerprint, version: key.version, policy) else {
+      throw .tooManyUsers
+    }
     return slot
   }
 }
@@ -140,6 +154,7 @@ extension Users {
 /// Why a user cannot be added.
 enum UserFault: Error {
   case sameKey(as: UserName)
+  case otherServer(than: UserName)
   case tooManyKeys
   case tooManyUsers
 }
@@ -149,6 +164,8 @@ extension UserFault: MessageConvertible {
     switch self {
     case .sameKey(let name) where name.isEmpty: "it has the same key as -k or PSK"
     case .sameKey(let name): "it has the same key as \(name)"
+    case .otherServer(let name) where name.isEmpty: "it is for another server than the key of -k or PSK"
+    case .otherServer(let name): "it is for another server than the key of \(name)"
     case .tooManyKeys: "there are more than \(KeyRing.limit) keys of version 1"
     case .tooManyUsers: "there are more than \(Users.limit) users"
     }

@@ -31,6 +31,9 @@ let package = Package(
     .target(
       name: "TestSupport", dependencies: ["CSodium", "KnockBase", "KnockProtocol"],
       path: "Tests/TestSupport"),
+    .executableTarget(
+      name: "differential", dependencies: ["KnockBase", "KnockProtocol", "TestSupport"],
+      path: "Tests/Differential", exclude: ["run"]),
     .testTarget(name: "KnockBaseTests", dependencies: ["KnockBase", "TestSupport"]),
     .testTarget(
       name: "KnockProtocolTests", dependencies: ["KnockBase", "KnockProtocol", "TestSupport"]),

@@ -10,7 +10,7 @@ import Netfilter
 private enum Target: String {
   case unsigned, signed, template, words, numbers, key, state, grants, messages, config, netlink,
     sets, stun,
-    arguments, user
+    arguments, user, request, payload, answer, keytext
 }
 
 private let target: Target = {
@@ -40,6 +40,10 @@ public func testOneInput(_ start: UnsafePointer<UInt8>?, _ count: Int) -> Int32 
   case .stun: fuzzStun(input)
   case .arguments: fuzzArguments(input)
   case .user: fuzzUser(input)
+  case .request: fuzzRequest(input, key: NoKey(isRight: false))
+  case .payload: fuzzRequest(input, key: NoKey(isRight: true))
+  case .answer: fuzzAnswer(input)
+  case .keytext: fuzzKeyText(input)
   }
   return 0
 }
@@ -218,6 +222,66 @@ private func fuzzKey(_ input: Span<UInt8>) {
   let isLatin1 = text?.unicodeScalars.allSatisfy { $0.value < 256 } ?? false
   precondition(isKey == isLatin1)
   if isKey, let text { precondition(key.bytes == text.unicodeScalars.map { UInt8($0.value) }) }
+}
+
+/// A request of version 2. The masks of `NoKey` are zeros, so what is inside stands at the end.
+private func fuzzRequest(_ input: Span<UInt8>, key: borrowing NoKey) {
+  guard input.count == Version2.requestSize else { return }
+  let id = Version2.id(in: input, by: key)
+  let payload = Version2.Payload(opening: input, tagKey: key, maskKey: key)
+  precondition((payload != nil) == key.isRight)
+  guard let payload else { return }
+  precondition(payload.code == input[40] && payload.time >= 0)
+  do throws(Refusal) {
+    let request = try Version2.Request(payload)
+    precondition(request.purpose == .open || request.seconds == 0)
+    precondition(request.time == payload.time && request.address == payload.address)
+    _ = request.address?.refusal
+    let datagram = Datagram(request, id: id, tagKey: key, maskKey: key, idMaskKey: key)
+    datagram.withBytes { bytes in
+      precondition(bytes.count == input.count)
+      for index in 32..<72 where !(48..<56).contains(index) || request.time < .max {
+        precondition(bytes[index] == input[index])
+      }
+    }
+  } catch {
+    precondition(
+      [.unknownCommand, .unknownFlag, .unknownDoor, .reservedByte, .secondsNotZero].contains(error))
+  }
+}
+
+/// An answer of version 2 with a right tag.
+private func fuzzAnswer(_ input: Span<UInt8>) {
+  let key = NoKey(isRight: true)
+  let tag = InlineArray<32, UInt8>(repeating: 1)
+  let answer = Version2.Answer(opening: input, to: tag.span, tagKey: key, maskKey: key)
+  precondition((answer != nil) == (input.count == Version2.answerSize))
+  guard let answer else { return }
+  Datagram(answer, to: tag.span, tagKey: key, maskKey: key).withBytes { bytes in
+    precondition(bytes.count == input.count && bytes[32] == input[32])
+    for index in 36..<64 where !(40..<48).contains(index) || answer.time < .max {
+      precondition(bytes[index] == input[index])
+    }
+  }
+}
+
+/// A text that is a key of version 2 is the only one for its bytes.
+private func fuzzKeyText(_ input: Span<UInt8>) {
+  let isMeant = Version2.KeyBytes.isMeant(by: input)
+  var key = Version2.KeyBytes()
+  do throws(Version2.KeyTextFault) {
+    try key.read(input)
+    precondition(isMeant && input.count == Version2.keyTextSize)
+    _ = key.isWhole(by: NoKey(isRight: true))
+    let digits = Array("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_".utf8)
+    for place in 0..<70 {
+      var digit = 0
+      for bit in place * 6..<place * 6 + 6 {
+        digit = digit << 1 | (bit < 416 ? Int(key.bytes[bit / 8] >> (7 - bit % 8) & 1) : 0)
+      }
+      precondition(input[4 + place] == digits[digit])
+    }
+  } catch { precondition(isMeant || error == .notAlone) }
 }
 
 /// A file of the replay memory. Its header is always valid, so that the rest is read.

@@ -24,7 +24,7 @@ build:
 needed_by_build = libsodium-dev
 needed_by_tests = python3-pytest python3-venv iproute2 util-linux nftables ipset iptables procps \
   openssh-server openssh-client netcat-openbsd coturn bash zsh fish mandoc python3-prometheus-client \
-  btrfs-progs busybox-static socat strace
+  btrfs-progs busybox-static socat strace pypy3
 deps:
 	@scripts/dependencies $(needed_by_build) $(needed_by_tests)
 
@@ -186,7 +186,7 @@ manual:
 
 # Every linter, what the targets and their folders may use, and whether the completions and the rendered
 # manual are up to date.
-check: $(venv)/linters
+check: $(venv)/linters $(venv)/bin/vermin
 	@scripts/dependencies libsodium-dev shellcheck mandoc
 	swift format lint --strict --recursive Package.swift Sources Tests Fuzz Tools
 	$(clang) -fsyntax-only -Wall -Wextra -Wpedantic -Werror \
@@ -194,6 +194,7 @@ check: $(venv)/linters
 	$(venv)/bin/clang-format --dry-run --Werror $(c_files)
 	shellcheck --external-sources --source-path=SCRIPTDIR $(shell_files)
 	$(venv)/bin/ruff check --quiet
+	$(venv)/bin/vermin --quiet --no-tips --violations --target=3.8- contrib/pyknock.py
 	scripts/check-targets
 	scripts/count-words
 	mkdir -p .build/completions
@@ -209,6 +210,10 @@ shell_files = $(shell git ls-files ':!*.swift' | xargs grep -lE '^.!/.*sh( |$$)|
 $(venv)/linters: $(venv)/original
 	$(venv)/bin/pip install --quiet clang-format==23.1.5 ruff==0.17.6
 	touch $@
+
+# Finds what an old Python does not have: in the syntax and in the library.
+$(venv)/bin/vermin: $(venv)/original
+	$(venv)/bin/python3 -m pip install --quiet vermin==1.9.2
 
 clean:
 	rm -rf .build dist

@@ -1,0 +1,225 @@
+"""contrib/pyknock.py: its command line, compared with that of `pyknock client`, and what messages show."""
+
+import os
+import re
+
+import pytest
+from support.datagrams import KEY
+from support.programs import options_in_help, program, run
+from support.version2 import KEY2
+
+# They start very many programs.
+pytestmark = pytest.mark.slow
+
+USAGE = [
+    "usage: pyknock.py [OPTION]... (open | close | check) HOST [-k FILE | PSK]",
+    "       pyknock.py list",
+]
+# Options of `pyknock client` that are not here, and those that only a key of version 2 has.
+ELSEWHERE = {"--repeat", "--interval", "--wait-port", "--wait", "--close"}
+VERSION_2 = {"--ttl", "--answer"}
+
+
+def options_of(text):
+    lines = re.findall(r"^  (?:(-\w), |    )(--[\w-]+)(?: ([A-Z][^ ]*))?", text, re.MULTILINE)
+    return {name: value or None for line in lines for name, value in ((line[0], line[2]), (line[1], line[2])) if name}
+
+
+def test_the_options_are_those_of_the_other_client(client):
+    help = client.run("--help")
+    assert (help.code, help.stderr) == (0, "")
+    assert all(len(line) <= 80 for line in help.stdout.splitlines())
+    ours, theirs = options_of(help.stdout), options_in_help("client")
+    assert {name: value for name, value in ours.items() if name not in VERSION_2} == {
+        name: value for name, value in theirs.items() if name not in ELSEWHERE | VERSION_2
+    }
+    assert set(theirs) > ELSEWHERE
+    for name in ELSEWHERE:
+        message = client.run("open", "host", name).lines[0]
+        assert message == f"pyknock.py: unknown option '{name}'; it is one of pyknock client"
+
+
+# Command lines, and what both clients print of them with -n, in the same words.
+FORMS = [
+    "open 127.0.0.1", "-n open 127.0.0.1 -p7", "open -p=7 127.0.0.1", "open --port 7 [::1]", "open --port=7 ::1",
+    "close 127.0.0.1 -S 192.0.2.7", "open ::1 -S192.0.2.7", "open 127.0.0.1,::1", "open 127.0.0.1 -4v", "open ::1 -6",
+    "open 127.0.0.1 -S observed", "open ::1 -S observed", "open 127.0.0.1 -s 127.0.0.5", "open ::ffff:127.0.0.1",
+    "open 127.0.0.1 -S ::ffff:192.0.2.7", "-- open 127.0.0.1", "open 127.0.0.1 -p 0_7", "open 127.0.0.1 -S=2001:DB8::7",
+    "open -c 127.0.0.1", "-c x,127.0.0.1 open ::1",
+    "open -c 127.0.0.1,::1", "open 127.0.0.1 -5", "open 127.0.0.1 -46", "open 127.0.0.1 --port -5",
+    # Mistakes.
+    "", "open", "opne x", "OPEN x", "list x", "open 127.0.0.1 x", "close 127.0.0.1 x y", "open a,,b",
+    "open 127.0.0.1 -p0", "open 127.0.0.1 -p65536", "open 127.0.0.1 -p x", "open me@box", "open box:22",
+    "open ssh://box", "open [::1",
+    "open 127.0.0.1 --port", "open 127.0.0.1 --ipv4=1", "open 127.0.0.1 -S ff02::1", "open 127.0.0.1 -S 0.0.0.0",
+    "open 127.0.0.1 -S 255.255.255.255", "open 127.0.0.1 -S 010.0.0.1", "open 127.0.0.1 -S fe80::1%lo",
+    "open 127.0.0.1 -S box", "open 127.0.0.1 -s box", "open 127.0.0.1 -s ::1", "open 127.0.0.1 -6", "open 127.0.0.1 -x",
+    "open 127.0.0.1 -S auto", "open 127.0.0.1 --stun a", "open 127.0.0.1 -S auto --stun a:0", "open 127.0.0.1 -X",
+    f"open {','.join(['127.0.0.1'] * 17)}", "open 127.0.0.1 -S ::ffff:010.0.0.1", "open 127.0.0.1 -S 224.0.0.1",
+    "open 127.0.0.1 -S auto --stun a --stun b --stun c --stun d --stun e",
+    "open 127.0.0.1 -s 203.0.113.7", "open --wurst", "open 127.0.0.1 --port -v",
+]  # fmt: skip
+# What the first operand may be.
+WORDS = {"close, check or list": "close, connect or list", ", check HOST, or list": ", connect HOST PORT, or list"}
+
+
+@pytest.mark.parametrize("words", FORMS)
+@pytest.mark.parametrize("with_key", [True, False], ids=["key file", "no key"])
+def test_both_clients_take_the_same_command_lines(client, key_file, words, with_key):
+    words = ["-n", *(["-k", str(key_file)] if with_key else []), *words.split()]
+    ours, theirs = client.run(*words), run([*program("client"), *words], env=client.environment())
+    assert (ours.code, ours.stdout) == (theirs.code, theirs.stdout)
+    ours, theirs = ours.stderr.replace("pyknock.py: ", ""), theirs.stderr.replace("pyknock client: ", "")
+    if "usage:" in theirs:
+        ours, theirs = ours.partition("usage:")[0], theirs.partition("usage:")[0]
+    theirs = theirs.replace(", -- before COMMAND", "").replace(", or a KeyFile", ", or a Key or KeyFile")
+    for own, other in WORDS.items():
+        ours = ours.replace(own, other)
+    assert ours == theirs
+
+
+def test_the_usage_follows_a_mistake(client):
+    result = client.run("open")
+    assert (result.code, result.stdout) == (2, "")
+    assert result.lines == ["pyknock.py: write open HOST, and -k FILE for the key; operands given: 1", *USAGE]
+
+
+@pytest.mark.parametrize("key", [KEY2, KEY2[:-1], "PK2." + KEY2[4:], f"'{KEY2}'", "S3cret-K3y_of_version_1"])
+@pytest.mark.parametrize(
+    "words",
+    [["KEY"], ["open", "KEY"], ["open", "KEY", "127.0.0.1"], ["open", "127.0.0.1", "KEY", "KEY"], ["-pKEY", "open"],
+     ["-KEY"], ["--KEY"], ["open", "h", "--KEY=x"], ["open", "h", "x", "-SKEY"], ["open", "h", "x", "-s", "KEY"],
+     ["open", "127.0.0.1", "-kKEY"], ["open", "127.0.0.1", "-k", "KEY", "-S", "KEY"], ["-cKEY", "open"],
+     ["-k", "/nowhere", "KEY", "h"], ["-k", "/nowhere", "open", "KEY"], ["open", "h", "x", "--ttl", "KEY"],
+     ["open", "127.0.0.1", "KEY", "--stun=KEY"], ["open", "127.0.0.1", "-n", "KEY"],
+     ["open", "h", "KEY", "--repeat=KEY"]],
+    ids=" ".join,
+)  # fmt: skip
+def test_no_message_has_a_key(client, key, words):
+    shown = "/nowhere" in words or any(word.startswith("-c") for word in words)
+    if shown and "pk2" not in key.lower():
+        pytest.skip("with -k and -c, no other argument is taken for a key of version 1")
+    result = client.run(*[word.replace("KEY", key) for word in words])
+    output = result.stdout + result.stderr
+    assert key not in output and key.strip("'")[5:] not in output
+    assert "Traceback" not in output and result.code in (0, 1, 2, 3, 4, 5)
+
+
+KEY_FILES = {
+    b"": "the key is empty",
+    b"\n": "the key is empty",
+    b"\xef\xbb\xbf" + KEY2.encode(): "it begins with a byte-order mark; save it as UTF-8 without one",
+    KEY2.encode("utf-16"): "it begins with a byte-order mark; save it as UTF-8 without one",
+    b" " + KEY2.encode(): "there is a blank before or after the key; remove it",
+    KEY2.encode() + b" ": "a key of version 2 has 74 characters, and this one has more or fewer",
+    b'"' + KEY2.encode() + b'"': "there is a quote before or after the key; remove it",
+    b"key = " + KEY2.encode(): "a key that contains 'pk2.' is of version 2, and begins with it",
+    KEY2.encode().upper(): "a key of version 2 begins with 'pk2.' in small letters",
+    KEY2.encode()[:-1] + b"h": "the last character of the key is wrong",
+    KEY2.encode()[:8] + b"B" + KEY2.encode()[9:]: "the key is mistyped: its check value is wrong",
+    KEY2.encode() + b"\nmore": "the file has more than one line; it must hold only the key",
+    b"'a key of version 1'": "there is a quote before or after the key; remove it",
+    b"\ta key of version 1": "there is a blank before or after the key; remove it",
+    "\u20ac".encode(): "the key is not UTF-8 text of characters up to U+00FF, which version 1 needs",
+    b"\xff" * 20: "the key is not UTF-8 text of characters up to U+00FF, which version 1 needs",
+    b"x" * 4097: "the key is longer than 4096 bytes",
+    b"x" * 100_000: "the key is longer than 4096 bytes",
+}
+
+
+@pytest.mark.parametrize("content", KEY_FILES, ids=range(len(KEY_FILES)))
+def test_bad_key_files(client, tmp_path, content):
+    path = tmp_path / "bad"
+    path.write_bytes(content)
+    path.chmod(0o600)
+    result = client.run("open", "127.0.0.1", "-k", str(path))
+    assert (result.code, result.lines) == (1, [f"pyknock.py: key file '{path}': {KEY_FILES[content]}"])
+    if b"\nmore" not in content:
+        result = client.run("open", "127.0.0.1", "-k-", stdin=content)
+        assert (result.code, result.lines) == (1, [f"pyknock.py: standard input: {KEY_FILES[content]}"])
+
+
+def test_the_permissions_of_a_key_file(client, key2_file):
+    os.chmod(key2_file, 0o644)
+    result = client.run("open", "127.0.0.1", "-n", "-k", key2_file)
+    assert (result.code, result.lines) == (
+        0, [f"pyknock.py: warning: key file '{key2_file}': others may read it; chmod 600 prevents that"]
+    )  # fmt: skip
+    os.chmod(key2_file, 0o620)
+    result = client.run("open", "127.0.0.1", "-n", "-k", key2_file)
+    assert (result.code, result.lines) == (
+        1, [f"pyknock.py: key file '{key2_file}': others may write it; chmod 600 prevents that"]
+    )  # fmt: skip
+
+
+def test_warnings_about_a_key(client):
+    result = client.run("open", "127.0.0.1", "-n", "short/key")
+    assert result.code == 0
+    assert [line.removeprefix("pyknock.py: warning: ") for line in result.lines] == [
+        "a key in the command line shows in ps and the history; use -k FILE",
+        "PSK looks like the name of a file, but is itself the key; to read FILE, write -k FILE",
+        "the key is shorter than 16 bytes and may be guessed; pyknock keygen makes a good one",
+    ]
+    assert len(client.run("open", "127.0.0.1", "-n", KEY).lines) == 1
+
+
+def test_ttl_needs_open(client, key2_file):
+    result = client.run("close", "127.0.0.1", "--ttl", "1h", "-k", key2_file)
+    assert (result.code, result.lines) == (2, ["pyknock.py: --ttl needs open", *USAGE])
+    for value in ("", "0", "1w", "367d", "-1", "1.5h", "99999999d"):
+        result = client.run("open", "127.0.0.1", f"--ttl={value}", "-k", key2_file)
+        assert (result.code, result.lines[0]) == (
+            2, f"pyknock.py: --ttl: '{value}' is not a duration such as 90, 15m, 2h or 1d, at most 366 days"
+        )  # fmt: skip
+
+
+def test_a_host_that_is_no_name(client, key2_file):
+    for host in ("x" * 64 + ".test", "a..b", "\udc80.test"):
+        result = client.run("open", host, "-k", key2_file)
+        assert (result.code, len(result.lines)) == (3, 1)
+        assert result.lines[0].startswith("pyknock.py: cannot resolve '")
+
+
+def test_what_was_printed_is_not_lost_in_silence(client, key2_file):
+    for words in ["--help"], ["-V"], ["open", "127.0.0.1", "-n", "-k", key2_file]:
+        with open("/dev/full", "wb") as full:
+            result = client.run(*words, stdout=full)
+        assert (result.code, result.lines) == (1, ["pyknock.py: standard output: No space left on device"])
+
+
+def test_a_reader_that_has_gone(client):
+    reader, writer = os.pipe()
+    os.close(reader)
+    with open(writer, "wb") as pipe:
+        result = client.run("--help", stdout=pipe)
+    assert (result.code, result.lines) == (1, ["pyknock.py: standard output: Broken pipe"])
+
+
+def test_addresses_that_cannot_be_reached(client, key2_file, namespace):
+    namespace.hosts.write_text("192.0.2.1 dead.test half.test\n127.0.0.1 half.test\n")
+    result = client.run("open", "dead.test", "--answer", "-k", key2_file, network=namespace)
+    assert (result.code, result.lines) == (
+        1, ["pyknock.py: cannot knock on 192.0.2.1:60120: Network is unreachable"]
+    )  # fmt: skip
+    result = client.run("open", "half.test", "-k", key2_file, network=namespace)
+    assert (result.code, result.stderr) == (0, "")
+
+
+def test_behind_nat_the_public_address_is_missing(client, key2_file, namespace):
+    for command in (
+        "ip address add 10.0.0.1/8 dev lo", "ip route add 203.0.113.0/24 dev lo src 10.0.0.1",
+        "ip address add 2001:db8:1::9 dev lo nodad", "ip -6 route add 64:ff9b::/32 dev lo src 2001:db8:1::9",
+    ):  # fmt: skip
+        namespace.run(command)
+    warnings = {
+        "203.0.113.1": "10.0.0.1 is a private address, 203.0.113.1 a public one: behind NAT, name the public address"
+        " with -S",
+        "64:ff9b::1": "64:ff9b::1 is reached through NAT64, and 2001:db8:1::9 is not what the server sees: name the"
+        " public IPv4 address with -S",
+    }
+    for host, text in warnings.items():
+        arguments = ["open", host, "-p9", "-k", key2_file]
+        result = client.run(*arguments, network=namespace)
+        assert (result.code, result.lines) == (0, [f"pyknock.py: warning: {text}"])
+        for sign in "observed", "198.51.100.7":
+            assert client.run(*arguments, "-S", sign, network=namespace).lines == []

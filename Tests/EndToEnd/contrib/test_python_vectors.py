@@ -1,0 +1,138 @@
+"""contrib/pyknock.py as a library: the vectors of version 2, every bit of an answer, and the clock."""
+
+import ipaddress
+import random
+import time
+
+import pyknock
+import pytest
+from support.version2 import KEY2, OTHER_KEY2, VECTORS, ServerKey
+
+GOOD = [(key["text"], good) for key in VECTORS["keys"] for good in key["good"]]
+CLIENT = VECTORS["client_that_sent_good"]
+RESULTS = {"done": 0, "failed": 1, "not allowed": 2, "no room": 3, "failed (200)": 200}
+
+
+def address_of(text):
+    return ipaddress.ip_address(text) if text else None
+
+
+@pytest.mark.parametrize("text, good", GOOD)
+def test_requests_are_made_byte_for_byte(text, good):
+    key = pyknock.read_key(text)
+    datagram = key.request(
+        good["command"], int(good["micros"]), address_of(good["address"]), good["seconds"], bool(good["flags"])
+    )
+    assert datagram.hex() == good["datagram"]
+    if answer := good.get("answer"):
+        assert key.open_answer(bytes.fromhex(answer["datagram"]), {datagram[:32]}) == (
+            answer["result"], answer["seconds"], int(answer["micros"]), ipaddress.ip_address(answer["address"]),
+        )  # fmt: skip
+
+
+@pytest.mark.parametrize("key", VECTORS["keys"], ids=["first", "second"])
+def test_the_derived_keys(key):
+    ours = pyknock.read_key(key["text"])
+    assert [ours.tag_key.hex(), ours.mask_key.hex()] == [key["K_tag"], key["K_mask"]]
+    assert [ours.answer_tag_key.hex(), ours.answer_mask_key.hex()] == [key["K_answer"], key["K_amask"]]
+    assert (ours.id.hex(), ours.id_mask_key.hex()) == (key["id"], key["S_mask"])
+
+
+@pytest.mark.parametrize("answer", CLIENT["answers"], ids=lambda answer: answer["name"])
+def test_answers_are_taken_or_ignored_as_listed(answer):
+    tags = {bytes(32), bytes.fromhex(CLIENT["T"])}
+    found = pyknock.read_key(KEY2).open_answer(bytes.fromhex(answer["datagram"]), tags)
+    assert (found and found.result) == (None if answer["result"] == "ignored" else RESULTS[answer["result"]])
+
+
+@pytest.mark.parametrize("text", VECTORS["key_texts"], ids=lambda text: text["result"])
+def test_key_texts_are_taken_or_refused_as_listed(text):
+    if text["result"] == "ok":
+        assert pyknock.read_key(text["text"]).version == 2
+        return
+    with pytest.raises(pyknock.KeyFault) as fault:
+        pyknock.read_key(text["text"])
+    assert fault.value.fault == text["result"]
+
+
+def test_a_key_has_one_text_only():
+    """Each of the four bits that stand for nothing must be 0."""
+    letters = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_"
+    taken = []
+    for letter in letters:
+        try:
+            taken.append(pyknock.read_key(KEY2[:-1] + letter) and letter)
+        except pyknock.KeyFault as fault:
+            assert fault.fault in ("last bits", "check")
+    assert taken == [KEY2[-1]]
+
+
+def test_no_changed_bit_of_a_key_text_is_taken():
+    for index in range(len(KEY2)):
+        for bit in range(7):
+            text = KEY2[:index] + chr(ord(KEY2[index]) ^ 1 << bit) + KEY2[index + 1 :]
+            if "pk2." in text.lower():
+                with pytest.raises(pyknock.KeyFault):
+                    pyknock.read_key(text)
+
+
+@pytest.mark.parametrize("answer", [a for a in CLIENT["answers"] if a["result"] == "done"])
+def test_no_answer_with_a_changed_bit_is_taken(answer):
+    key, tags = pyknock.read_key(KEY2), [bytes.fromhex(CLIENT["T"])]
+    datagram = bytes.fromhex(answer["datagram"])
+    for bit in range(len(datagram) * 8):
+        changed = bytearray(datagram)
+        changed[bit // 8] ^= 1 << bit % 8
+        assert key.open_answer(bytes(changed), tags) is None
+    for tag in tags:
+        for bit in range(256):
+            changed = bytearray(tag)
+            changed[bit // 8] ^= 1 << bit % 8
+            assert key.open_answer(datagram, [bytes(changed)]) is None
+
+
+def test_random_requests_and_answers_against_the_server_of_the_tests():
+    """Both read PROTOCOL.md alone."""
+    source = random.Random(2)
+    keys = [(pyknock.read_key(text), ServerKey(text)) for text in (KEY2, OTHER_KEY2)]
+    for _ in range(2000):
+        (ours, theirs), (_, wrong) = source.sample(keys, 2)
+        command, micros, seconds = source.randint(1, 3), source.getrandbits(63), source.getrandbits(32)
+        wants_answer, size = source.random() < 0.5, source.choice((4, 16))
+        address = pyknock.plain_address(ipaddress.ip_address(source.randbytes(size)))
+        datagram = ours.request(command, micros, address, seconds, wants_answer)
+        request = theirs.open(datagram)
+        assert (request.command, request.flags, request.door, request.reserved) == (command, wants_answer, 0, 0)
+        assert (request.seconds, request.time) == (seconds, micros)
+        assert request.address == address
+        assert wrong.open(datagram) is None
+        result = source.randrange(256)
+        answer = theirs.answer(request.tag, address, result, seconds, micros)
+        assert ours.open_answer(answer, {request.tag}) == (result, seconds, micros, address)
+
+
+def test_a_fine_clock_is_not_changed():
+    clock = pyknock.Clock()
+    before = time.time_ns() // 1000
+    assert before <= clock.micros() <= time.time_ns() // 1000 + 1
+
+
+@pytest.mark.parametrize("resolution", [0.015625, 0.001])
+def test_a_coarse_clock_has_random_digits(monkeypatch, resolution):
+    """As on Windows. Two programs that ask at the same tick have different times, most likely."""
+    tick = 1_764_103_971_123_000_000
+    monkeypatch.setattr(time, "get_clock_info", lambda name: type("Info", (), {"resolution": resolution}))
+    monkeypatch.setattr(time, "time_ns", lambda: tick)
+    clock, other = pyknock.Clock(), pyknock.Clock()
+    times = [clock.micros() for _ in range(1000)]
+    assert len(set(times)) == 1000
+    assert all(tick // 1000 <= micros < tick // 1000 + resolution * 1e6 + 1000 for micros in times)
+    assert len({micros % 10 for micros in times}) == 10
+    assert [other.micros() for _ in range(8)] != times[:8]
+
+
+def test_a_clock_that_stands_still_gives_no_time_twice(monkeypatch):
+    for now, times in (5000, [5, 6, 7]), (-5000, [0, 1, 2]):
+        monkeypatch.setattr(time, "time_ns", lambda now=now: now)
+        clock = pyknock.Clock()
+        assert [clock.micros() for _ in range(3)] == times

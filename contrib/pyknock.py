@@ -383,7 +383,8 @@ def key_from_file(path, name):
     line, _, rest = data.partition(b"\n")
     try:
         if rest.strip():
-            raise Failure(FAILURE, f"{name}: the file has more than one line; it must hold only the key")
+            only = "it must hold only the key (of a file of --keys, copy only its first line)"
+            raise Failure(FAILURE, f"{name}: the file has more than one line; {only}")
         return key_from_line(line)
     except KeyFault as fault:
         raise Failure(FAILURE, f"{name}: {fault}") from None

@@ -117,7 +117,8 @@ KEY_FILES = {
     KEY2.encode().upper(): "a key of version 2 begins with 'pk2.' in small letters",
     KEY2.encode()[:-1] + b"h": "the last character of the key is wrong",
     KEY2.encode()[:8] + b"B" + KEY2.encode()[9:]: "the key is mistyped: its check value is wrong",
-    KEY2.encode() + b"\nmore": "the file has more than one line; it must hold only the key",
+    KEY2.encode() + b"\nmore": "the file has more than one line; it must hold only the key"
+    " (of a file of --keys, copy only its first line)",
     b"'a key of version 1'": "there is a quote before or after the key; remove it",
     b"\ta key of version 1": "there is a blank before or after the key; remove it",
     "\u20ac".encode(): "the key is not UTF-8 text of characters up to U+00FF, which version 1 needs",

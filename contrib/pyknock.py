@@ -19,7 +19,6 @@ import collections
 import contextlib
 import functools
 import getpass
-import hashlib
 import hmac
 import ipaddress
 import os
@@ -94,7 +93,7 @@ def read_key(text):
 
 
 def sign(key, message):
-    return hmac.new(key, message, hashlib.sha256).digest()
+    return hmac.digest(key, message, "sha256")
 
 
 def xor(one, other):
@@ -915,10 +914,11 @@ class Target:
                     raise Misuse(f"{name} needs a key of version 2, and that for {self.shown} is of version 1")
             if settings.ttl or settings.answer == "yes":
                 log.verbose(f"{self.shown}: Ttl and Answer do not count, since the key is of version 1")
-        is_second = self.key.version == 2
-        self.seconds = ((options.ttl or settings.ttl) if is_second and self.command == OPEN else None) or 0
-        self.waits = is_second and (options.answer or settings.answer == "yes" or self.command == CHECK)
-        self.waits = self.waits and not options.only_prints
+            self.seconds, self.waits = 0, False
+            return
+        self.seconds = (options.ttl or settings.ttl or 0) if self.command == OPEN else 0
+        wants_answer = options.answer or settings.answer == "yes" or self.command == CHECK
+        self.waits = wants_answer and not options.only_prints
 
     def configured_key(self, settings, section):
         if settings.key_source is None:
@@ -950,13 +950,13 @@ class Target:
 
     def resolve(self):
         """Finds the addresses, first those in whose family is opened, or else those of IPv6."""
+        source = self.options.source and numeric_source(self.options.source)
         try:
             found = socket.getaddrinfo(self.host, self.port, self.family, socket.SOCK_DGRAM)
         except OSError as error:
             raise Failure(UNRESOLVED, f"cannot resolve {self.shown_host}: {reason(error)}") from None
         except ValueError:  # The codec for international names.
             raise Failure(UNRESOLVED, f"cannot resolve {self.shown_host}: it is no host name") from None
-        source = self.options.source and numeric_source(self.options.source)
         has_address = isinstance(self.sign, (ipaddress.IPv4Address, ipaddress.IPv6Address))
         first = socket.AF_INET if has_address and self.sign.version == 4 else socket.AF_INET6
         places = dict.fromkeys((family, place) for family, _, _, _, place in found)

@@ -58,6 +58,7 @@ FORMS = [
     f"open {','.join(['127.0.0.1'] * 17)}", "open 127.0.0.1 -S ::ffff:010.0.0.1", "open 127.0.0.1 -S 224.0.0.1",
     "open 127.0.0.1 -S auto --stun a --stun b --stun c --stun d --stun e",
     "open 127.0.0.1 -s 203.0.113.7", "open --wurst", "open 127.0.0.1 --port -v",
+    "open nobody.invalid -s box", "open nobody.invalid -S box -s box",
 ]  # fmt: skip
 # What the first operand may be.
 WORDS = {"close, check or list": "close, connect or list", ", check HOST, or list": ", connect HOST PORT, or list"}

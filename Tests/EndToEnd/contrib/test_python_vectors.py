@@ -3,6 +3,7 @@
 import ipaddress
 import random
 import time
+from collections import Counter
 
 import pyknock
 import pytest
@@ -109,6 +110,24 @@ def test_random_requests_and_answers_against_the_server_of_the_tests():
         result = source.randrange(256)
         answer = theirs.answer(request.tag, address, result, seconds, micros)
         assert ours.open_answer(answer, {request.tag}) == (result, seconds, micros, address)
+
+
+@pytest.mark.slow
+def test_requests_look_like_noise():
+    """They differ in the lowest digits of their time alone."""
+    key, address = pyknock.read_key(KEY2), ipaddress.ip_address("192.0.2.7")
+    count = 100_000
+    requests = [key.request(pyknock.OPEN, 1_764_103_971_000_000 + index, address) for index in range(count)]
+    text = b"".join(requests)
+    assert len(text) == count * 72
+    for place in range(72):
+        column = Counter(text[place::72])
+        for bit in range(8):
+            ones = sum(times for value, times in column.items() if value >> bit & 1)
+            # Five standard deviations.
+            assert abs(ones - count / 2) < 5 * (count / 4) ** 0.5, (place, bit)
+    # Two of 900,000 random numbers of 64 bits are equal once in 45 million times.
+    assert len({text[place : place + 8] for place in range(0, len(text), 8)}) == count * 9
 
 
 def test_a_fine_clock_is_not_changed():

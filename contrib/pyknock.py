@@ -1182,13 +1182,14 @@ def ask_until_answered(targets):
         start, wall = time.monotonic(), time.time()
         for target in targets:
             target.ask()
+        end = time.monotonic() + ASK_INTERVAL
         targets = [target for target in targets if target.waits and target.is_asked]
         while True:
             targets = [target for target in targets if not target.result]
             if not targets:
                 return
             waiting = {connection: target for target in targets for connection in target.sockets.values()}
-            pause = max(0, start + ASK_INTERVAL - time.monotonic())
+            pause = max(0, end - time.monotonic())
             for connection in select.select(list(waiting), [], [], pause)[0]:
                 try:
                     datagram = connection.recv(2048)
@@ -1196,9 +1197,9 @@ def ask_until_answered(targets):
                     continue
                 target = waiting[connection]
                 target.result = target.result or target.key.open_answer(datagram, target.tags)
-            if time.monotonic() >= start + ASK_INTERVAL:
+            if time.monotonic() >= end:
                 break
-        # If this process was stopped, asking again might run a command twice.
+        # If this process was stopped since it began to ask, asking again might run a command twice.
         if max(time.monotonic() - start, abs(time.time() - wall)) >= REPEAT_LIMIT:
             return
 

@@ -93,7 +93,7 @@ def test_the_places(client, key_file, tmp_path):
     client.write(text)
     other = tmp_path / "other"
     (other / "pyknock").mkdir(parents=True)
-    (other / "pyknock/client.conf").write_text(text.replace("5", "6"))
+    (other / "pyknock/client.conf").write_text(text.replace("Port 5", "Port 6"))
     for variables, port in (
         ({}, 5), ({"XDG_CONFIG_HOME": str(other)}, 6), ({"XDG_CONFIG_HOME": "other"}, 5), ({"XDG_CONFIG_HOME": ""}, 5),
         ({"HOME": "home"}, None), ({"HOME": ""}, None),

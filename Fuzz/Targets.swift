@@ -184,7 +184,7 @@ private func fuzzStun(_ input: Span<UInt8>) {
       let address = try request.address(in: answer.span, onlyInet: onlyInet)
       precondition(!onlyInet || address.family == .inet)
       precondition(address.refusal == nil)
-    } catch { precondition(error.reason.utf8CodeUnitCount > 0) }
+    } catch { precondition(!error.reason.isEmpty) }
   }
 }
 

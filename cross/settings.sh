@@ -26,7 +26,7 @@ use_toolchain() {
   PATH=$(dirname "$(readlink -f "$swift")"):$PATH
 }
 
-version=$(find Sources -name Version.swift -exec sed -n 's/.*let version: StaticString = "\(.*\)"$/\1/p' {} +)
+version=$(find Sources -name Version.swift -exec sed -n 's/.*var version: Literal { "\(.*\)" }$/\1/p' {} +)
 [[ $version ]] || die 'no version in Version.swift'
 
 mapfile -t rows < <(grep '^[^#]' cross/architectures)

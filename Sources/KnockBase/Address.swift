@@ -83,7 +83,7 @@ public enum AddressFamily: BitwiseCopyable, Sendable {
   case inet, inet6
 
   /// The value of `$af` in templates.
-  public var name: StaticString {
+  public var name: Literal {
     switch self {
     case .inet: "inet"
     case .inet6: "inet6"

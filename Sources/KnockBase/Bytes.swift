@@ -70,36 +70,32 @@ extension Span<UInt8> {
     return start
   }
 
-  public func equals(_ text: StaticString) -> Bool {
-    count == text.utf8CodeUnitCount && isPrefix(of: text)
-  }
+  @inline(never)
+  public func equals(_ text: Literal) -> Bool { text.withBytes { equals($0) } }
 
-  public func hasPrefix(_ text: StaticString) -> Bool {
-    count >= text.utf8CodeUnitCount && extracting(first: text.utf8CodeUnitCount).equals(text)
-  }
+  @inline(never)
+  public func hasPrefix(_ text: Literal) -> Bool { text.withBytes { $0.isPrefix(of: self) } }
 
-  public func isPrefix(of text: StaticString) -> Bool {
-    text.withUTF8Buffer { bytes in
-      guard count <= bytes.count else { return false }
-      for index in indices where unsafe self[index] != bytes[index] { return false }
-      return true
-    }
+  public func isPrefix(of text: Literal) -> Bool { text.withBytes { isPrefix(of: $0) } }
+
+  private func isPrefix(of other: Span<UInt8>) -> Bool {
+    count <= other.count && equals(other.extracting(first: count))
   }
 
   /// Ignores the case of ASCII letters.
-  public func equalsIgnoringCase(_ text: StaticString) -> Bool {
-    guard count == text.utf8CodeUnitCount else { return false }
-    return text.withUTF8Buffer { bytes in
-      for index in indices where unsafe lowered(self[index]) != lowered(bytes[index]) {
-        return false
-      }
+  @inline(never)
+  public func equalsIgnoringCase(_ text: Literal) -> Bool {
+    text.withBytes { bytes in
+      guard count == bytes.count else { return false }
+      for index in indices where lowered(self[index]) != lowered(bytes[index]) { return false }
       return true
     }
   }
 
   /// Whether the text is somewhere in it. Ignores the case of ASCII letters.
-  public func contains(_ text: StaticString) -> Bool {
-    let size = text.utf8CodeUnitCount
+  @inline(never)
+  public func contains(_ text: Literal) -> Bool {
+    let size = text.count
     for start in 0..<Swift.max(count - size + 1, 0)
     where extracting(start..<start + size).equalsIgnoringCase(text) {
       return true
@@ -167,6 +163,7 @@ extension Span<UInt8> {
     }
   }
 
+  @inline(never)
   public func equals(_ other: Span<UInt8>) -> Bool {
     guard count == other.count else { return false }
     for index in indices where self[index] != other[index] { return false }

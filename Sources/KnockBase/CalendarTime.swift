@@ -4,18 +4,18 @@ public enum CalendarTime {
   /// for another form, for what the calendar does not have, and for other years than 2000 to 9999.
   @inline(never)
   public static func microseconds(_ text: Span<UInt8>) -> Int64? {
-    let pattern: StaticString = "0000-00-00T00:00Z"
-    guard text.count == 10 || text.count == pattern.utf8CodeUnitCount else { return nil }
+    let pattern: Literal = "0000-00-00T00:00Z"
+    guard text.count == 10 || text.count == pattern.count else { return nil }
     var fields = InlineArray<5, Int64>(repeating: 0)
     var field = 0
-    let matches = pattern.withUTF8Buffer { pattern in
+    let matches = pattern.withBytes { pattern in
       for index in text.indices {
         let byte = text[index]
-        if unsafe pattern[index] == UInt8(ascii: "0") {
+        if pattern[index] == UInt8(ascii: "0") {
           guard byte >= UInt8(ascii: "0"), byte <= UInt8(ascii: "9") else { return false }
           fields[field] = fields[field] * 10 + Int64(byte - UInt8(ascii: "0"))
         } else {
-          guard unsafe byte == pattern[index] else { return false }
+          guard byte == pattern[index] else { return false }
           field = min(field + 1, fields.count - 1)
         }
       }

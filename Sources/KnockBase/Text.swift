@@ -9,9 +9,11 @@ public protocol TextSink: ~Copyable {
 extension TextSink where Self: ~Copyable {
   // Inlined into its hundreds of callers, it would be a tenth of the program.
   @inline(never)
-  public mutating func append(_ text: StaticString) {
-    text.withUTF8Buffer { bytes in
-      for index in bytes.indices { append(byte: unsafe bytes[index]) }
+  public mutating func append(_ text: Literal) {
+    var next = unsafe text.start
+    while unsafe next.pointee != 0 {
+      append(byte: unsafe next.pointee)
+      unsafe next += 1
     }
   }
 

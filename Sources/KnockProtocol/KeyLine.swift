@@ -46,7 +46,7 @@ public enum KeyLineFault: Equatable, Sendable {
   }
 
   /// What nft(8), iptables-save(8) and scripts for nft begin with.
-  private static var ruleBeginnings: StaticString {
+  private static var ruleBeginnings: Literal {
     """
     table inet \ntable ip\ntable arp \ntable bridge \ntable netdev \nadd table \nadd chain \nadd rule \n\
     add set \nadd element \ndelete table \ndestroy table \nflush ruleset\nflush table \nflush chain \n\
@@ -55,17 +55,17 @@ public enum KeyLineFault: Equatable, Sendable {
   }
 
   /// With the no-break space.
-  private static var blankCharacters: StaticString { " \n\t\n\r\n\u{B}\n\u{C}\n\u{A0}" }
+  private static var blankCharacters: Literal { " \n\t\n\r\n\u{B}\n\u{C}\n\u{A0}" }
 }
 
 extension Span<UInt8> {
   /// Whether the text begins with one of the words in a list. Line feeds separate them.
-  fileprivate func hasPrefix(in list: StaticString) -> Bool {
-    list.withUTF8Buffer { list in
+  fileprivate func hasPrefix(in list: Literal) -> Bool {
+    list.withBytes { list in
       var matched = 0
       var matches = true
       for index in list.indices {
-        let byte = unsafe list[index]
+        let byte = list[index]
         if byte == UInt8(ascii: "\n") {
           if matches { return true }
           (matched, matches) = (0, true)

@@ -6,7 +6,7 @@ public enum Command: UInt8, BitwiseCopyable, Sendable {
   case close = 2
 
   /// The value of `$cmd` in templates.
-  public var name: StaticString {
+  public var name: Literal {
     switch self {
     case .open: "open"
     case .close: "close"

@@ -46,7 +46,7 @@ public enum Refusal: UInt8, Error, Sendable {
   }
 
   /// The end of a log line, after "refused ...: ".
-  public var reason: StaticString {
+  public var reason: Literal {
     switch self {
     case .wrongLength: "wrong length"
     case .unknownKey: "unknown key"
@@ -77,7 +77,7 @@ public enum Refusal: UInt8, Error, Sendable {
   }
 
   /// The name of the counter.
-  public var name: StaticString {
+  public var name: Literal {
     switch self {
     case .wrongLength: "wrong-length"
     case .unknownKey: "unknown-key"

@@ -29,7 +29,7 @@ public struct StunRequest: BitwiseCopyable {
     case noHost
 
     /// What the server has sent, for a log line.
-    public var reason: StaticString {
+    public var reason: Literal {
       switch self {
       case .malformed: "an answer that is not whole"
       case .otherTransaction: "an answer to another question"

@@ -39,8 +39,8 @@ public struct IPSetKind: Equatable, Sendable {
     try attributes.visitAttributes { type, value throws(MalformedReply) in
       switch type {
       case 3:
-        kind.isHashIP = value.equals("hash:ip\0")
-        kind.isHashNet = value.equals("hash:net\0")
+        kind.isHashIP = value.isString("hash:ip")
+        kind.isHashNet = value.isString("hash:net")
       case 5: kind.family = try value.number(size: 1)
       case 7:
         try value.visitAttributes { type, value throws(MalformedReply) in
@@ -164,5 +164,12 @@ extension Span<UInt8> {
     return SetElement(
       first: range.first, last: range.last,
       milliseconds: seconds > 0 ? seconds * 1000 : SetElement.forever)
+  }
+}
+
+extension Span<UInt8> {
+  /// Whether it is a text and the NUL after it.
+  fileprivate func isString(_ text: Literal) -> Bool {
+    hasPrefix(text) && count == text.count + 1 && self[count - 1] == 0
   }
 }

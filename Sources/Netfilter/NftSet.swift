@@ -40,7 +40,7 @@ public struct NftTable: BitwiseCopyable, Sendable {
       }
     }
 
-    public var name: StaticString {
+    public var name: Literal {
       switch self {
       case .inet: "inet"
       case .ip: "ip"

@@ -4,7 +4,7 @@ import KnockBase
 enum Program: UInt8 {
   case server, client, keygen, status
 
-  var name: StaticString {
+  var name: Literal {
     switch self {
     case .server: "server"
     case .client: "client"
@@ -13,7 +13,7 @@ enum Program: UInt8 {
     }
   }
 
-  var summary: StaticString {
+  var summary: Literal {
     switch self {
     case .server: "wait for knocks and act on each"
     case .client: "send a knock"
@@ -45,7 +45,7 @@ enum Program: UInt8 {
   }
 
   /// The server or the client, if it has an option.
-  private static func owner(of option: Argument) -> StaticString? {
+  private static func owner(of option: Argument) -> Literal? {
     if isOption(option, of: { ServerOption.spec($0) }) { return server.name }
     return isOption(option, of: { ClientSettings.Option.spec($0) }) ? client.name : nil
   }
@@ -54,9 +54,9 @@ enum Program: UInt8 {
   static func atPath(_ path: Argument) -> Program? {
     path.withBytes { path in
       let name = path.extracting(path.fileNameStart...)
-      let prefix: StaticString = "pyknock-"
+      let prefix: Literal = "pyknock-"
       guard name.hasPrefix(prefix) else { return nil }
-      return named(name.extracting(prefix.utf8CodeUnitCount...))
+      return named(name.extracting(prefix.count...))
     }
   }
 }
@@ -98,7 +98,7 @@ private func dispatch(_ arguments: ArgumentList) -> ExitCode {
   return program.printHelp()
 }
 
-private var usage: StaticString {
+private var usage: Literal {
   "usage: pyknock (server | client | keygen | status | help [COMMAND] | version)"
 }
 
@@ -113,13 +113,13 @@ extension Message.Parts {
   fileprivate mutating func appendInterpolation(clientCommand word: Argument, of host: Argument?) {
     word.withBytes { word in write { $0.append(word) } }
     guard !(word == "list") else { return }
-    appendInterpolation(" " as StaticString)
+    appendInterpolation(" " as Literal)
     if let host, host.looksLikeHost {
       host.withBytes { host in write { $0.append(host) } }
     } else {
-      appendInterpolation("HOST" as StaticString)
+      appendInterpolation("HOST" as Literal)
     }
-    if word == "connect" { appendInterpolation(" PORT" as StaticString) }
+    if word == "connect" { appendInterpolation(" PORT" as Literal) }
   }
 }
 

@@ -1,2 +1,4 @@
+import KnockBase
+
 /// The version of the program. No other file has it.
-let version: StaticString = "1.2.0"
+var version: Literal { "1.2.0" }

@@ -81,7 +81,7 @@ private func parse(_ text: String) throws -> [String] {
     #expect(!areEqual("[", "{"))
   }
 
-  private func areEqual(_ word: String, _ text: StaticString) -> Bool {
+  private func areEqual(_ word: String, _ text: Literal) -> Bool {
     let bytes = Array(word.utf8)
     return bytes.span.equalsIgnoringCase(text)
   }

@@ -3,15 +3,15 @@ import Testing
 @testable import KnockBase
 
 @Suite struct NearestNameTests {
-  private static let names: [StaticString] = [
+  private static let names: [Literal] = [
     "port", "nft", "no-shell", "state", "grant-prefix4", "key-file",
   ]
 
-  private func nearest(to word: String, in names: [StaticString]) -> String? {
+  private func nearest(to word: String, in names: [Literal]) -> String? {
     let bytes = Array(word.utf8)
     var nearest = NearestName()
     for name in names { nearest.consider(name, for: bytes.span) }
-    return nearest.name.map { "\($0)" }
+    return nearest.name.map { String(cString: $0.start) }
   }
 
   @Test(arguments: [

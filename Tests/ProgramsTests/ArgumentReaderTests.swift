@@ -1,3 +1,4 @@
+import KnockBase
 import Testing
 
 @testable import Programs
@@ -6,7 +7,7 @@ import Testing
 private enum Option: UInt8, OptionTable {
   case port, pollute, keyFile, quiet, verbose, help, version
 
-  var heading: StaticString? { nil }
+  var heading: Literal? { nil }
   var spec: OptionSpec {
     switch self {
     case .port: OptionSpec("p", "port", value: "PORT", original: true, "UDP port")
@@ -83,8 +84,8 @@ private enum Option: UInt8, OptionTable {
     switch misuse {
     case .unknownOption(let word): "unknown " + string(word)
     case .ambiguousOption(let word, let first, let second):
-      "\(string(word)) may be --\(first) or --\(second)"
-    case .missingValue(let option, let value): "\(text(of: option)) needs a value: \(value)"
+      "\(string(word)) may be --\(string(first)) or --\(string(second))"
+    case .missingValue(let option, let value): "\(text(of: option)) needs a value: \(string(value))"
     case .unexpectedValue(let option): "\(text(of: option)) takes no value"
     default: "\(misuse)"
     }
@@ -92,6 +93,6 @@ private enum Option: UInt8, OptionTable {
 
   private func text(of option: OptionName) -> String {
     let short = option.short == 0 ? "" : "-\(Character(Unicode.Scalar(option.short)))/"
-    return "\(short)--\(option.long)"
+    return "\(short)--\(string(option.long))"
   }
 }

@@ -1,4 +1,5 @@
 import Foundation
+import KnockBase
 
 @testable import Programs
 
@@ -13,3 +14,5 @@ func argumentList(_ words: [String]) -> ArgumentList {
 }
 
 func string(_ argument: Argument) -> String { String(cString: argument.pointer) }
+
+func string(_ literal: Literal) -> String { String(cString: literal.start) }

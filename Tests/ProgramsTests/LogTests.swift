@@ -79,7 +79,7 @@ import Testing
   }
 
   @Test func `a message is one literal with its parts`() {
-    let failed: StaticString = "failed"
+    let failed: Literal = "failed"
     #expect(
       line("\(failed): \(-7) of \(UInt64.max)") == "pyknock server: failed: -7 of \(UInt64.max)\n")
     #expect(line("\(Self.knock)") == "pyknock server: open 192.0.2.1\n")

@@ -36,11 +36,11 @@
     }
 
     init(_ spec: OptionSpec) {
-      let long = spec.long.description
+      let long = String(cString: spec.long.start)
       let short = spec.short == 0 ? [] : ["-\(Character(Unicode.Scalar(spec.short)))"]
       names = short + ["--\(long)"]
-      placeholder = spec.value.description
-      help = spec.help.description
+      placeholder = String(cString: spec.value.start)
+      help = String(cString: spec.help.start)
       value =
         switch placeholder {
         case "": .none

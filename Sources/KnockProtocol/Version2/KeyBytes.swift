@@ -26,7 +26,7 @@ extension Version2 {
     /// These two are derived from the server id alone.
     case idMask, server
 
-    fileprivate var text: StaticString {
+    fileprivate var text: Literal {
       switch self {
       case .check: "pyknock 2 key"
       case .id: "pyknock 2 id"
@@ -56,14 +56,14 @@ extension Version2 {
     /// Whether a text is meant as a key of version 2, and so never becomes one of version 1.
     public static func isMeant(by text: Span<UInt8>) -> Bool { text.contains(prefix) }
 
-    private static var prefix: StaticString { "pk2." }
+    private static var prefix: Literal { "pk2." }
 
     /// Reads `pk2.` and 70 characters of base64url (RFC 4648, section 5) without padding.
     ///
     /// - Parameter text: one that `isMeant` takes.
     /// - Throws: all but `check`.
     public mutating func read(_ text: Span<UInt8>) throws(KeyTextFault) {
-      let start = Self.prefix.utf8CodeUnitCount
+      let start = Self.prefix.count
       guard text.hasPrefix(Self.prefix) else {
         throw Self.isMeant(by: text.extracting(first: start)) ? .capitals : .notAlone
       }

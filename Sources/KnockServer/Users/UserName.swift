@@ -6,8 +6,9 @@ public struct UserName: Equatable, Comparable, BitwiseCopyable, Sendable {
   public static let limit = 32
   public static let none = UserName()
   /// What a name may be, for messages.
-  public static let rule: StaticString =
+  public static var rule: Literal {
     "a name of at most 32 characters from a-z 0-9 _ @ - . that begins with a letter or digit"
+  }
 
   // The bytes as little-endian numbers, then zeros.
   private var word0: UInt64 = 0
@@ -108,13 +109,15 @@ extension UserName {
 }
 
 extension Span<UInt8> {
-  fileprivate func hasSuffix(_ suffix: StaticString) -> Bool {
-    count >= suffix.utf8CodeUnitCount
-      && extracting((count - suffix.utf8CodeUnitCount)...).equals(suffix)
+  @inline(never)
+  fileprivate func hasSuffix(_ suffix: Literal) -> Bool {
+    let size = suffix.count
+    return count >= size && extracting((count - size)...).equals(suffix)
   }
 
   /// Whether the part from the last dot on begins like this.
-  fileprivate func hasExtension(beginning prefix: StaticString) -> Bool {
+  @inline(never)
+  fileprivate func hasExtension(beginning prefix: Literal) -> Bool {
     var dot = count - 1
     while dot >= 0, self[dot] != UInt8(ascii: ".") { dot -= 1 }
     return dot >= 0 && extracting(dot...).hasPrefix(prefix)

@@ -21,9 +21,9 @@ public struct KeyFingerprint: Equatable, BitwiseCopyable, Sendable {
   /// Two keys have the same one only if they are expanded to the same state. So a key over 64 bytes has that of its
   /// hash (RFC 2104).
   public init(of key: borrowing some MACKey & ~Copyable) {
-    let label: StaticString = "pyknock key fingerprint"
-    self = label.withUTF8Buffer { label in
-      let mac = unsafe key.mac(of: label.span)
+    let label: Literal = "pyknock key fingerprint"
+    self = label.withBytes { label in
+      let mac = key.mac(of: label)
       return KeyFingerprint(
         low: mac.span.littleEndian(at: 0, count: 8), high: mac.span.littleEndian(at: 8, count: 8))
     }

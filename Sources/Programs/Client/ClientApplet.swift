@@ -3,8 +3,8 @@ import KnockProtocol
 
 /// `pyknock client`: sends a knock to every address of a host, and does what it is for.
 enum ClientApplet: Applet {
-  static var program: StaticString { "pyknock client" }
-  static var usage: StaticString {
+  static var program: Literal { "pyknock client" }
+  static var usage: Literal {
     """
     usage: pyknock client [OPTION]... (open | close) HOST [-k FILE | PSK]
            pyknock client [OPTION]... open HOST [-k FILE] -- COMMAND...
@@ -12,7 +12,7 @@ enum ClientApplet: Applet {
            pyknock client list
     """
   }
-  static var description: StaticString {
+  static var description: Literal {
     """
     Asks the server on HOST to open or close access for this machine. HOST may be
     several hosts with commas between them. connect opens, connects to a TCP port,
@@ -25,7 +25,7 @@ enum ClientApplet: Applet {
 
     """
   }
-  static var examples: StaticString {
+  static var examples: Literal {
     """
     Examples:
       pyknock client open server.example.org -k knock.key -S 198.51.100.7
@@ -43,7 +43,7 @@ enum ClientApplet: Applet {
       return .operands(
         "write open HOST, close HOST, connect HOST PORT, or list", given: operands.count)
     }
-    let advice: StaticString
+    let advice: Literal
     if word == "open" {
       advice = "write open HOST, and -k FILE for the key, -- before COMMAND"
     } else if word == "close" {

@@ -53,16 +53,16 @@ enum ClientConfiguration {
   }
 
   /// The folder that a variable names. A relative one does not count. Source: XDG Base Directory Specification.
-  private static func folder(_ variable: StaticString) -> Argument? {
+  private static func folder(_ variable: Literal) -> Argument? {
     guard let folder = Environment.variable(variable), folder.withBytes({ $0.hasPrefix("/") })
     else { return nil }
     return folder
   }
 
   private static func path(
-    in folder: Argument, _ rest: StaticString
+    in folder: Argument, _ rest: Literal
   ) throws(ClientError) -> Argument {
-    guard let memory = Storage<UInt8>.mapped(folder.count + rest.utf8CodeUnitCount + 1) else {
+    guard let memory = Storage<UInt8>.mapped(folder.count + rest.count + 1) else {
       throw .system(.outOfMemory)
     }
     var path = StorageText(memory)

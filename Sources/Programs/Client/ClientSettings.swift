@@ -6,7 +6,7 @@ struct ClientSettings: AppletSettings {
     case config, keyFile, port, ipv4, ipv6, signAddress, stun, sourceAddress, repeats, interval
     case waitPort, wait, close, check, verbose, help, version
 
-    var heading: StaticString? {
+    var heading: Literal? {
       switch self {
       case .config: "Host and key"
       case .signAddress: "Addresses"
@@ -157,7 +157,7 @@ enum ClientKeyword: UInt8, ConfigurationKeyword {
 
   var isKeyword: Bool { true }
 
-  var name: StaticString {
+  var name: Literal {
     switch self {
     case .host: "Host"
     case .hostName: "HostName"
@@ -171,7 +171,7 @@ enum ClientKeyword: UInt8, ConfigurationKeyword {
   }
 
   /// What would be accepted; nil if the value is.
-  func refusal(of value: Argument) -> StaticString? {
+  func refusal(of value: Argument) -> Literal? {
     switch self {
     case .port, .waitPort: value.portNumber == nil ? "a port number from 1 to 65535" : nil
     case .keyFile:

@@ -38,7 +38,7 @@ struct HostList {
 extension Argument {
   /// What it would have to be instead. Nil if the resolver may decide.
   @inline(never)
-  var hostRefusal: StaticString? {
+  var hostRefusal: Literal? {
     guard !isBracketed else { return nil }
     return withBytes { text in
       var colons = 0

@@ -149,7 +149,7 @@ struct PublicAddressSearch: ~Copyable {
     hasLogged = true
     for index in 0..<queries.count { queries[index].logFailure() }
     log.error(
-      "no STUN server told our public \(onlyInet ? "IPv4" as StaticString : "IPv6") address")
+      "no STUN server told our public \(onlyInet ? "IPv4" as Literal : "IPv6") address")
   }
 }
 

@@ -27,7 +27,7 @@ struct SignedAddress {
     SignedAddress(kind: .address, inet: address, inet6: address)
   }
 
-  static var accepted: StaticString {
+  static var accepted: Literal {
     "auto, observed, an IPv4 address such as 192.0.2.1, or an IPv6 address"
   }
 

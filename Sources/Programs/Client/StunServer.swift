@@ -2,7 +2,7 @@ import KnockBase
 
 /// A STUN server to ask.
 struct StunServer {
-  static var accepted: StaticString { "HOST, HOST:PORT or [ADDRESS]:PORT" }
+  static var accepted: Literal { "HOST, HOST:PORT or [ADDRESS]:PORT" }
   /// Source: RFC 8489, section 18.6.
   private static let standardPort: UInt16 = 3478
 
@@ -16,11 +16,11 @@ struct StunServer {
 
   /// Nil if the text is no `Endpoint`. It may be a URI such as `stun:HOST:PORT`. Source: RFC 7064.
   init?(_ text: Argument, isConfigured: Bool) {
-    let scheme: StaticString = "stun:"
+    let scheme: Literal = "stun:"
     let isURI = text.withBytes { text in
-      text.hasPrefix(scheme) && Numbers.port(text.extracting(scheme.utf8CodeUnitCount...)) == nil
+      text.hasPrefix(scheme) && Numbers.port(text.extracting(scheme.count...)) == nil
     }
-    let text = isURI ? unsafe Argument(text.pointer + scheme.utf8CodeUnitCount) : text
+    let text = isURI ? unsafe Argument(text.pointer + scheme.count) : text
     guard let endpoint = text.withBytes({ Endpoint($0) }),
       let memory = Storage<UInt8>.mapped(endpoint.host.count + 1)
     else { return nil }

@@ -4,13 +4,13 @@ import KnockBase
 protocol Applet {
   associatedtype Settings: AppletSettings
   /// `pyknock server`, for example.
-  static var program: StaticString { get }
+  static var program: Literal { get }
   /// The forms of the command line: a line each, the last one without its end.
-  static var usage: StaticString { get }
+  static var usage: Literal { get }
   /// Whole lines for the help, between the usage and the options.
-  static var description: StaticString { get }
+  static var description: Literal { get }
   /// Whole lines for the end of the help.
-  static var examples: StaticString { get }
+  static var examples: Literal { get }
   /// What to write instead of these operands, whose number is wrong.
   ///
   /// - Parameter withKey: whether one of the operands is the key.
@@ -48,7 +48,7 @@ extension Applet {
   ///
   /// - Parameter owner: the name of a program that has an option.
   static func start(
-    _ arguments: ArgumentList, owner: (Argument) -> StaticString?
+    _ arguments: ArgumentList, owner: (Argument) -> Literal?
   ) -> ExitCode {
     log.begin(as: program)
     var settings = Settings()
@@ -112,10 +112,10 @@ extension Applet {
 
 /// The texts of an applet's help.
 struct AppletForm {
-  let program: StaticString
-  let usage: StaticString
-  let description: StaticString
-  let examples: StaticString
+  let program: Literal
+  let usage: Literal
+  let description: Literal
+  let examples: Literal
 }
 
 /// Reads a command line. Returns the option that ends this: the one for which `apply` returns false.
@@ -150,26 +150,26 @@ private func read(
 /// this one.
 @inline(never)
 private func logMistake(
-  _ misuse: Misuse, _ usage: StaticString, owner: (Argument) -> StaticString?,
+  _ misuse: Misuse, _ usage: Literal, owner: (Argument) -> Literal?,
   _ options: OptionList
 ) -> ExitCode {
   guard case .unknownOption(let argument) = misuse else { return logMisuse(misuse, usage) }
   let nearest = nearestOption(to: argument, of: options)
-  var (hint, name): (StaticString, StaticString) = ("", "")
+  var (hint, name): (Literal, Literal) = ("", "")
   if !nearest.isSame, let owner = owner(argument) {
     (hint, name) = ("; it is one of pyknock ", owner)
   } else if let near = nearest.name {
     (hint, name) = ("; you may mean --", near)
   }
   // A key is no option of any program, and not near to the name of one.
-  if name.utf8CodeUnitCount > 0 { log.showsArguments = true }
+  if !name.isEmpty { log.showsArguments = true }
   log.error("\(misuse)\(hint)\(name)")
   log.plain("\(usage)")
   return .misuse
 }
 
 @inline(never)
-private func logMisuse(_ misuse: Misuse, _ usage: StaticString) -> ExitCode {
+private func logMisuse(_ misuse: Misuse, _ usage: Literal) -> ExitCode {
   log.error("\(misuse)")
   log.plain("\(usage)")
   return .misuse

@@ -12,7 +12,7 @@ enum ConfigurationFailure: Error {
   enum Line: Error {
     case syntax(ConfigLine.Failure)
     /// The word, and the keyword that is most likely meant.
-    case unknownKeyword(Argument, meant: StaticString?)
+    case unknownKeyword(Argument, meant: Literal?)
     /// The first line has no keyword, or no value.
     case perhapsKey
     /// The value of a keyword.
@@ -50,7 +50,7 @@ extension ConfigurationFailure: MessageConvertible {
         \(quoted: path): \(error) (it must belong to us or root, and only its owner may write to it)
         """
       } else {
-        "\(quoted: path): \(error)\(error == .invalid ? " (it is no regular file)" as StaticString : "")"
+        "\(quoted: path): \(error)\(error == .invalid ? " (it is no regular file)" as Literal : "")"
       }
     case .line(let path, let number, let error): "\(quoted: path):\(number): \(error)"
     }

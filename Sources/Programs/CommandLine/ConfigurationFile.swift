@@ -2,7 +2,7 @@ import KnockBase
 
 /// The words that can begin a line of a configuration file: an enum whose raw values count from 0.
 protocol ConfigurationKeyword: RawRepresentable where RawValue == UInt8 {
-  var name: StaticString { get }
+  var name: Literal { get }
   /// Whether the file may have it.
   var isKeyword: Bool { get }
 }

@@ -3,7 +3,7 @@ import KnockBase
 extension AppletForm {
   @inline(never)
   func printHelp(
-    _ options: OptionList, heading: (UInt8) -> StaticString?
+    _ options: OptionList, heading: (UInt8) -> Literal?
   ) -> ExitCode {
     log.begin(as: program)
     return printToStandardOutput { output in
@@ -39,11 +39,11 @@ extension TextOutput {
       append("    --")
     }
     append(spec.long)
-    var width = 8 + spec.long.utf8CodeUnitCount
+    var width = 8 + spec.long.count
     if spec.takesValue {
       append(" ")
       append(spec.value)
-      width += 1 + spec.value.utf8CodeUnitCount
+      width += 1 + spec.value.count
     }
     if width > Self.helpColumn - 2 {
       append("\n")

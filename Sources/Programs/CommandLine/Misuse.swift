@@ -3,17 +3,17 @@ import KnockBase
 /// A mistake in a command line, or in a value of a configuration file.
 enum Misuse: Error {
   case unknownOption(Argument)
-  case ambiguousOption(Argument, StaticString, StaticString)
-  case missingValue(OptionName, value: StaticString)
+  case ambiguousOption(Argument, Literal, Literal)
+  case missingValue(OptionName, value: Literal)
   case unexpectedValue(OptionName)
-  case badValue(OptionName, Argument, accepted: StaticString)
+  case badValue(OptionName, Argument, accepted: Literal)
   /// The reason follows the option's name, with its own space or colon.
-  case unsuitable(OptionName, StaticString)
+  case unsuitable(OptionName, Literal)
   /// Of an operand that is not the key.
-  case badOperand(StaticString, Argument, accepted: StaticString)
-  case unsuitableOperand(StaticString, StaticString)
+  case badOperand(Literal, Argument, accepted: Literal)
+  case unsuitableOperand(Literal, Literal)
   /// The number of operands is wrong. The text says what to write.
-  case operands(StaticString, given: Int)
+  case operands(Literal, given: Int)
   case unknownCommand(Argument)
   case key(KeyError)
   /// Neither the command line nor client.conf names a key.

@@ -5,17 +5,17 @@ struct OptionSpec {
   /// The letter after `-`; 0 for none.
   let short: UInt8
   /// The name after `--`.
-  let long: StaticString
+  let long: Literal
   /// What the help calls its value; empty if it takes none.
-  let value: StaticString
-  let help: StaticString
+  let value: Literal
+  let help: Literal
   /// Whether the Python original has it. Only these can be abbreviated: an abbreviation that is unique in
   /// the original stays unique here.
   let isOriginal: Bool
 
   init(
-    _ short: Unicode.Scalar?, _ long: StaticString, value: StaticString = "",
-    original: Bool = false, _ help: StaticString
+    _ short: Unicode.Scalar?, _ long: Literal, value: Literal = "",
+    original: Bool = false, _ help: Literal
   ) {
     self.short = short.map { UInt8(ascii: $0) } ?? 0
     self.long = long
@@ -24,7 +24,7 @@ struct OptionSpec {
     self.isOriginal = original
   }
 
-  var takesValue: Bool { value.utf8CodeUnitCount > 0 }
+  var takesValue: Bool { !value.isEmpty }
 
   var name: OptionName { OptionName(short: short, long: long) }
 
@@ -39,7 +39,7 @@ struct OptionSpec {
 /// How an option is named in a message. It is small, so that errors are.
 struct OptionName {
   let short: UInt8
-  let long: StaticString
+  let long: Literal
 }
 
 /// The options of an applet: an enum whose raw values count from 0.
@@ -48,13 +48,13 @@ protocol OptionTable: ConfigurationKeyword, Equatable {
   static var version: Self { get }
   var spec: OptionSpec { get }
   /// The heading of the group that begins with this option, in the help.
-  var heading: StaticString? { get }
+  var heading: Literal? { get }
 }
 
 extension OptionTable {
   static func spec(_ option: UInt8) -> OptionSpec? { Self(rawValue: option)?.spec }
 
-  var name: StaticString { spec.long }
+  var name: Literal { spec.long }
   var isKeyword: Bool { false }
 }
 

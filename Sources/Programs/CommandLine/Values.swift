@@ -14,7 +14,7 @@ extension Argument {
 
   /// A whole number in a range, which `accepted` describes.
   func number(
-    from first: Int64, to last: Int64, for option: OptionSpec, accepted: StaticString
+    from first: Int64, to last: Int64, for option: OptionSpec, accepted: Literal
   ) throws(Misuse) -> Int {
     guard let number = withBytes({ Numbers.integer($0) }), number >= first, number <= last else {
       throw .badValue(option.name, self, accepted: accepted)
@@ -33,7 +33,7 @@ extension Argument {
 
   /// Warns if it is an old form of IPv4, in which people may read another address. The address is shown, so there is
   /// no use in hiding the argument.
-  func logOldForm(_ name: StaticString) {
+  func logOldForm(_ name: Literal) {
     guard let address = Address(oldForm: self) else { return }
     log.warning("warning: \(name) \(quoted: self) is read as \(address)")
   }

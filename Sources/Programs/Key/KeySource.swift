@@ -1,3 +1,4 @@
+import KnockBase
 import KnockProtocol
 
 /// Where the key comes from.
@@ -85,7 +86,7 @@ extension KeyLineFault: MessageConvertible {
     }
   }
 
-  private static func known(_ kind: StaticString) -> Message {
+  private static func known(_ kind: Literal) -> Message {
     "its first line is that of \(kind), not a key; pyknock keygen -o FILE makes one"
   }
 }

@@ -17,7 +17,7 @@ struct KeygenSettings: AppletSettings {
       }
     }
 
-    var heading: StaticString? { self == .output ? "Options" : nil }
+    var heading: Literal? { self == .output ? "Options" : nil }
   }
 
   /// Nil for the standard output.
@@ -40,16 +40,16 @@ struct KeygenSettings: AppletSettings {
 
 /// Makes a key: 32 random bytes as base64url (RFC 4648, section 5) without padding.
 enum KeygenApplet: Applet {
-  static var program: StaticString { "pyknock keygen" }
-  static var usage: StaticString { "usage: pyknock keygen [-o FILE | --keys DIR NAME]" }
-  static var description: StaticString {
+  static var program: Literal { "pyknock keygen" }
+  static var usage: Literal { "usage: pyknock keygen [-o FILE | --keys DIR NAME]" }
+  static var description: Literal {
     """
     Makes a key of 32 random bytes and prints it: a line of 43 characters. Server
     and client need the same key.
 
     """
   }
-  static var examples: StaticString {
+  static var examples: Literal {
     """
     Examples:
       pyknock keygen -o knock.key
@@ -106,7 +106,7 @@ enum KeygenApplet: Applet {
   }
 
   /// Nil if a user can have this name.
-  private static func accepted(insteadOf name: Span<UInt8>) -> StaticString? {
+  private static func accepted(insteadOf name: Span<UInt8>) -> Literal? {
     if UserName(name) == nil { return UserName.rule }
     return UserName.isSkipped(name) ? "a user: the server skips such a file as a backup" : nil
   }
@@ -115,7 +115,7 @@ enum KeygenApplet: Applet {
   private static func makeFile(_ name: Argument, in path: Argument) throws(SystemError) {
     // The server skips this name. A run that was killed may have left such a file, and the lock tells that no other
     // run uses it.
-    let temporary: StaticString = ".keygen"
+    let temporary: Literal = ".keygen"
     var directory = Descriptor.none
     let file = try Descriptor(making: temporary, in: path, &directory)
     defer { directory.remove(temporary) }

@@ -73,7 +73,7 @@ struct Log: Sendable {
   }
 
   /// Begins the log of a program: `pyknock server`, for one.
-  func begin(as program: StaticString) {
+  func begin(as program: Literal) {
     unsafe logSettings.program = program
     if Environment.writesToJournal { unsafe logSettings.reader = .journal }
   }
@@ -83,7 +83,7 @@ struct Log: Sendable {
 
   /// Sends lines to the system's log from here on. Source: syslog(3).
   func useSystemLog() {
-    let name: StaticString = "/dev/log"
+    let name: Literal = "/dev/log"
     let result = unsafe csys_log_to_system(name.cString)
     if result < 0 {
       warning("warning: --syslog: \(name): \(SystemError(number: -result)); trying again")

@@ -9,7 +9,7 @@ enum Severity: UInt8 {
   case info = 6
   case debug
 
-  var name: StaticString {
+  var name: Literal {
     switch self {
     case .error: "error"
     case .warning: "warning"
@@ -43,7 +43,7 @@ struct LogSettings {
     case syslog
   }
 
-  var program: StaticString = "pyknock"
+  var program: Literal = "pyknock"
   var verbosity = Verbosity.normal
   var showsArguments = false
   var reader = Reader.terminal
@@ -121,10 +121,10 @@ struct MessageSubject {
     }
     object.append("\",\"message\":\"")
     let longestCharacter = 2
-    let end: StaticString = "\"}\n"
+    let end: Literal = "\"}\n"
     text.withBytes { bytes in
       for index in bytes.indices {
-        guard object.count + longestCharacter + end.utf8CodeUnitCount <= 1024 else {
+        guard object.count + longestCharacter + end.count <= 1024 else {
           break
         }
         // Untrusted text is quoted already, so this replaces hardly anything.

@@ -7,7 +7,9 @@ import KnockServer
 /// A message goes into the one line buffer of the process while it is evaluated. So it is passed to
 /// `log` or returned, and never kept in a variable.
 struct Message: ExpressibleByStringInterpolation {
-  @inline(__always) init(stringLiteral text: StaticString) { unsafe Self.append(text.utf8Start) }
+  @inline(__always) init(stringLiteral text: StaticString) {
+    Self.append(Literal(stringLiteral: text))
+  }
 
   @inline(__always) init(stringInterpolation: Parts) {}
 
@@ -15,8 +17,8 @@ struct Message: ExpressibleByStringInterpolation {
 
   /// Appends a literal, which ends with a NUL. A pointer alone makes each of the hundreds of calls shorter.
   @inline(never)
-  fileprivate static func append(_ text: UnsafePointer<UInt8>) {
-    var next = unsafe text
+  fileprivate static func append(_ text: Literal) {
+    var next = unsafe text.start
     while unsafe next.pointee != 0 {
       unsafe messageText.append(byte: next.pointee)
       unsafe next += 1
@@ -40,7 +42,7 @@ struct Message: ExpressibleByStringInterpolation {
     /// The compiler also calls this with empty text: between two values, and before and after one. It knows the
     /// length, so nothing is left of such a call.
     @inline(__always) mutating func appendLiteral(_ text: StaticString) {
-      if text.utf8CodeUnitCount > 0 { unsafe Message.append(text.utf8Start) }
+      if text.utf8CodeUnitCount > 0 { Message.append(Literal(stringLiteral: text)) }
     }
   }
 }
@@ -57,8 +59,8 @@ extension Message: MessageConvertible {
 }
 
 extension Message.Parts {
-  @inline(never)
-  mutating func appendInterpolation(_ text: StaticString) { write { $0.append(text) } }
+  @inline(__always)
+  mutating func appendInterpolation(_ text: Literal) { Message.append(text) }
 
   @inline(__always)
   mutating func appendInterpolation<Number: BinaryInteger>(_ number: Number) {

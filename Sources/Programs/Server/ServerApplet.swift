@@ -2,15 +2,15 @@ import KnockBase
 
 /// `pyknock server`: checks its settings, takes what it needs from the system, and runs the server.
 enum ServerApplet: Applet {
-  static var program: StaticString { "pyknock server" }
-  static var usage: StaticString {
+  static var program: Literal { "pyknock server" }
+  static var usage: Literal {
     """
     usage: pyknock server [OPTION]... (-k FILE | -f FILE | PSK) [OPEN_CMD CLOSE_CMD]
            pyknock server [OPTION]... --keys DIR [OPEN_CMD CLOSE_CMD]
            pyknock server --example nft|ipset|docker [--hide PORT,...] [-p PORT]
     """
   }
-  static var description: StaticString {
+  static var description: Literal {
     """
     Waits for knocks on a UDP port. For each one that is signed with the key, fresh
     and new, it changes a set of the kernel's firewall, or runs a command, or both.
@@ -19,7 +19,7 @@ enum ServerApplet: Applet {
 
     """
   }
-  static var examples: StaticString {
+  static var examples: Literal {
     """
     Examples:
       pyknock server --example nft --hide 22

@@ -1,3 +1,5 @@
+import KnockBase
+
 /// How the server ends the program. What it has taken is left to the kernel: to give that back at each step of the
 /// start would be a tenth of the program.
 extension CurrentProcess {
@@ -32,7 +34,7 @@ extension CurrentProcess {
   /// The same. The message begins with what the call was for.
   @inline(__always)
   static func orExit<Result: ~Copyable>(
-    _ what: StaticString, _ body: () throws(SystemError) -> Result
+    _ what: Literal, _ body: () throws(SystemError) -> Result
   ) -> Result {
     do throws(SystemError) {
       return try body()

@@ -158,20 +158,20 @@ struct OpenList {
 extension TextOutput {
   /// `, "since": `, before a value.
   @inline(never)
-  mutating func append(key name: StaticString) {
+  mutating func append(key name: Literal) {
     append(", \"")
     append(name)
     append("\": ")
   }
 
   @inline(never)
-  mutating func append(_ key: StaticString, time: Int64?) {
+  mutating func append(_ key: Literal, time: Int64?) {
     append(key: key)
     append(jsonTime: time)
   }
 
   @inline(never)
-  mutating func append(_ key: StaticString, truth: Bool?) {
+  mutating func append(_ key: Literal, truth: Bool?) {
     append(key: key)
     append(json: truth)
   }

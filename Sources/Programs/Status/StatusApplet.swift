@@ -2,15 +2,15 @@ import KnockBase
 
 /// `pyknock status`: whether the server runs, and what is open. It changes nothing.
 enum StatusApplet: Applet {
-  static var program: StaticString { "pyknock status" }
-  static var usage: StaticString {
+  static var program: Literal { "pyknock status" }
+  static var usage: Literal {
     """
     usage: pyknock status [-f FILE] [--users] [--json]
            pyknock status [--keys DIR] [--state DIR] [--nft SETS | --ipset SETS]
                           [--users] [--json]
     """
   }
-  static var description: StaticString {
+  static var description: Literal {
     """
     Prints whether the server runs, and which addresses are open, for whom, and
     until when. If no option names settings of the server, it reads those in
@@ -18,7 +18,7 @@ enum StatusApplet: Applet {
 
     """
   }
-  static var examples: StaticString {
+  static var examples: Literal {
     """
     Examples:
       pyknock status

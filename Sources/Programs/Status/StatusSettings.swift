@@ -35,7 +35,7 @@ struct StatusSettings: AppletSettings {
       }
     }
 
-    var heading: StaticString? {
+    var heading: Literal? {
       switch self {
       case .config: "Settings of the server"
       case .users: "Output"

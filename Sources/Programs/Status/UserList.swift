@@ -130,7 +130,7 @@ struct UserList: ~Copyable {
       output.append("source", truth: policy.isOnlyForSource)
       output.append(key: "addresses")
       output.append("[")
-      var separator: StaticString = "\""
+      var separator: Literal = "\""
       policy.visitRanges {
         output.append(separator)
         output.append($0)
@@ -147,7 +147,7 @@ struct UserList: ~Copyable {
 
   @inline(never)
   private func print(
-    _ place: Policy.Place, _ prefix: StaticString, _ set: StaticString,
+    _ place: Policy.Place, _ prefix: Literal, _ set: Literal,
     _ names: borrowing SetNames, to output: inout TextOutput
   ) {
     output.append(key: prefix)
@@ -160,7 +160,7 @@ struct UserList: ~Copyable {
 extension TextOutput {
   /// Begins the next limit of a line.
   @inline(never)
-  fileprivate mutating func begin(_ start: Int, _ keyword: StaticString) {
+  fileprivate mutating func begin(_ start: Int, _ keyword: Literal) {
     if column > start { append(", ") }
     append(keyword)
   }

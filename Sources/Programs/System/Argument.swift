@@ -11,7 +11,7 @@ import KnockBase
   init(_ pointer: UnsafeMutablePointer<CChar>) { unsafe self.pointer = unsafe pointer }
 
   /// A text that must not be written to.
-  init(_ text: StaticString) {
+  init(_ text: Literal) {
     unsafe self.init(UnsafeMutablePointer(mutating: text.cString))
   }
 
@@ -32,16 +32,16 @@ import KnockBase
   func withBytes<Result, Failure: Error>(
     _ body: (Span<UInt8>) throws(Failure) -> Result
   ) throws(Failure) -> Result {
-    try unsafe pointer.withMemoryRebound(to: UInt8.self, capacity: count) {
-      start throws(Failure) in
-      try unsafe body(UnsafeBufferPointer(start: start, count: count).span)
-    }
+    let start = unsafe UnsafeRawPointer(pointer).assumingMemoryBound(to: UInt8.self)
+    return try unsafe body(UnsafeBufferPointer(start: start, count: count).span)
   }
 
-  static func == (argument: Argument, text: StaticString) -> Bool {
+  @inline(never)
+  static func == (argument: Argument, text: Literal) -> Bool {
     argument.withBytes { $0.equals(text) }
   }
 
+  @inline(never)
   static func == (one: Argument, other: Argument) -> Bool {
     one.withBytes { one in other.withBytes { one.equals($0) } }
   }
@@ -97,10 +97,9 @@ extension TextBuffer {
   }
 }
 
-extension StaticString {
-  /// The text, which ends with a NUL.
+extension Literal {
   var cString: UnsafePointer<CChar> {
-    unsafe UnsafeRawPointer(utf8Start).assumingMemoryBound(to: CChar.self)
+    unsafe UnsafeRawPointer(start).assumingMemoryBound(to: CChar.self)
   }
 }
 

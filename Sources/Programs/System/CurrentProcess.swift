@@ -37,10 +37,10 @@ enum CurrentProcess {
   }
 
   /// Names the process for ps(1) and top(1), which show the first 15 bytes.
-  static func setName(_ name: StaticString) { unsafe csys_name_process(name.cString) }
+  static func setName(_ name: Literal) { unsafe csys_name_process(name.cString) }
 
   /// Writes a name over the arguments, for the programs that show those. From then on nobody can use the arguments.
-  static func replaceArguments(by name: StaticString) {
+  static func replaceArguments(by name: Literal) {
     unsafe csys_replace_arguments(name.cString)
   }
 

@@ -4,13 +4,13 @@ import KnockBase
 /// The environment of the process.
 enum Environment {
   /// The value of a variable; nil if it is empty.
-  static func variable(_ name: StaticString) -> Argument? {
+  static func variable(_ name: Literal) -> Argument? {
     guard let value = unsafe csys_variable(name.cString) else { return nil }
     return unsafe Argument(value).nonempty
   }
 
   /// The value of a variable that is a number.
-  static func number(_ name: StaticString) -> Int64? {
+  static func number(_ name: Literal) -> Int64? {
     variable(name)?.withBytes { Numbers.integer($0) }
   }
 

@@ -21,7 +21,7 @@ extension Descriptor {
   /// Opens and locks a directory. Makes a file in it for the owner and the group of the directory, and opens that to
   /// write. It replaces an older one. Throws `wouldBlock` if another process has the lock.
   init(
-    making name: StaticString, in path: Argument, _ directory: inout Descriptor
+    making name: Literal, in path: Argument, _ directory: inout Descriptor
   ) throws(SystemError) {
     var number: Int32 = -1
     self.init(
@@ -53,7 +53,7 @@ extension Descriptor {
   /// Opens a file in this directory to read. Throws `accessDenied` as above, and never follows a link.
   ///
   /// - Parameter making: whether to write to it too, and to make it if there is none.
-  func open(_ name: StaticString, making: Bool) throws(SystemError) -> Descriptor {
+  func open(_ name: Literal, making: Bool) throws(SystemError) -> Descriptor {
     Descriptor(
       owning: try SystemError.check(
         unsafe csys_open_state_file(number, name.cString, making ? 1 : 0)))
@@ -66,12 +66,12 @@ extension Descriptor {
 
   /// Gives a file in this directory a second name, and waits until that is on the disk. Throws `exists` if the name is
   /// taken. After an error, the file does not have it.
-  func link(_ old: StaticString, as new: Argument) throws(SystemError) {
+  func link(_ old: Literal, as new: Argument) throws(SystemError) {
     try SystemError.check(unsafe csys_link(number, old.cString, new.pointer))
   }
 
   /// Removes a name from this directory.
-  func remove(_ name: StaticString) { unsafe csys_remove_in(number, name.cString) }
+  func remove(_ name: Literal) { unsafe csys_remove_in(number, name.cString) }
 
   /// Renames a file in this directory.
   func rename(

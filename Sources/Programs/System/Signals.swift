@@ -1,4 +1,5 @@
 import CSystem
+import KnockBase
 
 /// A signal, by its number. Source: signal(7).
 struct Signal: Equatable {
@@ -11,7 +12,7 @@ struct Signal: Equatable {
   static var terminate: Signal { Signal(number: CSYS_SIGTERM) }
 
   /// The name of a signal that stops the program.
-  var name: StaticString {
+  var name: Literal {
     self == .terminate ? "SIGTERM" : self == .interrupt ? "SIGINT" : "SIGHUP"
   }
 

@@ -43,7 +43,7 @@ struct CommandEnvironment: ~Copyable {
     text.append(byte: 0)
   }
 
-  private mutating func begin(_ name: StaticString) {
+  private mutating func begin(_ name: Literal) {
     unsafe variables.append(text.end)
     text.append(name)
   }

@@ -21,17 +21,18 @@ struct CommandTemplate: ~Copyable {
   /// - Parameter shell: whether `/bin/sh -c` runs the text. Otherwise it is split into words here. A text without
   ///   words is a command that does nothing.
   init(_ text: Argument, shell: Bool) throws(Failure) {
-    let shellWords: StaticString = "/bin/sh\0-c\0"
-    guard let memory = Storage<UInt8>.mapped(text.count + shellWords.utf8CodeUnitCount + 1) else {
-      throw .outOfMemory
-    }
+    // Room for two words and three NULs.
+    guard let memory = Storage<UInt8>.mapped(text.count + 12) else { throw .outOfMemory }
     var words = StorageText(memory)
     let count: Int
     do throws(WordError) {
       count = try text.withBytes { text throws(WordError) in
         guard shell else { return try Words.split(text, into: &words) }
         guard text.count > 0 else { return 0 }
-        words.append(shellWords)
+        words.append("/bin/sh")
+        words.append(byte: 0)
+        words.append("-c")
+        words.append(byte: 0)
         words.append(text)
         words.append(byte: 0)
         return 3
@@ -91,7 +92,7 @@ struct CommandTemplate: ~Copyable {
 
 extension CommandTemplate.Failure {
   /// What is wrong, after the name of the command.
-  var reason: StaticString {
+  var reason: Literal {
     switch self {
     case .words(.trailingBackslash): "ends with a backslash that quotes nothing"
     case .words(.unclosedQuote(UInt8(ascii: "'"))): "the quote ' is not closed"

@@ -24,7 +24,7 @@ struct Commands: ~Copyable {
   }
 
   private static func template(
-    _ text: Argument?, _ name: StaticString, _ settings: ServerSettings
+    _ text: Argument?, _ name: Literal, _ settings: ServerSettings
   ) throws(Misuse) -> CommandTemplate {
     do throws(CommandTemplate.Failure) {
       return try CommandTemplate(text ?? .empty, shell: settings.usesShell)
@@ -40,7 +40,7 @@ struct Commands: ~Copyable {
 
   /// Why a command cannot run.
   struct Failure: Error {
-    let name: StaticString
+    let name: Literal
     let program: Argument
     let usesShell: Bool
     let error: SystemError
@@ -53,7 +53,7 @@ struct Commands: ~Copyable {
   }
 
   private static func check(
-    _ command: borrowing CommandTemplate, _ name: StaticString
+    _ command: borrowing CommandTemplate, _ name: Literal
   ) throws(Failure) {
     guard let program = command.fixedProgram else { return }
     do throws(SystemError) {

@@ -107,7 +107,7 @@ extension FirewallError: MessageConvertible {
     if reason == .noSet { "" } else { "ipset destroy \(shown(set)); " }
   }
 
-  private var flags: StaticString {
+  private var flags: Literal {
     switch (needsTimeouts, needsIntervals) {
     case (true, true): " flags timeout, interval;"
     case (true, false): " flags timeout;"
@@ -135,7 +135,7 @@ extension NetfilterSocket.Failure: MessageConvertible {
     }
   }
 
-  private static func hint(about error: SystemError) -> StaticString {
+  private static func hint(about error: SystemError) -> Literal {
     switch error {
     case .notPermitted: " (the capability CAP_NET_ADMIN is needed)"
     // Returned for a part of netfilter that the kernel lacks.

@@ -60,12 +60,12 @@ struct FirewallRules {
   ///     T U  those that hide ports of TCP or UDP
   ///     D    those that hide what Docker publishes
   ///     N    those that hide ports, but not what Docker publishes
-  func write(_ text: StaticString, to output: inout TextOutput) {
-    text.withUTF8Buffer { text in
+  func write(_ text: Literal, to output: inout TextOutput) {
+    text.withBytes { text in
       var isLeftOut = false
       var isMark = false
       for index in text.indices {
-        let byte = unsafe text[index]
+        let byte = text[index]
         if isLeftOut {
           isLeftOut = byte != UInt8(ascii: "\n")
         } else if isMark {
@@ -126,7 +126,7 @@ struct FirewallRules {
     }
   }
 
-  private func writeQuoted(_ places: StaticString, to output: inout TextOutput) {
+  private func writeQuoted(_ places: Literal, to output: inout TextOutput) {
     guard hidden != nil else { return }
     output.append(places)
     output.append(port)
@@ -181,7 +181,7 @@ struct FirewallRules {
 extension FirewallRules {
   /// The numbers of the address family in a form.
   func writeFamilies(
-    of form: Version1.Form, separator: StaticString, to output: inout TextOutput
+    of form: Version1.Form, separator: Literal, to output: inout TextOutput
   ) {
     var isFirst = true
     for number in Int32(0)..<32 where form.hasFamily(number) {

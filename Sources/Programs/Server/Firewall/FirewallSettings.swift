@@ -16,7 +16,7 @@ struct FirewallSettings {
   private(set) var inetPrefixLength = AddressFamily.inet.addressBits
   private(set) var inet6PrefixLength = AddressFamily.inet6.addressBits
 
-  var optionName: StaticString {
+  var optionName: Literal {
     if case .ipset = sets { "--ipset" } else { "--nft" }
   }
 

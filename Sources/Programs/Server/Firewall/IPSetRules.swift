@@ -134,7 +134,7 @@ extension FirewallRules {
   /// Where four bytes of the UDP datagram are, for u32. The header of IPv4 tells its own length.
   @inline(never)
   private func writeLocation(
-    _ offset: Int, _ family: AddressFamily, after start: StaticString = "\"",
+    _ offset: Int, _ family: AddressFamily, after start: Literal = "\"",
     to output: inout TextOutput
   ) {
     output.append(start)

@@ -23,7 +23,7 @@ struct ListeningPorts: ~Copyable {
   private static func mark(_ isUDP: Bool) -> UInt8 { isUDP ? 2 : 1 }
 
   @inline(never)
-  private func add(from path: StaticString, isUDP: Bool, isInet6: Bool = false) -> Bool {
+  private func add(from path: Literal, isUDP: Bool, isInet6: Bool = false) -> Bool {
     do throws(SystemError) {
       let file = try TextFile(public: Argument(path))
       return file.visitLines { range in

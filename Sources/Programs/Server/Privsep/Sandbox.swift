@@ -78,9 +78,9 @@ struct Sandbox {
 
   /// Why privileges cannot be dropped.
   enum Failure: Error {
-    case step(StaticString, SystemError)
+    case step(Literal, SystemError)
     /// The same, but the sandbox can be switched off.
-    case layer(StaticString, SystemError)
+    case layer(Literal, SystemError)
     /// Neither Landlock nor seccomp works.
     case unconfined(Confinement)
     /// The root directory cannot be used.
@@ -154,13 +154,13 @@ struct Sandbox {
     try check("no new privileges", csys_forbid_new_privileges())
   }
 
-  private func check(_ layer: StaticString, _ result: Int32) throws(Failure) {
+  private func check(_ layer: Literal, _ result: Int32) throws(Failure) {
     guard result < 0 else { return }
     let error = SystemError(number: -result)
     throw isOn ? .layer(layer, error) : .step(layer, error)
   }
 
-  private static func check(_ step: StaticString, _ result: Int32) throws(Failure) {
+  private static func check(_ step: Literal, _ result: Int32) throws(Failure) {
     if result < 0 { throw .step(step, SystemError(number: -result)) }
   }
 }

@@ -182,7 +182,7 @@ struct Receiver: ~Copyable {
       let knock = order.knock
       let isBehindNAT = knock.address.isPrivate && source.parts?.address != knock.address
       log.info(
-        "accepted \(order)\(by: user.name) from \(source: source)\(isBehindNAT ? " (private, and not the source: behind NAT the client needs -S)" as StaticString : "")"
+        "accepted \(order)\(by: user.name) from \(source: source)\(isBehindNAT ? " (private, and not the source: behind NAT the client needs -S)" as Literal : "")"
       )
       try send(.knock(order))
       sentCount &+= 1

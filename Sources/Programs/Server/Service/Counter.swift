@@ -16,7 +16,7 @@ import KnockBase
   let kind: Kind
   private let help: UnsafePointer<CChar>
 
-  init(_ name: StaticString, _ kind: Kind, _ help: StaticString) {
+  init(_ name: Literal, _ kind: Kind, _ help: Literal) {
     unsafe self.name = unsafe name.cString
     self.kind = kind
     unsafe self.help = unsafe help.cString

@@ -34,7 +34,7 @@ struct Counters {
       Counter("set-not-changed", .total, "Knocks for which the set could not be changed."),
       setsNotChanged)
     body(Counter("repeated", .total, "Repeats, whose command did not run again."), repeats)
-    let commandHelp: StaticString = "Commands, by how they ended."
+    let commandHelp: Literal = "Commands, by how they ended."
     body(Counter("succeeded", .command, commandHelp), commands.succeeded)
     body(Counter("failed", .command, commandHelp), commands.failed)
     body(Counter("timed-out", .command, commandHelp), commands.timedOut)
@@ -89,7 +89,7 @@ extension Tally {
 
   @inline(never)
   private func writeUsers(
-    _ table: borrowing Users, _ kind: StaticString, _ help: StaticString,
+    _ table: borrowing Users, _ kind: Literal, _ help: Literal,
     to text: inout TextOutput, _ count: (UserCounts) -> UInt64
   ) {
     func writeName() {

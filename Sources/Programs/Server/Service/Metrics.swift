@@ -45,7 +45,8 @@ struct Metrics: ~Copyable {
     path.withBytes { path in
       name.append(path.extracting(path.fileNameStart...))
     }
-    name.append(".tmp\0")
+    name.append(".tmp")
+    name.append(byte: 0)
     self.path = path
     self.directory = directory
     temporaryName = name

@@ -31,7 +31,7 @@ enum ReloadError: Error {
   case user(UserFault)
   case command(Commands.Failure)
   /// What was read cannot be used together.
-  case unsuitable(StaticString)
+  case unsuitable(Literal)
 }
 
 extension ReloadError: MessageConvertible {

@@ -30,10 +30,10 @@ struct ServiceManager: ~Copyable {
 
   /// Sends it a state such as `STOPPING=1`. Returns false if its queue is full.
   @discardableResult
-  func tell(_ state: StaticString) -> Bool {
+  func tell(_ state: Literal) -> Bool {
     guard listens else { return true }
     return unsafe send(
-      UnsafeRawBufferPointer(start: state.utf8Start, count: state.utf8CodeUnitCount))
+      UnsafeRawBufferPointer(start: state.start, count: state.count))
   }
 
   private func send(_ message: UnsafeRawBufferPointer) -> Bool {

@@ -1,3 +1,5 @@
+import KnockBase
+
 /// Tells the service manager at regular times that both processes are alive.
 struct Watchdog {
   /// The service manager must hear of it this often; nil if it does not want to (microseconds).

@@ -9,7 +9,7 @@ extension ServerSettings {
   }
 
   private func logWarnings(
-    about operand: Argument?, _ setting: Argument?, _ name: StaticString, given option: Option
+    about operand: Argument?, _ setting: Argument?, _ name: Literal, given option: Option
   ) {
     guard let text = operand ?? setting else { return }
     if !usesShell, let syntax = text.withBytes({ ShellSyntax.first(in: $0) }) {

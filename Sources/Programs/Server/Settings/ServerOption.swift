@@ -1,3 +1,5 @@
+import KnockBase
+
 /// The options of the server, for the command line and for its configuration file.
 enum ServerOption: UInt8, OptionTable {
   case config, keyFile, keys, bindAddress, port, timeDrift, allowObservedSource
@@ -12,7 +14,7 @@ enum ServerOption: UInt8, OptionTable {
   /// Whether a configuration file may set it.
   var isKeyword: Bool { self != .config && rawValue < Self.example.rawValue }
 
-  var heading: StaticString? {
+  var heading: Literal? {
     switch self {
     case .config: "Settings, key and network"
     case .nft: "Sets of the firewall"

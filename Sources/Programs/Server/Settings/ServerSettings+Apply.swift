@@ -82,7 +82,7 @@ extension ServerSettings {
     default: break
     }
   }
-  private static var exclusion: StaticString { ": only one of --nft and --ipset can be given" }
+  private static var exclusion: Literal { ": only one of --nft and --ipset can be given" }
 
   private static func capacity(_ value: Argument, for option: Option) throws(Misuse) -> Int {
     try value.number(

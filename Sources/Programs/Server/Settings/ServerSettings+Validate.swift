@@ -4,7 +4,7 @@ import Netfilter
 extension ServerSettings {
   func validate() throws(Misuse) {
     if stateDirectory == nil {
-      let needed: StaticString = " needs --state"
+      let needed: Literal = " needs --state"
       if keysDirectory != nil { throw .unsuitable(Option.keys.spec.name, needed) }
       if closeAfterSeconds != nil { throw .unsuitable(Option.closeAfter.spec.name, needed) }
     }
@@ -42,7 +42,7 @@ extension ServerSettings {
     }
   }
 
-  private static var setsNeeded: StaticString { " needs --nft or --ipset" }
+  private static var setsNeeded: Literal { " needs --nft or --ipset" }
 
   /// Checks that there is a set for the prefix that knocks of a family open.
   func validatePrefix(_ family: AddressFamily) throws(Misuse) {

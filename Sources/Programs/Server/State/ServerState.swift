@@ -101,7 +101,7 @@ extension ServerState.Found {
   /// - Parameter drift: the drift of the gate (microseconds).
   func logAll(drift: Int64) {
     let count = replays?.count ?? 0
-    let reason: StaticString? =
+    let reason: Literal? =
       switch replays?.state {
       case .damaged: "the replay memory was damaged, or of an older version"
       case .unfinished: "the last server did not end in order"

@@ -48,7 +48,7 @@ struct StateDirectory: ~Copyable {
   }
 
   /// Opens a file in it to read; nil if there is none.
-  func open(_ name: StaticString) throws(SystemError) -> Descriptor? {
+  func open(_ name: Literal) throws(SystemError) -> Descriptor? {
     guard descriptor.isOpen else { return nil }
     do throws(SystemError) {
       return try descriptor.open(name, making: false)
@@ -59,7 +59,7 @@ struct StateDirectory: ~Copyable {
   }
 
   /// Opens a file in it to read and write, and makes it if there is none.
-  mutating func make(_ name: StaticString) throws(SystemError) -> Descriptor {
+  mutating func make(_ name: Literal) throws(SystemError) -> Descriptor {
     if !descriptor.isOpen {
       let new = try Descriptor(privateDirectory: path, making: true)
       try new.lock()

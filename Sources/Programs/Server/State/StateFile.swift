@@ -100,7 +100,7 @@ struct StateFile: ~Copyable {
   enum Name {
     case replay, grants, users
 
-    var text: StaticString {
+    var text: Literal {
       switch self {
       case .replay: "replay"
       case .grants: "grants"

@@ -21,7 +21,7 @@ struct LoadedUsers: ~Copyable {
   }
 
   /// Whether there is also the user of `-k` or PSK, for messages.
-  var unnamedRemark: StaticString {
+  var unnamedRemark: Literal {
     users.namedCount < users.count ? ", and one without a name" : ""
   }
 

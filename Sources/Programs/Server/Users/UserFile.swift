@@ -23,7 +23,7 @@ struct UserFile: ~Copyable {
 enum UserKeyword: UInt8 {
   case commands, ttl, addresses, expires, nft, ipset, grantPrefix4, grantPrefix6
 
-  var name: StaticString {
+  var name: Literal {
     switch self {
     case .commands: "commands"
     case .ttl: "ttl"
@@ -379,7 +379,7 @@ extension UserFileFault: MessageConvertible {
     }
   }
 
-  private static func narrow(_ remedy: StaticString) -> Message {
+  private static func narrow(_ remedy: Literal) -> Message {
     "it has a prefix within the one that a knock opens; \(remedy) opens single addresses"
   }
 }

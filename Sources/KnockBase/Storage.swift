@@ -13,19 +13,25 @@
 
   public subscript(index: Int) -> Element {
     get {
-      precondition(index >= 0 && index < count)
+      check(index)
       return unsafe elements[index]
     }
     nonmutating set {
-      precondition(index >= 0 && index < count)
+      check(index)
       unsafe elements[index] = newValue
     }
   }
 
   /// Where an element is, for a type that gives out large ones without a copy.
   public func address(of index: Int) -> UnsafeMutablePointer<Element> {
-    precondition(index >= 0 && index < count)
+    check(index)
     return unsafe elements.baseAddress.unsafelyUnwrapped + index
+  }
+
+  /// As unsigned numbers one comparison suffices: `count` is never negative.
+  @inline(__always)
+  private func check(_ index: Int) {
+    precondition(UInt(bitPattern: index) < UInt(bitPattern: count))
   }
 
   public func withElements<Result: ~Copyable, Failure: Error>(

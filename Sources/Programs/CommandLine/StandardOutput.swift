@@ -15,6 +15,7 @@ func printToStandardOutput<Failure>(
   }
 }
 
+@inline(never)
 func printVersion() -> ExitCode {
   printToStandardOutput { output in
     output.append("pyknock ")

@@ -65,7 +65,7 @@ import Testing
   @Test func `all users together get 600 lines at once and then ten a second`() throws {
     var refusals = try refusalLog()
     func lines(at time: Int64) -> Int {
-      (0..<100).reduce(0) { $0 + self.lines(100, .stale, of: $1, at: time, &refusals) }
+      (0..<100).reduce(0) { $0 + self.lines(100, .queueFull, of: $1, at: time, &refusals) }
     }
     #expect(lines(at: 0) == 600)
     #expect(lines(at: 99_999) == 0)
@@ -78,11 +78,11 @@ import Testing
     var refusals = try refusalLog()
     // All of all users.
     for user in 0..<20 { _ = lines(1000, .replayed, of: user, at: 0, &refusals) }
-    for user in 0..<10 { #expect(lines(100, .stale, of: user, at: 0, &refusals) == 60) }
-    #expect(lines(1, .stale, of: 10, at: 0, &refusals) == 0)
+    for user in 0..<10 { #expect(lines(100, .queueFull, of: user, at: 0, &refusals) == 60) }
+    #expect(lines(1, .queueFull, of: 10, at: 0, &refusals) == 0)
     #expect(lines(3, .olderThanMemory, of: 10, at: 2_000_000, &refusals) == 2)
     #expect(lines(3, .replayed, of: 11, at: 2_000_000, &refusals) == 0)
-    #expect(lines(3, .stale, of: 10, at: 2_000_000, &refusals) == 3)
+    #expect(lines(3, .queueFull, of: 10, at: 2_000_000, &refusals) == 3)
   }
 
   @Test func `what the limit for all holds back costs the user no line`() throws {

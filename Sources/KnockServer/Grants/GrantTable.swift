@@ -94,7 +94,7 @@ struct GrantTable: ~Copyable {
   }
 
   /// Calls `body` for all grants near an address, and maybe for others.
-  mutating func visit(near address: Address, _ body: (Grants.State) -> Void) {
+  func visit(near address: Address, _ body: (Grants.State) -> Void) {
     _ = index.first(hash: Self.hash(of: address)) {
       body(states[$0])
       return false

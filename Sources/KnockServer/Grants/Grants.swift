@@ -419,7 +419,7 @@ public struct Grants: ~Copyable {
   ///
   /// - Parameter onlySame: in a set where elements may overlap, only grants of the same range need its element.
   @inline(never)
-  public mutating func need(
+  public func need(
     for range: AddressRange, from first: AddressNumber, in set: UInt16, near address: Address,
     onlySame: Bool
   ) -> Need {

@@ -202,7 +202,7 @@ struct GrantKeeper: ~Copyable {
     grants.recordSet(at: position, isClosed: isClosed)
   }
 
-  mutating func need(
+  func need(
     for range: AddressRange, from first: AddressNumber, in set: UInt16, near address: Address,
     onlySame: Bool
   ) -> Grants.Need {

@@ -54,10 +54,15 @@ private struct NoKey: MACKey, MACKeys, ~Copyable {
 
   func verify(_ mac: Span<UInt8>, of message: Span<UInt8>) -> Bool { isRight }
   func mac(of message: Span<UInt8>) -> InlineArray<32, UInt8> { .init(repeating: 0) }
+  var hasVersion1: Bool { true }
   func slot(verifying mac: Span<UInt8>, of message: Span<UInt8>) -> Int? { isRight ? 0 : nil }
+  func id(in request: Span<UInt8>) -> UInt64? { Version2.id(in: request, by: self) }
+  func open(_ request: Span<UInt8>, slot: Int) -> Version2.Payload? {
+    Version2.Payload(opening: request, tagKey: self, maskKey: self)
+  }
 }
 
-/// Calls the body with a table of one user.
+/// Calls the body with a table of one user. Their key of version 2 has an id of zeros, and is not only for that version.
 private func withUser<Result>(
   _ policy: Policy, _ body: (consuming Users) -> Result
 ) -> Result {
@@ -66,7 +71,7 @@ private func withUser<Result>(
       withMemory(8) { keys in
         var users = Users(
           storage(users), names: PositionIndex(storage(names)), keys: PositionIndex(storage(keys)))
-        _ = users.insert(.none, key: .none, policy)
+        _ = users.insert(.none, key: .none, version: 2, policy)
         return body(users)
       }
     }
@@ -123,28 +128,37 @@ private func fuzzGate(_ input: Span<UInt8>, key: consuming NoKey) {
           let datagram = input.extracting(start + 1..<end)
           start = end
           var text = Bytes()
+          let path = InlineArray<48, UInt8>(repeating: 1)
           let verdict = gate.admit(datagram, at: Moment(wall: now, monotonic: now), hasRoom: true) {
-            .inet6(high: 0x2001_0DB8 << 32, low: 1)
+            Origin(.inet6(high: 0x2001_0DB8 << 32, low: 1), reply: ReplyPath(path.span))
           }
           switch verdict {
-          case .accepted(let knock, _, let clockSkew, _):
-            let timeStamp = Version1.fields(of: datagram).timeStamp
-            precondition(isRight && timeStamp == now + clockSkew)
+          case .accepted(let order, _, let clockSkew):
+            precondition(isRight && order.fingerprint.timeStamp == now + clockSkew)
             precondition(abs(clockSkew) <= 60 * Microseconds.second)
-            text.append(knock.address)
+            precondition(order.refusal == nil && canPass(order))
+            text.append(order.knock.address)
             now += 7 * Microseconds.second
           case .refused(let refusal, let header):
             precondition(isRight && header.length == datagram.count)
+            if let order = header.order { precondition(order.refusal != nil && canPass(order)) }
             text.append(refusal.reason)
             text.append(signedSeconds: header.clockSkew ?? 0)
           case .unauthentic(let refusal):
             precondition(!isRight || !Version1.isSize(datagram.count))
+            precondition(refusal != .badMAC || !isRight)
             text.append(refusal.reason)
           }
         }
       }
     }
   }
+}
+
+/// Whether the executor understands what the receiver sends.
+private func canPass(_ order: Order) -> Bool {
+  let message = PrivsepMessage.knock(order)
+  return message.withBytes { PrivsepMessage($0, userSize: 1) == message }
 }
 
 private func fuzzTemplate(_ input: Span<UInt8>) {
@@ -322,9 +336,11 @@ private func fuzzState(_ input: Span<UInt8>) {
               moment = Moment(
                 wall: moment.wall + Microseconds.second,
                 monotonic: moment.monotonic + Microseconds.second)
-              let verdict = gate.admit(datagram.span, at: moment, hasRoom: true) { nil }
-              if case .accepted(_, _, _, let fingerprint) = verdict {
-                replays.append(fingerprint, at: moment, drift: drift)
+              let verdict = gate.admit(datagram.span, at: moment, hasRoom: true) {
+                Origin(nil)
+              }
+              if case .accepted(let order, _, _) = verdict {
+                replays.append(order.fingerprint, at: moment, drift: drift)
               }
             }
             replays.save(all: false, now: moment.monotonic) { bytes, offset in
@@ -466,7 +482,9 @@ private func change(_ grants: inout Grants, _ byte: UInt8, wallNow: Int64, now: 
 private func fuzzMessages(_ input: Span<UInt8>) {
   let userSize = 1000
   guard let message = PrivsepMessage(input, userSize: userSize) else { return }
-  if case .knock(let knock, _, _, _) = message { precondition(knock.address.refusal == nil) }
+  if case .knock(let order) = message {
+    precondition(order.refusal != nil || order.knock.address.refusal == nil)
+  }
   let isSame = message.withBytes { bytes in
     precondition(input.count == bytes.count + (message == .user ? userSize : 0))
     return bytes.indices.allSatisfy { bytes[$0] == input[$0] }

@@ -83,11 +83,11 @@ private func admit(
   _ gate: inout Gate<TestKeys>
 ) -> Result<Knock, Refusal> {
   switch gate.admit(
-    datagram.span, at: moment(time), hasRoom: hasRoom, source: { source })
+    datagram.span, at: moment(time), hasRoom: hasRoom, origin: { Origin(source) })
   {
-  case .accepted(let knock, let user, _, _):
+  case .accepted(let order, let user, _):
     #expect(user.number == 1 << 14 && user.name == .none)
-    return .success(knock)
+    return .success(order.knock)
   case .refused(let refusal, _):
     #expect(refusal != .wrongLength && refusal != .badMAC)
     return .failure(refusal)
@@ -187,18 +187,20 @@ private let documentation = Address.inet(0xC000_0201)  // 192.0.2.1
     let user = try #require(onlyUser)
     for skew in [-1.5, 0, 59.25] {
       let datagram = signed(time: now + skew)
-      let verdict = gate.admit(datagram.span, at: moment(now), hasRoom: true) { nil }
-      let knock = Knock(command: .open, address: documentation)
-      let fingerprint = Fingerprint(mac: datagram.span, timeStamp: microseconds(now + skew))
-      #expect(
-        verdict == .accepted(knock, by: user, clockSkew: microseconds(skew), fingerprint))
+      let verdict = gate.admit(datagram.span, at: moment(now), hasRoom: true) { Origin(nil) }
+      let order = Order(
+        user: user.number, Knock(command: .open, address: documentation), source: nil,
+        Fingerprint(mac: datagram.span, timeStamp: microseconds(now + skew)))
+      #expect(verdict == .accepted(order, by: user, clockSkew: microseconds(skew)))
     }
   }
 
   @Test func `a refusal says what the datagram said`() {
     var gate = gate(allowsObservedSource: true)
     func refusal(_ datagram: [UInt8]) -> (Refusal, Verdict.Header)? {
-      let verdict = gate.admit(datagram.span, at: moment(now), hasRoom: true) { .inet(0) }
+      let verdict = gate.admit(datagram.span, at: moment(now), hasRoom: true) {
+        Origin(.inet(0))
+      }
       guard case .refused(let refusal, let header) = verdict else { return nil }
       return (refusal, header)
     }
@@ -280,7 +282,7 @@ private let documentation = Address.inet(0xC000_0201)  // 192.0.2.1
         let datagram = signed(time: stamp)
         let verdict = gate.admit(
           datagram.span, at: Moment(wall: time, monotonic: 0), hasRoom: true
-        ) { nil }
+        ) { Origin(nil) }
         guard case .refused(.stale, _) = verdict else {
           Issue.record("\(stamp) at \(time)")
           continue

@@ -7,9 +7,10 @@ private let inet = Knock(command: .open, address: .inet(0xC000_0201))  // 192.0.
 private let inet6 = Knock(command: .open, address: .inet6(high: 0x2001_0DB8 << 32, low: 1))
 
 private func refusal(
-  _ knock: Knock, _ policy: Policy, from source: Address? = nil, at time: Int64 = 0
+  _ knock: Knock, _ policy: Policy, from source: Address? = nil, seconds: UInt32 = 0,
+  at time: Int64 = 0
 ) -> Refusal? {
-  policy.refusal(of: knock, from: source, wallNow: time)
+  policy.refusal(of: knock, from: source, seconds: seconds, wallNow: time)
 }
 
 @Suite struct PolicyTests {
@@ -39,6 +40,14 @@ private func refusal(
     #expect(refusal(inet, policy) == nil)
     policy.mayOpen = false
     #expect(refusal(inet, policy) == .commandNotAllowed)
+  }
+
+  @Test func `a time is refused if nothing ends what it opens`() {
+    var policy = policy()
+    policy.inet6.isTimed = true
+    #expect(refusal(inet, policy, seconds: 1) == .timeNotKept)
+    #expect(refusal(inet, policy, seconds: 0) == nil)
+    #expect(refusal(inet6, policy, seconds: .max) == nil)
   }
 
   @Test func `the whole range must lie in one of the user's`() {

@@ -106,9 +106,10 @@ private struct Started: ~Copyable {
     of number: UInt8, stamped stamp: Int64, at now: Int64, wall: Int64? = nil
   ) -> Refusal? {
     do throws(Refusal) {
-      try memory.remember(
-        fingerprint(number, at: stamp), of: nil, at: Moment(wall: wall ?? now, monotonic: now),
-        drift: drift)
+      let datagram = fingerprint(number, at: stamp)
+      let moment = Moment(wall: wall ?? now, monotonic: now)
+      try memory.check(datagram, at: moment, drift: drift)
+      try memory.remember(datagram, of: nil, at: moment, drift: drift)
       return nil
     } catch { return error }
   }

@@ -102,9 +102,10 @@ import Testing
     _ memory: inout ReplayMemory
   ) -> Refusal? {
     do throws(Refusal) {
-      try memory.remember(
-        fingerprint(knock, at: start + time + skew), of: user,
-        at: Moment(wall: start + time, monotonic: 1000 + time), drift: drift)
+      let datagram = fingerprint(knock, at: start + time + skew)
+      let moment = Moment(wall: start + time, monotonic: 1000 + time)
+      try memory.check(datagram, at: moment, drift: drift)
+      try memory.remember(datagram, of: user, at: moment, drift: drift)
       return nil
     } catch { return error }
   }

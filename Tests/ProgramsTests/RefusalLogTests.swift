@@ -18,7 +18,7 @@ import Testing
     let nowhere = Policy.Place(set: 0, prefixLength: 32)
     let records = storage(1, of: User.Record.self)
     records[0] = User.Record(
-      number: generation << 14 | UserNumber(slot), name: .none, key: .none,
+      number: generation << 14 | UserNumber(slot), name: .none, key: .none, version: 1,
       policy: Policy(
         inet: nowhere, inet6: nowhere, families: AddressFamilies { _ in true },
         allowsObservedSource: false))

@@ -24,13 +24,28 @@ public struct TestKey: MACKey, Sendable {
   }
 }
 
-/// The keys of the users in slots 0, 1, 2 and so on.
+/// The keys of the users in slots 0, 1, 2 and so on: those of version 1 first.
 public struct TestKeys: MACKeys {
   private let keys: [TestKey]
+  private let version2: [DerivedKey]
 
-  public init(_ keys: [[UInt8]]) { self.keys = keys.map { TestKey($0) } }
+  public init(_ keys: [[UInt8]], version2: [DerivedKey] = []) {
+    self.keys = keys.map { TestKey($0) }
+    self.version2 = version2
+  }
+
+  public var hasVersion1: Bool { !keys.isEmpty }
 
   public func slot(verifying mac: Span<UInt8>, of message: Span<UInt8>) -> Int? {
     keys.firstIndex { $0.verify(mac, of: message) }
+  }
+
+  public func id(in request: Span<UInt8>) -> UInt64? {
+    version2.first.map { Version2.id(in: request, by: $0.idMask) }
+  }
+
+  public func open(_ request: Span<UInt8>, slot: Int) -> Version2.Payload? {
+    let key = version2[slot - keys.count]
+    return Version2.Payload(opening: request, tagKey: key.tag, maskKey: key.mask)
   }
 }

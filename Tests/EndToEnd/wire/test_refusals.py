@@ -92,7 +92,10 @@ def test_an_authentic_datagram_is_refused_with_the_reason_and_the_skew(
 
 def test_every_reason_for_a_refusal_is_counted_under_its_name(server):
     ours = server(on_open="")
-    others = ["wrong-length", "unknown-command", "kernel-dropped", "bad-mac", "stale", "replayed", "older-than-memory"]
+    others = [
+        "wrong-length", "unknown-key", "bad-mac", "unknown-command", "unknown-flag", "unknown-door", "reserved-byte",
+        "seconds-not-zero", "stale", "time-not-kept", "replayed", "older-than-memory", "kernel-dropped",
+    ]  # fmt: skip
     assert {*others, *(row[0] for row in REFUSALS.values())} < set(ours.counters())
 
 

@@ -164,7 +164,8 @@ extension UserFault: MessageConvertible {
     switch self {
     case .sameKey(let name) where name.isEmpty: "it has the same key as -k or PSK"
     case .sameKey(let name): "it has the same key as \(name)"
-    case .otherServer(let name) where name.isEmpty: "it is for another server than the key of -k or PSK"
+    case .otherServer(let name) where name.isEmpty:
+      "it is for another server than the key of -k or PSK"
     case .otherServer(let name): "it is for another server than the key of \(name)"
     case .tooManyKeys: "there are more than \(KeyRing.limit) keys of version 1"
     case .tooManyUsers: "there are more than \(Users.limit) users"

@@ -174,7 +174,9 @@ struct DatagramBatch: ~Copyable {
     case nil: return Origin(source)
     case .some(let locals):
       var path = InlineArray<48, UInt8>(repeating: 0)
-      for offset in 0..<Self.sourceStride { path[offset] = sources[index * Self.sourceStride + offset] }
+      for offset in 0..<Self.sourceStride {
+        path[offset] = sources[index * Self.sourceStride + offset]
+      }
       for offset in 0..<Self.localStride {
         path[Self.sourceStride + offset] = locals[index * Self.localStride + offset]
       }

@@ -87,6 +87,8 @@ public struct Gate<Keys: MACKeys & ~Copyable>: ~Copyable {
       user: user, command: payload.code, family: 0, length: request.count, clockSkew: clockSkew)
     do throws(Refusal) {
       let parsed = try Version2.Request(payload)
+      // A time in version 2 has no sign. So a clock before 1970 agrees with none.
+      guard moment.wall >= 0 else { throw .stale }
       var claim = Claim(
         Knock(
           command: parsed.purpose == .close ? .close : .open,

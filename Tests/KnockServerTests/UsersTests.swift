@@ -95,6 +95,23 @@ private func expect<Value: Equatable>(_ expected: Value, _ value: Value) {
     #expect(users.count == 3)
   }
 
+  @Test func `users of version 2 are found by the id of their key`() throws {
+    var users = emptyUsers()
+    let other = KeyFingerprint(low: 5, high: 9)
+    #expect(insert("old", 1, into: &users) == 0)
+    #expect(users.insert(userName("a"), key: KeyFingerprint(low: 5, high: 8), policy()) == 1)
+    #expect(users.slot(withID: 5) == nil && users.version1Count == 2)
+    #expect(users.insert(userName("b"), key: other, version: 2, policy()) == 2)
+    #expect(users.slot(withID: 5) == 2 && users.slot(withID: 6) == nil)
+    #expect(users[2]?.version == 2 && users[1]?.version == 1 && users.version1Count == 2)
+    #expect(users.firstOfVersion2(except: nil)?.slot == 2)
+    #expect(users.firstOfVersion2(except: 2) == nil)
+    users.remove(at: 2)
+    #expect(users.slot(withID: 5) == nil && users.firstOfVersion2(except: nil) == nil)
+    users.remove(at: 0)
+    #expect(users.version1Count == 1 && users.forFork().version1Count == 1)
+  }
+
   @Test func `the receiver follows the executor`() throws {
     var ours = emptyUsers()
     var theirs = emptyUsers()

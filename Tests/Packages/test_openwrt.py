@@ -1033,8 +1033,8 @@ def test_exactly_what_has_the_form_of_a_knock_arrives(router, outside, family):
     router.make_user()
     router.service("start")
     with listener(router, family, SERVER[family], PORT) as receiver, outside.socket(family) as sender:
-        knocks = knocks_of_all_forms()
-        for datagram in [*nearly_knocks(), *knocks]:
+        knocks = [*knocks_of_all_forms(), bytes(72), bytes([255]) * 72]
+        for datagram in [*nearly_knocks(), bytes(71), bytes(73), *knocks]:
             sender.sendto(datagram, (SERVER[family], PORT))
         assert [receiver.recv(4096) for _ in knocks] == knocks
 

@@ -57,7 +57,7 @@ struct ServerParts: ~Copyable {
       socket: socket, batch: common.batch,
       gate: Gate(
         keys: users.keys, users: users.users.forFork(), drift: settings.drift,
-        replays: state.replays),
+        acceptsVersion1: settings.acceptsVersion1, replays: state.replays),
       executor: common.channel.first, tally: common.tally,
       logBudgets: UserBuckets(common.logBudgets),
       startLine: startLine, tellsReady: manager.listens,

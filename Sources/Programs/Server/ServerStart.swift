@@ -6,14 +6,16 @@ import KnockServer
 extension ServerApplet {
   /// Serves until a signal stops the server.
   static func serve(
-    _ settings: ServerSettings, _ operands: Operands, _ source: KeySource?
+    _ given: ServerSettings, _ operands: Operands, _ source: KeySource?
   ) -> Never {
+    var settings = given
     CurrentProcess.keepDescriptors()
     let key = key(settings, from: source)
     let commands = commands(settings, operands)
     let signals = begin(settings, operands, commands)
     var firewall = Resident(firewall(settings.firewall))
-    let socket = ListeningSocket.open(settings)
+    settings.firewall.readTimeouts(&firewall.value)
+    let socket = ListeningSocket.open(settings, version: version(of: key))
     if settings.onlyChecks { endCheck(settings, key, commands, &firewall.value) }
     var state = state(settings, &firewall.value)
     let users = users(settings, key, commands, state.grants.names, &firewall.value)
@@ -37,6 +39,13 @@ extension ServerApplet {
       key.logWarnings(about: source)
       return key.expanded
     } catch { CurrentProcess.exit(fail(error, from: source)) }
+  }
+
+  private static func version(of key: borrowing KeyedMAC?) -> UInt8? {
+    switch key {
+    case .some(let key): key.version
+    case nil: nil
+    }
   }
 
   @inline(never)
@@ -109,7 +118,9 @@ extension ServerApplet {
     guard var loaded = LoadedUsers() else { CurrentProcess.exitFatally(.outOfMemory) }
     do throws(UserFault) {
       switch key {
-      case .some(let key): try loaded.insert(.none, key, settings.policy(names))
+      case .some(let key):
+        let policy = settings.policy(names, opensByCommand: commands.canOpen)
+        try loaded.insert(.none, key, policy)
       case nil: break
       }
     } catch { CurrentProcess.exit("\(error)") }

@@ -101,11 +101,13 @@ struct Status: ~Copyable {
     }
   }
 
-  /// Reads the users. The user of `key-file` has no name, and its key is not read.
+  /// Reads the users. The user of `key-file` has no name. Its key is not read, so its version
+  /// is 0.
   @inline(never)
   private mutating func logUsers() {
     if settings.keyFile != nil {
-      _ = loaded.users.insert(.none, key: .none, settings.policy(grants.names))
+      _ = loaded.users.insert(
+        .none, key: .none, version: 0, settings.policy(grants.names, opensByCommand: true))
     }
     if let path = settings.keysDirectory { logUsers(in: path) }
     guard loaded.users.count > 0, let state = settings.stateDirectory, knowsGrants else { return }
@@ -194,7 +196,8 @@ struct Status: ~Copyable {
     var listing = try SetListing(grantCount: count)
     logPlace(of: settings.firewall.set(for: .inet), in: families)
     logPlace(of: settings.firewall.set(for: .inet6), in: families)
-    let users = try UserList(loaded.users.forFork(), usual: settings.policy(grants.names))
+    let users = try UserList(
+      loaded.users.forFork(), usual: settings.policy(grants.names, opensByCommand: true))
     users.visitPolicies { policy in
       families[Int(policy.inet.set)] |= 1
       families[Int(policy.inet6.set)] |= 2

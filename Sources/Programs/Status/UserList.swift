@@ -3,7 +3,7 @@ import KnockServer
 
 /// How the users are printed, in the order of their names. Nothing about their keys is.
 struct UserList: ~Copyable {
-  private static let columns = (knock: 18, source: 40, limits: 81)
+  private static let columns = (version: 18, knock: 27, source: 49, limits: 90)
 
   private let users: Users
   private let slots: Storage<Int32>
@@ -48,6 +48,8 @@ struct UserList: ~Copyable {
     _ names: borrowing SetNames, _ knocks: borrowing LastKnocks, to output: inout TextOutput
   ) {
     output.append("USER")
+    output.pad(to: Self.columns.version)
+    output.append("VERSION")
     output.pad(to: Self.columns.knock)
     output.append("LAST KNOCK")
     output.pad(to: Self.columns.source)
@@ -58,6 +60,8 @@ struct UserList: ~Copyable {
       guard let user = user(index) else { continue }
       let knock = knocks.knock(of: user)
       if user.name.isEmpty { output.append("-") } else { output.append(user.name) }
+      output.pad(to: Self.columns.version)
+      if user.version > 0 { output.append(user.version) } else { output.append("-") }
       output.pad(to: Self.columns.knock)
       if let knock { output.append(utc: knock.time) } else { output.append("-") }
       output.pad(to: Self.columns.source)
@@ -91,7 +95,8 @@ struct UserList: ~Copyable {
     for family in 0..<2 {
       let family: AddressFamily = family == 0 ? .inet : .inet6
       let place = policy.place(for: family)
-      guard place != usual.place(for: family) else { continue }
+      let usual = usual.place(for: family)
+      guard place.set != usual.set || place.prefixLength != usual.prefixLength else { continue }
       output.begin(Self.columns.limits, "a /")
       output.append(place.prefixLength)
       output.append(" in ")
@@ -110,6 +115,8 @@ struct UserList: ~Copyable {
       let (policy, knock) = (user.policy, knocks.knock(of: user))
       output.append(index == 0 ? "\n    {\"name\": " : ",\n    {\"name\": ")
       output.append(json: user.name)
+      output.append(key: "version")
+      if user.version > 0 { output.append(user.version) } else { output.append("null") }
       output.append("last_knock", time: knock?.time)
       output.append(key: "from")
       if let source = knock?.source {

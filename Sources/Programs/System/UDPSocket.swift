@@ -82,17 +82,16 @@ struct UDPSocket: ~Copyable {
   /// Makes the kernel drop all datagrams of other forms before they wake the program.
   ///
   /// - Parameter forever: whether nobody can undo this as long as the socket exists.
-  func dropOthers<let count: Int>(
-    than forms: InlineArray<count, DatagramForm>, forever: Bool
-  ) throws(SystemError) {
-    let forms = InlineArray<count, csys_form> { index in
+  func dropOthers(than forms: Span<DatagramForm>, forever: Bool) throws(SystemError) {
+    var systemForms = InlineArray<4, csys_form>(repeating: csys_form())
+    for index in forms.indices {
       let form = forms[index]
-      return csys_form(
+      systemForms[index] = csys_form(
         length: form.length, offset: form.offset, first: form.values.lowerBound,
         last: form.values.upperBound)
     }
-    let result = unsafe forms.span.withUnsafeBufferPointer {
-      unsafe csys_drop_others(number, $0.baseAddress, count, forever ? 1 : 0)
+    let result = unsafe systemForms.span.withUnsafeBufferPointer {
+      unsafe csys_drop_others(number, $0.baseAddress, forms.count, forever ? 1 : 0)
     }
     try SystemError.check(result)
   }

@@ -3,6 +3,7 @@
 import pytest
 from support.datagrams import KEY
 from support.programs import program, run
+from support.version2 import VECTORS
 
 both_applets = pytest.mark.parametrize(
     "applet, operands", [("server", ["o", "c"]), ("client", ["open", "::1"])]
@@ -156,3 +157,43 @@ def test_an_empty_standard_input_is_no_key():
     result = run([*program("server"), "-k-", "o", "c"])
     assert result.code == 1
     assert result.lines == ["pyknock server: key file '-': the key is empty"]
+
+
+VERSION2 = "the key of version 2 "
+NOT_WHOLE = VERSION2 + "is not what keygen has printed: a character is wrong; copy it again"
+BEFORE = VERSION2 + "has something before pk2.; remove that"
+# What the vectors call a fault, and the message for an operand and for a file.
+TEXT_FAULTS = {
+    "length": [VERSION2 + "has another length than 74 characters; copy the whole key again"] * 2,
+    "last bits": [NOT_WHOLE] * 2,
+    "check": [NOT_WHOLE] * 2,
+    "alphabet": [VERSION2 + "has a character other than letters, digits, - and _; copy it again"] * 2,
+    "case": [VERSION2 + "begins with pk2. in capitals, so the case of its letters is lost"] * 2,
+    "blank": [BEFORE, KEY_FILE_ERRORS["blank before"]],
+    "byte-order mark": [BEFORE, KEY_FILE_ERRORS["byte-order mark"]],
+    "quotes": [BEFORE, KEY_FILE_ERRORS["quotes"]],
+    "not a key of version 2": [BEFORE] * 2,
+}
+
+
+@pytest.mark.parametrize("text", VECTORS["key_texts"], ids=lambda text: text["result"])
+def test_a_malformed_key_of_version_2_never_becomes_one_of_version_1(tmp_path, text):
+    path = tmp_path / "key"
+    path.write_text(text["text"])
+    path.chmod(0o600)
+    keys = tmp_path / "keys"
+    keys.mkdir(mode=0o700)
+    path.rename(keys / "alice")
+    for key, state in ([text["text"]], []), (["-k", keys / "alice"], []), ([f"--keys={keys}"], ["--state=/nowhere"]):
+        result = run([*program("server"), "-n", *state, *key, "true $ip", "true $ip"])
+        if text["result"] == "ok":
+            assert (result.code, result.lines[1:]) == (0, [])
+            continue
+        assert (result.code, result.stdout) == (2 if key[0] == text["text"] else 1, "")
+        in_operand, in_file = TEXT_FAULTS[text["result"]]
+        faults = {
+            text["text"]: in_operand, "-k": f"key file '{keys}/alice': {in_file}",
+            f"--keys={keys}": f"'{keys}/alice':1: {in_file}",
+        }  # fmt: skip
+        shown = [line.removeprefix("pyknock server: ").removeprefix("PSK: ") for line in result.lines]
+        assert shown[0] == faults[key[0]]

@@ -7,8 +7,9 @@ import pytest
 from support.datagrams import KEY
 from support.firewall import only_nft
 from support.programs import program, run
+from support.requests import key_text, request
 
-KEYS = {name: f"{name}-{KEY}" for name in ("alice", "bob", "carol", "zoe")}
+KEYS = {name: f"{name}-{KEY}" for name in ("alice", "bob", "carol")} | {"zoe": key_text("zoe")}
 LIMITS = {
     "zoe": "",
     "alice": "commands open\nttl 30m\naddresses 192.0.2.0/24 2001:db8::/32\nexpires 2099-01-31\n",
@@ -35,20 +36,21 @@ def test_the_users_with_their_limits_and_what_is_open_for_each(firewall, start, 
     firewall.nft("add element inet pyknock bob4 { 203.0.113.9 }")
     options = [f"--keys={keys}", f"--state={tmp_path}/state"]
     ours = start("--ttl=1h", *options, words=[])
-    for name, address in (("alice", "192.0.2.7"), ("zoe", "192.0.2.7"), ("bob", "192.0.2.8")):
+    for name, address in (("alice", "192.0.2.7"), ("bob", "192.0.2.8")):
         ours.knock(address, key=KEYS[name])
+    ours.send(request(KEYS["zoe"], "192.0.2.7"))
     ours.wait_for_counters(open=3)
     code, lines, errors = status(*options, firewall.sets, "--users")
     assert (code, errors) == (0, [])
-    knocks = [line.split()[1:3] for line in lines[3:7]]
+    knocks = [line.split()[2:4] for line in lines[3:7]]
     assert [source for _, source in knocks] == ["127.0.0.1", "127.0.0.1", "-", "127.0.0.1"]
-    assert lines[2] == "USER              LAST KNOCK            FROM                                     LIMITS"
-    assert [line[:18] + line[81:] for line in lines[3:8]] == [
-        "alice             commands open, ttl 1800, addresses 192.0.2.0/24, addresses 2001:db8::/32, "
+    assert lines[2] == "USER              VERSION  LAST KNOCK            FROM" + 37 * " " + "LIMITS"
+    assert [line[:20] + line[90:] for line in lines[3:8]] == [
+        "alice             1 commands open, ttl 1800, addresses 192.0.2.0/24, addresses 2001:db8::/32, "
         "expires 2099-02-01T00:00:00Z",
-        "bob               a /32 in inet/pyknock/bob4, a /128 in no set",
-        "carol             addresses source",
-        "zoe               -",
+        "bob               1 a /32 in inet/pyknock/bob4, a /128 in no set",
+        "carol             1 addresses source",
+        "zoe               2 -",
         "",
     ]
     shown = {tuple(line.split()[column] for column in (0, 1, 4, 5)) for line in lines[9:]}
@@ -64,11 +66,13 @@ def test_the_users_with_their_limits_and_what_is_open_for_each(firewall, start, 
     assert (alice.pop("last_knock"), alice.pop("from")) == tuple(knocks[0])
     assert (listed["users"][2]["last_knock"], listed["users"][2]["from"]) == (None, None)
     assert alice == {
-        "name": "alice", "open": True, "close": False, "ttl": 1800, "source": False,
+        "name": "alice", "version": 1, "open": True, "close": False, "ttl": 1800, "source": False,
         "addresses": ["192.0.2.0/24", "2001:db8::/32"], "expires": "2099-02-01T00:00:00Z",
         "prefix4": 32, "set4": "inet/pyknock/knock4", "prefix6": 128, "set6": "inet/pyknock/knock6",
     }  # fmt: skip
-    assert [user["name"] for user in listed["users"]] == ["alice", "bob", "carol", "zoe"]
+    assert [(user["name"], user["version"]) for user in listed["users"]] == [
+        ("alice", 1), ("bob", 1), ("carol", 1), ("zoe", 2),
+    ]  # fmt: skip
     assert {item["user"] for item in listed["open"]} == {"alice", "zoe", "bob", None}
     # Not a part of any key.
     text = json.dumps(listed)
@@ -89,11 +93,12 @@ def test_the_user_of_a_key_file_has_no_name(start, status, firewall, keys, key_f
     ours.wait_for_counters(open=1)
     code, lines, errors = status("-f", str(conf), "--users")
     assert (code, errors) == (0, [])
-    assert re.fullmatch(r"-  +20\S+Z +127\.0\.0\.1 +-", lines[3])
+    assert re.fullmatch(r"-  +-  +20\S+Z +127\.0\.0\.1 +-", lines[3])
     assert [line.split()[0] for line in lines[4 : 5 + len(names)] if line] == names
     code, listed, errors = status("-f", str(conf), "--users", "--json")
     assert (code, errors) == (0, [])
     assert [user["name"] for user in listed["users"]] == [None, *names]
+    assert listed["users"][0]["version"] is None
     assert (listed["users"][0]["from"], listed["users"][0]["set4"]) == ("127.0.0.1", "inet/pyknock/knock4")
     # The key is not read.
     key_file.unlink()

@@ -302,8 +302,12 @@ struct Executor: ~Copyable {
     let hasKey: Bool
     switch new.key {
     case .some(let key):
+      if directory == nil, users[0]?.version != key.expanded.version {
+        throw .unsuitable(
+          "the key has another version, and so another length of datagrams: restart")
+      }
       do throws(UserFault) {
-        if let policy = reloader.value?.policy(setNames) {
+        if let policy = reloader.value?.policy(setNames, opensByCommand: new.commands.canOpen) {
           try setUser(.none, key.expanded, policy)
         }
       } catch { throw .user(error) }

@@ -190,7 +190,11 @@ extension Message.Parts {
   /// `open 192.0.2.1`, or `check 192.0.2.1`.
   @inline(never)
   mutating func appendInterpolation(_ order: Order) {
-    if order.isCheck { appendInterpolation("check \(order.knock.address)" as Message) } else { appendInterpolation(order.knock) }
+    if order.isCheck {
+      appendInterpolation("check \(order.knock.address)" as Message)
+    } else {
+      appendInterpolation(order.knock)
+    }
   }
 
   /// `open 192.0.2.1 by alice`.

@@ -119,6 +119,26 @@ struct Firewall: ~Copyable {
   }
 }
 
+extension FirewallSettings {
+  /// Asks the kernel whether it can end what is in the sets.
+  mutating func readTimeouts(_ firewall: inout Firewall?) {
+    inetHasTimeouts = findsTimeouts(.inet, &firewall)
+    inet6HasTimeouts = findsTimeouts(.inet6, &firewall)
+  }
+
+  @inline(never)
+  private func findsTimeouts(_ family: AddressFamily, _ firewall: inout Firewall?) -> Bool {
+    guard set(for: family) != nil, firewall != nil else { return false }
+    var timed = self
+    timed.seconds = seconds ?? 1
+    return firewall?.error(of: family, timed) == .some(nil)
+  }
+
+  func hasTimeouts(_ family: AddressFamily) -> Bool {
+    family == .inet ? inetHasTimeouts : inet6HasTimeouts
+  }
+}
+
 /// How long the elements of a set last.
 struct SetTime {
   /// The longest time that a grant may last (seconds).

@@ -13,6 +13,9 @@ struct FirewallSettings {
   private var inet6Name: SetName?
   /// How long a grant lasts; nil until it is closed.
   var seconds: Int64?
+  /// Whether the kernel can end what is in the sets.
+  var inetHasTimeouts = false
+  var inet6HasTimeouts = false
   private(set) var inetPrefixLength = AddressFamily.inet.addressBits
   private(set) var inet6PrefixLength = AddressFamily.inet6.addressBits
 

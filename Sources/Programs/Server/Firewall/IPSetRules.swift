@@ -94,8 +94,8 @@ extension FirewallRules {
   private func writeEndOfIptables(family: AddressFamily, to output: inout TextOutput) {
     output.append(
       """
-      # Knocks. These have the form of one: its length with the UDP header (bytes), the command, and the
-      # number of the address family. There is no limit, since a flood would use it up.
+      # Knocks. These have the form of one: its length with the UDP header (bytes), and in version 1 the
+      # command and the number of the address family. There is no limit, since a flood would use it up.
 
       """)
     var forms = Cases<Version1.Form>()
@@ -114,6 +114,13 @@ extension FirewallRules {
       writeLocation(Self.udpHeader + Version1.familyOffset, family, after: "&&", to: &output)
       output.append("&0xFFFFFF=0\" -j ACCEPT\n")
     }
+    output.append("-A INPUT -p udp --dport ")
+    output.append(port)
+    output.append(" -m u32 --u32 ")
+    writeLocation(4, family, to: &output)
+    output.append(">>16=")
+    output.append(Version2.requestSize + Self.udpHeader)
+    output.append("\" -j ACCEPT\n")
     output.append("# What is hidden:\n-A INPUT -p tcp --dport 22 -m set --match-set ")
     output.append(family == .inet ? "knock4" : "knock6")
     output.append(

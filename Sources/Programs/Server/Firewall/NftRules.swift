@@ -139,8 +139,8 @@ extension FirewallRules {
       \t\tmeta nfproto ipv4 udp dport 68 accept
       \t\tip6 daddr fe80::/10 udp dport 546 accept
 
-      \t\t# Knocks. These have the form of one: its length with the UDP header (bytes), the command, and
-      \t\t# the number of the address family. There is no limit, since a flood would use it up.
+      \t\t# Knocks. These have the form of one: its length with the UDP header (bytes), and in version 1 the
+      \t\t# command and the number of the address family. There is no limit, since a flood would use it up.
 
       """, to: &output)
     var forms = Cases<Version1.Form>()
@@ -159,6 +159,11 @@ extension FirewallRules {
       output.append((Self.udpHeader + Version1.familyOffset) * 8 + 8)
       output.append(",24 0 accept\n")
     }
+    output.append("\t\tudp dport ")
+    output.append(port)
+    output.append(" udp length ")
+    output.append(Version2.requestSize + Self.udpHeader)
+    output.append(" accept\n")
     output.append(
       """
 

@@ -4,7 +4,7 @@ import KnockServer
 extension Verdict.Header {
   /// What was refused: `open 192.0.2.1`, or `a datagram` if it is no knock.
   var subject: Message {
-    if let knock { "\(knock)" } else { "a datagram" }
+    if let knock { isCheck ? "check \(knock.address)" : "\(knock)" } else { "a datagram" }
   }
 
   /// Why the datagram was refused, and how far its sender's clock differs from ours.

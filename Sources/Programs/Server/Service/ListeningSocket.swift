@@ -6,7 +6,12 @@ enum ListeningSocket {
   /// The receive buffer (bytes). The kernel's default holds only about 255 datagrams.
   private static let receiveBufferSize: Int32 = 1 << 20
 
-  private static var knockForms: InlineArray<2, DatagramForm> { [form(.inet), form(.inet6)] }
+  /// Those of version 1 first.
+  private static var knockForms: InlineArray<3, DatagramForm> {
+    // All bytes of version 2 look random.
+    let version2 = DatagramForm(length: UInt32(Version2.requestSize), offset: 0, values: 0...255)
+    return [form(.inet), form(.inet6), version2]
+  }
 
   private static func form(_ form: Version1.Form) -> DatagramForm {
     DatagramForm(
@@ -14,13 +19,23 @@ enum ListeningSocket {
       values: Command.open.rawValue...Command.close.rawValue)
   }
 
+  /// The forms of all keys that there can be while the server runs.
+  private static func usedForms(_ settings: ServerSettings, version: UInt8?) -> Range<Int> {
+    let version = settings.keysDirectory == nil ? version : nil
+    let hasVersion1 = settings.acceptsVersion1 && version != 2
+    return (hasVersion1 ? 0 : 2)..<(version == 1 && hasVersion1 ? 2 : 3)
+  }
+
   /// Binds a socket, or adopts the one that the service manager passed. Ends the program if that cannot be done.
+  ///
+  /// - Parameter version: of the key of the user without a name, if there is one.
   @inline(never)
-  static func open(_ settings: ServerSettings) -> UDPSocket {
+  static func open(_ settings: ServerSettings, version: UInt8?) -> UDPSocket {
+    let forms = usedForms(settings, version: version)
     if !settings.onlyChecks {
       switch ServiceManager.passedSocket() {
       case .none: break
-      case .socket(let socket): return adopt(socket, settings)
+      case .socket(let socket): return adopt(socket, settings, forms)
       case .other:
         CurrentProcess.exit("LISTEN_FDS: the service manager must pass exactly one UDP socket")
       }
@@ -29,13 +44,13 @@ enum ListeningSocket {
     if let given = bindAddress(settings, port: settings.port) { address = given }
     do throws(SystemError) {
       do throws(SystemError) {
-        return try bind(to: address, settings)
+        return try bind(to: address, settings, forms)
       } catch {
         // The first if the kernel is built without IPv6, the second if IPv6 is switched off.
         let lacksIPv6 = error == .familyNotSupported || error == .addressNotAvailable
         guard lacksIPv6, settings.bindAddress == nil else { throw error }
         address = SocketAddress.any(family: .inet, port: settings.port)
-        return try bind(to: address, settings)
+        return try bind(to: address, settings, forms)
       }
     } catch {
       // --check in a unit of systemd that passes the socket, and forbids to make one.
@@ -81,7 +96,7 @@ enum ListeningSocket {
   }
 
   private static func adopt(
-    _ socket: consuming UDPSocket, _ settings: ServerSettings
+    _ socket: consuming UDPSocket, _ settings: ServerSettings, _ forms: Range<Int>
   ) -> UDPSocket {
     if let peer = socket.peer {
       CurrentProcess.exit(
@@ -91,7 +106,7 @@ enum ListeningSocket {
         """)
     }
     // The socket outlives this server, and another version may accept other datagrams.
-    do throws(SystemError) { try socket.dropOthers(than: knockForms, forever: false) } catch {}
+    dropOthers(than: forms, forever: false, to: socket)
     let passed = CurrentProcess.orExit("LISTEN_FDS") { () throws(SystemError) in
       try socket.localAddress()
     }
@@ -113,15 +128,23 @@ enum ListeningSocket {
     return socket
   }
 
+  /// Without the filter, the receiver refuses what the kernel would drop.
+  private static func dropOthers(
+    than forms: Range<Int>, forever: Bool, to socket: borrowing UDPSocket
+  ) {
+    do throws(SystemError) {
+      try socket.dropOthers(than: knockForms.span.extracting(forms), forever: forever)
+    } catch {}
+  }
+
   private static func bind(
-    to address: SocketAddress, _ settings: ServerSettings
+    to address: SocketAddress, _ settings: ServerSettings, _ forms: Range<Int>
   ) throws(SystemError) -> UDPSocket {
     let deadline = SystemClock.monotonic() + Server.linger
     var isMissing = false
     let socket = try UDPSocket(family: address.family)
-    // Before the socket is bound, so that nothing else is ever in it. Without the filter, the receiver refuses
-    // what the kernel would drop.
-    do throws(SystemError) { try socket.dropOthers(than: knockForms, forever: true) } catch {}
+    // Before the socket is bound, so that nothing else is ever in it.
+    dropOthers(than: forms, forever: true, to: socket)
     while true {
       do throws(SystemError) {
         try socket.bind(to: address)

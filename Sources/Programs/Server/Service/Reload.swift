@@ -87,7 +87,9 @@ struct Reloader: ~Copyable {
   }
 
   /// What the user without a name may do, by the options of the start.
-  func policy(_ names: borrowing SetNames) -> Policy { settings.policy(names) }
+  func policy(_ names: borrowing SetNames, opensByCommand: Bool) -> Policy {
+    settings.policy(names, opensByCommand: opensByCommand)
+  }
 
   /// Reads both. The result is valid until the next call, or after `keep` until the one after that.
   @inline(never)

@@ -2,7 +2,7 @@ import KnockBase
 
 /// The options of the server, for the command line and for its configuration file.
 enum ServerOption: UInt8, OptionTable {
-  case config, keyFile, keys, bindAddress, port, timeDrift, allowObservedSource
+  case config, keyFile, keys, bindAddress, port, timeDrift, allowObservedSource, noVersion1
   case nft, ipset, ttl, grantPrefix4, grantPrefix6
   case openCommand, closeCommand, noShell, jobs, commandTimeout
   case state, closeAfter, closeOnExit, replayCapacity, grantCapacity
@@ -46,6 +46,7 @@ enum ServerOption: UInt8, OptionTable {
     case .allowObservedSource:
       OptionSpec(
         nil, "allow-observed-source", "grant the sender's address for -S observed")
+    case .noVersion1: OptionSpec(nil, "no-version1", "refuse knocks of version 1")
     case .nft:
       OptionSpec(nil, "nft", value: "FAMILY/TABLE/SET4[,SET6]", "change sets of nftables")
     case .ipset: OptionSpec(nil, "ipset", value: "SET4[,SET6]", "change sets of ipset")

@@ -6,6 +6,7 @@ extension ServerSettings {
     guard let value else {
       switch option {
       case .allowObservedSource: allowsObservedSource = true
+      case .noVersion1: acceptsVersion1 = false
       case .noShell: usesShell = false
       case .closeOnExit: closesOnExit = true
       case .syslog: logsToSystem = true

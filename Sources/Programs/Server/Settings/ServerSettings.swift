@@ -26,6 +26,8 @@ struct ServerSettings: AppletSettings, BitwiseCopyable {
   var keysDirectory: Argument?
   /// Whether a knock may leave its address open; see `Gate`.
   var allowsObservedSource = false
+  /// Whether keys of version 1 open anything.
+  var acceptsVersion1 = true
   var firewall = FirewallSettings()
   /// Printed instead of running a server.
   var example: FirewallExample?

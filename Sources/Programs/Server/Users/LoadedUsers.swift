@@ -42,6 +42,10 @@ extension LoadedUsers {
   func logLoaded(_ settings: ServerSettings) {
     if settings.keysDirectory != nil { log.info("users: \(users.namedCount)\(unnamedRemark)") }
     keys.logRate()
+    if !settings.acceptsVersion1, users.version1Count > 0 {
+      log.warning(
+        "warning: --no-version1: keys of version 1, which open nothing: \(users.version1Count)")
+    }
   }
 
   /// So many mistakes are shown at once.
@@ -176,16 +180,25 @@ extension UserFault: MessageConvertible {
 extension ServerSettings {
   /// What a user may do by the options of the server.
   ///
-  /// - Parameter names: the sets get numbers there.
-  func policy(_ names: borrowing SetNames) -> Policy {
+  /// - Parameters:
+  ///   - names: the sets get numbers there.
+  ///   - opensByCommand: whether there is a command that opens.
+  @inline(never)
+  func policy(_ names: borrowing SetNames, opensByCommand: Bool) -> Policy {
     func place(_ family: AddressFamily) -> Policy.Place {
       Policy.Place(
         set: firewall.set(for: family)?.number(in: names) ?? 0,
-        prefixLength: firewall.prefixLength(for: family))
+        prefixLength: firewall.prefixLength(for: family),
+        isTimed: isTimed(family, opensByCommand: opensByCommand))
     }
     return Policy(
       inet: place(.inet), inet6: place(.inet6),
       families: AddressFamilies { firewall.covers($0) },
       allowsObservedSource: allowsObservedSource)
+  }
+
+  /// Whether what is opened for an address can end by itself.
+  func isTimed(_ family: AddressFamily, opensByCommand: Bool) -> Bool {
+    closeAfterSeconds != nil || !opensByCommand && firewall.hasTimeouts(family)
   }
 }

@@ -200,10 +200,14 @@ extension UserLimits {
     }
     let prefixLine = max(self[.grantPrefix4], self[.grantPrefix6])
     let setLine = max(max(self[.nft], self[.ipset]), prefixLine)
-    guard needsEnd || setLine > 0 else { return }
-    if setLine > 0 { line = setLine }
-    try check(.inet, &firewall)
-    try check(.inet6, &firewall)
+    if needsEnd || setLine > 0 {
+      if setLine > 0 { line = setLine }
+      try check(.inet, &firewall)
+      try check(.inet6, &firewall)
+    }
+    if self[.nft] + self[.ipset] > 0 { settings.firewall.readTimeouts(&firewall) }
+    policy.inet.isTimed = settings.isTimed(.inet, opensByCommand: opensByCommand)
+    policy.inet6.isTimed = settings.isTimed(.inet6, opensByCommand: opensByCommand)
   }
 
   @inline(never)

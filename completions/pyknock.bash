@@ -34,7 +34,7 @@ _pyknock() {
       -h --help -V --version'
     ;;
   keygen)
-    options='-o --output --keys -h --help -V --version'
+    options='--version2 -o --output --keys --host --line -h --help -V --version'
     ;;
   status)
     options='-f --config --keys --state --nft --ipset --users --json -h --help -V --version'
@@ -88,7 +88,7 @@ _pyknock() {
     _pyknock_offer -W 'auto observed'
     return
     ;;
-  client:--stun)
+  client:--stun | keygen:--host)
     _pyknock_offer -A hostname
     return
     ;;

@@ -69,8 +69,11 @@ for program in pyknock pyknock-server pyknock-client pyknock-keygen pyknock-stat
     complete -c $program -n '__pyknock_is client' -s h -l help -d 'print this help'
     complete -c $program -n '__pyknock_is client' -s V -l version -d 'print the version'
 
+    complete -c $program -n '__pyknock_is keygen' -l version2 -d 'make a key of version 2, for a new server'
     complete -c $program -n '__pyknock_is keygen' -s o -l output -rF -d 'write it to a new FILE, mode 600 (- for stdout)'
     complete -c $program -n '__pyknock_is keygen' -l keys -x -a '(__fish_complete_directories)' -d 'make the user NAME: a new file DIR/NAME'
+    complete -c $program -n '__pyknock_is keygen' -l host -x -a '(__fish_print_hostnames)' -d 'print a section for NAME\'s client.conf'
+    complete -c $program -n '__pyknock_is keygen' -l line -d 'print a line for \'client import\' instead'
     complete -c $program -n '__pyknock_is keygen' -s h -l help -d 'print this help'
     complete -c $program -n '__pyknock_is keygen' -s V -l version -d 'print the version'
 

@@ -90,6 +90,15 @@ int csys_write(int fd, const void *bytes, size_t size) {
   return csys_result(count);
 }
 
+int csys_write_all(int fd, const void *bytes, size_t size) {
+  for (size_t done = 0; done < size;) {
+    int count = csys_write(fd, (const char *)bytes + done, size - done);
+    if (count <= 0) return count == 0 ? -EIO : count;
+    done += (size_t)count;
+  }
+  return 0;
+}
+
 int csys_sync(int fd) { return csys_result(fsync(fd)); }
 
 int csys_mode(int fd) {
@@ -97,6 +106,11 @@ int csys_mode(int fd) {
   if (fstat(fd, &status) < 0) return -errno;
   return (int)(status.st_mode & 07777) | (S_ISREG(status.st_mode) ? CSYS_REGULAR_FILE : 0) |
          (isatty(fd) ? CSYS_TERMINAL : 0);
+}
+
+uint32_t csys_owner(int fd) {
+  struct stat status;
+  return fstat(fd, &status) < 0 ? 0 : status.st_uid;
 }
 
 int csys_identity(int fd, uint64_t *device, uint64_t *inode) {

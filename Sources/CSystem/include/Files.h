@@ -37,6 +37,9 @@ int csys_read(int fd, void *buffer, size_t size);
 /// The number of bytes written.
 int csys_write(int fd, const void *bytes, size_t size);
 
+/// Writes all bytes, or fails.
+int csys_write_all(int fd, const void *bytes, size_t size);
+
 /// Waits until a file is on the disk.
 int csys_sync(int fd);
 
@@ -45,6 +48,9 @@ int csys_sync(int fd);
 
 /// The permission bits, and one of the bits above if that is what it is.
 int csys_mode(int fd);
+
+/// The user that an open file belongs to.
+uint32_t csys_owner(int fd);
 
 /// The device and the inode number of an open file.
 int csys_identity(int fd, uint64_t *device, uint64_t *inode);

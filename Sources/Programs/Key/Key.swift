@@ -89,6 +89,21 @@ struct Key: ~Copyable {
     isShort = key.count < Self.shortSize
   }
 
+  /// The server id of a key in a line of a file; nil for version 1.
+  static func serverID(line: Span<UInt8>, in memory: borrowing Storage<UInt8>) throws(KeyError)
+    -> ServerID?
+  {
+    guard try Key(line: line, in: memory).expanded.version == 2 else { return nil }
+    var key = Version2.KeyBytes()
+    defer { unsafe sodium_memzero(&key.bytes, Version2.KeyBytes.size) }
+    do throws(Version2.KeyTextFault) {
+      try key.read(line.extracting(first: length(of: line)))
+    } catch { throw .version2(error) }
+    var server = ServerID(repeating: 0)
+    for index in Version2.KeyBytes.serverID { server[index] = key.bytes[index] }
+    return server
+  }
+
   private static func version2(_ text: Span<UInt8>) throws(KeyError) -> KeyedMAC {
     var bytes = Version2.KeyBytes()
     defer { unsafe sodium_memzero(&bytes.bytes, Version2.KeyBytes.size) }

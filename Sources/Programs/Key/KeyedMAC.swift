@@ -180,6 +180,12 @@ extension KeyedMAC.SelfTestError: MessageConvertible {
 }
 
 extension Version2.KeyBytes {
+  /// Makes the key whole.
+  mutating func setCheck() {
+    let check = withKeys { secret, _ in derive(.check, by: secret) }
+    for index in Self.check { bytes[index] = check[index - Self.check.lowerBound] }
+  }
+
   /// Calls `body` with the keys that make MACs with the secret and with the server id.
   fileprivate func withKeys<Result>(_ body: (DerivedKey, DerivedKey) -> Result) -> Result {
     unsafe bytes.span.withUnsafeBufferPointer { bytes in

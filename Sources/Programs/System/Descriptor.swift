@@ -34,6 +34,15 @@ struct Descriptor: ~Copyable {
     return try SystemError.checkReady(unsafe csys_read(number, place, range.count))
   }
 
+  /// Writes all bytes, and waits for room. Source: write(2).
+  @inline(never)
+  static func write(_ number: Int32, _ bytes: Span<UInt8>) throws(SystemError) {
+    let result = unsafe bytes.withUnsafeBytes {
+      unsafe csys_write_all(number, $0.baseAddress, $0.count)
+    }
+    try SystemError.check(result)
+  }
+
   /// Writes as many of the bytes as there is room for, without waiting. For a descriptor that poll(2) has
   /// said can be written to.
   ///

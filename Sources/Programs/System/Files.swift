@@ -91,6 +91,9 @@ extension Descriptor {
     Descriptor(owning: try SystemError.check(unsafe csys_open_user(number, name.pointer, user)))
   }
 
+  /// The user that it belongs to; root if that cannot be found.
+  var owner: UInt32 { csys_owner(number) }
+
   /// Takes the lock of this directory until the process ends. Throws `wouldBlock` if another process has it.
   func lock() throws(SystemError) { try SystemError.check(csys_lock(number)) }
 

@@ -1,4 +1,3 @@
-import CSystem
 import KnockBase
 
 /// Text that goes to a file, such as standard output, each time that a buffer is full and at `finish`.
@@ -35,19 +34,9 @@ struct TextOutput: TextSink, ~Copyable {
 
   private mutating func flush() {
     let descriptor = descriptor
-    let failure = buffer.withBytes { bytes -> SystemError? in
-      unsafe bytes.withUnsafeBytes { bytes in
-        var written = 0
-        while written < bytes.count {
-          let result = unsafe csys_write(
-            descriptor, bytes.baseAddress.map { unsafe $0 + written }, bytes.count - written)
-          guard result > 0 else { return SystemError(number: result == 0 ? CSYS_EIO : -result) }
-          written += Int(result)
-        }
-        return nil
-      }
-    }
-    self.failure = self.failure ?? failure
+    do throws(SystemError) {
+      try buffer.withBytes { bytes throws(SystemError) in try Descriptor.write(descriptor, bytes) }
+    } catch { failure = failure ?? error }
     buffer = TextBuffer<512>()
   }
 }

@@ -164,9 +164,9 @@ def test_examples_of_the_page_about_the_client(scene, tmp_path):
 @only_nft
 def test_examples_of_the_page_about_keys(scene, tmp_path):
     code, output = scene("".join(blocks("pyknock-keygen.1")))
-    assert (code, output) == (0, "")
+    assert (code, output.splitlines()[:2]) == (0, ["# The key of bob", "Host server.example.org"])
     assert (tmp_path / "knock.key").stat().st_mode & 0o777 == 0o600
-    assert [path.name for path in (tmp_path / "etc/keys").iterdir()] == ["alice"]
+    assert sorted(path.name for path in (tmp_path / "etc/keys").iterdir()) == ["alice", "bob"]
 
 
 @only_nft
@@ -215,5 +215,5 @@ def test_examples_of_the_help(scene, tmp_path):
     (tmp_path / ".config/pyknock/home.key").symlink_to(tmp_path / "knock.key")
     code, output = scene(keygen + server + client, last="open 127.0.0.1")
     assert code == 0, output
-    assert output.startswith("#!/usr/sbin/nft -f\n")
+    assert output.startswith("# The key of alice\n") and "\n#!/usr/sbin/nft -f\n" in output
     assert accepted(tmp_path) == [f"open {PUBLIC}", "open 127.0.0.1"]

@@ -16,7 +16,10 @@ USAGE = {
         "       pyknock client [OPTION]... connect HOST PORT",
         "       pyknock client list",
     ],
-    "keygen": ["usage: pyknock keygen [-o FILE | --keys DIR NAME]"],
+    "keygen": [
+        "usage: pyknock keygen [--version2] [-o FILE]",
+        "       pyknock keygen --keys DIR [--host HOST[:PORT] [--line]] NAME",
+    ],
     "status": [
         "usage: pyknock status [-f FILE] [--users] [--json]",
         "       pyknock status [--keys DIR] [--state DIR] [--nft SETS | --ipset SETS]",

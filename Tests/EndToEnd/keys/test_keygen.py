@@ -8,6 +8,7 @@ import stat
 
 import pytest
 from support.programs import program, run
+from support.version2 import ServerKey
 
 
 @pytest.mark.slow
@@ -18,6 +19,17 @@ def test_keygen_prints_43_characters_of_base64url():
     assert len(set(keys)) == 300
     # All 64 characters occur. The probability that one is missing by chance is 1 in 10^86.
     assert len(set("".join(keys)) - {"\n"}) == 64
+
+
+def test_version_2_has_a_new_server_each_time(tmp_path):
+    texts = [run([*program("keygen"), "--version2"]).stdout for _ in range(20)]
+    assert run([*program("keygen"), "--version2", "-o", tmp_path / "key"]).stdout == ""
+    texts.append((tmp_path / "key").read_text())
+    for text in texts:
+        assert re.fullmatch(r"pk2\.[A-Za-z0-9_-]{70}\n", text)
+        assert ServerKey(text.strip()).is_whole
+    keys = [ServerKey(text) for text in texts]
+    assert len({key.server_id for key in keys}) == len({key.secret for key in keys}) == len(keys)
 
 
 def test_keygen_is_silent_into_a_pipe_and_a_private_file(tmp_path):
@@ -127,6 +139,6 @@ def test_keygen_warns_into_a_file_of_others(tmp_path, mode):
         result = run(program("keygen"), stdout=public)
     assert result.code == 0
     assert result.lines == [
-        "pyknock keygen: warning: others have access to the file that the key goes to; use -o FILE"
+        "pyknock keygen: warning: others have access to the file that the key goes to; chmod 600 prevents that"
     ]
     assert len(path.read_text()) == 44

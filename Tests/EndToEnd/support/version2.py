@@ -45,6 +45,7 @@ class ServerKey:
     def __init__(self, text):
         data = base64.urlsafe_b64decode(text.removeprefix("pk2.") + "==")
         self.server_id, self.secret = data[:16], data[16:48]
+        self.is_whole = len(text) == 74 and self.derived(b"key")[:4] == data[48:]
 
     def derived(self, label):
         return mac(self.secret, b"pyknock 2 " + label, self.server_id)

@@ -7,7 +7,8 @@
 set -u +ax # Neither export nor trace each variable, even if SHELLOPTS of bash says so.
 # What is exported already would reach the programs below with its new value.
 unset command option host port key_file address source text result rest digit before value size byte count S K check
-unset escapes inner outer quad part hex head id_mask program random time plain T id datagram target error
+unset escapes inner outer quad part hex head id_mask program random now time plain T id datagram target error
+unset saved status
 export LC_ALL=C
 usage='usage: knock.sh open|close HOST -k FILE [-p PORT] [-S ADDR]
 
@@ -129,6 +130,7 @@ read_key() { # Sets $text to the first line of the key file.
   else
     if [ -d "$key_file" ] || [ ! -r "$key_file" ]; then die 1 "$source there is no such file, or it cannot be read"; fi
     case $(ls -dlL -- "$key_file") in
+    '') die 1 "$source ls does not tell who may write it" ;;
     -????w* | -???????w*) die 1 "$source others may write it; chmod 600 prevents that" ;;
     -??????r*) printf 'knock.sh: %s\n' "warning: $source others may read it; chmod 600 prevents that" >&2 ;;
     esac
@@ -271,14 +273,17 @@ fi
 case $(command -v printf) in
 */*) die 1 'this shell has no printf of its own, so ps would show the key; try dash, bash or busybox sh' ;;
 esac
-for program in sha256sum dd; do command -v "$program" >/dev/null || die 1 "$program is missing"; done
+for program in sha256sum dd date ls; do command -v "$program" >/dev/null || die 1 "$program is missing"; done
 
 read_key
 parse_key
 case $command in open) plain=' 1' ;; *) plain=' 2' ;; esac
 plain="$plain 0 0 0 0 0 0 0" # Flags, door, a zero, and the seconds: those that the server gives.
 random=$(dd if=/dev/urandom bs=16 count=1 2>/dev/null | sha256sum)
-time=$(($(date +%s) * 1000000 + 0x${random%"${random#????????}"} % 1000000))
+case $random in e3b0c44298fc1c14*) die 1 '/dev/urandom cannot be read' ;; esac # The hash of nothing.
+now=$(date +%s)
+case $now in '' | *[!0-9]*) die 1 'date does not tell the seconds since 1970' ;; esac
+time=$((now * 1000000 + 0x${random%"${random#????????}"} % 1000000))
 for _ in 1 2 3 4 5 6 7 8; do
   plain="$plain $((time & 255))"
   time=$((time >> 8))

@@ -385,15 +385,39 @@ def test_a_port_that_answers_with_an_error_is_no_reason_to_fail(listener):
         assert (result.code, result.stdout, result.stderr) == (0, "", "")
 
 
-@each_shell
-def test_what_is_missing_is_named(path_of, shell):
-    environment = path_of("sha256sum", "date", "ls")
+@pytest.mark.parametrize("missing", TOOLS)
+@pytest.mark.parametrize("shell", ["dash", slow_bash])
+def test_what_is_missing_is_named(path_of, shell, missing):
+    environment = path_of(*(tool for tool in TOOLS if tool != missing))
     result = knock("open", "::1", "-k-", shell=shell, env=environment)
-    if shell == "busybox":  # It has a dd, but its nc has no UDP on Debian.
-        assert (result.code, result.stdout) == (1, "")
-        assert result.lines == ["knock.sh: nothing was sent to '::1': nc: invalid option -- 'u'"]
-    else:
-        assert (result.code, result.stdout, result.stderr) == (1, "", "knock.sh: dd is missing\n")
+    assert (result.code, result.stdout, result.stderr) == (1, "", f"knock.sh: {missing} is missing\n")
+
+
+def test_busybox_has_all_but_a_program_that_sends(path_of):
+    # Its nc has no UDP on Debian.
+    result = knock("open", "::1", "-k-", shell="busybox", env=path_of())
+    assert (result.code, result.stdout) == (1, "")
+    assert result.lines == ["knock.sh: nothing was sent to '::1': nc: invalid option -- 'u'"]
+
+
+STRANGE_PROGRAMS = {
+    "date": ("echo %s", "date does not tell the seconds since 1970"),
+    "ls": ("exit 1", "ls does not tell who may write it"),
+    "dd": ("exit 1", "/dev/urandom cannot be read"),
+}
+
+
+@pytest.mark.parametrize("name", STRANGE_PROGRAMS)
+def test_a_program_that_does_not_do_what_it_must(path_of, key_file, name):
+    key_file.write_text(KEY.text)
+    environment = path_of(*(tool for tool in TOOLS if tool != name), "socat")
+    text, message = STRANGE_PROGRAMS[name]
+    program = Path(environment["PATH"]) / name
+    program.write_text(f"#!/usr/bin/env dash\n{text}\n")
+    program.chmod(0o755)
+    result = knock("open", "::1", "-k", key_file, env=environment)
+    assert (result.code, result.stdout) == (1, "")
+    assert re.fullmatch(f"knock.sh: (key file '.*': )?{message}\n", result.stderr)
 
 
 @pytest.mark.parametrize("shell", ["dash", "bash"])

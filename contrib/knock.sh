@@ -121,12 +121,15 @@ read_key() { # Sets $text to the first line of the key file.
   text=
   if [ "$key_file" = - ]; then
     if [ -t 0 ]; then
-      trap 'stty echo' EXIT
-      trap 'exit 1' HUP INT TERM
-      stty -echo
+      saved=$(stty -g 2>/dev/null) || die 1 "$source stty is missing, so the key would be shown; give -k FILE"
+      trap 'stty "$saved"' EXIT
+      trap 'exit 1' HUP INT QUIT TERM
+      stty -echo || die 1 "$source the key would be shown; give -k FILE"
       printf 'key (not shown): \n' >&2
     fi
     IFS= read -r text
+    [ -z "${saved-}" ] || stty "$saved"
+    trap - EXIT HUP INT QUIT TERM
   else
     if [ -d "$key_file" ] || [ ! -r "$key_file" ]; then die 1 "$source there is no such file, or it cannot be read"; fi
     case $(ls -dlL -- "$key_file") in
@@ -290,7 +293,11 @@ for _ in 1 2 3 4 5 6 7 8; do
 done
 bytes "$hex"
 seal "$plain$result"
-if ! error=$(send 2>&1 >/dev/null); then
-  [ -n "$error" ] || error='no reason given'
-  die 1 "nothing was sent to $(shown "$host"): ${error%%"$newline"*}"
-fi
+error=$(send 2>&1 >/dev/null)
+status=$?
+error=${error%%"$newline"*}
+case $status in
+0) ;;
+143) die 1 "nc did not end for ten seconds; it may have sent the knock to $(shown "$host")" ;;
+*) die 1 "nothing was sent to $(shown "$host"): ${error:-no reason given}" ;;
+esac

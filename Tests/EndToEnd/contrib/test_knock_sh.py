@@ -127,7 +127,7 @@ def edited(tmp_path):
 
 
 # Prints the datagram instead of sending it.
-PRINTING = ("if ! error=$(send 2>&1 >/dev/null)", "if ! emit_datagram | od -An -v -tx1")
+PRINTING = ("error=$(send 2>&1 >/dev/null)", "error=; emit_datagram | od -An -v -tx1")
 
 
 def printed(*words, **options):
@@ -539,7 +539,7 @@ def test_a_terminal_is_asked_for_the_key_and_hides_it(listener, shell):
 
 
 @each_shell
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT])
 def test_a_terminal_shows_again_what_is_typed_after_a_signal(shell, number):
     words = [*SHELLS[shell], SCRIPT, "open", "127.0.0.1", "-k-"]
     with contextlib.closing(TerminalProcess(*words)) as ours:
@@ -548,6 +548,26 @@ def test_a_terminal_shows_again_what_is_typed_after_a_signal(shell, number):
         os.kill(ours.popen.pid, number)
         ours.popen.wait(TIMEOUT)
         assert ours.echoes()
+
+
+@each_shell
+def test_a_terminal_shows_again_what_is_typed_before_the_knock_is_sent(edited, shell):
+    script = edited(("error=$(send 2>&1 >/dev/null)", "stty -a; exit"))
+    with contextlib.closing(TerminalProcess(*SHELLS[shell], script, "open", "127.0.0.1", "-k-")) as ours:
+        ours.wait_for(PROMPT)
+        ours.type(KEY.text.encode() + b"\n")
+        ours.wait_for(b" echo ")
+
+
+def test_without_stty_nobody_is_asked_for_the_key(path_of):
+    environment = path_of(*TOOLS, "socat", "env")
+    words = ["env", f"PATH={environment['PATH']}", "dash", SCRIPT, "open", "127.0.0.1", "-k-"]
+    with contextlib.closing(TerminalProcess(*words)) as ours:
+        ours.wait_for(b"\n")
+        assert ours.popen.wait(TIMEOUT) == 1
+        assert ours.text == (
+            b"knock.sh: key file '-': stty is missing, so the key would be shown; give -k FILE\r\n"
+        )
 
 
 def test_the_commands_of_its_page(listener, tmp_path):

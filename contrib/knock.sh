@@ -10,6 +10,8 @@ unset command option host port key_file address source text result rest digit be
 unset escapes inner outer quad part hex head id_mask program random now time plain T id datagram target error
 unset saved status
 export LC_ALL=C
+# shellcheck disable=SC3045 # Where a shell does not know -c, nothing is lost.
+ulimit -c 0 2>/dev/null # A core dump would have the key.
 usage='usage: knock.sh open|close HOST -k FILE [-p PORT] [-S ADDR]
 
   -k, --key-file FILE      read the key from the first line of FILE; - is the

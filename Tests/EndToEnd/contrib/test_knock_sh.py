@@ -570,6 +570,14 @@ def test_without_stty_nobody_is_asked_for_the_key(path_of):
         )
 
 
+@each_shell
+def test_there_is_no_core_dump(shell):
+    with contextlib.closing(TerminalProcess(*SHELLS[shell], SCRIPT, "open", "127.0.0.1", "-k-")) as ours:
+        ours.wait_for(PROMPT)
+        limits = Path(f"/proc/{ours.popen.pid}/limits").read_text()
+    assert ["Max", "core", "file", "size", "0", "0", "bytes"] in map(str.split, limits.splitlines())
+
+
 def test_the_commands_of_its_page(listener, tmp_path):
     page = (ROOT / "contrib/SHELL.md").read_text()
     copy, use = (textwrap.dedent(text) for text in re.findall(r"^ *```sh\n(.*?)^ *```", page, re.MULTILINE | re.DOTALL))

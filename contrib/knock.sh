@@ -237,7 +237,7 @@ while [ $# -gt 0 ]; do
     ;;
   -*) misuse "unknown option $(shown "$1")" ;;
   *)
-    [ -z "$host" ] || misuse "one operand too many: $(shown "$1")"
+    [ -z "$host" ] || misuse 'one operand too many (not shown, it may be a key)'
     if [ -z "$command" ]; then command=$1; else host=$1; fi
     ;;
   esac

@@ -215,7 +215,14 @@ send() {
     case $host in *:*) target=[$host] ;; *) target=$host ;; esac
     emit_datagram | socat -u - "UDP:$target:$port"
   else
-    emit_datagram | nc -u -w 1 "$host" "$port"
+    emit_datagram | nc -u -w 1 "$host" "$port" &
+    program=$!
+    # While the other side goes on sending, -w does not end nc.
+    (sleep 10 && kill "$program") >/dev/null 2>&1 &
+    wait "$program"
+    status=$?
+    kill $! 2>/dev/null
+    return "$status"
   fi
 }
 

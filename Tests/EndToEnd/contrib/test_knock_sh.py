@@ -420,6 +420,26 @@ def test_a_program_that_does_not_do_what_it_must(path_of, key_file, name):
     assert re.fullmatch(f"knock.sh: (key file '.*': )?{message}\n", result.stderr)
 
 
+def test_it_ends_if_somebody_goes_on_sending(path_of, edited, process):
+    script = edited(("sleep 10", "sleep 3"))
+    words = ["dash", script, "open", "127.0.0.1", "-k-"]
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as other:
+        other.bind(("127.0.0.1", 0))
+        other.settimeout(TIMEOUT)
+        environment = path_of(*TOOLS, "nc", "sleep")
+        ours = process([*words, port_of(other)], stdin=KEY.text.encode() + b"\n", env=environment)
+        _, place = other.recvfrom(100)
+        end = time.monotonic() + TIMEOUT
+        while ours.popen.poll() is None:
+            assert time.monotonic() < end
+            with contextlib.suppress(OSError):
+                other.sendto(b"more", place)
+            time.sleep(0.2)
+    assert ours.exit_code() == 1
+    message = "knock.sh: nc did not end for ten seconds; it may have sent the knock to '127.0.0.1'"
+    assert (ours.output.wait_for_end(), ours.log.wait_for_end()) == ([], [message])
+
+
 @pytest.mark.parametrize("shell", ["dash", "bash"])
 def test_a_sha256sum_that_fails_is_no_mistyped_key(path_of, shell):
     environment = path_of("dd", "date", "ls", "nc", "false")

@@ -1,11 +1,12 @@
 """The commands of doc/MOVING.md, run as they stand."""
 
+import os
 import re
 
 import pytest
 from support.documents import Document
 from support.firewall import only_nft
-from support.programs import options_in_help
+from support.programs import options_in_help, run
 
 DOCUMENT = Document("doc/MOVING.md")
 
@@ -81,6 +82,16 @@ def test_a_person_moves_from_version_1_to_version_2(moving, firewall):
     moving.run("pyknock client open 127.0.0.1 -k ~/.config/pyknock/old.key")
     assert moving.knock("close", "127.0.0.1") == "accepted close 127.0.0.1 by alice from 127.0.0.1: "
     assert not any(" by old " in line for line in moving.lines)
+
+
+@pytest.mark.parametrize("fails, kept", [("false", "old\n"), ("echo new", "new\n")])
+def test_a_copy_that_fails_keeps_the_old_key(tmp_path, fails, kept):
+    folder = tmp_path / ".config/pyknock"
+    folder.mkdir(parents=True)
+    (folder / "home.key").write_text("old\n")
+    _, replace, _ = DOCUMENT.blocks("Move a person")
+    run(["sh", "-c", f"ssh() {{ {fails}; }}\n{replace}"], env={**os.environ, "HOME": str(tmp_path)})
+    assert (folder / "home.key").read_text() == kept
 
 
 @only_nft

@@ -25,11 +25,13 @@ import os
 import re
 import secrets
 import select
+import signal
 import socket
 import stat
 import struct
 import sys
 import time
+import warnings
 
 VERSION = "1.2.0"
 OPEN, CLOSE, CHECK = 1, 2, 3
@@ -412,14 +414,41 @@ def key_from_input():
     """The key in a line of the standard input. On a terminal, asks for it and does not show it."""
     try:
         if sys.stdin.isatty():
-            line = getpass.getpass("key (not shown): ").encode("utf-8", "surrogateescape")
+            line = hidden_line().encode("utf-8", "surrogatepass")
         else:
             line = sys.stdin.buffer.readline(4 * LONGEST_KEY)
         return key_from_line(line[:-1] if line.endswith(b"\n") else line)
-    except (OSError, EOFError) as error:
-        raise Failure(FAILURE, f"standard input: {error.__class__.__name__}") from None
+    except getpass.GetPassWarning:
+        raise Failure(FAILURE, "standard input: this terminal would show the key; use -k FILE") from None
     except KeyFault as fault:
         raise Failure(FAILURE, f"standard input: {fault}") from None
+    except UnicodeError:  # Its message has some of the key.
+        raise Failure(FAILURE, f"standard input: {KeyFault('not Latin-1')}") from None
+    except (OSError, EOFError) as error:
+        raise Failure(FAILURE, f"standard input: {error.__class__.__name__}") from None
+
+
+def hidden_line():
+    """A line of the terminal, which shows again what is typed after this, even if a signal ends us."""
+
+    def end(number, _):
+        sys.exit(128 + number)
+
+    former = {}
+    for name in "SIGHUP", "SIGQUIT", "SIGTERM":  # Windows has only the last.
+        number = getattr(signal, name, None)
+        if number and signal.getsignal(number) == signal.SIG_DFL:
+            former[number] = signal.signal(number, end)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", getpass.GetPassWarning)  # It warns, and goes on to read.
+            return getpass.getpass("key (not shown): ")
+    except (EOFError, UnicodeError):
+        log.line("", name="")  # getpass has not ended the line of the question.
+        raise
+    finally:
+        for number, handler in former.items():
+            signal.signal(number, handler)
 
 
 def warn_about(key):

@@ -1329,7 +1329,16 @@ def report(failure):
     return failure.code
 
 
+def forbid_core_dumps():
+    """They would have the key."""
+    with contextlib.suppress(ImportError, OSError, ValueError):
+        import resource  # Windows has none.
+
+        resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+
+
 def main(arguments=None):
+    forbid_core_dumps()
     try:
         return run(sys.argv[1:] if arguments is None else arguments)
     except Failure as failure:

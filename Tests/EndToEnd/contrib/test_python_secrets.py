@@ -3,6 +3,7 @@
 import contextlib
 import os
 import signal
+from pathlib import Path
 
 import pytest
 from support.programs import TIMEOUT
@@ -75,3 +76,8 @@ def test_a_terminal_that_cannot_hide_it_is_not_asked(client):
     result = client.run(*WORDS, stdin=KEY2.encode() + b"\n", change=change)
     message = "pyknock.py: standard input: this terminal would show the key; use -k FILE"
     assert (result.code, result.stdout, result.lines) == (1, "", [message])
+
+
+def test_there_is_no_core_dump(terminal):
+    limits = Path(f"/proc/{terminal().popen.pid}/limits").read_text()
+    assert ["Max", "core", "file", "size", "0", "0", "bytes"] in map(str.split, limits.splitlines())

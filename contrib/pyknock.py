@@ -14,6 +14,13 @@ As a library, for tests and other programs:
     OPEN, CLOSE, CHECK                   commands
 """
 
+import os
+import sys
+
+if __name__ == "__main__":
+    # Otherwise Python looks for modules first beside this file. A hmac.py in the same folder would get the key.
+    sys.path = [path for path in sys.path if os.path.realpath(path) != os.path.dirname(os.path.realpath(__file__))]
+
 import base64
 import collections
 import contextlib
@@ -21,7 +28,6 @@ import functools
 import getpass
 import hmac
 import ipaddress
-import os
 import re
 import secrets
 import select
@@ -29,7 +35,6 @@ import signal
 import socket
 import stat
 import struct
-import sys
 import time
 import warnings
 

@@ -3,10 +3,11 @@
 import contextlib
 import os
 import signal
+import subprocess
 from pathlib import Path
 
 import pytest
-from support.programs import TIMEOUT
+from support.programs import ROOT, TIMEOUT
 from support.terminals import TerminalProcess
 from support.version2 import KEY2
 
@@ -81,3 +82,19 @@ def test_a_terminal_that_cannot_hide_it_is_not_asked(client):
 def test_there_is_no_core_dump(terminal):
     limits = Path(f"/proc/{terminal().popen.pid}/limits").read_text()
     assert ["Max", "core", "file", "size", "0", "0", "bytes"] in map(str.split, limits.splitlines())
+
+
+def test_no_module_beside_it_is_loaded(python, client, tmp_path):
+    folder = tmp_path / "downloads"
+    folder.mkdir()
+    (folder / "pyknock.py").write_text((ROOT / "contrib/pyknock.py").read_text())
+    (folder / "link.py").symlink_to(folder / "pyknock.py")
+    for name in "hmac", "secrets", "socket", "getpass":
+        (folder / f"{name}.py").write_text("raise SystemExit('loaded')\n")
+    for name in "pyknock.py", "link.py":
+        for directory, path in (folder, name), (tmp_path, folder / name):
+            result = subprocess.run(
+                [python, "-B", path, *WORDS], input=KEY2.encode(), capture_output=True, cwd=directory, timeout=TIMEOUT,
+                env=client.environment(),
+            )  # fmt: skip
+            assert (result.returncode, result.stderr) == (0, b"")

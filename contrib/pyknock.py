@@ -296,8 +296,9 @@ class Log:
 
     @staticmethod
     def line(message, name="pyknock.py: "):
-        with contextlib.suppress(OSError):
-            print(f"{name}{message}", file=sys.stderr)
+        if sys.stderr:  # Python has None for a descriptor that is closed, and would print on the standard output.
+            with contextlib.suppress(OSError):
+                print(f"{name}{message}", file=sys.stderr)
 
     def verbose(self, message):
         if self.is_verbose:
@@ -329,6 +330,8 @@ def quoted(text):
 
 
 def output(line):
+    if not sys.stdout:
+        raise Failure(FAILURE, "standard output: it is closed")
     try:
         print(line.encode("ascii", "backslashreplace").decode("ascii"), flush=True)
     except OSError as error:
@@ -417,6 +420,8 @@ def key_from_line(line):
 
 def key_from_input():
     """The key in a line of the standard input. On a terminal, asks for it and does not show it."""
+    if not sys.stdin:
+        raise Failure(FAILURE, "standard input: it is closed")
     try:
         if sys.stdin.isatty():
             line = hidden_line().encode("utf-8", "surrogatepass")

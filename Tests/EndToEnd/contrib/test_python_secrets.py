@@ -98,3 +98,14 @@ def test_no_module_beside_it_is_loaded(python, client, tmp_path):
                 env=client.environment(),
             )  # fmt: skip
             assert (result.returncode, result.stderr) == (0, b"")
+
+
+def test_a_descriptor_that_is_closed(client):
+    """Python has None instead of a file then."""
+    for number, words, code, output, errors in (
+        (0, WORDS, 1, "", "pyknock.py: standard input: it is closed\n"),
+        (1, ["--version"], 1, "", "pyknock.py: standard output: it is closed\n"),
+        (2, ["open"], 2, "", ""),
+    ):
+        result = client.run(*words, preexec_fn=lambda number=number: os.close(number))
+        assert (result.code, result.stdout, result.stderr) == (code, output, errors)

@@ -83,6 +83,7 @@ class KeyFault(ValueError):
         "case": "a key of version 2 begins with 'pk2.' in small letters",
         "blank": "there is a blank before or after the key; remove it",
         "byte-order mark": "it begins with a byte-order mark; save it as UTF-8 without one",
+        "NUL": "the key has a NUL byte in it",
         "quotes": "there is a quote before or after the key; remove it",
         "not a key of version 2": "a key that contains 'pk2.' is of version 2, and begins with it",
     }
@@ -408,6 +409,8 @@ def key_from_line(line):
     except UnicodeDecodeError:
         raise KeyFault("not Latin-1") from None
     text = text[:-1] if text.endswith("\r") else text
+    if "\0" in text:  # Perhaps UTF-16, in which `pk2.` is not seen.
+        raise KeyFault("NUL")
     if "pk2." not in text.lower() and text:
         if text[0] == "\ufeff":
             raise KeyFault("byte-order mark")

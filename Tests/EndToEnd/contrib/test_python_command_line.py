@@ -124,6 +124,7 @@ KEY_FILES = {
     b"\ta key of version 1": "there is a blank before or after the key; remove it",
     "\u20ac".encode(): "the key is not UTF-8 text of characters up to U+00FF, which version 1 needs",
     b"\xff" * 20: "the key is not UTF-8 text of characters up to U+00FF, which version 1 needs",
+    KEY2.encode("utf-16-le"): "the key has a NUL byte in it",
     b"x" * 4097: "the key is longer than 4096 bytes",
     b"x" * 100_000: "the key is longer than 4096 bytes",
 }

@@ -1,6 +1,11 @@
 #!/usr/bin/env python3
 """The client of pyknock in one file, for any system with Python 3.8 or later. See PYTHON.md beside it.
 
+It reads the key and client.conf. It asks the system for the addresses of HOST, and sends a datagram to each. It waits
+only with `check` and --answer, for ten seconds, and with -S auto, at most ten seconds for STUN servers. It writes no
+file and runs no program. The parts below are, in this order: keys and datagrams, addresses, messages, keys in files,
+settings of a host, client.conf, the command line, knocking.
+
 As a library, for tests and other programs:
 
     key = read_key(text)                 KeyFault if the text is no key; its `fault` is a word for the reason

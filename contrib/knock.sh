@@ -126,12 +126,13 @@ read_key() { # Sets $text to the first line of the key file.
       saved=$(stty -g 2>/dev/null) || die 1 "$source stty is missing, so the key would be shown; give -k FILE"
       trap 'stty "$saved"' EXIT
       trap 'exit 1' HUP INT QUIT TERM
+      trap '' TSTP # After a stop with Control-Z, the shell would have the terminal show what is typed.
       stty -echo || die 1 "$source the key would be shown; give -k FILE"
       printf 'key (not shown): \n' >&2
     fi
     IFS= read -r text
     [ -z "${saved-}" ] || stty "$saved"
-    trap - EXIT HUP INT QUIT TERM
+    trap - EXIT HUP INT QUIT TERM TSTP
   else
     if [ -d "$key_file" ] || [ ! -r "$key_file" ]; then die 1 "$source there is no such file, or it cannot be read"; fi
     case $(ls -dlL -- "$key_file") in

@@ -453,10 +453,12 @@ def hidden_line():
         sys.exit(128 + number)
 
     former = {}
-    for name in "SIGHUP", "SIGQUIT", "SIGTERM":  # Windows has only the last.
-        number = getattr(signal, name, None)
+    # After a stop with Control-Z, the shell would have the terminal show what is typed.
+    handlers = {"SIGHUP": end, "SIGQUIT": end, "SIGTERM": end, "SIGTSTP": signal.SIG_IGN}
+    for name, handler in handlers.items():
+        number = getattr(signal, name, None)  # Windows has only SIGTERM.
         if number and signal.getsignal(number) == signal.SIG_DFL:
-            former[number] = signal.signal(number, end)
+            former[number] = signal.signal(number, handler)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("error", getpass.GetPassWarning)  # It warns, and goes on to read.

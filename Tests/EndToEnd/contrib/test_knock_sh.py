@@ -593,6 +593,14 @@ def test_without_stty_nobody_is_asked_for_the_key(path_of):
 
 
 @each_shell
+def test_control_z_does_not_stop_it_while_it_asks(shell):
+    """After `fg`, the terminal would show the key."""
+    with contextlib.closing(TerminalProcess(*SHELLS[shell], SCRIPT, "open", "127.0.0.1", "-k-")) as ours:
+        ours.wait_for(PROMPT)
+        assert ours.ignores(signal.SIGTSTP)
+
+
+@each_shell
 def test_there_is_no_core_dump(shell):
     with contextlib.closing(TerminalProcess(*SHELLS[shell], SCRIPT, "open", "127.0.0.1", "-k-")) as ours:
         ours.wait_for(PROMPT)

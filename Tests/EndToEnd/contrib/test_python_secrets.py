@@ -39,6 +39,11 @@ def test_a_terminal_is_asked_for_the_key_and_hides_it(terminal):
     assert ours.text == PROMPT + b"\r\n" + SENT
 
 
+def test_control_z_does_not_stop_it_while_it_asks(terminal):
+    """After `fg`, the terminal would show the key."""
+    assert terminal().ignores(signal.SIGTSTP)
+
+
 @pytest.mark.parametrize("name, code", [("SIGINT", 130), ("SIGTERM", 143), ("SIGHUP", 129), ("SIGQUIT", 131)])
 def test_a_terminal_shows_again_what_is_typed_after_a_signal(terminal, name, code):
     ours = terminal()

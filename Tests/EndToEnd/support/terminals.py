@@ -3,9 +3,11 @@
 import fcntl
 import os
 import pty
+import re
 import select
 import subprocess
 import termios
+from pathlib import Path
 
 from support.programs import TIMEOUT
 
@@ -32,6 +34,11 @@ class TerminalProcess:
 
     def echoes(self):
         return bool(termios.tcgetattr(self.theirs)[3] & termios.ECHO)
+
+    def ignores(self, number):
+        status = Path(f"/proc/{self.popen.pid}/status").read_text()
+        [mask] = re.findall(r"^SigIgn:\t(\w+)$", status, re.MULTILINE)
+        return bool(int(mask, 16) >> number - 1 & 1)
 
     def close(self):
         self.popen.kill()

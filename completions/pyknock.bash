@@ -22,7 +22,7 @@ _pyknock() {
   case $applet in
   server)
     options='-f --config -k --key-file --keys -b --bind-address -p --port -t --time-drift
-      --allow-observed-source --no-version1 --nft --ipset --ttl --grant-prefix4
+      --allow-observed-source --no-version1 --answer --nft --ipset --ttl --grant-prefix4
       --grant-prefix6 --open-command --close-command --no-shell --jobs --command-timeout
       --state --close-after --close-on-exit --replay-capacity --grant-capacity --syslog
       --log-format --metrics -q --quiet -v --verbose --user --chroot --no-sandbox --example

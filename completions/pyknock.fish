@@ -22,6 +22,7 @@ for program in pyknock pyknock-server pyknock-client pyknock-keygen pyknock-stat
     complete -c $program -n '__pyknock_is server' -s t -l time-drift -x -d 'allowed clock skew in seconds (default: 60)'
     complete -c $program -n '__pyknock_is server' -l allow-observed-source -d 'grant the sender\'s address for -S observed'
     complete -c $program -n '__pyknock_is server' -l no-version1 -d 'refuse knocks of version 1'
+    complete -c $program -n '__pyknock_is server' -l answer -d 'answer users of version 2 who ask for it'
     complete -c $program -n '__pyknock_is server' -l nft -x -d 'change sets of nftables'
     complete -c $program -n '__pyknock_is server' -l ipset -x -d 'change sets of ipset'
     complete -c $program -n '__pyknock_is server' -l ttl -x -d 'time until the kernel deletes an address'

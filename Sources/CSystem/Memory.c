@@ -76,6 +76,13 @@ void *csys_allocate_key_table(size_t size) {
   return key_table = map(size, MAP_PRIVATE);
 }
 
+void *csys_allocate_answer_keys(size_t size) {
+  void *pages = map(size, MAP_PRIVATE);
+  if (!pages || madvise(pages, size, MADV_DONTFORK) < 0) return NULL;
+  lock(pages, size);
+  return pages;
+}
+
 // A list: each free place begins with the address of the next. All have at least the size of a single key.
 static void *free_key;
 static size_t key_room_used;

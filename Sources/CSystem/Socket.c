@@ -308,6 +308,8 @@ int csys_receive_batch(int fd, void *buffer, size_t size, uint32_t *lengths, voi
   return csys_result(count);
 }
 
+int csys_duplicate(int fd) { return csys_result(fcntl(fd, F_DUPFD_CLOEXEC, 0)); }
+
 int csys_answer(int fd, const void *datagram, size_t size, const void *peer, const void *local) {
   struct in6_pktinfo from;
   memcpy(&from, local, sizeof from);

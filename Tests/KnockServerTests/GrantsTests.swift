@@ -433,8 +433,9 @@ private let changes: [(String, @Sendable (inout Grants) -> Void)] = [
         let isOpen = open(&grants, number, for: seconds, at: wall)
         #expect(isOpen == (model[number] != nil || model.count < 20))
         guard isOpen else { break }
+        let old = model[number]?.deadline ?? .max
         model[number] = Model(
-          deadline: time + seconds * second,
+          deadline: max(time + seconds * second, old < .max ? old : 0),
           closing: model[number]?.closing ?? 0)
       case 2:
         _ = grants.beginClose(.inet(number), of: .none, wallNow: wall)
@@ -467,7 +468,50 @@ private let changes: [(String, @Sendable (inout Grants) -> Void)] = [
     let (found, ends, _) = image.adopted(at: now + time)
     #expect(found.count == model.count)
     #expect(Set(ends.keys) == Set(model.keys))
+    for (number, grant) in model where grant.deadline < .max {
+      #expect(ends[number] == now + grant.deadline)
+    }
   }
+}
+
+@Test func anOpenNeverShortensWhatIsOpen() {
+  let image = Image()
+  var grants = image.grants()
+  let address = Address.inet(1)
+  func opening(_ seconds: Int64?) -> Grants.Opening {
+    let duration = seconds.map { $0 * second }
+    return Grants.Opening(
+      user: .none, key: .none, set: 8, prefixLength: 32, setDuration: duration, duration: duration,
+      closesCommand: false, hasCloseCommand: false)
+  }
+  func open(for seconds: Int64?, at time: Int64, wall: Int64) {
+    _ = try? grants.open(
+      address, opening(seconds), isRepeat: false, isShared: false, wallNow: wall, now: time)
+  }
+  func grant() -> Grant? {
+    for record in image.bytes.bindMemory(to: Grants.Record.self) {
+      if let grant = record.grant { return grant }
+    }
+    return nil
+  }
+  open(for: 60, at: 0, wall: now)
+  // The clock is set meanwhile.
+  open(for: 10, at: second, wall: now + 1000 * second)
+  #expect(grants.count == 1)
+  #expect(grants.nextDeadline == 60 * second)
+  #expect(grant()?.asked == now + 1000 * second)
+  #expect(grant()?.ends == now + 1059 * second)
+  #expect(grant()?.setEnds == now + 1059 * second)
+  #expect(grants.setTime(address, opening(10), now: second) == 59 * second)
+  open(for: 70, at: 2 * second, wall: now + 1001 * second)
+  #expect(grants.nextDeadline == 72 * second)
+  #expect(grant()?.setEnds == now + 1071 * second)
+  open(for: nil, at: 3 * second, wall: now + 1002 * second)
+  open(for: 10, at: 4 * second, wall: now + 1003 * second)
+  #expect(grants.nextDeadline == nil)
+  #expect(grant()?.ends == Grant.never)
+  #expect(grant()?.setEnds == Grant.never)
+  #expect(grants.setTime(address, opening(10), now: 4 * second) == nil)
 }
 
 @Test func anOpenDuringACloseBeginsAnew() {

@@ -33,6 +33,17 @@ import Testing
         == [false, false, false, true])
   }
 
+  @Test func `another time that it shall stay open makes a new wish`() {
+    var recent = RecentKnocks(storage(4, of: RecentKnocks.Entry.self))
+    let knocks: [(seconds: UInt32, at: Int64)] = [
+      (60, 0), (60, 1), (90, 2), (60, 3), (0, 4), (0, 5),
+    ]
+    let repeats = knocks.map {
+      recent.record(knock(1), by: .none, seconds: $0.seconds, now: $0.at).isRepeat
+    }
+    #expect(repeats == [false, true, false, false, false, true])
+  }
+
   @Test func `users do not repeat each other`() {
     var recent = RecentKnocks(storage(4, of: RecentKnocks.Entry.self))
     let (alice, bob) = (userName("alice"), userName("bob"))

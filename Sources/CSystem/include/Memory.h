@@ -20,6 +20,9 @@ void *csys_allocate_key(size_t size);
 /// Zeroed memory for a table of keys, which `csys_lock_keys` locks too. For one table; NULL if out of memory.
 void *csys_allocate_key_table(size_t size);
 
+/// Zeroed memory for a table of keys that stays in this process: no fork passes it on. NULL if out of memory.
+void *csys_allocate_answer_keys(size_t size);
+
 /// Makes the memory of a key or of keys, which must be wiped, available to the next single key. Single keys all have the
 /// same size.
 void csys_release_key(void *key);

@@ -136,6 +136,9 @@ int csys_tell_local_addresses(int fd);
 /// whole lengths, which may exceed `size`. Returns their number: -EAGAIN if none is there.
 int csys_receive_batch(int fd, void *buffer, size_t size, uint32_t *lengths, void *sources, void *locals);
 
+/// Another descriptor for the same open socket, which no program that is started inherits.
+int csys_duplicate(int fd);
+
 /// Sends a datagram to `peer` from `local`, without waiting. Both are as `csys_receive_batch` stored them.
 int csys_answer(int fd, const void *datagram, size_t size, const void *peer, const void *local);
 

@@ -255,7 +255,7 @@ public struct Grants: ~Copyable {
     }
   }
 
-  /// Records that access is about to be opened, or stays open longer.
+  /// Records that access is about to be opened, or stays open longer. What is open is never shortened.
   ///
   /// - Parameters:
   ///   - isRepeat: whether the command does not run, since it has just run.
@@ -274,8 +274,9 @@ public struct Grants: ~Copyable {
     let old = table.position(of: address) { opening.matches($0.grant) }
     if old == nil {
       guard count < capacity else { throw .noRoom(count: count) }
-      let share = isShared ? max(capacity / 4, 1) : capacity
-      guard count < share || count(of: opening.user) < share else { throw .noShare(count: share) }
+      guard hasShare(opening.user, isShared: isShared) else {
+        throw .noShare(count: share(isShared: isShared))
+      }
     }
     func end(_ duration: Int64?, from start: Int64, never: Int64) -> Int64 {
       duration.map { start + $0 } ?? never
@@ -291,6 +292,7 @@ public struct Grants: ~Copyable {
     if let old {
       if !table[old].hasEnded { state.grant.since = min(wallNow, table[old].grant.since) }
       state.wasInSet = !table[old].isSetDoubtful
+      if !table[old].hasEnded { state.keepEnds(of: table[old], now: now) }
       // The set may hold it for longer than this knock asks for.
       if table[old].shortenedDeadline < .max {
         state.shortenedDeadline = state.deadline
@@ -327,11 +329,58 @@ public struct Grants: ~Copyable {
     return result
   }
 
+  /// How long the set is to hold what was just opened (microseconds); nil for ever.
+  public mutating func setTime(_ address: Address, _ opening: Opening, now: Int64) -> Int64? {
+    guard var duration = opening.setDuration else { return nil }
+    if let position = table.position(of: address, where: { opening.matches($0.grant) }) {
+      guard table[position].setDeadline < .max else { return nil }
+      // An earlier knock may have asked for more.
+      duration = max(duration, table[position].setDeadline.subtractingSaturated(now))
+    }
+    return duration
+  }
+
   /// Why a grant has no room.
   public enum Full: Error, Equatable, Sendable {
     case noRoom(count: Int)
     /// The user has so many grants.
     case noShare(count: Int)
+  }
+
+  private func share(isShared: Bool) -> Int { isShared ? max(capacity / 4, 1) : capacity }
+
+  private func hasShare(_ user: UserName, isShared: Bool) -> Bool {
+    let share = share(isShared: isShared)
+    return count < share || count(of: user) < share
+  }
+
+  /// How long an address would stay open after `open` (microseconds), `.max` until it is closed. It depends on nothing
+  /// that others have.
+  ///
+  /// - Returns: nil if the user has too many grants.
+  @inline(never)
+  public mutating func timeIfOpened(
+    _ address: Address, _ opening: Opening, isShared: Bool, now: Int64
+  ) -> Int64? {
+    let new = min(opening.duration ?? .max, opening.setDuration ?? .max)
+    guard opening.isGrant else { return new }
+    if let old = timeLeft(address, of: opening.user, now: now) { return max(old, new) }
+    return hasShare(opening.user, isShared: isShared) ? new : nil
+  }
+
+  /// How long an address stays open for a user (microseconds), `.max` until it is closed. Nil if they have no grant of
+  /// it.
+  @inline(never)
+  public mutating func timeLeft(_ address: Address, of user: UserName, now: Int64) -> Int64? {
+    var end: Int64?
+    table.visit(near: address) { state in
+      if state.grant.address == address, state.grant.user == user, !state.hasEnded,
+        !state.isRevoked, state.setNeed > now
+      {
+        end = max(end ?? 0, state.setNeed)
+      }
+    }
+    return end.map { $0 == .max ? .max : $0 - now }
   }
 
   private func count(of user: UserName) -> Int {
@@ -809,6 +858,23 @@ public struct Grants: ~Copyable {
 }
 
 extension Grants.State {
+  /// Takes over the later ends of the grant that it replaces. The clock may have been set since then.
+  fileprivate mutating func keepEnds(of old: Self, now: Int64) {
+    func end(at deadline: Int64) -> Int64 {
+      guard deadline < .max else { return Grant.never }
+      return grant.asked + min(deadline - now, Grants.Record.longest)
+    }
+    let oldDeadline = old.shortenedDeadline < .max ? old.shortenedDeadline : old.deadline
+    if oldDeadline > deadline {
+      deadline = oldDeadline
+      grant.ends = end(at: oldDeadline)
+    }
+    if old.setDeadline > setDeadline {
+      setDeadline = old.setDeadline
+      grant.setEnds = end(at: setDeadline)
+    }
+  }
+
   /// Takes over the command of another grant of the address.
   fileprivate mutating func takeCommand(from other: Self) {
     grant.command = other.grant.command

@@ -11,6 +11,8 @@ public struct RecentKnocks: ~Copyable {
     /// Nil if a later entry replaces it.
     fileprivate var knock: Knock?
     fileprivate let user: UserName
+    /// How long the address shall stay open at most; see `Order`.
+    fileprivate let seconds: UInt32
     /// In microseconds since boot.
     fileprivate let time: Int64
     /// The number of the action whose command runs for it.
@@ -32,15 +34,17 @@ public struct RecentKnocks: ~Copyable {
 
   /// Records a knock.
   ///
-  /// - Parameter now: microseconds since boot.
+  /// - Parameters:
+  ///   - seconds: how long the address shall stay open at most; see `Order`.
+  ///   - now: microseconds since boot.
   /// - Returns: whether it is a repeat: the last knock of the user for its address was the same, and just now, and
   ///   nobody has asked for another command since. And the number of the action whose command runs for it: a new
   ///   number, modulo 2^32, unless it is a repeat.
   public mutating func record(
-    _ knock: Knock, by user: UserName, now: Int64
+    _ knock: Knock, by user: UserName, seconds: UInt32 = 0, now: Int64
   ) -> (isRepeat: Bool, number: UInt32) {
     while count > 0, now - entries[first].time > Self.interval { dropFirst() }
-    let last = position { $0.user == user && $0.knock == knock }
+    let last = position { $0.user == user && $0.knock == knock && $0.seconds == seconds }
     let isRepeat = last != nil
     if !isRepeat { lastNumber &+= 1 }
     let number = last.map { entries[$0].number } ?? lastNumber
@@ -48,7 +52,7 @@ public struct RecentKnocks: ~Copyable {
     if count == entries.count { dropFirst() }
     if count == 0 { first = 0 }  // A short list then touches few pages.
     entries[(first + count) % entries.count] = Entry(
-      knock: knock, user: user, time: now, number: number, isRepeated: isRepeat)
+      knock: knock, user: user, seconds: seconds, time: now, number: number, isRepeated: isRepeat)
     count += 1
     return (isRepeat, number)
   }

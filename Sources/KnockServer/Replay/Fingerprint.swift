@@ -35,7 +35,7 @@ public struct Fingerprint: Equatable, BitwiseCopyable, Sendable {
       timeStamp: Int64(bitPattern: bytes.littleEndian(at: 32, count: 8)))
   }
 
-  func write(to bytes: inout MutableSpan<UInt8>, at start: Int) {
+  public func write(to bytes: inout MutableSpan<UInt8>, at start: Int) {
     for index in 0..<Self.size {
       let number =
         switch index / 8 {

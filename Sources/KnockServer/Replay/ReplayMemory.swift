@@ -41,7 +41,9 @@ public struct ReplayMemory: ~Copyable {
 
   /// How many datagrams of one user are remembered at once; later ones as fast as they are surely forgotten. So one
   /// user never has more than twice as many in the memory, a quarter of it.
-  private var share: Int64 { Int64(max(1, records.count / 8)) }
+  public static func share(of capacity: Int, drift: Int64) -> RateLimit {
+    RateLimit(Int64(max(1, capacity / 8)), within: 2 * drift)
+  }
 
   /// Checks that a datagram was not remembered before. Its time stamp is within the drift of `moment`.
   ///
@@ -66,7 +68,7 @@ public struct ReplayMemory: ~Copyable {
   mutating func remember(
     _ datagram: Fingerprint, of user: UserNumber?, at moment: Moment, drift: Int64
   ) throws(Refusal) {
-    let limit = RateLimit(share, within: 2 * drift)
+    let limit = Self.share(of: records.count, drift: drift)
     if let user, !shares[user].holds(limit, now: moment.monotonic) { throw .keyTooFast }
     guard append(datagram) else { throw .replayMemoryFull }
     if let user { _ = shares[user].take(limit, now: moment.monotonic) }

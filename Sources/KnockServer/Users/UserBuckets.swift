@@ -13,7 +13,7 @@ public struct RateLimit: BitwiseCopyable, Sendable {
   }
 
   /// So many at once, which take this time to earn again (microseconds). Rounded up, so that it is never too many.
-  init(_ count: Int64, within time: Int64) {
+  public init(_ count: Int64, within time: Int64) {
     self.init(atOnce: count, interval: (time - 1) / count + 1)
   }
 }

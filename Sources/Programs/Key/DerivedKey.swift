@@ -27,6 +27,9 @@ import KnockProtocol
 
 /// The keys that are derived from a key of version 2: see `Version2.Label`.
 struct Version2Keys: BitwiseCopyable {
+  /// Where `answerTag` and `answerMask` are (bytes).
+  static let answerKeys = 72..<136
+
   /// 8 bytes as a little-endian number.
   let id: UInt64
   let tag: InlineArray<32, UInt8>

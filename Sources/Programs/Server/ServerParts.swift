@@ -26,8 +26,8 @@ struct ServerParts: ~Copyable {
 
     /// Ends the program if the system does not have it.
     @inline(never)
-    init() {
-      guard let batch = DatagramBatch(answers: false),
+    init(answers: Bool) {
+      guard let batch = DatagramBatch(answers: answers),
         let logBudgets = Storage<UserBuckets.Element>.mapped(Users.slotCount),
         let recent = Storage<RecentKnocks.Entry>.mapped(Self.recentKnocks),
         let seen = Storage<UInt64>.mapped(Users.slotCount / 64 + 1)
@@ -45,7 +45,7 @@ struct ServerParts: ~Copyable {
   /// Makes the two processes and runs them.
   @inline(never)
   consuming func run(_ settings: ServerSettings, _ operands: Operands) -> Never {
-    let common = Common()
+    let common = Common(answers: settings.givesAnswers)
     let startLine = Self.startLine(socket, settings)
     let reloader = Resident(Self.reloader(settings, operands))
     logWarnings(settings)
@@ -53,6 +53,7 @@ struct ServerParts: ~Copyable {
     let beatInterval = min(
       manager.watchdogPatience.map { $0 / 4 } ?? .max,
       metrics.value == nil ? .max : Metrics.interval)
+    let answers = Resident(Self.answers(socket, users.answerKeys, settings))
     let receiver = Receiver(
       socket: socket, batch: common.batch,
       gate: Gate(
@@ -66,13 +67,29 @@ struct ServerParts: ~Copyable {
       Executor(
         state: state.keeper, signals: signals, timer: common.timer,
         receiver: ReceiverProcess(common.channel.second, tally: common.tally),
-        users: users.users, directory: users.directory, seen: common.seen,
+        users: users.users, directory: users.directory, answers: answers, seen: common.seen,
         setNames: state.grants.names.alias(), tally: common.tally, firewall: firewall,
         runner: Self.runner(commands, settings),
         grants: GrantKeeper(state.grants, recent: RecentKnocks(common.recent), settings),
         shutdown: Shutdown(closesGrants: settings.closesOnExit), manager: manager,
         metrics: metrics, reloader: reloader))
     Server.run(receiver: receiver, executor: executor, sandbox: settings.sandbox)
+  }
+
+  /// Nil without answers.
+  @inline(never)
+  private static func answers(
+    _ socket: borrowing UDPSocket, _ keys: consuming AnswerKeys?, _ settings: ServerSettings
+  ) -> Answers? {
+    guard let keys else { return nil }
+    let socket = CurrentProcess.orExit("--answer") { () throws(SystemError) in
+      try socket.tellLocalAddresses()
+      return try socket.duplicate()
+    }
+    guard let answers = Answers(socket: socket, keys: keys, settings) else {
+      CurrentProcess.exitFatally(.outOfMemory)
+    }
+    return answers
   }
 
   @inline(never)

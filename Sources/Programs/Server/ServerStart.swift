@@ -115,7 +115,9 @@ extension ServerApplet {
     _ settings: ServerSettings, _ key: borrowing KeyedMAC?, _ commands: borrowing Commands,
     _ names: borrowing SetNames, _ firewall: inout Firewall?
   ) -> LoadedUsers {
-    guard var loaded = LoadedUsers() else { CurrentProcess.exitFatally(.outOfMemory) }
+    guard var loaded = LoadedUsers(answers: settings.givesAnswers) else {
+      CurrentProcess.exitFatally(.outOfMemory)
+    }
     do throws(UserFault) {
       switch key {
       case .some(let key):

@@ -32,6 +32,16 @@ struct UDPSocket: ~Copyable {
     descriptor = Descriptor(owning: number)
   }
 
+  /// Another descriptor for the same open socket. No command inherits it.
+  func duplicate() throws(SystemError) -> UDPSocket {
+    UDPSocket(Descriptor(owning: try SystemError.check(csys_duplicate(number))))
+  }
+
+  /// Has the kernel tell which address each datagram was sent to.
+  func tellLocalAddresses() throws(SystemError) {
+    try SystemError.check(csys_tell_local_addresses(number))
+  }
+
   /// The descriptor; negative for none.
   var number: Int32 { descriptor.number }
   var isOpen: Bool { descriptor.isOpen }
@@ -60,6 +70,21 @@ struct UDPSocket: ~Copyable {
   func send(_ datagram: Span<UInt8>) throws(SystemError) {
     try SystemError.check(
       unsafe datagram.withUnsafeBytes { unsafe csys_send(number, $0.baseAddress, $0.count) })
+  }
+
+  /// Sends a datagram back to where another one came from, from the address that this was sent to. Does not wait.
+  func send(_ datagram: Span<UInt8>, along path: ReplyPath) throws(SystemError) {
+    var bytes = InlineArray<48, UInt8>(repeating: 0)
+    var rest = bytes.mutableSpan
+    path.write(to: &rest, at: 0)
+    let result = unsafe bytes.span.withUnsafeBytes { path in
+      unsafe datagram.withUnsafeBytes { datagram in
+        unsafe csys_answer(
+          number, datagram.baseAddress, datagram.count, path.baseAddress,
+          path.baseAddress.map { unsafe $0 + Int(CSYS_SOURCE_SIZE) })
+      }
+    }
+    try SystemError.check(result)
   }
 
   /// Receives a datagram without waiting.

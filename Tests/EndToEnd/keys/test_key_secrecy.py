@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 from support.datagrams import KEY
-from support.processes import descriptor_of, stat_of
+from support.processes import descriptor_of, memory_of, stat_of
 from support.programs import PYKNOCK, program, run
 from support.waiting import until
 
@@ -120,21 +120,6 @@ def test_a_key_operand_is_gone_from_ps_once_the_server_listens(not_emulated, ser
         [*map(os.fsencode, program("server")), f"-p{ours.port}".encode(), bytes(len(key.encode())),
          b"echo open", b"echo close", b""]
     )  # fmt: skip
-
-
-def memory_of(pid):
-    """The readable memory of a process."""
-    parts = []
-    with open(f"/proc/{pid}/mem", "rb", buffering=0) as memory:
-        for line in Path(f"/proc/{pid}/maps").read_text().splitlines():
-            start, end = (int(number, 16) for number in line.split()[0].split("-"))
-            if line.split()[1][0] == "r" and not line.endswith("[vvar]"):
-                try:
-                    memory.seek(start)
-                    parts.append(memory.read(end - start))
-                except (OSError, OverflowError):
-                    pass
-    return b"".join(parts)
 
 
 @pytest.mark.parametrize("source", ["operand", "file", "stdin"])

@@ -5,8 +5,11 @@ import os
 import signal
 
 import pytest
+from support.asker import ALICE, BOB, DONE, Asker
+from support.firewall import only_nft
 from support.processes import NOBODY
 from support.state import Journal
+from support.users import UserFiles
 from support.waiting import until
 
 SECCOMP_KILLS = f"pyknock server: the receiver ended: signal {signal.SIGSYS.value}"
@@ -93,7 +96,7 @@ def test_a_receiver_that_fills_the_queue_keeps_no_grant_from_its_end(server, int
 
 LIES = [
     "short", "long", "kind", "new user", "removed user", "users told", "update", "user", "other user",
-    "command", "length", "rest", "multicast", "source",
+    "command", "length", "rest", "multicast", "source", "answer", "refusal", "way", "seconds",
 ]  # fmt: skip
 
 
@@ -114,3 +117,71 @@ def test_a_receiver_that_hangs_up_ends_the_server(taken_over):
     assert ours.log.wait_for_end()[-2:] == [
         "pyknock server: the receiver ended: signal 9", "pyknock server: stopped"
     ]  # fmt: skip
+
+
+RECEIVING = ["receive", "read", "receive message", "copy", "copy by fcntl"]
+
+
+@pytest.fixture
+def answering(server, intruder, firewall, tmp_path):
+    """Starts a server with sets whose executor makes an attempt before it sends an answer, and asks for one."""
+
+    def start(attempt, *options, environment=(), **more):
+        if "words" not in more:
+            more |= {"words": ["-k", "-"], "stdin": ALICE.encode()}
+        ours = server(
+            firewall.sets, "--ttl=1h", f"--state={tmp_path}/state", "--answer", *options,
+            env={**os.environ, "LD_PRELOAD": str(intruder), "INTRUDER_ANSWER": attempt, **dict(environment)},
+            network=firewall, **more,
+        )  # fmt: skip
+        client = Asker(ours.port, network=firewall)
+        client.ask()
+        return ours, client
+
+    firewall.load_example()
+    return start
+
+
+@only_nft
+@pytest.mark.parametrize("attempt", RECEIVING)
+def test_an_executor_with_sets_alone_cannot_receive(answering, attempt):
+    ours, client = answering(attempt)
+    assert ours.exit_code() == -signal.SIGSYS
+    assert client.heard() == []
+
+
+@only_nft
+@pytest.mark.parametrize("attempt, result", [("receive", f"-{errno.EAGAIN}"), ("copy", r"\d+")])
+@pytest.mark.parametrize("how", ["no sandbox", "no seccomp", "commands"])
+def test_otherwise_it_can(answering, attempt, result, how):
+    if how == "commands":
+        ours, client = answering(attempt, words=["-k", "-", "true", "true"], stdin=ALICE.encode())
+    elif how == "no sandbox":
+        ours, client = answering(attempt, "--no-sandbox")
+    else:
+        ours, client = answering(attempt, environment={"INTRUDER_NO_SECCOMP": "1"})
+        reason = r"the executor can receive on the socket: no seccomp \(Invalid argument\)"
+        ours.log.wait_for(f"^pyknock server: warning: sandbox: {reason}$")
+    ours.log.wait_for(f"^intruder: {attempt}: {result}$")
+    assert client.receive()[:1] == (DONE,)
+
+
+@pytest.mark.parametrize("others", [False, True], ids=["alone", "with others"])
+def test_a_receiver_cannot_have_more_answers_sent_than_a_user_may_get(server, intruder, tmp_path, others):
+    users = UserFiles(tmp_path / "keys")
+    users.set("alice", key=ALICE)
+    if others:
+        users.set("bob", key=BOB)
+    ours = server(
+        f"--state={tmp_path}/state", "--answer", users.option, "--replay-capacity=80", "--time-drift=3600",
+        env={**os.environ, "LD_PRELOAD": str(intruder), "INTRUDER_ATTEMPT": "lie: answers"},
+        words=["true", "true"],
+    )  # fmt: skip
+    client = Asker(ours.port)
+    client.ask(wants_answer=False)
+    ours.log.wait_for("^intruder: lie: answers: 0$")
+    ours.log.wait_for("accepted open")
+    assert ours.stop() == 0
+    answers = client.heard()
+    assert len(answers) == (10 if others else 80)
+    assert {len(answer) for answer in answers} == {64}

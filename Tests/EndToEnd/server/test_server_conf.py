@@ -9,8 +9,8 @@ from support.firewall import NFT
 from support.programs import program, run
 
 SETTINGS = [
-    "key-file", "keys", "bind-address", "port", "time-drift", "allow-observed-source", "no-version1", "nft", "ipset",
-    "ttl", "grant-prefix4", "grant-prefix6", "open-command", "close-command", "no-shell", "jobs",
+    "key-file", "keys", "bind-address", "port", "time-drift", "allow-observed-source", "no-version1", "answer", "nft",
+    "ipset", "ttl", "grant-prefix4", "grant-prefix6", "open-command", "close-command", "no-shell", "jobs",
     "command-timeout", "state", "close-after", "close-on-exit", "replay-capacity", "grant-capacity",
     "syslog", "log-format", "metrics", "quiet", "verbose", "user", "chroot", "no-sandbox",
 ]  # fmt: skip

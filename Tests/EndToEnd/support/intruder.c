@@ -3,6 +3,7 @@
 //
 // INTRUDER_ATTEMPT: when a datagram comes, the receiver tries this, as an attacker would who has taken it
 // over. Then it writes whether it succeeded.
+// INTRUDER_ANSWER: before the executor sends an answer, it tries this.
 // INTRUDER_NO_SECCOMP: the kernel seems to have no seccomp.
 // INTRUDER_SLOW: the name of a file. Each request to the kernel's firewall takes as many milliseconds longer as
 // it says.
@@ -43,6 +44,7 @@ static long attempt(const char *what, int socket_fd) {
   struct sockaddr_in address = {.sin_family = AF_INET, .sin_port = htons(9)};
   address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
   char *const words[] = {"/bin/true", NULL};
+  char bytes[8];
   if (!strcmp(what, "open")) return syscall(SYS_openat, AT_FDCWD, "/etc/passwd", O_RDONLY);
   if (!strcmp(what, "socket")) return syscall(SYS_socket, AF_INET, SOCK_STREAM, 0);
   if (!strcmp(what, "connect")) return syscall(SYS_connect, socket_fd, &address, sizeof address);
@@ -52,27 +54,41 @@ static long attempt(const char *what, int socket_fd) {
   if (!strcmp(what, "kill")) return syscall(SYS_kill, getppid(), SIGKILL);
   if (!strcmp(what, "map")) return syscall(SYS_mmap, 0, 4096, 7, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
   if (!strcmp(what, "answer")) return syscall(SYS_sendto, socket_fd, "here", 4, 0, &address, sizeof address);
+  if (!strcmp(what, "receive")) return syscall(SYS_recvfrom, socket_fd, bytes, sizeof bytes, MSG_DONTWAIT, NULL, NULL);
+  if (!strcmp(what, "read")) return syscall(SYS_read, socket_fd, bytes, sizeof bytes);
+  if (!strcmp(what, "receive message")) return syscall(SYS_recvmsg, socket_fd, NULL, MSG_DONTWAIT);
+  if (!strcmp(what, "copy")) return syscall(SYS_dup, socket_fd);
+  if (!strcmp(what, "copy by fcntl")) return syscall(SYS_fcntl, socket_fd, F_DUPFD, 0);
   if (!strcmp(what, "x32")) return syscall(0x40000000 + SYS_getpid);
   if (!strcmp(what, "nothing")) return 0;
   abort();
 }
 
 static int channel;
+// Where the last datagram came from.
+static char last_source[28];
 
 // The receiver may send messages to the executor. These are messages that no intact receiver sends.
 static int lie(const char *what) {
   // KnockServer/PrivsepMessage.swift has the format.
   // The first user: generation 1, slot 0.
-  char message[1280] = {2, 0, 0x40, 0, 0, 1, 4, (char)192, 0, 2, 77};
-  size_t size = 80;
+  char message[1280] = {2, 0, 0x40, 0, 0, 1, 0, 0, 0, 0, 0, 0, 4, (char)192, 0, 2, 77};
+  size_t size = 134;
   // As many as fill the queue of the executor, with the one that makes it do this.
   for (int i = 1; !strcmp(what, "lie: many") && i < 1152; i++) {
-    message[9] = (char)(i >> 8), message[10] = (char)i;
+    message[15] = (char)(i >> 8), message[16] = (char)i;
     while (send(channel, message, size, 0) < 0) continue;
   }
-  if (!strcmp(what, "lie: short")) size = 79;
+  // Refusals to be answered, along the way that the last datagram came.
+  for (int i = 0; !strcmp(what, "lie: answers") && i < 5000; i++) {
+    message[6] = 2, message[7] = 1;
+    memcpy(message + 46, last_source, sizeof last_source);
+    memcpy(message + 94, &i, sizeof i);
+    while (send(channel, message, size, 0) < 0) continue;
+  }
+  if (!strcmp(what, "lie: short")) size = 133;
   else if (!strcmp(what, "lie: empty")) size = 0;
-  else if (!strcmp(what, "lie: long")) size = 81;
+  else if (!strcmp(what, "lie: long")) size = 135;
   else if (!strcmp(what, "lie: kind")) message[0] = 7;
   else if (!strcmp(what, "lie: new user")) message[0] = 3, size = sizeof message;
   else if (!strcmp(what, "lie: update")) message[0] = 4, size = 1;
@@ -80,11 +96,16 @@ static int lie(const char *what) {
   else if (!strcmp(what, "lie: users told")) message[0] = 6, size = 1;
   else if (!strcmp(what, "lie: user")) message[1] = 1;
   else if (!strcmp(what, "lie: other user")) message[2] = (char)0x80;
-  else if (!strcmp(what, "lie: command")) message[5] = 3;
-  else if (!strcmp(what, "lie: length")) message[6] = 5;
-  else if (!strcmp(what, "lie: rest")) message[22] = 1;
-  else if (!strcmp(what, "lie: source")) message[23] = 4, message[24] = (char)224;
-  else if (!strcmp(what, "lie: multicast")) message[7] = (char)224;
+  else if (!strcmp(what, "lie: command")) message[5] = 4;
+  else if (!strcmp(what, "lie: length")) message[12] = 5;
+  else if (!strcmp(what, "lie: rest")) message[28] = 1;
+  else if (!strcmp(what, "lie: source")) message[29] = 4, message[30] = (char)224;
+  else if (!strcmp(what, "lie: multicast")) message[13] = (char)224;
+  // Without --answer nobody wants one. A refusal is only for an answer.
+  else if (!strcmp(what, "lie: answer")) message[7] = 1;
+  else if (!strcmp(what, "lie: refusal")) message[6] = 2;
+  else if (!strcmp(what, "lie: way")) message[46] = 1;
+  else if (!strcmp(what, "lie: seconds")) message[5] = 2, message[8] = 1;
   else if (strcmp(what, "lie: knock")) return 0;
   return send(channel, message, size, 0) == (ssize_t)size;
 }
@@ -178,6 +199,18 @@ int socketpair(int domain, int type, int protocol, int ends[2]) {
   return result;
 }
 
+static void report(const char *what, long got) {
+  char line[64];
+  int size = snprintf(line, sizeof line, "intruder: %s: %ld\n", what, got < 0 ? -errno : got);
+  write(2, line, (size_t)size);
+}
+
+ssize_t sendmsg(int fd, const struct msghdr *message, int flags) {
+  const char *what = getenv("INTRUDER_ANSWER");
+  if (what) report(what, attempt(what, fd));
+  return ORIGINAL(sendmsg)(fd, message, flags);
+}
+
 int recvmmsg(int fd, struct mmsghdr *messages, unsigned count, int flags, struct timespec *timeout) {
   static int has_received;
   const char *error = getenv("INTRUDER_ERROR");
@@ -185,13 +218,9 @@ int recvmmsg(int fd, struct mmsghdr *messages, unsigned count, int flags, struct
   count_call();
   int result = ORIGINAL(recvmmsg)(fd, messages, count, flags, timeout);
   has_received = result > 0;
+  if (has_received) memcpy(last_source, messages[0].msg_hdr.msg_name, sizeof last_source);
   const char *what = getenv("INTRUDER_ATTEMPT");
-  if (what && result > 0) {
-    long got = strncmp(what, "lie", 3) ? attempt(what, fd) : lie(what);
-    char line[64];
-    int size = snprintf(line, sizeof line, "intruder: %s: %ld\n", what, got < 0 ? -errno : got);
-    write(2, line, (size_t)size);
-  }
+  if (what && result > 0) report(what, strncmp(what, "lie", 3) ? attempt(what, fd) : lie(what));
   count_call();
   return result;
 }

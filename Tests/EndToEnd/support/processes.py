@@ -68,6 +68,21 @@ def children_of(process):
     return [int(child) for child in Path(f"/proc/{process}/task/{process}/children").read_text().split()]
 
 
+def memory_of(pid):
+    """The readable memory of a process."""
+    parts = []
+    with open(f"/proc/{pid}/mem", "rb", buffering=0) as memory:
+        for line in Path(f"/proc/{pid}/maps").read_text().splitlines():
+            start, end = (int(number, 16) for number in line.split()[0].split("-"))
+            if line.split()[1][0] == "r" and not line.endswith("[vvar]"):
+                try:
+                    memory.seek(start)
+                    parts.append(memory.read(end - start))
+                except (OSError, OverflowError):
+                    pass
+    return b"".join(parts)
+
+
 def install_filter(code):
     """Has the kernel ask a filter of system calls before each call: seccomp(2), linux/filter.h."""
     libc = ctypes.CDLL(None, use_errno=True)

@@ -112,6 +112,17 @@ import KnockServer
     return count >= Self.shareCount
   }
 
+  /// The number of the action that came last of those that wait or run for a knock.
+  func lastNumber(of knock: Knock) -> UInt32? {
+    for index in (0..<queue.count).reversed() where queue[index].knock == knock {
+      return queue[index].number
+    }
+    for index in 0..<jobs.count {
+      if let action = jobs[index]?.action, action.knock == knock { return action.number }
+    }
+    return nil
+  }
+
   /// Removes the first knock that waits whose user is gone.
   mutating func dequeue(notOf users: borrowing Users) -> Action? {
     queue.removeFirst { !$0.closesGrant && !users.has($0.user, $0.key) }

@@ -24,6 +24,8 @@ struct Executor: ~Copyable {
   var users: Users
   /// Where HUP looks for users; nil if there is none.
   var directory: UsersDirectory?
+  /// Nil if the server gives no answers.
+  var answers: Resident<Answers?>
   /// A bit for each slot of the table of users, for HUP.
   let seen: Storage<UInt64>
   /// The names of the sets of users and grants, in the same memory as those of the grants.
@@ -56,7 +58,8 @@ struct Executor: ~Copyable {
   init(
     state: consuming Resident<StateKeeper?>, signals: consuming Signals,
     timer: consuming BootTimer, receiver: consuming ReceiverProcess, users: consuming Users,
-    directory: consuming UsersDirectory?, seen: consuming Storage<UInt64>,
+    directory: consuming UsersDirectory?, answers: consuming Resident<Answers?>,
+    seen: consuming Storage<UInt64>,
     setNames: consuming SetNames,
     tally: Tally, firewall: consuming Resident<Firewall?>, runner: consuming CommandRunner,
     grants: consuming GrantKeeper, shutdown: Shutdown, manager: consuming ServiceManager,
@@ -68,6 +71,7 @@ struct Executor: ~Copyable {
     self.receiver = receiver
     self.users = users
     self.directory = directory
+    self.answers = answers
     self.seen = seen
     self.setNames = setNames
     self.tally = tally
@@ -96,6 +100,15 @@ struct Executor: ~Copyable {
       log.debug("the executor has no capability except CAP_NET_ADMIN")
     } else {
       log.debug("the executor has no capability")
+    }
+  }
+
+  /// Sees to it, after the fork, that this process can only send on the socket for answers. Commands may need every
+  /// system call, so with them it cannot.
+  mutating func confineAnswers(by sandbox: Sandbox) {
+    guard let socket = answers.value?.socketNumber, sandbox.isOn, !keepsPrivileges else { return }
+    if let error = sandbox.allowOnlySending(on: socket) {
+      log.warning("warning: sandbox: the executor can receive on the socket: no seccomp (\(error))")
     }
   }
 
@@ -243,6 +256,7 @@ struct Executor: ~Copyable {
     let closesGrants = if case .closeGrants = step { true } else { false }
     while let action = runner.dequeue(onlyOpens: closesGrants) {
       log.warning("command not run, the server stops: \(action)")
+      answerAll(waitingFor: action, isDone: false)
     }
     if closesGrants { return grants.expireAll(now: SystemClock.sinceBoot()) }
     runner.hurry(now: now)

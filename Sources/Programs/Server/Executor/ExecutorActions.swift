@@ -11,7 +11,9 @@ extension Executor {
     repeat {
       switch try receiver.receive() {
       case .message(.knock(let order)):
-        guard runner.hasRoom, take(order) else { return endInvalidReceiver() }
+        guard runner.hasRoom || order.refusal != nil, take(order) else {
+          return endInvalidReceiver()
+        }
       case .message(.usersTold) where untakenReloads > 0: endReload()
       case .message(.ready) where !isReady:
         isReady = true
@@ -36,7 +38,8 @@ extension Executor {
     killReceiver()
   }
 
-  /// Acts on a knock if its user still may have it.
+  /// Acts on a knock if its user still may have it, or answers it if the receiver refuses it. What is dropped because
+  /// the server stops, or because the user is not the one that the receiver knows, gets no answer.
   ///
   /// - Returns: false if only a receiver that an attacker has taken over passes it on. While the receiver has not heard
   ///   of all changes of users, the policy may have been another one, and the clock goes on.
@@ -49,54 +52,78 @@ extension Executor {
     case .removed: user = nil
     case .user(let found): user = found
     }
+    guard order.reply == nil || answers.value != nil else { return false }
+    if let refusal = order.refusal {
+      guard let user else { return true }
+      record(order, by: user)
+      answer(order, refusal.rawValue)
+      return true
+    }
     let refusal = user?.refusal(
       of: knock, from: order.source, seconds: order.seconds, wallNow: SystemClock.wall())
     let isCurrent = user != nil && (refusal == nil || refusal == .expiredKey)
     guard isCurrent || untakenReloads > 0 else { return false }
     if !shutdown.takesKnocks(now: SystemClock.monotonic()) {
-      log.warning("not run, the server stops: \(knock)")
+      log.warning("not run, the server stops: \(order)")
     } else if let user, let refusal {
-      log.warning("not run, \(refusal.reason): \(knock)\(by: user.name)")
+      log.warning("not run, \(refusal.reason): \(order)\(by: user.name)")
     } else if let user {
-      state.value?.record(order.fingerprint, of: user, from: order.source)
-      act(on: knock, by: user)
+      record(order, by: user)
+      act(on: order, by: user)
     } else {
-      log.warning("not run, the user is gone: \(knock)")
+      log.warning("not run, the user is gone: \(order)")
     }
     return true
   }
 
+  private mutating func record(_ order: Order, by user: User) {
+    state.value?.record(
+      order.fingerprint, of: user, from: order.source, isAccepted: order.refusal == nil)
+  }
+
   /// Records a knock, and acts on it unless there are too many grants.
   @inline(never)
-  private mutating func act(on knock: Knock, by user: User) {
+  private mutating func act(on order: Order, by user: User) {
     let end = SystemClock.sinceBoot() + Self.turn
+    let knock = order.knock
     let family = knock.address.family
     // A close asks only if it must know.
     let time =
       knock.command == .open ? setTime(user.policy.place(for: family).set, family) : .forever
     let opening = grants.opening(
-      family, for: user, time, hasCommands: runner.hasCommands, canClose: runner.canClose,
-      wallNow: SystemClock.wall())
+      family, for: user, time, asked: order.seconds, hasCommands: runner.hasCommands,
+      canClose: runner.canClose, wallNow: SystemClock.wall())
     let hasOthers = users.count > 1
     if hasOthers, runner.isShareUsed(by: user.name) {
-      return log.warning(
+      log.warning(
         """
-        not run: \(knock)\(by: user.name): \(CommandRunner.shareCount) commands of the user wait, all \
+        not run: \(order)\(by: user.name): \(CommandRunner.shareCount) commands of the user wait, all \
         that one may have: a quarter of the queue
         """)
+      return answer(order, Version2.Answer.noRoom)
+    }
+    if order.isCheck {
+      let seconds = grants.secondsIfOpened(knock.address, opening, isShared: hasOthers)
+      return answer(
+        order, seconds == nil ? Version2.Answer.noRoom : Version2.Answer.done,
+        seconds: seconds ?? 0)
     }
     if knock.command == .open, grants.isFull { checkSets(limit: Self.checksIfFull, until: end) }
     do throws(Grants.Full) {
       let action = try grants.record(
-        knock, opening, hasOthers: hasOthers, now: SystemClock.sinceBoot())
+        knock, opening, asked: order.seconds, hasOthers: hasOthers, now: SystemClock.sinceBoot())
+      var areSetsDone = true
       if let action {
-        perform(action, opening)
+        areSetsDone = perform(action, opening)
       } else {
         log.info("nothing to close: \(knock)\(by: user.name)")
       }
       checkSets(limit: Self.checksAtOnce, until: end)
+      answerWhenDone(
+        order, needsGrant: knock.command == .open && opening.isGrant, areSetsDone: areSetsDone)
     } catch {
       log.warning("not opened: \(knock)\(by: user.name): \(error)")
+      answer(order, Version2.Answer.noRoom)
     }
   }
 
@@ -110,7 +137,7 @@ extension Executor {
         shorten(grant, rest)
       } else if let (action, isRevoked) = grants.nextExpired(now: now) {
         log.info(isRevoked ? "revoked: \(action)" : "expired: \(action)")
-        perform(action, nil)
+        _ = perform(action, nil)
       } else {
         return
       }
@@ -122,21 +149,24 @@ extension Executor {
   /// Changes sets, and has the command run. The command runs even if a set could not be changed.
   ///
   /// - Parameter opening: what the knock opens by the settings; nil for a grant that has expired.
+  /// - Returns: whether all is done, except for the command.
   @inline(never)
-  private mutating func perform(_ action: Action, _ opening: Grants.Opening?) {
+  private mutating func perform(_ action: Action, _ opening: Grants.Opening?) -> Bool {
     grants.save(to: &state.value)
-    switch (action.knock.command, opening) {
-    case (.open, let opening?): openSet(for: action, opening)
-    default: closeSets(for: action, opening)
-    }
+    var isDone =
+      switch (action.knock.command, opening) {
+      case (.open, let opening?): openSet(for: action, opening)
+      default: closeSets(for: action, opening)
+      }
     switch action.run {
     case _ where !runner.hasCommands:
-      if action.closesGrant { finish(action, succeeded: nil) }
+      if action.closesGrant { isDone = finish(action, succeeded: nil) && isDone }
     case .runs: runner.enqueue(action)
     case .repeated: log.debug("command not run again: \(action)")
     case .openAlready: log.info("open already: \(action)")
     case .never: break
     }
+    return isDone
   }
 
   /// Logs what happened to a command, and records it if it has ended.
@@ -161,28 +191,38 @@ extension Executor {
       succeeded = true
     case .ended(let ending): log.warning("command ended: \(action): \(ending)")
     }
-    finish(action, succeeded: succeeded)
+    _ = finish(action, succeeded: succeeded)
   }
 
+  /// Returns whether it is done.
   @inline(never)
-  private mutating func finish(_ action: Action, succeeded: Bool?) {
+  private mutating func finish(_ action: Action, succeeded: Bool?) -> Bool {
     let now = SystemClock.sinceBoot()
-    follow(grants.finish(action, succeeded: succeeded, now: now), action)
+    let outcome = grants.finish(action, succeeded: succeeded, now: now)
+    let isDone = outcome == .done && succeeded != false
+    if !follow(outcome, action) { answerAll(waitingFor: action, isDone: isDone) }
+    return isDone
   }
 
-  /// Logs what follows, and has the command run again if that follows.
-  mutating func follow(_ outcome: GrantKeeper.Outcome, _ action: Action) {
+  /// Logs what follows, and has the command run again if that follows. Returns whether it does.
+  @discardableResult
+  mutating func follow(_ outcome: GrantKeeper.Outcome, _ action: Action) -> Bool {
     switch outcome {
     case .done: break
     case .runAgain where shutdown.isEnding, .runForSharer where shutdown.isEnding:
       log.warning("command not run again, the server stops: \(action)")
-    case .runAgain: runner.enqueue(action)
-    case .runForSharer: runner.enqueue(grants.actionOfSharer(action))
+    case .runAgain:
+      runner.enqueue(action)
+      return true
+    case .runForSharer:
+      runner.enqueue(grants.actionOfSharer(action))
+      return true
     case .closeInAMinute: log.warning("not closed: \(action), trying again in a minute")
     case .closeInAnHour: log.warning("not closed: \(action), trying again in an hour")
     case .closeEndedUnopened:
       log.warning("not closed: \(action), giving up: opening it had failed, too")
     }
+    return false
   }
 }
 

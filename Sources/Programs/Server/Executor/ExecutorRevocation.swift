@@ -12,7 +12,9 @@ extension Executor {
     grants.revise(by: users, keepsPlace: keepsPlace)
     while let action = runner.dequeue(notOf: users) {
       log.warning("command not run, the user is gone: \(action)")
-      follow(grants.drop(action, now: SystemClock.sinceBoot()), action)
+      if !follow(grants.drop(action, now: SystemClock.sinceBoot()), action) {
+        answerAll(waitingFor: action, isDone: false)
+      }
     }
   }
 

@@ -16,17 +16,20 @@ extension Executor {
     return firewall.value?.time(of: set) ?? .forever
   }
 
+  /// Returns whether the set is as the knock wants it, if there is one.
   @inline(never)
-  mutating func openSet(for action: Action, _ opening: Grants.Opening) {
+  mutating func openSet(for action: Action, _ opening: Grants.Opening) -> Bool {
     let address = action.knock.address
-    guard let set = set(opening.set, address.family) else { return }
+    guard let set = set(opening.set, address.family) else { return opening.set == 0 }
     let range = AddressRange(address, prefixLength: opening.prefixLength)
-    let milliseconds = opening.setDuration.map { UInt64($0) / 1000 } ?? SetElement.forever
+    let milliseconds =
+      grants.setTime(address, opening).map { UInt64($0) / 1000 } ?? SetElement.forever
     let isOpen = changeSet(
       set, range, opening.prefixLength, by: .open(milliseconds: milliseconds), for: action)
     if isOpen {
       let isHost = firewall.value?.opensOnlyHost ?? false
-      return isHost ? grants.recordOnlyHost(address, opening) : ()
+      if isHost { grants.recordOnlyHost(address, opening) }
+      return true
     }
     do throws(FirewallError.Reason) {
       if try firewall.value?.holds(address, in: set) == false {
@@ -37,26 +40,32 @@ extension Executor {
       let isGone = error == .noSet || error == .noTable
       grants.recordUnchangedSet(address, opening, isGone ? .absent : .unknown)
     }
+    return false
   }
 
-  /// Closes the sets of the grants whose close has begun, and of the knock of an only user without a grant.
+  /// Closes the sets of the grants whose close has begun, and of the knock of an only user without a grant. Returns
+  /// whether all are closed.
   @inline(never)
-  mutating func closeSets(for action: Action, _ opening: Grants.Opening?) {
+  mutating func closeSets(for action: Action, _ opening: Grants.Opening?) -> Bool {
     let address = action.knock.address
+    var areClosed = true
     var isCovered = users.count > 1
     while let (position, grant) = grants.nextSet(of: address) {
       isCovered = isCovered || grant.set == opening?.set
       let isClosed = closeSet(
         grant.set, grant.range, Int(grant.prefixLength), isTimed: grant.isTimed, for: action)
       grants.recordSet(at: position, isClosed: isClosed)
+      areClosed = isClosed && areClosed
     }
     if let opening, opening.set != 0, !isCovered {
-      _ = closeSet(
+      let isClosed = closeSet(
         opening.set, AddressRange(address, prefixLength: opening.prefixLength),
         opening.prefixLength, isTimed: setTime(opening.set, address.family).duration != nil,
         for: action)
+      areClosed = isClosed && areClosed
     }
     follow(grants.finishSets(address, now: SystemClock.sinceBoot()), action)
+    return areClosed
   }
 
   /// Closes a range, except for what other grants need. Returns whether that was done.

@@ -131,6 +131,7 @@ extension Executor {
   mutating func removeUser(at slot: Int) {
     guard let user = users[slot] else { return }
     users.remove(at: slot)
+    answers.value?.keys.remove(slot: slot)
     tell { receiver throws(SystemError) in try receiver.send(.removeUser(user.number)) }
   }
 
@@ -143,6 +144,7 @@ extension Executor {
   @inline(never)
   private mutating func tell(_ slot: Int, _ key: borrowing KeyedMAC) {
     guard let user = users[slot] else { return }
+    answers.value?.keys.put(key, slot: slot)
     tell { receiver throws(SystemError) in try receiver.send(user, key) }
   }
 

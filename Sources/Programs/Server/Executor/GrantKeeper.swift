@@ -41,11 +41,13 @@ struct GrantKeeper: ~Copyable {
 
   /// What a knock of a user for an address of a family opens.
   ///
-  /// - Parameter time: how long the kernel keeps it.
+  /// - Parameters:
+  ///   - time: how long the kernel keeps it.
+  ///   - asked: how long it shall last at most (seconds); 0 if the knock does not say.
   @inline(never)
   func opening(
-    _ family: AddressFamily, for user: User, _ time: SetTime, hasCommands: Bool, canClose: Bool,
-    wallNow: Int64
+    _ family: AddressFamily, for user: User, _ time: SetTime, asked: UInt32, hasCommands: Bool,
+    canClose: Bool, wallNow: Int64
   ) -> Grants.Opening {
     let place = user.policy.place(for: family)
     let closesCommand = seconds != nil && hasCommands
@@ -53,7 +55,8 @@ struct GrantKeeper: ~Copyable {
     var duration = seconds.map { $0 * Microseconds.second } ?? setDuration
     let expires = user.policy.expires
     let limit = min(
-      user.policy.duration, expires == .max ? .max : expires.subtractingSaturated(wallNow))
+      min(user.policy.duration, asked == 0 ? .max : Int64(asked) * Microseconds.second),
+      expires == .max ? .max : expires.subtractingSaturated(wallNow))
     if limit < .max {
       let end = max(0, min(duration ?? .max, min(limit, SetTime.longest * Microseconds.second)))
       duration = end
@@ -70,14 +73,17 @@ struct GrantKeeper: ~Copyable {
 
   /// Records a knock before it is acted on.
   ///
-  /// - Parameter hasOthers: whether there are other users. A close is then only for grants of this one.
+  /// - Parameters:
+  ///   - asked: as for `opening`.
+  ///   - hasOthers: whether there are other users. A close is then only for grants of this one.
   /// - Returns: nil for a close if the user has no grant.
   @inline(never)
   mutating func record(
-    _ knock: Knock, _ opening: Grants.Opening, hasOthers: Bool, now: Int64
+    _ knock: Knock, _ opening: Grants.Opening, asked: UInt32, hasOthers: Bool, now: Int64
   ) throws(Grants.Full) -> Action? {
     let user = opening.user
-    let (isRepeat, number) = recent.record(knock, by: user, now: now)
+    let (isRepeat, number) = recent.record(
+      knock, by: user, seconds: asked, now: now)
     if isRepeat { repeatCount += 1 }
     let closesGrant: Bool
     let run: Action.Run
@@ -117,6 +123,26 @@ struct GrantKeeper: ~Copyable {
       Knock(command: .close, address: grant.address), by: grant.user, grant.key,
       closesGrant: needsCommand, needsCommand ? .runs : .never)
     return (action, isRevoked)
+  }
+
+  // Answers
+
+  /// How long an address stays open for a user (seconds, at least 1); 0 until it is closed. Nil if they have no grant
+  /// of it.
+  mutating func secondsLeft(_ address: Address, of user: UserName) -> UInt32? {
+    grants.timeLeft(address, of: user, now: SystemClock.sinceBoot()).map { Self.seconds($0) }
+  }
+
+  /// The same for after an open. Nil if the user has too many grants.
+  mutating func secondsIfOpened(
+    _ address: Address, _ opening: Grants.Opening, isShared: Bool
+  ) -> UInt32? {
+    grants.timeIfOpened(address, opening, isShared: isShared, now: SystemClock.sinceBoot())
+      .map { Self.seconds($0) }
+  }
+
+  private static func seconds(_ time: Int64) -> UInt32 {
+    time == .max ? 0 : UInt32(clamping: (time - 1) / Microseconds.second + 1)
   }
 
   // What users may not have any more
@@ -173,7 +199,8 @@ struct GrantKeeper: ~Copyable {
   @inline(never)
   mutating func actionOfSharer(_ action: Action) -> Action {
     guard let (user, key) = grants.sharer(of: action.knock.address) else { return action }
-    return Action(action.knock, by: user, key, closesGrant: false, .runs)
+    // Those who wait for an answer wait for this one.
+    return Action(action.knock, by: user, key, closesGrant: false, .runs, number: action.number)
   }
 
   // The sets
@@ -186,6 +213,10 @@ struct GrantKeeper: ~Copyable {
   /// See `Grants` for these.
   mutating func recordOnlyHost(_ address: Address, _ opening: Grants.Opening) {
     grants.recordOnlyHost(address, opening)
+  }
+
+  mutating func setTime(_ address: Address, _ opening: Grants.Opening) -> Int64? {
+    grants.setTime(address, opening, now: SystemClock.sinceBoot())
   }
 
   mutating func recordUnchangedSet(

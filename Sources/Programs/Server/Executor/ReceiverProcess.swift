@@ -39,7 +39,9 @@ struct ReceiverProcess: ~Copyable {
   /// The next message, without waiting.
   mutating func receive() throws(SystemError) -> Channel.Received {
     let received = try unsafe channel.receive()
-    if case .message(.knock) = received { receivedCount &+= 1 }
+    if case .message(.knock(let order)) = received {
+      if order.refusal == nil { receivedCount &+= 1 } else { tally.answeredCount &+= 1 }
+    }
     return received
   }
 

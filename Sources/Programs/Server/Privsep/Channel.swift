@@ -61,6 +61,13 @@ struct Channel: ~Copyable {
         unsafe rest.copyMemory(from: user.bytes)
         unsafe UnsafeMutableRawBufferPointer(rebasing: rest[User.size...])
           .copyMemory(from: UnsafeRawBufferPointer(key.bytes))
+        if key.version == 2 {
+          // The receiver must not be able to answer.
+          let answerKeys = Version2Keys.answerKeys
+          unsafe sodium_memzero(
+            rest.baseAddress.map { unsafe $0 + User.size + answerKeys.lowerBound },
+            answerKeys.count)
+        }
         try unsafe descriptor.send(
           UnsafeRawBufferPointer(rebasing: bytes[..<(PrivsepMessage.userOffset + Self.userSize)]))
       }

@@ -143,6 +143,14 @@ struct Sandbox {
     try hide()
   }
 
+  /// Lets this process send on a socket, and neither receive on it nor copy its descriptor.
+  ///
+  /// - Returns: why the kernel does not do that; nil if it does.
+  func allowOnlySending(on socket: Int32) -> SystemError? {
+    let result = csys_only_send(socket)
+    return result < 0 ? SystemError(number: -result) : nil
+  }
+
   private func changeRootAndUser(keeping capabilities: UInt64) throws(Failure) {
     let keepsAll = !isOn && user == nil
     if !keepsAll { try check("capabilities", csys_bound_capabilities(capabilities)) }

@@ -25,6 +25,7 @@ enum Server {
       CurrentProcess.exit(.failure)
     }
     _ = consume receiver  // Closes the socket and wipes the key in this process.
+    executor.value.confineAnswers(by: sandbox)
     let exitCode = CurrentProcess.orExit { () throws(SystemError) in
       try executor.value.run(receiver: process)
     }

@@ -2,7 +2,7 @@ import KnockBase
 
 /// The options of the server, for the command line and for its configuration file.
 enum ServerOption: UInt8, OptionTable {
-  case config, keyFile, keys, bindAddress, port, timeDrift, allowObservedSource, noVersion1
+  case config, keyFile, keys, bindAddress, port, timeDrift, allowObservedSource, noVersion1, answer
   case nft, ipset, ttl, grantPrefix4, grantPrefix6
   case openCommand, closeCommand, noShell, jobs, commandTimeout
   case state, closeAfter, closeOnExit, replayCapacity, grantCapacity
@@ -47,6 +47,8 @@ enum ServerOption: UInt8, OptionTable {
       OptionSpec(
         nil, "allow-observed-source", "grant the sender's address for -S observed")
     case .noVersion1: OptionSpec(nil, "no-version1", "refuse knocks of version 1")
+    case .answer:
+      OptionSpec(nil, "answer", "answer users of version 2 who ask for it")
     case .nft:
       OptionSpec(nil, "nft", value: "FAMILY/TABLE/SET4[,SET6]", "change sets of nftables")
     case .ipset: OptionSpec(nil, "ipset", value: "SET4[,SET6]", "change sets of ipset")

@@ -7,6 +7,7 @@ extension ServerSettings {
       switch option {
       case .allowObservedSource: allowsObservedSource = true
       case .noVersion1: acceptsVersion1 = false
+      case .answer: givesAnswers = true
       case .noShell: usesShell = false
       case .closeOnExit: closesOnExit = true
       case .syslog: logsToSystem = true

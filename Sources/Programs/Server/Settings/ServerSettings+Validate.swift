@@ -5,6 +5,7 @@ extension ServerSettings {
   func validate() throws(Misuse) {
     if stateDirectory == nil {
       let needed: Literal = " needs --state"
+      if givesAnswers { throw .unsuitable(Option.answer.spec.name, needed) }
       if keysDirectory != nil { throw .unsuitable(Option.keys.spec.name, needed) }
       if closeAfterSeconds != nil { throw .unsuitable(Option.closeAfter.spec.name, needed) }
     }

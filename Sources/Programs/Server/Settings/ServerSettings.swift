@@ -28,6 +28,8 @@ struct ServerSettings: AppletSettings, BitwiseCopyable {
   var allowsObservedSource = false
   /// Whether keys of version 1 open anything.
   var acceptsVersion1 = true
+  /// Whether knocks of version 2 that ask for an answer get one.
+  var givesAnswers = false
   var firewall = FirewallSettings()
   /// Printed instead of running a server.
   var example: FirewallExample?

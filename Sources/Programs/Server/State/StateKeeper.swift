@@ -72,11 +72,16 @@ struct StateKeeper: ~Copyable {
     }
   }
 
-  /// Writes an accepted knock before the server acts on it. If the disk cannot take it, the memory has it.
-  mutating func record(_ fingerprint: Fingerprint, of user: User, from source: Address?) {
+  /// Writes a knock before the server acts on it or answers it. If the disk cannot take it, the memory has it.
+  ///
+  /// - Parameter isAccepted: whether it counts as the last knock of its user.
+  mutating func record(
+    _ fingerprint: Fingerprint, of user: User, from source: Address?, isAccepted: Bool
+  ) {
     let moment = Moment(wall: SystemClock.wall(), monotonic: SystemClock.sinceBoot())
     replays.append(fingerprint, at: moment, drift: drift)
     saveReplays()
+    guard isAccepted else { return }
     knocks.record(LastKnock(time: moment.wall, source: source), of: user)
     if !knockFile.isBehind { saveKnocks() }
   }

@@ -6,18 +6,25 @@ import KnockServer
 struct LoadedUsers: ~Copyable {
   var users: Users
   var keys: KeyRing
+  /// Nil if the server gives no answers.
+  var answerKeys: AnswerKeys?
   /// Nil if there is none.
   var directory: UsersDirectory?
 
   /// Nobody. Nil if out of memory.
-  init?() {
-    guard let users = Storage<User.Record>.mapped(Users.slotCount),
+  ///
+  /// - Parameter answers: whether the server gives answers.
+  init?(answers: Bool = false) {
+    let answerKeys = answers ? AnswerKeys() : nil
+    guard answers == (answerKeys != nil),
+      let users = Storage<User.Record>.mapped(Users.slotCount),
       let names = PositionIndex.mapped(forRecords: Users.slotCount),
       let fingerprints = PositionIndex.mapped(forRecords: Users.slotCount),
       let keys = KeyRing()
     else { return nil }
     self.users = Users(users, names: names, keys: fingerprints)
     self.keys = keys
+    self.answerKeys = answerKeys
   }
 
   /// Whether there is also the user of `-k` or PSK, for messages.
@@ -33,6 +40,7 @@ struct LoadedUsers: ~Copyable {
     let slot = try users.insert(name, key, policy)
     _ = unsafe keys.put(
       UnsafeRawBufferPointer(key.bytes), version: key.version, slot: slot)
+    answerKeys?.put(key, slot: slot)
   }
 }
 

@@ -6,6 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from support.datagrams import CLOSE, KEY, OPEN, packet
+from support.requests import key_text, request
 from support.state import Journal
 from support.users import Team, UserFiles
 from support.waiting import until
@@ -29,17 +30,27 @@ TEAM = [
 ]
 
 
-def life(number, make, intruder, folder, knocks):
+# By kind: who knocks, and the users whose keys are of version 2.
+KINDS = {
+    "alone": (ALONE, []), "alone, version 2": (ALONE, [None]), "team": (TEAM, []),
+    "team, both versions": (TEAM, ["alice"]),
+}  # fmt: skip
+
+
+def life(number, make, intruder, folder, knocks, version2):
     """Runs a server that is killed at its call with this number, and the next server. Returns whether it was killed."""
     folder.mkdir()
     calls = folder / "calls"
     calls.write_bytes(bytes(4))
     journal = (Journal if knocks is ALONE else Team)(make, folder)
+    key = key_text("alone") if None in version2 else KEY
+    if "alice" in version2:
+        journal.users.set("alice", key=key_text("alice"))
     environment = {**os.environ, "LD_PRELOAD": str(intruder)}
     environment |= {"INTRUDER_DIE_AT": str(number), "INTRUDER_FILE": str(calls)}
     # free_port takes no port below 32768, so that no other server gets these knocks.
     port = 20000 + number
-    ours = journal.start(f"-p{port}", seconds=SECONDS, port=port, env=environment, wait=False)
+    ours = journal.start(f"-p{port}", seconds=SECONDS, port=port, env=environment, wait=False, key=key)
     sent = []
 
     def goes_on(pattern, file=None):
@@ -53,7 +64,10 @@ def life(number, make, intruder, folder, knocks):
 
     goes_on("listening on")
     for user, address, command, pattern, place in knocks:
-        sent.append(packet(address, command, key=UserFiles.key(user) if user else KEY))
+        if user in version2:
+            sent.append(request(key_text(user or "alone"), address, command))
+        else:
+            sent.append(packet(address, command, key=UserFiles.key(user) if user else KEY))
         ours.send(sent[-1])
         goes_on(pattern, file=place == "done")
     goes_on("close 192.0.2.1", file=True)
@@ -61,7 +75,7 @@ def life(number, make, intruder, folder, knocks):
     ours.popen.kill()
     ours.exit_code()
 
-    ours = journal.start(seconds=SECONDS)
+    ours = journal.start(seconds=SECONDS, key=key)
     ours.send(*sent)
 
     def is_closed():
@@ -83,13 +97,13 @@ def life(number, make, intruder, folder, knocks):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("knocks", [ALONE, TEAM], ids=["alone", "team"])
-def test_whenever_it_is_killed_no_replay_and_no_grant_without_an_end(server, intruder, tmp_path, knocks):
+@pytest.mark.parametrize("kind", KINDS)
+def test_whenever_it_is_killed_no_replay_and_no_grant_without_an_end(server, intruder, tmp_path, kind):
     with ThreadPoolExecutor(12) as pool:
         count = 1
         while True:
             numbers = range(count, count + 24)
-            killed = list(pool.map(lambda n: life(n, server, intruder, tmp_path / str(n), knocks), numbers))
+            killed = list(pool.map(lambda n: life(n, server, intruder, tmp_path / str(n), *KINDS[kind]), numbers))
             count += 24
             if not all(killed):
                 break

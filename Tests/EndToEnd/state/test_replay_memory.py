@@ -5,6 +5,8 @@ import time
 
 import pytest
 from support.datagrams import packet
+from support.requests import key_text, request
+from support.users import UserFiles
 from support.waiting import until
 
 REPLAY = "refused open 192.0.2.1 .*: replay of an accepted datagram"
@@ -24,6 +26,29 @@ def test_what_was_accepted_is_not_accepted_after_a_restart(state, number):
     ours.wait_for_counters(replayed=10, accepted=0)
     ours.log.wait_for(REPLAY)
     ours.knock("192.0.2.11")
+    ours.output.wait_for("open 192.0.2.11")
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM], ids=["killed", "stopped"])
+def test_both_versions_are_remembered_over_a_restart(state, tmp_path, number):
+    users = UserFiles(tmp_path / "keys")
+    users.set("alice", key=key_text("alice"))
+    users.set("bob")
+    ours = state.start(users.option)
+    old = []
+    for host in range(1, 11, 2):
+        old += [request(key_text("alice"), f"192.0.2.{host}"), packet(f"192.0.2.{host + 1}", key=UserFiles.key("bob"))]
+    ours.send(*old)
+    ours.output.wait_for("open", 10)
+    ours.signal(number)
+    ours.exit_code()
+    # The key moves to another user.
+    (users.path / "alice").rename(users.path / "carol")
+    ours = state.start(users.option)
+    ours.log.wait_for("^pyknock server: 10 knocks remembered$")
+    ours.send(*old)
+    ours.wait_for_counters(replayed=10, accepted=0)
+    ours.send(request(key_text("alice"), "192.0.2.11"))
     ours.output.wait_for("open 192.0.2.11")
 
 

@@ -1225,6 +1225,17 @@ def stun_address(data, transaction):
     return None
 
 
+def received(connection):
+    """The datagrams that have come. Not without end: others may send them faster than we read."""
+    for _ in range(1000):
+        try:
+            yield connection.recv(2048)
+        except BlockingIOError:
+            return
+        except OSError:  # An ICMP error. On Windows that is ECONNRESET, or EMSGSIZE for a long datagram.
+            continue
+
+
 def ask_until_answered(targets):
     """Asks, and again each second, until each target that waits has an answer, or was asked ten times."""
     for _ in range(ASKS):
@@ -1240,12 +1251,9 @@ def ask_until_answered(targets):
             waiting = {connection: target for target in targets for connection in target.sockets.values()}
             pause = max(0, end - time.monotonic())
             for connection in select.select(list(waiting), [], [], pause)[0]:
-                try:
-                    datagram = connection.recv(2048)
-                except OSError:  # An ICMP error. On Windows that is ECONNRESET, or EMSGSIZE for a long datagram.
-                    continue
                 target = waiting[connection]
-                target.result = target.result or target.key.open_answer(datagram, target.tags)
+                for datagram in received(connection):
+                    target.result = target.result or target.key.open_answer(datagram, target.tags)
             if time.monotonic() >= end:
                 break
         # If this process was stopped since it began to ask, asking again might run a command twice.

@@ -3,6 +3,7 @@
 import re
 import signal
 import socket
+import time
 
 import pytest
 from support.version2 import KEY2, OTHER_KEY2, ServerKey
@@ -222,6 +223,24 @@ def test_a_client_that_was_stopped_does_not_ask_again(client, responder, key2_fi
         ours.popen.wait(0.7)
     ours.signal(signal.SIGCONT)
     assert ours.exit_code() == 9
+    assert len(server.requests) == 1
+
+
+def test_an_answer_that_came_meanwhile_counts_whatever_came_before_it(client, responder, key2_file):
+    server = responder(lambda requests: [])
+    change = "pyknock.ASK_INTERVAL, pyknock.REPEAT_LIMIT = 0.5, 0.6"
+    ours = client.start("open", "127.0.0.1", "--answer", *options(server, key2_file), change=change)
+    server.wait_for(1)
+    time.sleep(0.2)  # It waits by now.
+    ours.signal(signal.SIGSTOP)
+    answer = server.key.answer(server.requests[0].tag, "198.51.100.7")
+    for datagram in b"noise", bytes(64), answer:
+        server.socket.sendto(datagram, server.sender)
+    with pytest.raises(Exception, match="timed out"):
+        ours.popen.wait(0.7)
+    ours.signal(signal.SIGCONT)
+    assert ours.exit_code() == 0
+    assert ours.output.wait_for_end() == ["open for 198.51.100.7 until it is closed"]
     assert len(server.requests) == 1
 
 

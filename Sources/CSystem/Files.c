@@ -33,9 +33,9 @@ static int replace_file(int directory, const char *name, mode_t mode) {
   return csys_result(openat(directory, name, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, mode));
 }
 
-int csys_create_for_group(int directory, const char *name) {
-  int fd = replace_file(directory, name, 0640);
-  if (fd >= 0) fchmod(fd, 0640);
+int csys_replace(int directory, const char *name, uint32_t mode) {
+  int fd = replace_file(directory, name, mode);
+  if (fd >= 0) fchmod(fd, mode);
   return fd;
 }
 
@@ -186,6 +186,17 @@ int csys_is_special(const char *path) {
   return stat(path, &status) == 0 && !S_ISREG(status.st_mode) && !S_ISDIR(status.st_mode);
 }
 
+int csys_is_same_file(const char *path, const char *other) {
+  struct stat one, two;
+  return stat(path, &one) == 0 && stat(other, &two) == 0 && one.st_dev == two.st_dev &&
+         one.st_ino == two.st_ino;
+}
+
+int csys_is_private(const char *path) {
+  struct stat status;
+  return stat(path, &status) == 0 && !(status.st_mode & (S_IRWXG | S_IRWXO));
+}
+
 /// Writes the directory that a path is in into `parent` (PATH_MAX bytes).
 static int find_parent(const char *path, char *parent) {
   size_t length = strlen(path);
@@ -234,6 +245,16 @@ int csys_open_configuration(const char *path) { return checked(csys_open_to_read
 int csys_open_state_directory(const char *path, int make) {
   if (make && mkdir(path, 0700) < 0 && errno != EEXIST) return -errno;
   return checked(open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC), S_IFDIR);
+}
+
+int csys_open_own_folder(const char *path) {
+  char parent[PATH_MAX];
+  int result = find_parent(path, parent);
+  if (result < 0) return result;
+  // Without the dot, which would have to be there.
+  parent[strlen(parent) - 1] = 0;
+  mkdir(parent, 0700);
+  return csys_open_state_directory(path, 1);
 }
 
 int csys_open_state_to_read(const char *path) {

@@ -22,6 +22,7 @@ extern const int32_t CSYS_EADDRINUSE;
 extern const int32_t CSYS_EADDRNOTAVAIL;
 extern const int32_t CSYS_EAFNOSUPPORT;
 extern const int32_t CSYS_EBADMSG;
+extern const int32_t CSYS_ELOOP;
 extern const int32_t CSYS_ENAMETOOLONG;
 extern const int32_t CSYS_ENOBUFS;
 extern const int32_t CSYS_EPROTONOSUPPORT;

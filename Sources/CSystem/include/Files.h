@@ -12,8 +12,9 @@ int csys_open_configuration(const char *path);
 /// returns -EEXIST.
 int csys_create(const char *path, uint32_t mode);
 
-/// Makes a file that the owner and the group can read, whatever the umask, and opens it to write. It replaces an older one.
-int csys_create_for_group(int directory, const char *name);
+/// Makes a file with these permissions in a directory, whatever the umask, and opens it to write. It replaces an older
+/// one.
+int csys_replace(int directory, const char *name, uint32_t mode);
 
 /// Opens and locks a directory. Makes a file in it that belongs to the owner and the group of the directory, and opens
 /// that to write. The owner may write it. The group may read it if the directory gives the group anything. It replaces
@@ -82,6 +83,12 @@ int csys_exists(const char *path);
 /// Whether there is something at a path that is neither a file nor a directory: a device, for example.
 int csys_is_special(const char *path);
 
+/// Whether two paths lead to the same file.
+int csys_is_same_file(const char *path, const char *other);
+
+/// Whether only its owner may use the file that a path leads to.
+int csys_is_private(const char *path);
+
 /// 0 if something can be made at a path: its directory exists, and we can write there.
 int csys_check_place(const char *path);
 
@@ -93,6 +100,9 @@ int csys_open_parent(const char *path);
 /// Opens a directory that only we or root can write to. If others can, it returns -EACCES. If `make` is not
 /// 0, a missing one is made.
 int csys_open_state_directory(const char *path, int make);
+
+/// The same, and makes the directory that it is in, too.
+int csys_open_own_folder(const char *path);
 
 /// Opens a directory to look into the state of any user. From then on, files of that user count as ours. If others
 /// can write to it, it returns -EACCES.

@@ -10,6 +10,7 @@ enum ClientApplet: Applet {
            pyknock client [OPTION]... open HOST [-k FILE] -- COMMAND...
            pyknock client [OPTION]... connect HOST PORT
            pyknock client list
+           pyknock client import [NAME]
     """
   }
   static var description: Literal {
@@ -17,7 +18,8 @@ enum ClientApplet: Applet {
     Asks the server on HOST to open or close access for this machine. HOST may be
     several hosts with commas between them. connect opens, connects to a TCP port,
     and passes on the standard input and output, as ssh needs it. list prints the
-    names in client.conf. COMMAND runs after open; the exit status is then its own.
+    names in client.conf. import reads a line of keygen --line, without showing it,
+    and adds it there. COMMAND runs after open; the exit status is then its own.
 
     Without -k and PSK, client.conf says which key HOST has. Behind NAT the server
     sees another address than this machine has, so -S must say which one to open
@@ -41,7 +43,7 @@ enum ClientApplet: Applet {
   ) -> Misuse {
     guard let word = operands[0] else {
       return .operands(
-        "write open HOST, close HOST, connect HOST PORT, or list", given: operands.count)
+        "write open HOST, close HOST, connect HOST PORT, list, or import", given: operands.count)
     }
     let advice: Literal
     if word == "open" {
@@ -52,6 +54,8 @@ enum ClientApplet: Applet {
       advice = "write connect HOST PORT"
     } else if word == "list" {
       advice = "write list alone"
+    } else if word == "import" {
+      advice = "write import, and a NAME if it shall have another"
     } else {
       return .unknownCommand(word)
     }
@@ -60,6 +64,7 @@ enum ClientApplet: Applet {
   static func operandCount(_ settings: Settings, _ operands: Operands, given: Int) -> Int {
     guard let word = operands[0] else { return 2 }
     if word == "list" { return 1 }
+    if word == "import" { return min(max(given, 1), 2) }
     if word == "connect" { return 3 }
     return settings.config != nil && given == 1 ? 1 : 2
   }
@@ -71,7 +76,9 @@ enum ClientApplet: Applet {
       || operands.count == 2 && count > 1
   }
   static func keyOperand(_ settings: ClientSettings, _ operands: Operands) -> Int? {
-    if let word = operands[0], word == "connect" || word == "list" { return nil }
+    if let word = operands[0], word == "connect" || word == "list" || word == "import" {
+      return nil
+    }
     return settings.config == nil && operands.count != 2 ? 2 : nil
   }
 
@@ -81,6 +88,10 @@ enum ClientApplet: Applet {
     do throws(ClientError) {
       let word = operands[0] ?? .empty
       if word == "list" { return try list() }
+      if word == "import" {
+        try Import.run(operands[1])
+        return .success
+      }
       let operation = try Operation(word, given, operands)
       var given = given
       if case .connect(let port) = operation { given.connect(to: port) }
@@ -193,6 +204,7 @@ enum ClientApplet: Applet {
     case .misuse(let misuse): _ = fail(misuse)
     case .key(let error, let source): _ = fail(error, from: source)
     case .configuration(let error): log.error("\(error)")
+    case .notImported(let fault): log.error("\(fault)")
     case .noPublicAddress, .portNotOpened: break
     case .unresolved(let host, let failure): log.error("cannot resolve \(host: host): \(failure)")
     case .badSourceAddress(let text):

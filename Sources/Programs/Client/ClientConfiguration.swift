@@ -17,8 +17,9 @@ enum ClientConfiguration {
         if keyword == .host {
           isForName = value.withBytes { hosts in name.withBytes { $0.matches(patterns: hosts) } }
         } else if isForName {
-          settings.add(keyword, keyword == .keyFile ? try expandHome(value) : value)
+          return settings.add(keyword, keyword == .keyFile ? try expandHome(value) : value)
         }
+        return false
       }
     }
   }
@@ -27,7 +28,7 @@ enum ClientConfiguration {
   static func list(to output: inout TextOutput) throws(ClientError) {
     try visitFiles { path throws(ClientError) in
       try read(path) { keyword, value in
-        guard keyword == .host else { return }
+        guard keyword == .host else { return false }
         value.withBytes { hosts in
           hosts.visitWords { word in
             guard !word.isPattern else { return }
@@ -35,6 +36,7 @@ enum ClientConfiguration {
             output.append("\n")
           }
         }
+        return false
       }
     }
   }
@@ -44,12 +46,20 @@ enum ClientConfiguration {
   private static func visitFiles(
     _ body: (Argument) throws(ClientError) -> Void
   ) throws(ClientError) {
-    if let folder = folder("XDG_CONFIG_HOME") {
-      try body(try path(in: folder, "/pyknock/client.conf"))
-    } else if let home = folder("HOME") {
-      try body(try path(in: home, "/.config/pyknock/client.conf"))
+    if let folder = try userFolder() { try body(try path(in: folder, fileName)) }
+    try body(systemFile)
+  }
+
+  static var fileName: Literal { "/client.conf" }
+  private static var systemFile: Argument { Argument("/etc/pyknock/client.conf") }
+
+  /// The folder of the user's file; nil if it is not known.
+  @inline(never)
+  static func userFolder() throws(ClientError) -> Argument? {
+    if let folder = folder("XDG_CONFIG_HOME") { return try path(in: folder, "/pyknock") }
+    return try folder("HOME").map { home throws(ClientError) in
+      try path(in: home, "/.config/pyknock")
     }
-    try body(Argument("/etc/pyknock/client.conf"))
   }
 
   /// The folder that a variable names. A relative one does not count. Source: XDG Base Directory Specification.
@@ -59,7 +69,7 @@ enum ClientConfiguration {
     return folder
   }
 
-  private static func path(
+  static func path(
     in folder: Argument, _ rest: Literal
   ) throws(ClientError) -> Argument {
     guard let memory = Storage<UInt8>.mapped(folder.count + rest.count + 1) else {
@@ -72,27 +82,57 @@ enum ClientConfiguration {
     return unsafe Argument(start)
   }
 
-  /// Reads a file, if it exists.
-  private static func read(
-    _ path: Argument, _ visit: (ClientKeyword, Argument) throws(Misuse) -> Void
+  /// Reads a file, if it exists. Wipes each key in memory, unless `visit` takes it.
+  ///
+  /// - Parameter visit: returns whether it takes the value.
+  @inline(never)
+  static func read(
+    _ path: Argument, _ visit: (ClientKeyword, Argument) throws(Misuse) -> Bool
   ) throws(ClientError) {
+    guard let memory = Storage<UInt8>.mapped(Key.maximumSize + 1) else {
+      throw .system(.outOfMemory)
+    }
     do throws(ConfigurationError<ClientKeyword>) {
       try ConfigurationFile<ClientKeyword>.read(path, isGiven: false) {
         keyword, value throws(Misuse) in
         if let accepted = keyword.refusal(of: value) {
-          throw .badOperand(keyword.name, value, accepted: accepted)
+          throw .badSetting(keyword.name, accepted: accepted)
         }
-        try visit(keyword, value)
+        if keyword == .key { try checkKey(value, in: path, memory) }
+        if try !visit(keyword, value), keyword == .key { Key.wipe(value) }
       }
-    } catch { throw .configuration(error) }
+    } catch { throw .configuration(error.withoutWord) }
+  }
+
+  /// Checks a key, and that nobody else can read it in this file.
+  @inline(never)
+  private static func checkKey(
+    _ value: Argument, in path: Argument, _ memory: borrowing Storage<UInt8>
+  ) throws(Misuse) {
+    let name = ClientKeyword.key.name
+    if path.isSameFile(as: systemFile) {
+      throw .unsuitableOperand(
+        name, "not in /etc/pyknock/client.conf; use KeyFile, or the client.conf of each user")
+    }
+    guard path.isForOwnerOnly else {
+      throw .unsuitableOperand(
+        name, "others than the owner may read the file; chmod 600 prevents that")
+    }
+    defer { Key.wipe(memory) }
+    do throws(KeyError) {
+      try value.withBytes { text throws(KeyError) in
+        let key = try Key(expanding: text, in: memory)
+        _ = consume key
+      }
+    } catch { throw .keySetting(name, error) }
   }
 
   /// Replaces `~/` at the start by the home directory.
   private static func expandHome(_ value: Argument) throws(Misuse) -> Argument {
     guard value.withBytes({ $0.hasPrefix("~/") }) else { return value }
     guard let home = folder("HOME") else {
-      throw .badOperand(
-        ClientKeyword.keyFile.name, value, accepted: "known: HOME is not set to a directory")
+      throw .badSetting(
+        ClientKeyword.keyFile.name, accepted: "known: HOME is not set to a directory")
     }
     guard let memory = Storage<UInt8>.mapped(home.count + value.count) else { return value }
     var path = StorageText(memory)

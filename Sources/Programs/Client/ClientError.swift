@@ -10,6 +10,7 @@ enum ClientError: Error {
   case badSourceAddress(Argument)
   case badSignedAddress(Argument)
   case refusedSignedAddress(Refusal)
+  case notImported(ImportFault)
   /// It has been logged.
   case noPublicAddress
   /// It has been logged.
@@ -27,7 +28,7 @@ enum ClientError: Error {
     case .badSignedAddress, .refusedSignedAddress, .noPublicAddress: .badSignedAddress
     case .connectionBroke: .connectionBroke
     case .commandNotRun(_, let error): ExitCode(rawValue: error == .notFound ? 127 : 126)
-    case .key, .configuration, .portNotOpened, .system: .failure
+    case .key, .configuration, .notImported, .portNotOpened, .system: .failure
     }
   }
 }

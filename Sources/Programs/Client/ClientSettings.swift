@@ -70,6 +70,8 @@ struct ClientSettings: AppletSettings {
   private var givesStunServers = false
   private(set) var sourceAddress: Argument?
   private(set) var keyFile: Argument?
+  /// The key, if client.conf has it.
+  private(set) var key: Argument?
   /// Nil for both.
   private(set) var family: AddressFamily?
   private var choosesFamily = false
@@ -133,12 +135,18 @@ struct ClientSettings: AppletSettings {
 
   /// Adds a line of client.conf whose value has been checked. The first value counts, as in ssh_config(5), and
   /// the first four STUN servers.
-  mutating func add(_ keyword: ClientKeyword, _ value: Argument) {
+  ///
+  /// - Returns: whether the value is the key, and counts.
+  mutating func add(_ keyword: ClientKeyword, _ value: Argument) -> Bool {
     switch keyword {
     case .host: break
     case .hostName: hostName = hostName ?? value.withoutBrackets
     case .port: givenPort = givenPort ?? value.portNumber
-    case .keyFile: keyFile = keyFile ?? value
+    case .key:
+      guard key == nil, keyFile == nil else { return false }
+      key = value
+      return true
+    case .keyFile: if key == nil { keyFile = keyFile ?? value }
     case .sign: signAddress = signAddress ?? value
     case .stun:
       if !givesStunServers, let server = StunServer(value, isConfigured: true) {
@@ -148,12 +156,13 @@ struct ClientSettings: AppletSettings {
       if !choosesFamily { (family, choosesFamily) = (FamilyChoice(value)?.family, true) }
     case .waitPort: waitPort = waitPort ?? value.portNumber
     }
+    return false
   }
 }
 
 /// A keyword that begins a line of client.conf. Raw values count from 0.
 enum ClientKeyword: UInt8, ConfigurationKeyword {
-  case host, hostName, port, keyFile, sign, stun, family, waitPort
+  case host, hostName, port, key, keyFile, sign, stun, family, waitPort
 
   var isKeyword: Bool { true }
 
@@ -162,6 +171,7 @@ enum ClientKeyword: UInt8, ConfigurationKeyword {
     case .host: "Host"
     case .hostName: "HostName"
     case .port: "Port"
+    case .key: "Key"
     case .keyFile: "KeyFile"
     case .sign: "Sign"
     case .stun: "Stun"
@@ -183,7 +193,7 @@ enum ClientKeyword: UInt8, ConfigurationKeyword {
         ? nil : SignedAddress.accepted
     case .stun: StunServer(value, isConfigured: true) == nil ? StunServer.accepted : nil
     case .hostName: value.hostRefusal
-    case .host: nil
+    case .host, .key: nil
     }
   }
 }

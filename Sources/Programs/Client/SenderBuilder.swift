@@ -62,6 +62,7 @@ struct SenderBuilder: ~Copyable {
       guard let copy = KeyedMAC(copying: key) else { throw .system(.outOfMemory) }
       return copy
     case nil:
+      if let key = settings.key { return try Self.key(from: .setting(key)) }
       guard let path = settings.keyFile else { throw .misuse(.noKey(host: section)) }
       return try Self.key(from: .configuredFile(path))
     }

@@ -101,6 +101,7 @@ extension Applet {
   static func fail(_ error: KeyError, from source: KeySource) -> ExitCode {
     switch source {
     case .operand: return fail(.key(error))
+    case .setting: log.error("Key: \(error)")
     case .file(let path):
       log.error("\(KeyFileError(path: path, isConfigured: false, error: error))")
     case .configuredFile(let path):

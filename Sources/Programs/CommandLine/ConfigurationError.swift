@@ -11,8 +11,8 @@ enum ConfigurationFailure: Error {
   /// What is wrong with a line.
   enum Line: Error {
     case syntax(ConfigLine.Failure)
-    /// The word, and the keyword that is most likely meant.
-    case unknownKeyword(Argument, meant: Literal?)
+    /// The word, unless it must not be shown, and the keyword that is most likely meant.
+    case unknownKeyword(Argument?, meant: Literal?)
     /// The first line has no keyword, or no value.
     case perhapsKey
     /// The value of a keyword.
@@ -27,11 +27,21 @@ struct ConfigurationError<Keyword: ConfigurationKeyword>: Error {
 
 extension ConfigurationError: MessageConvertible {
   var message: Message {
-    if case .line(_, _, .unknownKeyword(_, meant: nil)) = failure {
-      "\(failure) is not \(list: Keyword.self)"
+    if case .line(_, _, .unknownKeyword(let word, meant: nil)) = failure {
+      "\(failure)\(word == nil ? "; keywords are " : " is not " as Literal)\(list: Keyword.self)"
     } else {
       failure.message
     }
+  }
+}
+
+extension ConfigurationError {
+  /// The same without anything of the line but its keyword.
+  var withoutWord: Self {
+    guard case .line(let path, let number, .unknownKeyword(_, let meant)) = failure else {
+      return self
+    }
+    return Self(failure: .line(path, number, .unknownKeyword(nil, meant: meant)))
   }
 }
 
@@ -64,9 +74,11 @@ extension ConfigurationFailure.Line: MessageConvertible {
     case .syntax(.openQuote): "a quote that is not closed"
     case .syntax(.innerQuote): "a quote inside quotes: leave out the outer ones"
     case .syntax(.holdsNUL): "a NUL in the line"
-    case .unknownKeyword(let word, let meant?):
+    case .unknownKeyword(let word?, let meant?):
       "unknown keyword \(quoted: word); you may mean \(meant)"
-    case .unknownKeyword(let word, nil): "\(quoted: word)"
+    case .unknownKeyword(let word?, nil): "\(quoted: word)"
+    case .unknownKeyword(nil, let meant?): "unknown keyword; you may mean \(meant)"
+    case .unknownKeyword(nil, nil): "unknown keyword"
     case .perhapsKey:
       "no keyword with a value (not shown, it may be the key); to read a key, write -k FILE"
     case .misuse(let misuse): misuse.messageWithArguments

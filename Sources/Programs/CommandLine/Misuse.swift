@@ -16,6 +16,9 @@ enum Misuse: Error {
   case operands(Literal, given: Int)
   case unknownCommand(Argument)
   case key(KeyError)
+  /// Of a configuration file. The value is not shown.
+  case badSetting(Literal, accepted: Literal)
+  case keySetting(Literal, KeyError)
   /// Neither the command line nor client.conf names a key.
   case noKey(host: Argument)
 }
@@ -43,13 +46,15 @@ extension Misuse: MessageConvertible {
     case .operands(let advice, let given): "\(advice); operands given: \(given)"
     case .unknownCommand(let word):
       if word.isLowerCaseWord {
-        "COMMAND: \(quoted: word) is not open, close, connect or list"
+        "COMMAND: \(quoted: word) is not open, close, connect, list or import"
       } else {
-        "COMMAND: \(argument: word) is not open, close, connect or list"
+        "COMMAND: \(argument: word) is not open, close, connect, list or import"
       }
     case .key(let error): "PSK: \(error)"
+    case .badSetting(let name, let accepted): "\(name): the value is not \(accepted)"
+    case .keySetting(let name, let error): "\(name): \(error)"
     case .noKey(let host):
-      "no key: give PSK, -k FILE, or a KeyFile for \(quoted: host) in client.conf"
+      "no key: give PSK, -k FILE, or a Key or KeyFile for \(quoted: host) in client.conf"
     }
   }
 

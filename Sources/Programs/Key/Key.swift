@@ -26,6 +26,8 @@ struct Key: ~Copyable {
     self = try Self.read(from: source, within: patience)
   }
 
+  private static var prompt: Literal { "key (not shown): " }
+
   private static func read(
     from source: KeySource, within patience: Int64
   ) throws(KeyError) -> Key {
@@ -45,11 +47,17 @@ struct Key: ~Copyable {
     case .operand(let argument):
       looksLikePath = argument.isPath || argument.isFile
       count = take(argument, into: text)
+    case .setting(let value):
+      looksLikePath = value.withBytes { $0.hasPrefix("/") || $0.hasPrefix("~/") }
+      count = take(value, into: text)
     case .file(let path) where path == "-":
-      count = try readLine(from: 0, into: text, within: patience)
+      count = try readLine(from: 0, prompt: prompt, into: text, within: patience)
+      try check(text, count)
     case .file(let path), .configuredFile(let path):
       let file = try KeyFile(path)
-      count = try readLine(from: file.descriptor.number, into: text, within: patience)
+      count = try readLine(
+        from: file.descriptor.number, prompt: prompt, into: text, within: patience)
+      try check(text, count)
       if file.isRegular { try checkRest(of: file.descriptor, text, from: count) }
       isReadableByOthers = file.isReadableByOthers
     }
@@ -70,7 +78,7 @@ struct Key: ~Copyable {
   }
 
   /// - Parameter bytes: `maximumSize + 1`.
-  private init(expanding text: Span<UInt8>, in bytes: borrowing Storage<UInt8>) throws(KeyError) {
+  init(expanding text: Span<UInt8>, in bytes: borrowing Storage<UInt8>) throws(KeyError) {
     isReadableByOthers = false
     looksLikePath = false
     guard !Version2.KeyBytes.isMeant(by: text) else {
@@ -104,7 +112,7 @@ struct Key: ~Copyable {
     return server
   }
 
-  private static func version2(_ text: Span<UInt8>) throws(KeyError) -> KeyedMAC {
+  static func version2(_ text: Span<UInt8>) throws(KeyError) -> KeyedMAC {
     var bytes = Version2.KeyBytes()
     defer { unsafe sodium_memzero(&bytes.bytes, Version2.KeyBytes.size) }
     let expanded: KeyedMAC?
@@ -118,6 +126,7 @@ struct Key: ~Copyable {
 
   /// Logs what makes the key unsafe.
   func logWarnings(about source: KeySource) {
+    var (name, advice): (Literal, Literal) = ("PSK", "-k FILE")
     switch source {
     case .operand:
       log.warning("warning: a key in the command line shows in ps and the history; use -k FILE")
@@ -126,11 +135,14 @@ struct Key: ~Copyable {
         log.warning(
           "warning: key file \(quoted: path): others may read it; chmod 600 prevents that")
       }
+    case .setting: (name, advice) = ("Key", "KeyFile FILE")
     }
     if looksLikePath {
       log.warning(
-        "warning: PSK looks like the name of a file, but is itself the key; to read FILE, write -k FILE"
-      )
+        """
+        warning: \(name) looks like the name of a file, but is itself the key; \
+        to read FILE, write \(advice)
+        """)
     }
     if isShort {
       log.warning(
@@ -148,13 +160,16 @@ struct Key: ~Copyable {
     bytes.releasePages()
   }
 
+  /// Wipes a text that is not needed.
+  static func wipe(_ text: Argument) { unsafe sodium_memzero(text.pointer, text.count) }
+
   /// Copies the key out of argv and overwrites it there, so that ps(1) no longer shows it.
   private static func take(_ argument: Argument, into text: borrowing Storage<UInt8>) -> Int {
     let count = min(argument.count, text.count)
     argument.withBytes { bytes in
       for index in 0..<count { text[index] = bytes[index] }
     }
-    unsafe sodium_memzero(argument.pointer, argument.count)
+    wipe(argument)
     return count
   }
 
@@ -162,10 +177,11 @@ struct Key: ~Copyable {
   /// and hides it.
   ///
   /// - Returns: the length of the line without its end (LF or CR LF); `text.count` if the line is longer.
-  private static func readLine(
-    from descriptor: Int32, into text: borrowing Storage<UInt8>, within patience: Int64
+  static func readLine(
+    from descriptor: Int32, prompt: Literal, into text: borrowing Storage<UInt8>,
+    within patience: Int64
   ) throws(KeyError) -> Int {
-    Terminal.hideInput(descriptor, prompt: "key (not shown): ")
+    Terminal.hideInput(descriptor, prompt: prompt)
     defer { Terminal.showInput() }
     let deadline = SystemClock.monotonic() + patience
     var count = 0
@@ -182,13 +198,18 @@ struct Key: ~Copyable {
       }
     } catch { throw error == .timedOut ? .timedOut(after: patience) : .cannotRead(error) }
     if count < text.count { count = text.withElements(0..<count) { length(of: $0) } }
-    try text.withElements(0..<count) { line throws(KeyError) in try check(line) }
     return count
   }
 
   /// The length of a line without a carriage return.
   private static func length(of line: Span<UInt8>) -> Int {
     line.count > 0 && line[line.count - 1] == UInt8(ascii: "\r") ? line.count - 1 : line.count
+  }
+
+  private static func check(
+    _ text: borrowing Storage<UInt8>, _ count: Int
+  ) throws(KeyError) {
+    try text.withElements(0..<count) { line throws(KeyError) in try check(line) }
   }
 
   /// Checks that a line of a file may be a key.

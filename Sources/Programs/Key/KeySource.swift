@@ -9,6 +9,8 @@ enum KeySource {
   case file(Argument)
   /// The same, but a configuration file names it. So its name cannot be the key.
   case configuredFile(Argument)
+  /// A value in a configuration file, overwritten in memory once it is read.
+  case setting(Argument)
 }
 
 /// Why there is no usable key. No case holds any part of it.

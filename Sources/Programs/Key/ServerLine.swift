@@ -47,7 +47,7 @@ extension Endpoint {
 }
 
 extension Span<UInt8> {
-  /// Whether it has at most 253 letters, digits, `-`, `_` and `.`, and begins with a letter or digit.
+  /// Whether it has at most 253 letters, digits, `-`, `_` and `.`, begins with a letter or digit, and is no key.
   @inline(never)
   var isServerName: Bool {
     for index in indices {
@@ -60,7 +60,7 @@ extension Span<UInt8> {
       default: return false
       }
     }
-    return !isEmpty && count <= 253
+    return !isEmpty && count <= 253 && !Version2.KeyBytes.isMeant(by: self)
   }
 }
 

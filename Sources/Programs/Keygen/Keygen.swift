@@ -100,7 +100,7 @@ enum KeygenApplet: Applet {
   static func run(
     _ settings: KeygenSettings, _ operands: Operands, keySource: KeySource?
   ) -> ExitCode {
-    guard let memory = Storage<UInt8>.mapped(1024) else {
+    guard let memory = Storage<UInt8>.mapped(4096) else {
       log.error("\(SystemError.outOfMemory)")
       return .failure
     }
@@ -227,13 +227,5 @@ enum KeygenApplet: Applet {
           "warning: others have access to the file that the key goes to; chmod 600 prevents that")
       }
     } catch {}
-  }
-}
-
-extension StorageText {
-  fileprivate func write(to descriptor: Int32) throws(SystemError) {
-    try bytes.withElements(0..<count) { text throws(SystemError) in
-      try Descriptor.write(descriptor, text)
-    }
   }
 }

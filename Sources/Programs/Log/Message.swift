@@ -131,19 +131,25 @@ extension Message.Parts {
 
   mutating func appendInterpolation(_ value: some MessageConvertible) { _ = value.message }
 
-  /// Untrusted text that cannot be the key, between quotes.
+  /// Untrusted text that cannot be the key, between quotes. A key of version 2 is never shown.
   @inline(never)
   mutating func appendInterpolation(quoted text: Argument) {
-    write { $0.append(quoted: text) }
+    if text.withBytes({ Version2.KeyBytes.isMeant(by: $0) }) {
+      _ = Self.hidden
+    } else {
+      write { $0.append(quoted: text) }
+    }
   }
+
+  private static var hidden: Message { "the value (not shown, it may be the key)" }
 
   /// An argument between quotes, or a remark instead of it if it may be the key.
   @inline(never)
   mutating func appendInterpolation(argument: Argument) {
     if log.showsArguments {
-      write { $0.append(quoted: argument) }
+      appendInterpolation(quoted: argument)
     } else {
-      _ = "the value (not shown, it may be the key)" as Message
+      _ = Self.hidden
     }
   }
 }

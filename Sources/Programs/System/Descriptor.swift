@@ -57,3 +57,12 @@ struct Descriptor: ~Copyable {
   /// Tells the other end of a connection that nothing more will be sent. Source: shutdown(2).
   func endWriting() { csys_hang_up(number) }
 }
+
+extension StorageText {
+  /// Writes it, and waits for room.
+  func write(to descriptor: Int32) throws(SystemError) {
+    try bytes.withElements(0..<count) { text throws(SystemError) in
+      try Descriptor.write(descriptor, text)
+    }
+  }
+}

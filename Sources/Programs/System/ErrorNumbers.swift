@@ -10,6 +10,8 @@ extension SystemError {
   static var familyNotSupported: SystemError { SystemError(number: CSYS_EAFNOSUPPORT) }
   static var fileTooLarge: SystemError { SystemError(number: CSYS_EFBIG) }
   static var invalid: SystemError { SystemError(number: CSYS_EINVAL) }
+  /// The last part of a path is a symbolic link, and must not be.
+  static var isLink: SystemError { SystemError(number: CSYS_ELOOP) }
   static var nameTooLong: SystemError { SystemError(number: CSYS_ENAMETOOLONG) }
   static var noBufferSpace: SystemError { SystemError(number: CSYS_ENOBUFS) }
   static var notADirectory: SystemError { SystemError(number: CSYS_ENOTDIR) }

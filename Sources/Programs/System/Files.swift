@@ -44,6 +44,12 @@ extension Descriptor {
         unsafe csys_open_state_directory(path.pointer, making ? 1 : 0)))
   }
 
+  /// Opens a folder of the user's settings, and makes it and the one around it if they are missing. Throws
+  /// `accessDenied` if others can write to it.
+  init(ownFolder path: Argument) throws(SystemError) {
+    self.init(owning: try SystemError.check(unsafe csys_open_own_folder(path.pointer)))
+  }
+
   /// Opens a directory to look into the state of any user, whose files count as ours from then on. Throws
   /// `accessDenied` if others can write to it.
   init(readingState path: Argument) throws(SystemError) {
@@ -59,9 +65,11 @@ extension Descriptor {
         unsafe csys_open_state_file(number, name.cString, making ? 1 : 0)))
   }
 
-  /// Makes a new file in this directory that the group may read, and opens it to write.
-  func makeGroupFile(_ name: UnsafePointer<CChar>) throws(SystemError) -> Descriptor {
-    Descriptor(owning: try SystemError.check(unsafe csys_create_for_group(number, name)))
+  /// Makes a new file in this directory, and opens it to write. It replaces an older one.
+  func makeFile(
+    _ name: UnsafePointer<CChar>, mode: UInt32
+  ) throws(SystemError) -> Descriptor {
+    Descriptor(owning: try SystemError.check(unsafe csys_replace(number, name, mode)))
   }
 
   /// Gives a file in this directory a second name, and waits until that is on the disk. Throws `exists` if the name is
@@ -215,6 +223,14 @@ extension Argument {
 
   /// Whether there is a file with this name.
   var isFile: Bool { unsafe csys_exists(pointer) != 0 }
+
+  /// Whether both are the same file, perhaps by a link.
+  func isSameFile(as other: Argument) -> Bool {
+    unsafe csys_is_same_file(pointer, other.pointer) != 0
+  }
+
+  /// Whether only its owner may use the file at this path, or at the end of a link.
+  var isForOwnerOnly: Bool { unsafe csys_is_private(pointer) != 0 }
 
   /// Removes the file at this path, if there is one.
   func removeFile() { unsafe csys_remove(pointer) }

@@ -1,6 +1,7 @@
 """client.conf: names for hosts and their keys."""
 
 import contextlib
+import hmac
 import os
 import socket
 
@@ -8,8 +9,9 @@ import pytest
 from support.datagrams import CLOSE, KEY, OPEN
 from support.networks import listener
 from support.programs import program, run
+from support.version2 import KEY2, OTHER_KEY2
 
-KEYWORDS = "Host, HostName, Port, KeyFile, Sign, Stun, Family, WaitPort"
+KEYWORDS = "Host, HostName, Port, Key, KeyFile, Sign, Stun, Family, WaitPort"
 
 
 @pytest.fixture
@@ -19,9 +21,10 @@ def home(tmp_path, key_file):
     class Home:
         path = tmp_path / "home" / ".config" / "pyknock" / "client.conf"
 
-        def write(self, text):
+        def write(self, text, mode=0o600):
             self.path.parent.mkdir(parents=True, exist_ok=True)
-            self.path.write_text(text)
+            self.path.write_bytes(text.encode("utf-8", "surrogateescape"))
+            self.path.chmod(mode)
 
         def run(self, *arguments, **more):
             environment = {**os.environ, "HOME": str(tmp_path / "home")}
@@ -203,7 +206,7 @@ def test_a_key_in_a_home_that_is_not_known(home, key_file):
     environment = {"XDG_CONFIG_HOME": str(home.path.parents[1]), "HOME": ""}
     result = home.run("open", "127.0.0.1", environment=environment)
     assert result.lines == [
-        f"pyknock client: '{home.path}':2: KeyFile: '~/my.key' is not known: HOME is not set to a directory"
+        f"pyknock client: '{home.path}':2: KeyFile: the value is not known: HOME is not set to a directory"
     ]
     assert home.run("open", "::1", environment=environment).lines == [
         "pyknock client: key file '/nowhere': No such file or directory"
@@ -262,31 +265,38 @@ def test_a_key_in_the_wrong_place_is_not_shown_because_of_a_key_file(home, key_f
 
 
 BAD = {
-    "Colour 7": f"'Colour' is not {KEYWORDS}",
-    "Prot 7": "unknown keyword 'Prot'; you may mean Port",
+    "Colour 7": f"unknown keyword; keywords are {KEYWORDS}",
+    "Prot 7": "unknown keyword; you may mean Port",
     "Port": "a keyword without a value",
     "Port =": "a keyword without a value",
     'HostName "x': "a quote that is not closed",
     'HostName ""': "a keyword without a value",
     "Host\0Name x": "a NUL in the line",
-    "Port 0": "Port: '0' is not a port number from 1 to 65535",
-    "Port x": "Port: 'x' is not a port number from 1 to 65535",
-    "WaitPort 65536": "WaitPort: '65536' is not a port number from 1 to 65535",
-    "KeyFile key": "KeyFile: 'key' is not a path that begins with / or ~/",
+    "Port 0": "Port: the value is not a port number from 1 to 65535",
+    "Port x": "Port: the value is not a port number from 1 to 65535",
+    "WaitPort 65536": "WaitPort: the value is not a port number from 1 to 65535",
+    "KeyFile key": "KeyFile: the value is not a path that begins with / or ~/",
     **{
-        f"Sign {address}": f"Sign: '{address}' is not auto, observed, an IPv4 address such as 192.0.2.1,"
+        f"Sign {address}": "Sign: the value is not auto, observed, an IPv4 address such as 192.0.2.1,"
         " or an IPv6 address"
         for address in ("box", "Auto", "010.0.0.1", "198.51.1007", "0x7f.1", "fe80::1%lo")
     },
-    "HostName me@box": "HostName: 'me@box' is not a host alone: leave out the user and the @",
-    "HostName box:22": "HostName: 'box:22' is not a host alone:"
+    "HostName me@box": "HostName: the value is not a host alone: leave out the user and the @",
+    "HostName box:22": "HostName: the value is not a host alone:"
     " leave out brackets, and the port, which -p or Port in client.conf names",
-    "HostName ssh://box": "HostName: 'ssh://box' is not a host alone: write its name or address,"
+    "HostName ssh://box": "HostName: the value is not a host alone: write its name or address,"
     " and no URL or path",
-    "Stun stuns:a:1": "Stun: 'stuns:a:1' is not HOST, HOST:PORT or [ADDRESS]:PORT",
-    "Stun a:0": "Stun: 'a:0' is not HOST, HOST:PORT or [ADDRESS]:PORT",
-    "Stun [::1": "Stun: '[::1' is not HOST, HOST:PORT or [ADDRESS]:PORT",
-    "Family ipv4": "Family: 'ipv4' is not inet, inet6 or any",
+    "Stun stuns:a:1": "Stun: the value is not HOST, HOST:PORT or [ADDRESS]:PORT",
+    "Stun a:0": "Stun: the value is not HOST, HOST:PORT or [ADDRESS]:PORT",
+    "Stun [::1": "Stun: the value is not HOST, HOST:PORT or [ADDRESS]:PORT",
+    "Family ipv4": "Family: the value is not inet, inet6 or any",
+    f"Key {KEY2[:-1]}": "Key: the key of version 2 has another length than 74 characters; copy the whole key again",
+    f"Key {KEY2.upper()}": "Key: the key of version 2 begins with pk2. in capitals, so the case of its letters is lost",
+    f"Key x{KEY2}": "Key: the key of version 2 has something before pk2.; remove that",
+    f"Key {KEY2[:-8]}{KEY2[-7:]}A": "Key: the key of version 2 is not what keygen has printed: a character is wrong;"
+    " copy it again",
+    "Key \u20ac": "Key: the key is not UTF-8 text of characters up to U+00FF, which version 1 needs",
+    "Key " + 4097 * "k": "Key: the key is longer than 4096 bytes",
 }
 
 
@@ -326,3 +336,94 @@ def test_no_end_of_the_last_line(home, key_file):
 @pytest.mark.parametrize("arguments", [["open"], ["connect", "box"], ["list", "x"], []])
 def test_too_few_operands(home, arguments):
     assert home.run(*arguments).code == 2
+
+
+@pytest.mark.parametrize("key", [KEY2, KEY], ids=["version 2", "version 1"])
+def test_a_file_with_a_key_is_for_its_owner_only(home, key):
+    for mode in 0o640, 0o604, 0o610, 0o601:
+        # The key is that of another host.
+        home.write(f"Host other\nPort 7\nKey {key}\n", mode)
+        assert home.fails("open", "127.0.0.1", "-n") == (
+            f"pyknock client: '{home.path}':3: Key: others than the owner may read the file; chmod 600 prevents that"
+        )
+    for mode in 0o600, 0o400:
+        home.write(f"Host 127.0.0.1 ::1\nKey {key}\n", mode)
+        result = home.run("open", "127.0.0.1,::1", "-n", "-4")
+        assert "open 127.0.0.1 to 127.0.0.1:60120\n" in result.stdout
+
+
+def test_a_key_in_the_file_signs(home):
+    with listener() as receiver:
+        home.write(f"Host 127.0.0.1\nPort {receiver.getsockname()[1]}\nKey {KEY}\n")
+        assert home.run("open", "127.0.0.1").code == 0
+        datagram = receiver.recv(100)
+        assert datagram[:32] == hmac.digest(KEY.encode(), datagram[32:], "sha256")
+
+
+@pytest.mark.parametrize("link", [False, True])
+def test_no_key_in_the_file_of_the_system(home, namespace, link):
+    """Whatever the name of the file is. The client has a private /etc."""
+    home.write("#\n")
+    folder = home.path.parents[2] / "etc"
+    folder.mkdir()
+    (folder / "client.conf").write_text(f"Host box\nKey {KEY2}\n")
+    (folder / "client.conf").chmod(0o600)
+    if link:
+        home.path.unlink()
+        home.path.symlink_to("/etc/pyknock/client.conf")
+    script = 'mount -t tmpfs none /etc; mkdir /etc/pyknock; mount --bind $0 /etc/pyknock; exec "$@"'
+    shown = home.path if link else "/etc/pyknock/client.conf"
+    environment = {**os.environ, "HOME": str(home.path.parents[2])}
+    environment.pop("XDG_CONFIG_HOME", None)
+    words = ["unshare", "-m", "sh", "-ec", script, folder, *program("client"), "open", "127.0.0.1"]
+    result = run(words, env=environment)
+    assert (result.code, result.lines) == (1, [
+        f"pyknock client: '{shown}':2: Key: not in /etc/pyknock/client.conf; use KeyFile, or the client.conf of each"
+        " user"
+    ])  # fmt: skip
+
+
+def test_of_key_and_key_file_the_first_counts(home, tmp_path):
+    home.write(f"Host *\nKeyFile {tmp_path}/none\nKey {KEY2}\n")
+    assert home.fails("open", "127.0.0.1", "-n") == (
+        f"pyknock client: key file '{tmp_path}/none': No such file or directory"
+    )
+    home.write(f"Host *\nKey {KEY2}\nKeyFile {tmp_path}/none\nKey {OTHER_KEY2}\n")
+    assert home.run("open", "127.0.0.1", "-n").code == 0
+
+
+def test_a_short_key_in_the_file_gets_a_warning(home):
+    home.write("Host *\nKey short\n")
+    assert home.run("open", "127.0.0.1", "-n").lines == [
+        "pyknock client: warning: the key is shorter than 16 bytes and may be guessed; pyknock keygen makes a good one"
+    ]
+
+
+@pytest.mark.parametrize("path", ["/home/me/.config/pyknock/home.key", "~/.config/pyknock/home.key"])
+def test_a_key_that_looks_like_a_path_gets_a_warning(home, path):
+    home.write(f"Host *\nKey {path}\n")
+    result = home.run("open", "127.0.0.1", "-n")
+    assert (result.code, result.lines) == (0, [
+        "pyknock client: warning: Key looks like the name of a file, but is itself the key; to read FILE, write KeyFile"
+        " FILE"
+    ])  # fmt: skip
+
+
+SECRET = "Zm9vYmFy7Qx"
+HOSTILE = [
+    "{}", "{} 7", "Prot {}", "Port {}", "Port {} # {}", "Key{}", "Key pk2.{}", "Key = PK2.{}", 'Key "pk2.{}"',
+    'Key " pk2.{}"', "Key pk2.{} x", 'Key "{}', 'Key "{}" {}', "Key x pk2. {}", "KeyFile {}", "KeyFile /pk2.{}",
+    "HostName {}@box", "HostName {}:22", "HostName /{}", "HostName {}.invalid", "HostName pk2.{}", "Sign {}",
+    "Stun {}:x", "Family {}", "WaitPort {}", "{}=", "Host {}\0", "'{}", "Hostname '{} #", "Key {} \u20ac",
+    "KeyFile ~/pk2.{}", "\udcff{} 7", "Key \udcff{}",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("line", HOSTILE)
+def test_no_message_has_more_of_a_line_than_a_keyword(home, line):
+    key = "" if line.startswith("Key") else f"Key {KEY2}\n"
+    home.write(f"Host *\n{line}\n{key}".replace("{}", SECRET))
+    result = home.run("open", "127.0.0.1", "-v")
+    assert result.code in (1, 3, 5), result
+    output = result.stdout + result.stderr
+    assert SECRET not in output and SECRET.lower() not in output.lower() and KEY2[4:20] not in output

@@ -35,6 +35,13 @@ LINES = [
     "HostName box:22", "HostName ssh://box", "Stun stuns:a:1", "Stun a:0", "Stun [::1", "Family ipv4", '"Port" 7',
     'Port "7" 8', 'Port "7"#', "Port 7#", "Sign '192.0.2.7", "Sign 'x #", 'Port 7 "#', "Stun [::1]x", "Stun ::1:5",
     "Stun", "Sign observed observed", "Port 7\0",
+    # Keys.
+    f"Key {KEY2}", f'Key "{KEY2}"', f"key={KEY2} # alice", f"Key {KEY}", "Key short", "Key two words", 'Key "a #b"',
+    "Key =x", "Key " + 4096 * "k", "Key " + 4097 * "k", "Key \u00fc", "Key \u20ac", "Key \ufeffx", "Key 'x'",
+    f"Key {KEY2}x", f"Key {KEY2[:-1]}", f"Key {KEY2.upper()}", f"Key x{KEY2}", f"Key {KEY2} x", "Key pk2.",
+    "Key aPK2.b",
+    f"Key {KEY2[:-8]}{KEY2[-7:]}A", f"Key {KEY2[:40]}!{KEY2[41:]}", f'Key " {KEY2}"', f"Key {KEY2[:-1]}=", "Key",
+    f"Host other\nKey {KEY2[:-1]}",
 ]  # fmt: skip
 
 
@@ -46,7 +53,7 @@ def test_both_clients_read_a_line_alike(client, key_file, line):
     assert bool(ours.stderr) == bool(theirs.stderr)
     if ours.stderr:
         [message] = ours.lines
-        where = f"'{client.configuration}':3: "
+        where = f"'{client.configuration}':{3 + line.count(chr(10))}: "
         assert message.startswith(f"pyknock.py: {where}") and where in theirs.stderr
 
 
@@ -148,6 +155,15 @@ def test_a_file_with_a_key_is_for_its_owner_only(client, key):
         client.write(f"Host *\nKey {key}\n", mode)
         result = client.run("open", "127.0.0.1", "-n")
         assert (result.code, result.stdout, result.stderr) == (0, "open 127.0.0.1 to 127.0.0.1:60120\n", "")
+
+
+def test_both_clients_refuse_a_file_with_a_key_for_others(client):
+    for mode in 0o600, 0o640, 0o604, 0o610, 0o400:
+        for text in f"Host *\nKey {KEY2}\n", f"Host other\nKey {KEY}\nHost *\nKey {KEY}\n":
+            client.write(text, mode)
+            ours, theirs = both(client, "open", "127.0.0.1", "-n")
+            assert (ours.code, ours.stdout) == (theirs.code, theirs.stdout), (oct(mode), text)
+            assert [line.split(": ", 1)[1] for line in ours.lines] == [line.split(": ", 1)[1] for line in theirs.lines]
 
 
 def test_of_key_and_key_file_the_first_counts(client, tmp_path):

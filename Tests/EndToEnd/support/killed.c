@@ -2,6 +2,7 @@
 #define _GNU_SOURCE
 #include <dlfcn.h>
 #include <signal.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/types.h>
@@ -31,6 +32,11 @@ ssize_t write(int fd, const void *bytes, size_t size) {
 int fsync(int fd) {
   reach("fsync");
   return ORIGINAL(fsync)(fd);
+}
+
+int renameat(int from, const char *old, int to, const char *new) {
+  reach("renameat");
+  return ORIGINAL(renameat)(from, old, to, new);
 }
 
 int linkat(int from, const char *old, int to, const char *new, int flags) {

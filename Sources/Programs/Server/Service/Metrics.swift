@@ -84,7 +84,7 @@ struct Metrics: ~Copyable {
 
   private func write(_ counters: Counters, _ users: borrowing Users) throws(SystemError) {
     guard let temporary = unsafe temporaryName.start else { return }
-    let file = try unsafe directory.makeGroupFile(temporary)
+    let file = try unsafe directory.makeFile(temporary, mode: 0o640)
     var text = TextOutput(descriptor: file.number)
     counters.write(to: &text)
     counters.tally.writeUsers(users, to: &text)

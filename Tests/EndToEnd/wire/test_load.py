@@ -73,7 +73,8 @@ def test_10000_malformed_datagrams_cost_no_memory_and_no_flood_of_lines(server, 
     ours.knock("192.0.2.2")
     ours.output.wait_for("open 192.0.2.2")
     assert ours.counters()["accepted"] == 2
-    assert len(ours.log.matching("unauthenticated|refused")) < 100
+    # 60 lines for the user, 60 for recordings, and one more of each in a second.
+    assert len(ours.log.matching("unauthenticated|refused")) < 140
 
 
 @pytest.mark.parametrize("error", [errno.ENOMEM, errno.ECONNREFUSED, errno.EIO], ids=os.strerror)

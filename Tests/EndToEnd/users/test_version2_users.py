@@ -147,6 +147,7 @@ def test_a_hangup_takes_keys_of_another_server_only_for_all(users, start):
     fault = "it is for another server than the key of (alice|bob)"
     ours.signal(signal.SIGHUP)
     ours.log.wait_for(f"'{users.path}/carol':1: {fault}$")
+    ours.log.wait_for("not all reloaded, .*, users: 2$")
     for name in "alice", "bob":
         users.set(name, key=key_text(name, "another server"))
     ours.signal(signal.SIGHUP)

@@ -30,8 +30,8 @@ _pyknock() {
     ;;
   client)
     options='-c --config -k --key-file -p --port -4 --ipv4 -6 --ipv6 -S --sign-address --stun -s
-      --source-address --repeat --interval --wait-port --wait --close -n --check -v --verbose
-      -h --help -V --version'
+      --source-address --ttl --answer --repeat --interval --wait-port --wait --close -n
+      --check -v --verbose -h --help -V --version'
     ;;
   keygen)
     options='--version2 -o --output --keys --host --line -h --help -V --version'
@@ -63,7 +63,7 @@ _pyknock() {
     server:--grant-prefix4 | server:--grant-prefix6 | server:--open-command | \
     server:--close-command | server:--jobs | server:--command-timeout | server:--close-after | \
     server:--replay-capacity | server:--grant-capacity | server:--hide | client:-p | \
-    client:--port | client:-s | client:--source-address | client:--repeat | \
+    client:--port | client:-s | client:--source-address | client:--ttl | client:--repeat | \
     client:--interval | client:--wait-port | client:--wait | status:--nft | status:--ipset)
     COMPREPLY=()
     return
@@ -101,13 +101,13 @@ _pyknock() {
   # A verb comes first, then a host.
   local word
   for word in "${COMP_WORDS[@]:start:COMP_CWORD-start}"; do
-    case $word in open | close | connect)
+    case $word in open | close | check | connect)
       _pyknock_offer -A hostname -W "$(_pyknock_names)"
       return
       ;;
     esac
   done
-  _pyknock_offer -W 'open close connect list'
+  _pyknock_offer -W 'open close check connect list'
 }
 
 complete -F _pyknock pyknock pyknock-server pyknock-client pyknock-keygen pyknock-status

@@ -7,7 +7,7 @@ function __pyknock_is --description 'Whether the command line is of this applet'
 end
 
 function __pyknock_needs --description 'Whether a verb is still missing'
-    __pyknock_is client; and not string match -qr '^(open|close|connect|list)$' -- (commandline -opc)
+    __pyknock_is client; and not string match -qr '^(open|close|check|connect|list)$' -- (commandline -opc)
 end
 
 set -l names '(pyknock client list 2>/dev/null)'
@@ -60,6 +60,8 @@ for program in pyknock pyknock-server pyknock-client pyknock-keygen pyknock-stat
     complete -c $program -n '__pyknock_is client' -s S -l sign-address -x -a 'auto observed' -d 'open or close for ADDR, auto, or observed'
     complete -c $program -n '__pyknock_is client' -l stun -x -a '(__fish_print_hostnames)' -d 'STUN server for -S auto; up to 4 times'
     complete -c $program -n '__pyknock_is client' -s s -l source-address -x -d 'send from this local address'
+    complete -c $program -n '__pyknock_is client' -l ttl -x -d 'ask to open for at most so long'
+    complete -c $program -n '__pyknock_is client' -l answer -d 'wait for the answer of the server'
     complete -c $program -n '__pyknock_is client' -l repeat -x -d 'send each knock N times, 1 to 100 (default: 1)'
     complete -c $program -n '__pyknock_is client' -l interval -x -d 'time between repeats (default: 1)'
     complete -c $program -n '__pyknock_is client' -l wait-port -x -d 'wait until this TCP port can be connected to'
@@ -88,7 +90,7 @@ for program in pyknock pyknock-server pyknock-client pyknock-keygen pyknock-stat
     complete -c $program -n '__pyknock_is status' -s h -l help -d 'print this help'
     complete -c $program -n '__pyknock_is status' -s V -l version -d 'print the version'
 
-    complete -c $program -n __pyknock_needs -a 'open close connect list'
+    complete -c $program -n __pyknock_needs -a 'open close check connect list'
     complete -c $program -n '__pyknock_is client; and not __pyknock_needs' -a $names
 end
 complete -c pyknock -n 'test (count (commandline -opc)) -eq 1' -a 'server client keygen status help version'

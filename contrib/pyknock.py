@@ -61,6 +61,7 @@ SHORT_KEY = 16  # A key with fewer bytes may be guessed.
 # A server runs no command again for a request that repeats another less than two seconds later.
 ASK_INTERVAL, REPEAT_LIMIT = 1.0, 2.0  # Seconds.
 ASKS = 10
+CLOCK_TOLERANCE = 2  # Seconds. A check tells of a greater difference.
 
 
 class Failure(Exception):
@@ -358,13 +359,13 @@ def duration_text(seconds):
     return " ".join(parts[:2])
 
 
-def end_text(seconds):
+def end_text(seconds, start):
     """Until when something is open that stays so for some seconds."""
     if seconds == 0:
         return "until it is closed"
     pattern = "%H:%M" if seconds < 86400 else "%Y-%m-%d %H:%M"
     try:
-        return f"until {time.strftime(pattern, time.localtime(time.time() + seconds))} ({duration_text(seconds)})"
+        return f"until {time.strftime(pattern, time.localtime(start + seconds))} ({duration_text(seconds)})"
     except (OverflowError, OSError, ValueError):  # Not every system has times after 2038 or 3000.
         return f"for {duration_text(seconds)}"
 
@@ -948,7 +949,7 @@ class Target:
                 public_address(self.stun, version)
         self.sockets, self.tags, self.errors = {}, set(), []
         self.is_asked = False
-        self.result = None
+        self.result = self.result_time = None
         self.has_warned = False
 
     def choose_version(self, settings):
@@ -1103,6 +1104,11 @@ class Target:
             log.line(error)
         return FAILURE
 
+    def take(self, datagram):
+        if not self.result:
+            self.result = self.key.open_answer(datagram, self.tags)
+            self.result_time = time.time()
+
     def report(self, prefix):
         """Prints the answer, or what failed. Returns the exit code."""
         if not self.is_asked:
@@ -1127,12 +1133,13 @@ class Target:
             log.line(f"{self.shown}: failed for {address}{number}: the log of the server says why")
             return FAILED
         if self.command == OPEN:
-            output(f"{prefix}open for {address} {end_text(seconds)}")
+            output(f"{prefix}open for {address} {end_text(seconds, self.result_time)}")
         elif self.command == CLOSE:
             output(f"{prefix}closed for {address}")
         else:
-            ahead = abs(time.time() - micros / 1e6)
-            output(f"{prefix}good: would open for {address} {end_text(seconds)}; the clocks differ by {ahead:.1f} s")
+            difference = int(abs(self.result_time - micros / 1e6))
+            clocks = f"; the clocks differ by {difference} s" if difference >= CLOCK_TOLERANCE else ""
+            output(f"{prefix}good: would open for {address} {end_text(seconds, self.result_time)}{clocks}")
             self.warn_of_other_address(address)
         return DONE
 
@@ -1251,9 +1258,8 @@ def ask_until_answered(targets):
             waiting = {connection: target for target in targets for connection in target.sockets.values()}
             pause = max(0, end - time.monotonic())
             for connection in select.select(list(waiting), [], [], pause)[0]:
-                target = waiting[connection]
                 for datagram in received(connection):
-                    target.result = target.result or target.key.open_answer(datagram, target.tags)
+                    waiting[connection].take(datagram)
             if time.monotonic() >= end:
                 break
         # If this process was stopped since it began to ask, asking again might run a command twice.

@@ -15,13 +15,16 @@ static int64_t microseconds(clockid_t clock) {
 
 int64_t csys_wall_microseconds(void) { return microseconds(CLOCK_REALTIME); }
 
-void csys_utc(int64_t seconds, int32_t parts[6]) {
+void csys_calendar_time(int64_t seconds, int is_local, int32_t parts[6]) {
   time_t time = (time_t)seconds;
-  struct tm utc;
-  memset(&utc, 0, sizeof utc);
-  gmtime_r(&time, &utc);
-  const int32_t values[6] = {utc.tm_year + 1900, utc.tm_mon + 1, utc.tm_mday,
-                             utc.tm_hour,        utc.tm_min,     utc.tm_sec};
+  struct tm date;
+  memset(&date, 0, sizeof date);
+  if (is_local)
+    localtime_r(&time, &date);
+  else
+    gmtime_r(&time, &date);
+  const int32_t values[6] = {date.tm_year + 1900, date.tm_mon + 1, date.tm_mday,
+                             date.tm_hour,        date.tm_min,     date.tm_sec};
   memcpy(parts, values, sizeof values);
 }
 

@@ -13,6 +13,7 @@ from support.networks import CLIENT, SERVER, Namespace, connect
 from support.processes import Process
 from support.programs import EMULATED, ORIGINAL, PYKNOCK
 from support.servers import OriginalServer, Server
+from support.version2 import KEY2, Responder
 
 
 def pytest_configure():
@@ -61,6 +62,14 @@ def key_file(tmp_path):
     path.write_text(KEY + "\n")
     path.chmod(0o600)
     return path
+
+
+@pytest.fixture
+def key2_file(tmp_path):
+    path = tmp_path / "key2"
+    path.write_text(KEY2 + "\n")
+    path.chmod(0o600)
+    return str(path)
 
 
 @pytest.fixture
@@ -139,3 +148,17 @@ def start(server, firewall):
         return server(sets or firewall.sets, *options, **more)
 
     return start
+
+
+@pytest.fixture
+def responder():
+    """Starts sockets that answer requests."""
+    started = []
+
+    def start(reply, **options):
+        started.append(Responder(reply, **options))
+        return started[-1]
+
+    yield start
+    for one in started:
+        one.close()

@@ -70,13 +70,13 @@
         # A verb comes first, then a host.
         local word
         for word in "${COMP_WORDS[@]:start:COMP_CWORD-start}"; do
-          case $word in open | close | connect)
+          case $word in open | close | check | connect)
             _pyknock_offer -A hostname -W "$(_pyknock_names)"
             return
             ;;
           esac
         done
-        _pyknock_offer -W 'open close connect list'
+        _pyknock_offer -W 'open close check connect list'
       }
 
       complete -F _pyknock pyknock \(applets.map { "pyknock-\($0.name)" }.joined(separator: " "))

@@ -5,8 +5,8 @@
 /// Microseconds since the Unix epoch by the system's clock.
 int64_t csys_wall_microseconds(void);
 
-/// Year, month, day, hour, minute and second of a time since the Unix epoch, in UTC.
-void csys_utc(int64_t seconds, int32_t parts[6]);
+/// Year, month, day, hour, minute and second of a time since the Unix epoch, in UTC or in the time zone of the user.
+void csys_calendar_time(int64_t seconds, int is_local, int32_t parts[6]);
 
 /// Microseconds by CLOCK_MONOTONIC. Nobody can set this clock, and it stands still while the machine sleeps.
 int64_t csys_monotonic_microseconds(void);

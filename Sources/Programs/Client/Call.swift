@@ -14,7 +14,7 @@ struct Call {
     var senders = senders
     do throws(SystemError) {
       if settings.closesAfterwards, !settings.onlyChecks { return try performAndClose(&senders) }
-      try senders.knock(operation.command, untilReadable: -1)
+      try senders.knock(operation.purpose, untilReadable: -1)
     } catch { throw .system(error) }
     return follow(&senders)
   }
@@ -27,7 +27,7 @@ struct Call {
     let held = try HeldSignals()
     var ending = ChildProcess.Ending.exited(status: ExitCode.failure.rawValue)
     do throws(SystemError) {
-      try senders.knock(operation.command, untilReadable: held.number)
+      try senders.knock(operation.purpose, untilReadable: held.number)
       if try !poll(held.number, -1, until: 0).0 {
         guard let child = try ChildProcess.fork() else {
           held.release()
@@ -50,17 +50,22 @@ struct Call {
   @inline(never)
   private func follow(_ senders: inout Senders) -> ExitCode {
     var exitCode = failure
-    senders.endKnock(operation.command) { error in
+    senders.endKnock(operation.purpose) { error in
       ClientApplet.logFailure(error)
-      if exitCode == .success { exitCode = error.exitCode }
+      exitCode.include(error.exitCode)
     }
     do throws(ClientError) {
+      let answer: ExitCode
       do throws(SystemError) {
-        try senders.sendRest(operation.command, untilReadable: -1)
+        answer = try senders.awaitAnswers(operation.purpose, prints: isOutputOurs)
+        try senders.sendRest(operation.purpose, untilReadable: -1)
       } catch { throw .system(error) }
-      guard exitCode == .success else { return exitCode }
-      guard senders.areKnockedOn() else { return .failure }
-      return settings.onlyChecks ? .success : try finish(&senders)
+      if !senders.areKnockedOn() { exitCode.include(.failure) }
+      // Without an answer, it may still be open.
+      let maySucceed = answer == .success || answer == .noAnswer
+      if maySucceed, exitCode == .success, !settings.onlyChecks { try finish(&senders) }
+      exitCode.include(answer)
+      return exitCode
     } catch {
       ClientApplet.logFailure(error)
       return error.exitCode
@@ -68,21 +73,25 @@ struct Call {
   }
 
   /// Does what the hosts were knocked on for.
-  private func finish(_ senders: inout Senders) throws(ClientError) -> ExitCode {
+  private func finish(_ senders: inout Senders) throws(ClientError) {
     switch operation {
-    case .knock(.close): return .success
     case .knock(.open):
       _ = try senders.connect()
       if let words { try become(words) }
-      return .success
+    case .knock: break
     case .connect:
       let socket = try senders.connect()
       do throws(SystemError) {
         var relay = try Relay(socket)
         try relay.run()
-        return .success
       } catch { throw .connectionBroke(error) }
     }
+  }
+
+  /// Whether nothing else than answers is printed.
+  private var isOutputOurs: Bool {
+    if case .connect = operation { return false }
+    return words == nil
   }
 
   private func become(_ words: ArgumentList) throws(ClientError) {

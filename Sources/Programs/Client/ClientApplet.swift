@@ -6,7 +6,7 @@ enum ClientApplet: Applet {
   static var program: Literal { "pyknock client" }
   static var usage: Literal {
     """
-    usage: pyknock client [OPTION]... (open | close) HOST [-k FILE | PSK]
+    usage: pyknock client [OPTION]... (open | close | check) HOST [-k FILE | PSK]
            pyknock client [OPTION]... open HOST [-k FILE] -- COMMAND...
            pyknock client [OPTION]... connect HOST PORT
            pyknock client list
@@ -17,9 +17,11 @@ enum ClientApplet: Applet {
     """
     Asks the server on HOST to open or close access for this machine. HOST may be
     several hosts with commas between them. connect opens, connects to a TCP port,
-    and passes on the standard input and output, as ssh needs it. list prints the
-    names in client.conf. import reads a line of keygen --line, without showing it,
-    and adds it there. COMMAND runs after open; the exit status is then its own.
+    and passes on the standard input and output, as ssh needs it. check changes
+    nothing: it says what an open would get, and which address the server sees.
+    list prints the names in client.conf. import reads a line of keygen --line,
+    without showing it, and adds it there. COMMAND runs after open; the exit status
+    is then its own.
 
     Without -k and PSK, client.conf says which key HOST has. Behind NAT the server
     sees another address than this machine has, so -S must say which one to open
@@ -43,13 +45,16 @@ enum ClientApplet: Applet {
   ) -> Misuse {
     guard let word = operands[0] else {
       return .operands(
-        "write open HOST, close HOST, connect HOST PORT, list, or import", given: operands.count)
+        "write open HOST, close HOST, check HOST, connect HOST PORT, list, or import",
+        given: operands.count)
     }
     let advice: Literal
     if word == "open" {
       advice = "write open HOST, and -k FILE for the key, -- before COMMAND"
     } else if word == "close" {
       advice = "write close HOST, and -k FILE for the key"
+    } else if word == "check" {
+      advice = "write check HOST, and -k FILE for the key"
     } else if word == "connect" {
       advice = "write connect HOST PORT"
     } else if word == "list" {
@@ -96,7 +101,7 @@ enum ClientApplet: Applet {
       var given = given
       if case .connect(let port) = operation { given.connect(to: port) }
       let hosts = try hosts(word, given, operands)
-      let builder = try SenderBuilder(given, operands, keySource)
+      let builder = try SenderBuilder(given, operation.purpose, operands, keySource)
       var senders = try senders(given)
       var exitCode = ExitCode.success
       for index in 0..<hosts.count {
@@ -105,7 +110,7 @@ enum ClientApplet: Applet {
           senders.append(try builder.sender(to: host))
         } catch {
           logFailure(error)
-          if exitCode == .success { exitCode = error.exitCode }
+          exitCode.include(error.exitCode)
         }
       }
       guard senders.count > 0 else { return exitCode }
@@ -120,7 +125,7 @@ enum ClientApplet: Applet {
 
   /// What the first operand asks for.
   enum Operation {
-    case knock(Command)
+    case knock(Version2.Purpose)
     case connect(UInt16)
 
     @inline(never)
@@ -128,7 +133,8 @@ enum ClientApplet: Applet {
       _ word: Argument, _ settings: ClientSettings, _ operands: Operands
     ) throws(ClientError) {
       let isOpen = word == "open"
-      guard isOpen || word == "close" || word == "connect" else {
+      let isConnect = word == "connect"
+      guard isOpen || isConnect || word == "close" || word == "check" else {
         throw .misuse(.unknownCommand(word))
       }
       if settings.closesAfterwards, operands.command == nil {
@@ -139,20 +145,29 @@ enum ClientApplet: Applet {
         throw .misuse(
           .badOperand("COMMAND", word, accepted: "open, the only one that runs a command"))
       }
-      if word == "connect" {
+      if settings.ttlSeconds > 0, !isOpen, !isConnect {
+        throw .misuse(
+          .unsuitable(ClientSettings.Option.ttl.spec.name, " needs open or connect"))
+      }
+      if settings.wantsAnswer == true, settings.repeats > 1 {
+        throw .misuse(
+          .unsuitable(
+            ClientSettings.Option.repeats.spec.name, " is no use with --answer, which asks again"))
+      }
+      if isConnect {
         let text = operands[2] ?? .empty
         guard let port = text.portNumber else {
           throw .misuse(.badOperand("PORT", text, accepted: "a port number from 1 to 65535"))
         }
         self = .connect(port)
       } else {
-        self = .knock(isOpen ? .open : .close)
+        self = .knock(isOpen ? .open : word == "close" ? .close : .check)
       }
     }
 
-    var command: Command {
+    var purpose: Version2.Purpose {
       switch self {
-      case .knock(let command): command
+      case .knock(let purpose): purpose
       case .connect: .open
       }
     }
@@ -205,6 +220,9 @@ enum ClientApplet: Applet {
     case .key(let error, let source): _ = fail(error, from: source)
     case .configuration(let error): log.error("\(error)")
     case .notImported(let fault): log.error("\(fault)")
+    case .needsVersion2(let asked, let host):
+      log.error("\(asked) needs a key of version 2, and that for \(host: host) is of version 1")
+      log.plain("\(usage)")
     case .noPublicAddress, .portNotOpened: break
     case .unresolved(let host, let failure): log.error("cannot resolve \(host: host): \(failure)")
     case .badSourceAddress(let text):

@@ -11,6 +11,8 @@ enum ClientError: Error {
   case badSignedAddress(Argument)
   case refusedSignedAddress(Refusal)
   case notImported(ImportFault)
+  /// The key of a host is of version 1, and cannot do this.
+  case needsVersion2(Literal, host: Argument)
   /// It has been logged.
   case noPublicAddress
   /// It has been logged.
@@ -21,7 +23,7 @@ enum ClientError: Error {
 
   var exitCode: ExitCode {
     switch self {
-    case .misuse: .misuse
+    case .misuse, .needsVersion2: .misuse
     case .key(_, .operand): .misuse
     case .unresolved: .cannotResolve
     case .badSourceAddress: .badSourceAddress

@@ -3,13 +3,14 @@ import KnockBase
 /// What the options of the client set.
 struct ClientSettings: AppletSettings {
   enum Option: UInt8, OptionTable {
-    case config, keyFile, port, ipv4, ipv6, signAddress, stun, sourceAddress, repeats, interval
-    case waitPort, wait, close, check, verbose, help, version
+    case config, keyFile, port, ipv4, ipv6, signAddress, stun, sourceAddress, ttl, answer, repeats
+    case interval, waitPort, wait, close, check, verbose, help, version
 
     var heading: Literal? {
       switch self {
       case .config: "Host and key"
       case .signAddress: "Addresses"
+      case .ttl: "Keys of version 2"
       case .repeats: "Repeats"
       case .waitPort: "After open"
       case .check: "Other"
@@ -38,6 +39,9 @@ struct ClientSettings: AppletSettings {
       case .keyFile: .keyFile
       case .ipv4: OptionSpec("4", "ipv4", "only knock on IPv4 addresses of HOST")
       case .ipv6: OptionSpec("6", "ipv6", "only knock on IPv6 addresses of HOST")
+      case .ttl:
+        OptionSpec(nil, "ttl", value: "DURATION", "ask to open for at most so long")
+      case .answer: OptionSpec(nil, "answer", "wait for the answer of the server")
       case .repeats:
         OptionSpec(nil, "repeat", value: "N", "send each knock N times, 1 to 100 (default: 1)")
       case .interval:
@@ -75,6 +79,10 @@ struct ClientSettings: AppletSettings {
   /// Nil for both.
   private(set) var family: AddressFamily?
   private var choosesFamily = false
+  /// How long it shall stay open; 0 leaves it to the server.
+  private(set) var ttlSeconds: Int64 = 0
+  /// Whether to wait for an answer; nil if nothing says.
+  private(set) var wantsAnswer: Bool?
   private(set) var repeats = 1
   private(set) var intervalSeconds: Int64 = 1
   private(set) var waitPort: UInt16?
@@ -96,6 +104,8 @@ struct ClientSettings: AppletSettings {
     case .keyFile: keyFile = value
     case .ipv4: (family, choosesFamily) = (.inet, true)
     case .ipv6: (family, choosesFamily) = (.inet6, true)
+    case .ttl: ttlSeconds = try value?.duration(for: option.spec) ?? ttlSeconds
+    case .answer: wantsAnswer = true
     case .repeats:
       repeats =
         try value?.number(from: 1, to: 100, for: option.spec, accepted: "a number from 1 to 100")
@@ -155,6 +165,9 @@ struct ClientSettings: AppletSettings {
     case .family:
       if !choosesFamily { (family, choosesFamily) = (FamilyChoice(value)?.family, true) }
     case .waitPort: waitPort = waitPort ?? value.portNumber
+    case .ttl:
+      if ttlSeconds == 0 { ttlSeconds = value.withBytes { Numbers.duration($0) } ?? 0 }
+    case .answer: wantsAnswer = wantsAnswer ?? (value == "yes")
     }
     return false
   }
@@ -162,7 +175,7 @@ struct ClientSettings: AppletSettings {
 
 /// A keyword that begins a line of client.conf. Raw values count from 0.
 enum ClientKeyword: UInt8, ConfigurationKeyword {
-  case host, hostName, port, key, keyFile, sign, stun, family, waitPort
+  case host, hostName, port, key, keyFile, sign, stun, family, waitPort, ttl, answer
 
   var isKeyword: Bool { true }
 
@@ -177,6 +190,8 @@ enum ClientKeyword: UInt8, ConfigurationKeyword {
     case .stun: "Stun"
     case .family: "Family"
     case .waitPort: "WaitPort"
+    case .ttl: "Ttl"
+    case .answer: "Answer"
     }
   }
 
@@ -192,6 +207,9 @@ enum ClientKeyword: UInt8, ConfigurationKeyword {
       value == "auto" || value == "observed" || Address(value) != nil
         ? nil : SignedAddress.accepted
     case .stun: StunServer(value, isConfigured: true) == nil ? StunServer.accepted : nil
+    case .ttl:
+      value.withBytes { Numbers.duration($0) } == nil ? Argument.acceptedDurations : nil
+    case .answer: value == "yes" || value == "no" ? nil : "yes or no"
     case .hostName: value.hostRefusal
     case .host, .key: nil
     }

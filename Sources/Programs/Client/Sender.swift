@@ -1,10 +1,15 @@
 import KnockBase
 import KnockProtocol
 
+/// Of the last request of version 2 (microseconds since the Unix epoch).
+nonisolated(unsafe) private var lastRequestTime: Int64 = 0
+
 /// Knocks on one host: sends a datagram to each of its addresses. If one cannot be reached, that is logged, and
 /// the others are still knocked on.
 struct Sender: ~Copyable {
   let host: Argument
+  /// The host as the command line names it.
+  let name: Argument
   /// The addresses of the host, with the port to knock on.
   private(set) var addresses: Resolution
   private var signed: SignedAddress
@@ -13,6 +18,13 @@ struct Sender: ~Copyable {
   /// The local address to send from, if `-s` names it.
   private(set) var source: SocketAddress?
   private let key: KeyedMAC
+  /// How long it shall stay open; 0 leaves it to the server.
+  private let seconds: UInt32
+  private(set) var answerWait: AnswerWait
+  /// Whether an answer is wanted.
+  let awaitsAnswer: Bool
+  /// Whether to tell if the server sees another address than the ones here, for which an open would be.
+  private let comparesAddress: Bool
   /// The TCP port that opens after the knock, if it is to be waited for.
   let waitPort: UInt16?
   /// Whether to print the knocks instead of sending them.
@@ -40,10 +52,20 @@ struct Sender: ~Copyable {
   private var logsFailures = false
 
   init(
-    host: Argument, addresses: consuming Resolution, signed: SignedAddress,
-    source: SocketAddress?, key: consuming KeyedMAC, settings: ClientSettings
+    host: Argument, name: Argument, addresses: consuming Resolution, signed: SignedAddress,
+    source: SocketAddress?, key: consuming KeyedMAC, settings: ClientSettings, isCheck: Bool
   ) throws(SystemError) {
+    let awaitsAnswer =
+      key.version == 2 && (isCheck || settings.wantsAnswer ?? false) && !settings.onlyChecks
+    let answerWait = try AnswerWait(isWanted: awaitsAnswer)
+    let opened = try OpenedAddresses()
+    self.awaitsAnswer = awaitsAnswer
+    self.answerWait = answerWait
+    self.opened = opened
+    seconds = UInt32(settings.ttlSeconds)
+    comparesAddress = isCheck && settings.signAddress == nil
     self.host = host
+    self.name = name
     self.addresses = addresses
     self.signed = signed
     self.source = source
@@ -51,7 +73,6 @@ struct Sender: ~Copyable {
     stunServers = settings.stunServers
     waitPort = settings.waitPort
     onlyPrints = settings.onlyChecks
-    opened = try OpenedAddresses()
   }
 
   /// Knocks on all addresses. With `-S ADDR`, knocks on those in the family of ADDR, since its owner will connect
@@ -59,21 +80,22 @@ struct Sender: ~Copyable {
   ///
   /// - Returns: whether at least one datagram was sent.
   @inline(never)
-  mutating func send(_ command: Command) -> Bool {
-    sendOnce(command)
-    return endRound(command)
+  mutating func send(_ purpose: Version2.Purpose) -> Bool {
+    sendOnce(purpose)
+    return endRound(purpose)
   }
 
   @inline(never)
-  private mutating func sendOnce(_ command: Command) {
+  private mutating func sendOnce(_ purpose: Version2.Purpose) {
     (triedCount, sentCount) = (0, 0)
     sharedTimeStamp = nil
-    send(command, in: firstFamily)
-    if signed.kind != .address || sentCount == 0 { send(command, in: otherFamily) }
+    send(purpose, in: firstFamily)
+    if signed.kind != .address || sentCount == 0 { send(purpose, in: otherFamily) }
   }
 
   /// Closes what was opened, also if the client has other addresses now.
   mutating func close() {
+    answerWait.close()
     if signed.kind == .observed { return closeObserved() }
     var index = 0
     while let address = opened[index] {
@@ -102,9 +124,9 @@ struct Sender: ~Copyable {
   }
 
   /// Knocks on all addresses after the first knock, if there are some.
-  mutating func sendAgain(_ command: Command) {
+  mutating func sendAgain(_ purpose: Version2.Purpose) {
     guard isKnockedOn || isSettled && addresses.failure == nil else { return }
-    if send(command) { isKnockedOn = true }
+    if send(purpose) { isKnockedOn = true }
   }
 
   /// The family to knock and to connect in first.
@@ -115,25 +137,26 @@ struct Sender: ~Copyable {
 
   /// If nothing could be sent, tries again, and logs why. A family without a route is no fault if the other has one.
   @inline(never)
-  private mutating func endRound(_ command: Command) -> Bool {
+  private mutating func endRound(_ purpose: Version2.Purpose) -> Bool {
     if triedCount == 0 {
       log.error("\(quoted: host) has no address of the family of the source address")
     } else if sentCount == 0, !log.shows(.verbose) {
       logsFailures = true
-      send(command, in: firstFamily)
-      send(command, in: otherFamily)
+      send(purpose, in: firstFamily)
+      send(purpose, in: otherFamily)
       logsFailures = false
     }
     return sentCount > 0
   }
 
   @inline(never)
-  private mutating func send(_ command: Command, in family: AddressFamily) {
+  private mutating func send(_ purpose: Version2.Purpose, in family: AddressFamily) {
     for position in 0..<targetCount(in: family) {
       guard let address = addresses.address(at: position, in: family) else { break }
       triedCount += 1
       do throws(SystemError) {
-        if try send(command, to: address) { sentCount += 1 }
+        let place = Resolution.place(of: position, in: family)
+        if try send(purpose, to: address, at: place) { sentCount += 1 }
       } catch {
         guard logsFailures || log.shows(.verbose) else { continue }
         let failure = AddressFailure(error, address, from: source)
@@ -148,28 +171,102 @@ struct Sender: ~Copyable {
 
   /// Returns false if there is no address to sign in this family.
   private mutating func send(
-    _ command: Command, to address: SocketAddress
+    _ purpose: Version2.Purpose, to address: SocketAddress, at place: Int
   ) throws(SystemError) -> Bool {
     let isObserved = signed.kind == .observed
-    let socket = try UDPSocket(to: address, from: isObserved ? observedSource(to: address) : source)
+    let asks = answerWait.isOpen
+    var socket = asks ? answerWait.takeSocket(at: place) : .none
+    if !socket.isOpen {
+      socket = try UDPSocket(to: address, from: isObserved ? observedSource(to: address) : source)
+    }
     let local =
       if let source = connectionSource(to: address) { source } else { try socket.localAddress() }
     guard let own = local.parts?.address else { throw .familyNotSupported }
     guard let signed = signed.address(from: own) else { return false }
     logIfBehindNAT(signed, to: address)
-    let knock = Knock(command: command, address: signed)
     if onlyPrints {
-      try print(knock, to: address)
+      try print(purpose, signed, to: address)
       return true
     }
     let closing = isObserved ? own : signed
-    if command == .open { try opened.insert(closing) } else { opened.close(closing) }
-    let timeStamp = sharedTimeStamp ?? SystemClock.wall()
-    if self.signed.kind == .address { sharedTimeStamp = timeStamp }
-    let datagram = Datagram(knock, timeStamp: timeStamp, signedWith: key)
-    try datagram.withBytes { bytes throws(SystemError) in try socket.send(bytes) }
-    log.debug("sent \(knock) to \(address)")
+    if purpose == .open { try opened.insert(closing) } else { opened.close(closing) }
+    let datagram = key.version == 2 ? request(purpose, signed) : knock(purpose, signed)
+    if asks {
+      try answerWait.send(datagram, from: socket, at: place)
+    } else {
+      try datagram.withBytes { bytes throws(SystemError) in try socket.send(bytes) }
+    }
+    log.debug("sent \(purpose.name) \(signed) to \(address)")
     return true
+  }
+
+  /// A datagram of version 1.
+  private mutating func knock(_ purpose: Version2.Purpose, _ address: Address) -> Datagram {
+    let timeStamp = sharedTimeStamp ?? SystemClock.wall()
+    if signed.kind == .address { sharedTimeStamp = timeStamp }
+    return Datagram(
+      Knock(command: purpose == .close ? .close : .open, address: address), timeStamp: timeStamp,
+      signedWith: key)
+  }
+
+  /// A datagram of version 2. No two have the same time, so that none is a replay.
+  private func request(_ purpose: Version2.Purpose, _ address: Address) -> Datagram {
+    unsafe lastRequestTime = max(SystemClock.wall(), lastRequestTime + 1)
+    let request = unsafe Version2.Request(
+      purpose, wantsAnswer: answerWait.isOpen, seconds: purpose == .open ? seconds : 0,
+      time: lastRequestTime, address: signed.kind == .observed ? nil : address)
+    let keys = unsafe key.keys
+    return unsafe keys.pointee.tag.span.withUnsafeBufferPointer { tag in
+      unsafe keys.pointee.mask.span.withUnsafeBufferPointer { mask in
+        unsafe keys.pointee.idMask.span.withUnsafeBufferPointer { idMask in
+          unsafe Datagram(
+            request, id: keys.pointee.id, tagKey: DerivedKey(tag), maskKey: DerivedKey(mask),
+            idMaskKey: DerivedKey(idMask))
+        }
+      }
+    }
+  }
+
+  // MARK: The answer
+
+  /// Whether the answer to a knock may still come.
+  var isAnswerOpen: Bool { isKnockedOn && answerWait.isOpen }
+
+  /// Takes an answer that has come. Asks again if it is time.
+  @inline(never)
+  mutating func converse(_ purpose: Version2.Purpose) {
+    answerWait.receive(with: key)
+    guard answerWait.takeRound() else { return }
+    sentCount = 0
+    if isFirstSettled { send(purpose, in: firstFamily) }
+    if isOtherSettled, signed.kind != .address || sentCount == 0 { send(purpose, in: otherFamily) }
+  }
+
+  /// Prints the answer, or logs what failed.
+  @inline(never)
+  func report(
+    _ purpose: Version2.Purpose, isOneOfMany: Bool, isPrinted: Bool
+  ) -> ExitCode {
+    guard awaitsAnswer, isKnockedOn else { return .success }
+    guard let answer = answerWait.answer else {
+      log.error(
+        """
+        \(quoted: name): no answer; check the clocks, the key, and the port (-p), and whether \
+        the server gives answers
+        """)
+      // The connection to the port will tell.
+      return purpose == .open && waitPort != nil ? .success : .noAnswer
+    }
+    let exitCode = answer.report(
+      purpose, of: name, isOneOfMany: isOneOfMany, isPrinted: isPrinted, at: answerWait.answerTime)
+    if exitCode == .success, comparesAddress, let seen = answer.address,
+      !answerWait.hasLeft(from: seen)
+    {
+      log.warning(
+        "warning: this machine has another address than \(seen): open needs -S \(seen), or -S observed"
+      )
+    }
+    return exitCode
   }
 
   /// The address that a connection to the port leaves from; nil if there is no port, or no such address.
@@ -227,27 +324,27 @@ struct Sender: ~Copyable {
   /// and to sign are known, if it may.
   @inline(never)
   mutating func advance(
-    _ command: Command, mayKnock: Bool, now: Int64, _ searches: inout PublicAddressSearches
+    _ purpose: Version2.Purpose, mayKnock: Bool, now: Int64, _ searches: inout PublicAddressSearches
   ) throws(SystemError) {
     guard !isSettled else { return }
     self.mayKnock = mayKnock
     addresses.advance()
     if !isFirstSettled {
-      isFirstSettled = try knock(command, in: firstFamily, now: now, &searches)
+      isFirstSettled = try knock(purpose, in: firstFamily, now: now, &searches)
     }
     if !isOtherSettled {
       if signed.kind == .address {
         if isFirstSettled {
           isOtherSettled = sentCount > 0
           if !isOtherSettled {
-            isOtherSettled = try knock(command, in: otherFamily, now: now, &searches)
+            isOtherSettled = try knock(purpose, in: otherFamily, now: now, &searches)
           }
         }
       } else if isFirstSettled || mayPrecede(now: now) {
-        isOtherSettled = try knock(command, in: otherFamily, now: now, &searches)
+        isOtherSettled = try knock(purpose, in: otherFamily, now: now, &searches)
       }
     }
-    isKnockedOn = sentCount > 0
+    isKnockedOn = isKnockedOn || sentCount > 0
     if isKnockedOn { lastMoment = min(lastMoment, now + Self.patience) }
     isSettled = isFirstSettled && isOtherSettled || lastMoment <= now
   }
@@ -267,7 +364,7 @@ struct Sender: ~Copyable {
   /// Returns false if something is not known yet.
   @inline(never)
   private mutating func knock(
-    _ command: Command, in family: AddressFamily, now: Int64,
+    _ purpose: Version2.Purpose, in family: AddressFamily, now: Int64,
     _ searches: inout PublicAddressSearches
   ) throws(SystemError) -> Bool {
     guard addresses.isFinished(family) else { return false }
@@ -290,14 +387,14 @@ struct Sender: ~Copyable {
       }
       self.signed = signed
     }
-    if mayKnock { send(command, in: family) }
+    if mayKnock { send(purpose, in: family) }
     return mayKnock
   }
 
   /// Ends the first knock. Logs why nothing could be sent.
   @inline(never)
   mutating func endFirstKnock(
-    _ command: Command, _ searches: inout PublicAddressSearches
+    _ purpose: Version2.Purpose, _ searches: inout PublicAddressSearches
   ) throws(ClientError) {
     if signed.kind == .publicAddress {
       let isUnknown = signed.inet == nil && signed.inet6 == nil && addresses.failure == nil
@@ -305,13 +402,17 @@ struct Sender: ~Copyable {
       if isUnknown, triedCount > 0 { throw .noPublicAddress }
     }
     if let failure = addresses.failure { throw .unresolved(host: host, failure) }
-    if !isKnockedOn { isKnockedOn = endRound(command) }
+    if !isKnockedOn { isKnockedOn = endRound(purpose) }
   }
 
   @inline(never)
-  private func print(_ knock: Knock, to address: SocketAddress) throws(SystemError) {
+  private func print(
+    _ purpose: Version2.Purpose, _ signed: Address, to address: SocketAddress
+  ) throws(SystemError) {
     var output = TextOutput(descriptor: 1)
-    output.append(knock)
+    output.append(purpose.name)
+    output.append(" ")
+    output.append(signed)
     output.append(" to ")
     output.append(address)
     output.append("\n")
@@ -334,6 +435,16 @@ struct Sender: ~Copyable {
       log.warning(
         "warning: \(signed) is a private address, \(server) a public one: behind NAT, name the public address with -S"
       )
+    }
+  }
+}
+
+extension Version2.Purpose {
+  fileprivate var name: Literal {
+    switch self {
+    case .open: "open"
+    case .close: "close"
+    case .check: "check"
     }
   }
 }

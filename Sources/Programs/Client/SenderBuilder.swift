@@ -10,12 +10,15 @@ struct SenderBuilder: ~Copyable {
   private let readsConfiguration: Bool
   /// The key of all hosts, if the command line gives one. It can be read only once.
   private let commonKey: KeyedMAC?
+  private let purpose: Version2.Purpose
 
   @inline(never)
   init(
-    _ given: ClientSettings, _ operands: Operands, _ keySource: KeySource?
+    _ given: ClientSettings, _ purpose: Version2.Purpose, _ operands: Operands,
+    _ keySource: KeySource?
   ) throws(ClientError) {
     self.given = given
+    self.purpose = purpose
     isBesideName = given.config != nil && operands[1] != nil
     if case .operand = keySource { readsConfiguration = false } else { readsConfiguration = true }
     given.sourceAddress?.logOldForm("source address")
@@ -43,13 +46,15 @@ struct SenderBuilder: ~Copyable {
     let host = isBesideName ? name : settings.hostName ?? name
     host.logOldForm("HOST")
     let key = try key(settings, section)
+    if key.version == 1 { try checkVersion1(settings, name) }
     let signed = try signedAddress(settings)
     let source = try source(settings)
     do throws(SystemError) {
       return try Sender(
-        host: host,
+        host: host, name: name,
         addresses: Resolution(of: host, port: settings.port, family: settings.family),
-        signed: signed, source: source, key: key, settings: settings)
+        signed: signed, source: source, key: key, settings: settings,
+        isCheck: purpose == .check)
     } catch { throw .system(error) }
   }
 
@@ -68,9 +73,23 @@ struct SenderBuilder: ~Copyable {
     }
   }
 
-  /// What `-S` says. For `auto`, the public addresses are still to be found.
+  /// Refuses what only a key of version 2 can do. What client.conf says of that does not count.
+  private func checkVersion1(
+    _ settings: ClientSettings, _ name: Argument
+  ) throws(ClientError) {
+    let asked: Literal? =
+      purpose == .check
+      ? "check" : given.ttlSeconds > 0 ? "--ttl" : given.wantsAnswer == true ? "--answer" : nil
+    if let asked { throw .needsVersion2(asked, host: name) }
+    if settings.ttlSeconds > 0 || settings.wantsAnswer == true {
+      log.debug(
+        "\(quoted: name): Ttl and Answer do not count, since the key is of version 1")
+    }
+  }
+
+  /// What `-S` says. For `auto`, the public addresses are still to be found. A check asks which one the server sees.
   private func signedAddress(_ settings: ClientSettings) throws(ClientError) -> SignedAddress {
-    guard let text = settings.signAddress else { return .source }
+    guard let text = settings.signAddress else { return purpose == .check ? .observed : .source }
     if text == "observed" { return .observed }
     if text == "auto" { return .unknownPublic }
     guard let address = Address(text) else { throw .badSignedAddress(text) }

@@ -12,6 +12,8 @@ struct Senders: ~Copyable {
   private(set) var nextRound: Int64 = 0
   /// Whether a host has a port to connect to.
   private(set) var hasPort = false
+  /// Whether a host is knocked on without waiting for its answer.
+  private var hasSilent = false
   /// How long to wait if there are more descriptors than can be waited for (microseconds).
   private static var fullPause: Int64 { 50 * Microseconds.millisecond }
 
@@ -28,17 +30,43 @@ struct Senders: ~Copyable {
   /// There is room for `HostList.maximumCount` senders.
   mutating func append(_ sender: consuming Sender) {
     if sender.waitPort != nil { hasPort = true }
+    if !sender.awaitsAnswer { hasSilent = true }
     items.append(sender)
   }
 
   /// Knocks once on each host, as soon as it is known how, until `stop` can be read.
   @inline(never)
-  mutating func knock(_ command: Command, untilReadable stop: Int32) throws(SystemError) {
+  mutating func knock(_ purpose: Version2.Purpose, untilReadable stop: Int32) throws(SystemError) {
     roundsLeft = settings.onlyChecks ? 1 : settings.repeats
     defer {
       Resolution.stopAll()
       endRound()
     }
+    try run(purpose, untilAnswered: false, untilReadable: stop)
+  }
+
+  /// Waits for the answers of the hosts, and asks again. Prints them in the order of the command line.
+  ///
+  /// - Parameter prints: whether the standard output is ours.
+  @inline(never)
+  mutating func awaitAnswers(
+    _ purpose: Version2.Purpose, prints: Bool
+  ) throws(SystemError) -> ExitCode {
+    try run(purpose, untilAnswered: true, untilReadable: -1)
+    if !hasSilent { roundsLeft = 0 }
+    var exitCode = ExitCode.success
+    for index in 0..<count {
+      exitCode.include(
+        items[index].report(purpose, isOneOfMany: count > 1, isPrinted: prints))
+    }
+    return exitCode
+  }
+
+  /// Knocks for the first time, and takes answers, until all of it is done or `stop` can be read.
+  @inline(never)
+  private mutating func run(
+    _ purpose: Version2.Purpose, untilAnswered: Bool, untilReadable stop: Int32
+  ) throws(SystemError) {
     while true {
       let now = SystemClock.monotonic()
       var deadline = Int64.max
@@ -49,7 +77,11 @@ struct Senders: ~Copyable {
       for index in 0..<count {
         // What is printed has the order of the command line.
         try items[index].advance(
-          command, mayKnock: !settings.onlyChecks || !isWaiting, now: now, &searches)
+          purpose, mayKnock: !settings.onlyChecks || !isWaiting, now: now, &searches)
+        items[index].converse(purpose)
+        if untilAnswered, items[index].isAnswerOpen { isWaiting = true }
+        deadline = min(deadline, items[index].answerWait.nextDeadline(after: now))
+        items[index].answerWait.addReaders(to: &set)
         guard !items[index].isSettled else { continue }
         isWaiting = true
         deadline = min(deadline, items[index].nextDeadline(after: now))
@@ -65,21 +97,22 @@ struct Senders: ~Copyable {
 
   /// Ends the knock on each host, with `onFailure` for each that could not be knocked on.
   @inline(never)
-  mutating func endKnock(_ command: Command, onFailure: (ClientError) -> Void) {
+  mutating func endKnock(_ purpose: Version2.Purpose, onFailure: (ClientError) -> Void) {
     for index in 0..<count {
       do throws(ClientError) {
-        try items[index].endFirstKnock(command, &searches)
+        try items[index].endFirstKnock(purpose, &searches)
       } catch { onFailure(error) }
     }
   }
 
   /// Sends the knocks of `--repeat` that are left, until `stop` can be read. If a port is waited for, `connect` does.
   @inline(never)
-  mutating func sendRest(_ command: Command, untilReadable stop: Int32) throws(SystemError) {
+  mutating func sendRest(_ purpose: Version2.Purpose, untilReadable stop: Int32) throws(SystemError)
+  {
     while roundsLeft > 0 {
-      if command == .open, hasPort, areKnockedOn() { return }
+      if purpose == .open, hasPort, areKnockedOn() { return }
       if try waitUntilReadable(stop, until: nextRound) { return }
-      sendRound(command)
+      sendRound(purpose)
     }
   }
 
@@ -91,12 +124,12 @@ struct Senders: ~Copyable {
   }
 
   /// Knocks once more on all hosts.
-  mutating func sendRound(_ command: Command) {
+  mutating func sendRound(_ purpose: Version2.Purpose) {
     for index in 0..<count {
-      if command == .close, settings.closesAfterwards {
+      if purpose == .close, settings.closesAfterwards {
         items[index].close()
-      } else if items[index].isKnockedOn || settings.repeats > 1 {
-        items[index].sendAgain(command)
+      } else if !items[index].awaitsAnswer, items[index].isKnockedOn || settings.repeats > 1 {
+        items[index].sendAgain(purpose)
       }
     }
     endRound()

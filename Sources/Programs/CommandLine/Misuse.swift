@@ -46,9 +46,9 @@ extension Misuse: MessageConvertible {
     case .operands(let advice, let given): "\(advice); operands given: \(given)"
     case .unknownCommand(let word):
       if word.isLowerCaseWord {
-        "COMMAND: \(quoted: word) is not open, close, connect, list or import"
+        "COMMAND: \(quoted: word) is not open, close, check, connect, list or import"
       } else {
-        "COMMAND: \(argument: word) is not open, close, connect, list or import"
+        "COMMAND: \(argument: word) is not open, close, check, connect, list or import"
       }
     case .key(let error): "PSK: \(error)"
     case .badSetting(let name, let accepted): "\(name): the value is not \(accepted)"

@@ -22,11 +22,12 @@ extension Argument {
     return Int(number)
   }
 
+  static var acceptedDurations: Literal { "a duration such as 90, 15m, 2h or 1d, at most 366 days" }
+
   /// A duration in seconds.
   func duration(for option: OptionSpec) throws(Misuse) -> Int64 {
     guard let seconds = withBytes({ Numbers.duration($0) }) else {
-      throw .badValue(
-        option.name, self, accepted: "a duration such as 90, 15m, 2h or 1d, at most 366 days")
+      throw .badValue(option.name, self, accepted: Self.acceptedDurations)
     }
     return seconds
   }

@@ -53,6 +53,13 @@ import KnockBase
     if !inet.isFinished { set.addReader(inet.descriptor) }
   }
 
+  /// The most addresses in both families. Each has a place.
+  static var capacity: Int { 2 * Int(CSYS_NAME_ADDRESSES) }
+
+  static func place(of position: Int, in family: AddressFamily) -> Int {
+    family == .inet ? position : position + capacity / 2
+  }
+
   func count(in family: AddressFamily) -> Int { family == .inet ? inet.count : inet6.count }
 
   @inline(never)

@@ -59,16 +59,28 @@ enum SystemClock {
 extension TextSink where Self: ~Copyable {
   /// A time in microseconds since the Unix epoch as `2026-11-24T12:00:00Z`. Source: gmtime(3).
   mutating func append(utc time: Int64) {
+    append(0..<6, of: time, isLocal: false)
+    append("Z")
+  }
+
+  /// The same in the time zone of the user, to the minute: `2026-11-24 14:05`, or without the date. Source:
+  /// localtime(3).
+  mutating func append(local time: Int64, withDate: Bool) {
+    append((withDate ? 0 : 3)..<5, of: time, isLocal: true)
+  }
+
+  private mutating func append(_ range: Range<Int>, of time: Int64, isLocal: Bool) {
     var parts = InlineArray<6, Int32>(repeating: 0)
     var span = parts.mutableSpan
     unsafe span.withUnsafeMutableBufferPointer {
-      unsafe csys_utc(time / Microseconds.second, $0.baseAddress)
+      unsafe csys_calendar_time(time / Microseconds.second, isLocal ? 1 : 0, $0.baseAddress)
     }
-    for index in parts.indices {
-      if index > 0 { append(index < 3 ? "-" : index == 3 ? "T" : ":") }
+    for index in range {
+      if index > range.lowerBound {
+        append(index < 3 ? "-" : index > 3 ? ":" : isLocal ? " " : "T")
+      }
       if parts[index] < 10 { append("0") }
       append(parts[index])
     }
-    append("Z")
   }
 }

@@ -11,7 +11,7 @@ from support.networks import listener
 from support.programs import program, run
 from support.version2 import KEY2, OTHER_KEY2
 
-KEYWORDS = "Host, HostName, Port, Key, KeyFile, Sign, Stun, Family, WaitPort"
+KEYWORDS = "Host, HostName, Port, Key, KeyFile, Sign, Stun, Family, WaitPort, Ttl, Answer"
 
 
 @pytest.fixture

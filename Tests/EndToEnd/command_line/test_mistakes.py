@@ -7,6 +7,7 @@ KEY = "q3NJk8e7Vb5Xw2LmPz0RtYcHsGdAf6UiOo9BnQxW4Es"
 COMMANDS = "commands are server, client, keygen, status, help, version"
 SETS = "FAMILY/TABLE/SET4[,SET6] with family inet, ip, ip6, bridge or netdev"
 DURATION = "a duration such as 90, 15m, 2h or 1d, at most 366 days"
+KEYWORDS = "Host, HostName, Port, Key, KeyFile, Sign, Stun, Family, WaitPort, Ttl, Answer"
 PORT = "a port number from 1 to 65535"
 WORK = "--nft, --ipset or 'OPEN_CMD' 'CLOSE_CMD', each in single quotes"
 OPEN = "write open HOST, and -k FILE for the key, -- before COMMAND"
@@ -19,9 +20,9 @@ MISTAKES = [
     ("serve -k key", f"unknown command 'serve'; {COMMANDS}"),
     ("open home", f"write pyknock client open home; {COMMANDS}"),
     ("-k key open home", f"write the command before its options; {COMMANDS}"),
-    ("client home", "COMMAND: 'home' is not open, close, connect, list or import"),
-    ("client home open -k key", "COMMAND: 'home' is not open, close, connect, list or import"),
-    ("client knock home -k key", "COMMAND: 'knock' is not open, close, connect, list or import"),
+    ("client home", "COMMAND: 'home' is not open, close, check, connect, list or import"),
+    ("client home open -k key", "COMMAND: 'home' is not open, close, check, connect, list or import"),
+    ("client knock home -k key", "COMMAND: 'knock' is not open, close, check, connect, list or import"),
     # The operands.
     ("server", f"write -k FILE or PSK, and {WORK}; operands given: 0"),
     ("server key", f"write -k FILE or PSK, and {WORK}; operands given: 1"),
@@ -31,7 +32,7 @@ MISTAKES = [
         "server --nft inet/filter/knock4",
         "no key: write -k FILE or --keys DIR, or the same in the file of -f; operands given: 0",
     ),
-    ("client -n", "write open HOST, close HOST, connect HOST PORT, list, or import; operands given: 0"),
+    ("client -n", "write open HOST, close HOST, check HOST, connect HOST PORT, list, or import; operands given: 0"),
     ("client open -k key", f"{OPEN}; operands given: 1"),
     ("client open 127.0.0.1 -k key ssh home", f"{OPEN}; operands given: 4"),
     (f"client open 127.0.0.1 {KEY} {KEY}", f"{OPEN}; operands given: 4"),
@@ -137,8 +138,7 @@ LINES = {
     "client": [
         ("key-file /key", "unknown keyword; you may mean KeyFile"),
         ("Hosts home", "unknown keyword; you may mean Host"),
-        ("nft inet/filter/knock4",
-         "unknown keyword; keywords are Host, HostName, Port, Key, KeyFile, Sign, Stun, Family, WaitPort"),
+        ("nft inet/filter/knock4", f"unknown keyword; keywords are {KEYWORDS}"),
         ("KeyFile knock.key", "KeyFile: the value is not a path that begins with / or ~/"),
         ("Port ssh", f"Port: the value is not {PORT}"),
     ],

@@ -11,7 +11,7 @@ USAGE = {
         "       pyknock server --example nft|ipset|docker [--hide PORT,...] [-p PORT]",
     ],
     "client": [
-        "usage: pyknock client [OPTION]... (open | close) HOST [-k FILE | PSK]",
+        "usage: pyknock client [OPTION]... (open | close | check) HOST [-k FILE | PSK]",
         "       pyknock client [OPTION]... open HOST [-k FILE] -- COMMAND...",
         "       pyknock client [OPTION]... connect HOST PORT",
         "       pyknock client list",
@@ -43,7 +43,7 @@ SERVER_COMMANDS = (
     "add --nft, --ipset or 'OPEN_CMD' 'CLOSE_CMD', each in single quotes; operands given: {}"
 )
 OPEN_OPERANDS = "write open HOST, and -k FILE for the key, -- before COMMAND; operands given: {}"
-COMMAND = "COMMAND: {} is not open, close, connect, list or import"
+COMMAND = "COMMAND: {} is not open, close, check, connect, list or import"
 LATIN1 = "PSK: the key is not UTF-8 text of characters up to U+00FF, which version 1 needs"
 
 MISUSES = [
@@ -91,7 +91,7 @@ MISUSES = [
         "no key: write -k FILE or --keys DIR, or the same in the file of -f; operands given: 0",
     ),
     ("server", ["--nft", "inet/t/s", KEY, "o"], SERVER_OPERANDS.format(2)),
-    ("client", [], "write open HOST, close HOST, connect HOST PORT, list, or import; operands given: 0"),
+    ("client", [], "write open HOST, close HOST, check HOST, connect HOST PORT, list, or import; operands given: 0"),
     ("client", ["open"], OPEN_OPERANDS.format(1)),
     ("client", ["close"], "write close HOST, and -k FILE for the key; operands given: 1"),
     ("client", ["connect", "home"], "write connect HOST PORT; operands given: 2"),

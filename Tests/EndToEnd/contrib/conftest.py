@@ -6,7 +6,6 @@ import sys
 
 import pytest
 from support.programs import EMULATED, ROOT, run
-from support.version2 import KEY2, Responder
 
 # Set before pyknock is imported: its folder belongs to the project.
 sys.dont_write_bytecode = True
@@ -70,25 +69,3 @@ def home(tmp_path):
 def client(python, home, process):
     """The client, with a home directory of its own."""
     return PythonClient(python, home, process)
-
-
-@pytest.fixture
-def key2_file(tmp_path):
-    path = tmp_path / "key2"
-    path.write_text(KEY2 + "\n")
-    path.chmod(0o600)
-    return str(path)
-
-
-@pytest.fixture
-def responder():
-    """Starts sockets that answer requests."""
-    started = []
-
-    def start(reply, **options):
-        started.append(Responder(reply, **options))
-        return started[-1]
-
-    yield start
-    for one in started:
-        one.close()

@@ -75,11 +75,11 @@ def test_close_says_for_whom(client, responder, key2_file):
 
 
 def test_check_says_what_an_open_would_get_and_who_the_server_sees(client, responder, key2_file):
-    server = responder(answering(seconds=3600, time=TIME + 1_500_000))
+    server = responder(answering(seconds=3600, time=TIME + 2_500_000))
     now = f"import time; time.time = lambda: {TIME / 1e6}"
     result = client.run("check", "127.0.0.1", *options(server, key2_file), change=now)
     assert (result.code, result.stdout) == (
-        0, "good: would open for 198.51.100.7 until 21:52 (1 h); the clocks differ by 1.5 s\n"
+        0, "good: would open for 198.51.100.7 until 21:52 (1 h); the clocks differ by 2 s\n"
     )  # fmt: skip
     assert result.lines == [
         "pyknock.py: warning: this machine has another address than 198.51.100.7:"
@@ -87,6 +87,13 @@ def test_check_says_what_an_open_would_get_and_who_the_server_sees(client, respo
     ]
     [request] = server.requests
     assert (request.command, request.flags, request.seconds, int(request.address)) == (CHECK, 1, 0, 0)
+
+
+def test_a_small_difference_of_the_clocks_is_not_told(client, responder, key2_file):
+    server = responder(answering(address="127.0.0.1", time=TIME - 1_900_000))
+    now = f"import time; time.time = lambda: {TIME / 1e6}"
+    result = client.run("check", "127.0.0.1", *options(server, key2_file), change=now)
+    assert (result.stdout, result.stderr) == ("good: would open for 127.0.0.1 until it is closed\n", "")
 
 
 def test_check_of_an_address(client, responder, key2_file):

@@ -24,12 +24,13 @@ def both(client, *words, **more):
 LINES = [
     "HostName 127.0.0.2", "HostName [::ffff:127.0.0.2]", "hostname 127.0.0.2", "Port 7", "PORT=7", 'Port = "7"',
     "Sign 2001:db8::5", "Sign observed", "Stun nobody.test:1", "Family any", "Family inet",
-    "WaitPort 22",
+    "WaitPort 22", "Ttl 5m", "Answer yes", "answer no",
     "Port 7 # a comment", "HostName 127.0.0.2\t#a comment", 'Sign "192.0.2.5" # a "comment"', "Port  =\t 7\r",
     "\tPort 7",
     "Sign ::ffff:192.0.2.7", "Host other\nPort 1", "Host 127.*\nPort 1", "#Port", "", " \t\r", "=7 8", "Stun [::1]:5",
     "Stun stun:a:1", "Port 0_7", "Port +7", "Host !127.0.0.1 *\nPort 1", "Host a,127.0.0.?\nPort 1",
     # Mistakes.
+    "Ttl 0", "Ttl 1w", "Answer maybe",
     "Colour 7", "Port", "Port =", 'HostName "x', 'HostName ""', "Host\0Name x", "Port 0", "Port x", "WaitPort 65536",
     "KeyFile key", "Sign box", "Sign Auto", "Sign 010.0.0.1", "Sign 0x7f.1", "Sign fe80::1%lo", "HostName me@box",
     "HostName box:22", "HostName ssh://box", "Stun stuns:a:1", "Stun a:0", "Stun [::1", "Family ipv4", '"Port" 7',

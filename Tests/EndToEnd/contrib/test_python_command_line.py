@@ -15,9 +15,8 @@ USAGE = [
     "usage: pyknock.py [OPTION]... (open | close | check) HOST [-k FILE | PSK]",
     "       pyknock.py list",
 ]
-# Options of `pyknock client` that are not here, and those that only a key of version 2 has.
+# Options of `pyknock client` that are not here.
 ELSEWHERE = {"--repeat", "--interval", "--wait-port", "--wait", "--close"}
-VERSION_2 = {"--ttl", "--answer"}
 
 
 def options_of(text):
@@ -30,9 +29,7 @@ def test_the_options_are_those_of_the_other_client(client):
     assert (help.code, help.stderr) == (0, "")
     assert all(len(line) <= 80 for line in help.stdout.splitlines())
     ours, theirs = options_of(help.stdout), options_in_help("client")
-    assert {name: value for name, value in ours.items() if name not in VERSION_2} == {
-        name: value for name, value in theirs.items() if name not in ELSEWHERE | VERSION_2
-    }
+    assert ours == {name: value for name, value in theirs.items() if name not in ELSEWHERE}
     assert set(theirs) > ELSEWHERE
     for name in ELSEWHERE:
         message = client.run("open", "host", name).lines[0]
@@ -55,13 +52,14 @@ FORMS = [
     "open 127.0.0.1 -S 255.255.255.255", "open 127.0.0.1 -S 010.0.0.1", "open 127.0.0.1 -S fe80::1%lo",
     "open 127.0.0.1 -S box", "open 127.0.0.1 -s box", "open 127.0.0.1 -s ::1", "open 127.0.0.1 -6", "open 127.0.0.1 -x",
     "open 127.0.0.1 -S auto", "open 127.0.0.1 --stun a", "open 127.0.0.1 -S auto --stun a:0", "open 127.0.0.1 -X",
+    "check 127.0.0.1", "check", "check x y", "open 127.0.0.1 --ttl 5", "open 127.0.0.1 --answer", "open x --ttl 1w",
     f"open {','.join(['127.0.0.1'] * 17)}", "open 127.0.0.1 -S ::ffff:010.0.0.1", "open 127.0.0.1 -S 224.0.0.1",
     "open 127.0.0.1 -S auto --stun a --stun b --stun c --stun d --stun e",
     "open 127.0.0.1 -s 203.0.113.7", "open --wurst", "open 127.0.0.1 --port -v",
     "open nobody.invalid -s box", "open nobody.invalid -S box -s box",
 ]  # fmt: skip
 # What the first operand may be.
-WORDS = {"close, check or list": "close, connect or list", ", check HOST, or list": ", connect HOST PORT, or list"}
+WORDS = {"check or list": "check, connect or list", "check HOST, or list": "check HOST, connect HOST PORT, or list"}
 
 
 @pytest.mark.parametrize("words", FORMS)

@@ -1148,7 +1148,7 @@ class Target:
         if self.sign is not None:
             return
         own = {plain_address(socket_address(connection.getsockname())) for connection in self.sockets.values()}
-        if seen not in own:
+        if not seen.is_unspecified and seen not in own:
             log.line(f"warning: this machine has another address than {seen}: open needs -S {seen}, or -S observed")
 
 

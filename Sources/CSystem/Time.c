@@ -19,10 +19,8 @@ void csys_calendar_time(int64_t seconds, int is_local, int32_t parts[6]) {
   time_t time = (time_t)seconds;
   struct tm date;
   memset(&date, 0, sizeof date);
-  if (is_local)
-    localtime_r(&time, &date);
-  else
-    gmtime_r(&time, &date);
+  if (is_local) localtime_r(&time, &date);
+  else gmtime_r(&time, &date);
   const int32_t values[6] = {date.tm_year + 1900, date.tm_mon + 1, date.tm_mday,
                              date.tm_hour,        date.tm_min,     date.tm_sec};
   memcpy(parts, values, sizeof values);

@@ -6,6 +6,7 @@ import socket
 import time
 
 import pytest
+from support.programs import program, run
 from support.version2 import KEY2, OTHER_KEY2, ServerKey
 
 OPEN, CLOSE, CHECK = 1, 2, 3
@@ -359,3 +360,30 @@ def test_where_the_key_comes_from(client, responder, key2_file, place):
     # Close has no seconds, also if client.conf has.
     assert client.run("close", "127.0.0.1", *[w for w in words if "ttl" not in w], stdin=KEY2.encode()).code == 0
     assert server.requests[1].seconds == 0
+
+
+# The end of an answer: result, seconds, and how far the server's clock is off.
+ANSWERS = [
+    (0, 0, 0), (0, 1, 0), (0, 61, 0), (0, 3600, 0), (0, 86399, 0), (0, 86461, -1), (0, 2**32 - 1, 0), (0, 60, 4000),
+    (0, 60, -4000), (1, 0, 0), (2, 0, 0), (3, 0, 0), (4, 5, 0), (255, 0, 0),
+]  # fmt: skip
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("result, seconds, difference", ANSWERS)
+@pytest.mark.parametrize("word", ["open", "close", "check"])
+@pytest.mark.parametrize("address", ["198.51.100.7", "2001:db8::7", "127.0.0.1", "::"])
+def test_both_clients_say_the_same(client, responder, key2_file, word, result, seconds, difference, address):
+    def reply(requests):
+        time = requests[-1].time + difference * 1_000_000 + 500_000
+        return [SERVER.answer(requests[-1].tag, address, result, seconds, time)]
+
+    server = responder(reply)
+    for host in "127.0.0.1", "127.0.0.1,127.0.0.1":
+        words = [word, host, "--answer", *options(server, key2_file)]
+        ours, theirs = client.run(*words), run([*program("client"), *words], env=client.environment())
+        assert ours.code == theirs.code
+        # A minute may begin between them.
+        shown = [re.sub(r"\d\d:\d\d", "TIME", text.stdout) for text in (ours, theirs)]
+        assert shown[0] == shown[1]
+        assert ours.stderr.replace("pyknock.py: ", "") == theirs.stderr.replace("pyknock client: ", "")

@@ -4,6 +4,13 @@ import KnockProtocol
 /// Of the last request of version 2 (microseconds since the Unix epoch).
 nonisolated(unsafe) private var lastRequestTime: Int64 = 0
 
+/// The time in the next request: that of the clock, or later if the clock stands still or goes back. No two requests
+/// have the same time, so none is a replay.
+func nextRequestTime(at now: Int64) -> Int64 {
+  unsafe lastRequestTime = max(now, lastRequestTime + 1)
+  return unsafe lastRequestTime
+}
+
 /// Knocks on one host: sends a datagram to each of its addresses. If one cannot be reached, that is logged, and
 /// the others are still knocked on.
 struct Sender: ~Copyable {
@@ -209,12 +216,12 @@ struct Sender: ~Copyable {
       signedWith: key)
   }
 
-  /// A datagram of version 2. No two have the same time, so that none is a replay.
+  /// A datagram of version 2.
   private func request(_ purpose: Version2.Purpose, _ address: Address) -> Datagram {
-    unsafe lastRequestTime = max(SystemClock.wall(), lastRequestTime + 1)
-    let request = unsafe Version2.Request(
+    let request = Version2.Request(
       purpose, wantsAnswer: answerWait.isOpen, seconds: purpose == .open ? seconds : 0,
-      time: lastRequestTime, address: signed.kind == .observed ? nil : address)
+      time: nextRequestTime(at: SystemClock.wall()),
+      address: signed.kind == .observed ? nil : address)
     let keys = unsafe key.keys
     return unsafe keys.pointee.tag.span.withUnsafeBufferPointer { tag in
       unsafe keys.pointee.mask.span.withUnsafeBufferPointer { mask in

@@ -82,6 +82,8 @@ struct Key: ~Copyable {
     isReadableByOthers = false
     looksLikePath = false
     guard !Version2.KeyBytes.isMeant(by: text) else {
+      // The compiler makes copies of small values.
+      defer { sodium_stackzero(4096) }
       expanded = try Self.version2(text)
       isShort = false
       return
@@ -112,6 +114,7 @@ struct Key: ~Copyable {
     return server
   }
 
+  @inline(never)
   static func version2(_ text: Span<UInt8>) throws(KeyError) -> KeyedMAC {
     var bytes = Version2.KeyBytes()
     defer { unsafe sodium_memzero(&bytes.bytes, Version2.KeyBytes.size) }

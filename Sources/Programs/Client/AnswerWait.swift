@@ -8,6 +8,8 @@ struct AnswerWait: ~Copyable {
   private static let pause = Microseconds.second
   /// To the server, a later request is no repeat. It would run its command again (microseconds).
   private static let repeatTime = 2 * Microseconds.second
+  /// How many datagrams to take from a socket at once. Others may have come before the answer.
+  private static let batchSize = 100
 
   /// Connected to the addresses of the host, each at its place; none before the first request. So the kernel keeps
   /// out what others send.
@@ -86,10 +88,13 @@ struct AnswerWait: ~Copyable {
   @inline(never)
   mutating func receive(with key: borrowing KeyedMAC) {
     guard isOpen else { return }
-    for place in 0..<sockets.count where sockets[place].isOpen && answer == nil {
-      do throws(SystemError) {
-        if try sockets[place].receive(into: memory) == Version2.answerSize { open(with: key) }
-      } catch {}
+    for place in 0..<sockets.count where sockets[place].isOpen {
+      for _ in 0..<Self.batchSize where answer == nil {
+        do throws(SystemError) {
+          guard let length = try sockets[place].receive(into: memory) else { break }
+          if length == Version2.answerSize { open(with: key) }
+        } catch {}
+      }
     }
   }
 

@@ -152,7 +152,7 @@ def test_bad_durations(responder, words, configuration, value):
     assert (result.code, result.stdout) == (2, "")
     assert result.lines[0] == f"pyknock client: --ttl: '{value}' is not {DURATIONS}"
     result = run([*program("client"), "open", "h"], env=configuration(f'Ttl "{value}x"\n'))
-    assert result.code == 1 and result.stderr.endswith(f":1: Ttl: '{value}x' is not {DURATIONS}\n")
+    assert result.code == 1 and result.stderr.endswith(f":1: Ttl: the value is not {DURATIONS}\n")
     assert server.datagrams == []
 
 
@@ -160,7 +160,7 @@ def test_bad_answer_in_the_configuration(configuration):
     environment = configuration("Answer Yes\n")
     result = run([*program("client"), "open", "h"], env=environment)
     file = f"'{environment['XDG_CONFIG_HOME']}/pyknock/client.conf'"
-    assert (result.code, result.lines) == (1, [f"pyknock client: {file}:1: Answer: 'Yes' is not yes or no"])
+    assert (result.code, result.lines) == (1, [f"pyknock client: {file}:1: Answer: the value is not yes or no"])
 
 
 MISUSES = {
@@ -171,8 +171,8 @@ MISUSES = {
     "open h --ttl": "--ttl needs a value: DURATION",
     "check h -- x": "COMMAND: 'check' is not open, the only one that runs a command",
     "check": "write check HOST, and -k FILE for the key; operands given: 1",
-    "": "write open HOST, close HOST, check HOST, connect HOST PORT, or list; operands given: 0",
-    "chekc h": "COMMAND: 'chekc' is not open, close, check, connect or list",
+    "": "write open HOST, close HOST, check HOST, connect HOST PORT, list, or import; operands given: 0",
+    "chekc h": "COMMAND: 'chekc' is not open, close, check, connect, list or import",
 }
 
 
@@ -445,6 +445,22 @@ def test_an_answer_to_another_run_does_not_count(process, responder, words):
         seen += [request.tag for request in server.requests]
         server.requests.clear()
         server.datagrams.clear()
+
+
+@pytest.mark.slow
+def test_an_answer_that_came_while_the_client_was_stopped_counts(process, responder, words):
+    server = responder(lambda requests: [b"junk"] * 50 + answering()(requests))
+    server.reply, reply = silent, server.reply
+    ours = process(words(server, "open", "127.0.0.1", "--answer"))
+    server.wait_for(1)
+    ours.signal(signal.SIGSTOP)
+    for datagram in reply(server.requests):
+        server.socket.sendto(datagram, server.sender)
+    with pytest.raises(Exception, match="timed out"):
+        ours.popen.wait(2.1)
+    ours.signal(signal.SIGCONT)
+    assert ours.output.wait_for_end() == [UNLIMITED]
+    assert ours.exit_code() == 0
 
 
 def test_ipv6(responder, words):

@@ -33,7 +33,7 @@ STUBS = {
         [ "$1" = -o ] || exit 0
         exec sh -ec "$(echo "${2#ProxyCommand }" | sed "s/%h/$3/; s/%p/22/")" </dev/null
     """,
-    "scp": 'grep -qE "^[A-Za-z0-9_-]{43}$" "$2"; [ "$2" = knock.key ] || cp "$2" knock.key',
+    "scp": 'grep -qE "^(pk2[.])?[A-Za-z0-9_-]{43,70}$" "$2"; [ "$2" = knock.key ] || cp "$2" knock.key',
     "systemctl": '[ "$*" = "reload pyknock" ]',
     "pip": '[ "$*" = "install pyknock==0.4.3" ]',
 }

@@ -133,6 +133,17 @@ private func answer(
     }
   }
 
+  @Test func `the server does what the vectors say`() throws {
+    let vectors = try Vectors.read()
+    #expect(vectors.driftSeconds * Microseconds.second == drift)
+    let wall = try #require(Int64(vectors.nowMicros))
+    var gate = makeGate(keys: [DerivedKey(vectors.keys[0])], timed(), capacity: 64)
+    for vector in vectors.serverWithTheFirstKey {
+      let found = refused(bytes(vector.datagram), at: wall, &gate)
+      #expect(found.map { "\($0)" } ?? "accepted" == vector.result, "\(vector.name)")
+    }
+  }
+
   @Test func `the steps have their order`() {
     var gate = makeGate(capacity: 1)
     #expect(refused(sealed(payload(time: now - 1)), &gate) == nil)
@@ -361,6 +372,7 @@ private func answer(
   private func timed() -> Policy {
     var policy = policy()
     policy.inet.isTimed = true
+    policy.inet6.isTimed = true
     return policy
   }
 }

@@ -54,7 +54,8 @@ static long attempt(const char *what, int socket_fd) {
   if (!strcmp(what, "kill")) return syscall(SYS_kill, getppid(), SIGKILL);
   if (!strcmp(what, "map")) return syscall(SYS_mmap, 0, 4096, 7, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
   if (!strcmp(what, "answer")) return syscall(SYS_sendto, socket_fd, "here", 4, 0, &address, sizeof address);
-  if (!strcmp(what, "receive")) return syscall(SYS_recvfrom, socket_fd, bytes, sizeof bytes, MSG_DONTWAIT, NULL, NULL);
+  if (!strcmp(what, "receive"))
+    return syscall(SYS_recvfrom, socket_fd, bytes, sizeof bytes, MSG_DONTWAIT, NULL, NULL);
   if (!strcmp(what, "read")) return syscall(SYS_read, socket_fd, bytes, sizeof bytes);
   if (!strcmp(what, "receive message")) return syscall(SYS_recvmsg, socket_fd, NULL, MSG_DONTWAIT);
   if (!strcmp(what, "copy")) return syscall(SYS_dup, socket_fd);

@@ -10,7 +10,7 @@ import Netfilter
 private enum Target: String {
   case unsigned, signed, template, words, numbers, key, state, grants, messages, config, netlink,
     sets, stun,
-    arguments, user, request, payload, answer, keytext
+    arguments, user, request, payload, answer, keytext, line
 }
 
 private let target: Target = {
@@ -44,6 +44,7 @@ public func testOneInput(_ start: UnsafePointer<UInt8>?, _ count: Int) -> Int32 
   case .payload: fuzzRequest(input, key: NoKey(isRight: true))
   case .answer: fuzzAnswer(input)
   case .keytext: fuzzKeyText(input)
+  case .line: fuzzServerLine(input)
   }
   return 0
 }
@@ -511,10 +512,63 @@ private func fuzzConfig(_ input: Span<UInt8>) {
       value.withUnsafeMutableBufferPointer { value in
         guard let start = value.baseAddress else { return }
         _ = keyword?.refusal(of: Argument(start))
+        if keyword == .key { fuzzKeySetting(line.extracting(parsed.value)) }
         _ = [UInt8(ascii: "a")].span.matches(patterns: line.extracting(parsed.value))
       }
     } catch {}
   }
+}
+
+/// The value of Key in client.conf.
+private func fuzzKeySetting(_ value: Span<UInt8>) {
+  withMemory(Key.maximumSize + 1) { memory in
+    do throws(KeyError) {
+      let key = try Key(expanding: value, in: storage(memory))
+      precondition(key.expanded.version == (value.contains("pk2.") ? 2 : 1))
+    } catch {
+      precondition(error != .outOfMemory)
+    }
+  }
+}
+
+/// A line for `client import`. What it takes, it writes as the same line, and as a section that says the same.
+private func fuzzServerLine(_ input: Span<UInt8>) {
+  do throws(ServerLine.Fault) {
+    let server = try ServerLine(input)
+    let user = input.extracting(server.user)
+    let host = input.extracting(server.host)
+    let key = input.extracting(server.key)
+    withMemory(8192) { memory in
+      var text = StorageText(storage(memory))
+      text.appendLine(user: user, host: host, port: server.port, key: key)
+      text.bytes.withElements(0..<text.count - 1) { written in
+        do throws(ServerLine.Fault) {
+          let again = try ServerLine(written)
+          precondition(written.extracting(again.user).equals(user))
+          precondition(written.extracting(again.host).equals(host))
+          precondition(written.extracting(again.key).equals(key))
+          precondition(again.port == server.port)
+        } catch { fatalError("another line was written") }
+      }
+      var bytes = Version2.KeyBytes()
+      guard (try? bytes.read(key)) != nil else { return }
+      text.removeAll()
+      text.appendSection(name: host, user: user, host: host, port: server.port, key: key)
+      text.bytes.withElements(0..<text.count) { section in
+        var start = 0
+        var values: [[UInt8]] = []
+        for index in section.indices where section[index] == 10 {
+          let line = section.extracting(start..<index)
+          start = index + 1
+          guard let parsed = try? ConfigLine(line) else { fatalError("a malformed section") }
+          if !parsed.value.isEmpty { values.append(parsed.value.map { line[$0] }) }
+        }
+        let expected = [host.indices.map { host[$0] }, key.indices.map { key[$0] }]
+        precondition(values.count == 4 && [values[1], values[3]] == expected)
+        precondition(values[0] == values[1])
+      }
+    }
+  } catch {}
 }
 
 /// The file of a user.

@@ -107,7 +107,7 @@ _pyknock() {
       ;;
     esac
   done
-  _pyknock_offer -W 'open close check connect list'
+  _pyknock_offer -W 'open close check connect list import'
 }
 
 complete -F _pyknock pyknock pyknock-server pyknock-client pyknock-keygen pyknock-status

@@ -7,7 +7,7 @@ function __pyknock_is --description 'Whether the command line is of this applet'
 end
 
 function __pyknock_needs --description 'Whether a verb is still missing'
-    __pyknock_is client; and not string match -qr '^(open|close|check|connect|list)$' -- (commandline -opc)
+    __pyknock_is client; and not string match -qr '^(open|close|check|connect|list|import)$' -- (commandline -opc)
 end
 
 set -l names '(pyknock client list 2>/dev/null)'
@@ -90,7 +90,7 @@ for program in pyknock pyknock-server pyknock-client pyknock-keygen pyknock-stat
     complete -c $program -n '__pyknock_is status' -s h -l help -d 'print this help'
     complete -c $program -n '__pyknock_is status' -s V -l version -d 'print the version'
 
-    complete -c $program -n __pyknock_needs -a 'open close check connect list'
+    complete -c $program -n __pyknock_needs -a 'open close check connect list import'
     complete -c $program -n '__pyknock_is client; and not __pyknock_needs' -a $names
 end
 complete -c pyknock -n 'test (count (commandline -opc)) -eq 1' -a 'server client keygen status help version'

@@ -76,7 +76,7 @@
             ;;
           esac
         done
-        _pyknock_offer -W 'open close check connect list'
+        _pyknock_offer -W 'open close check connect list import'
       }
 
       complete -F _pyknock pyknock \(applets.map { "pyknock-\($0.name)" }.joined(separator: " "))

@@ -15,7 +15,7 @@
       end
 
       function __pyknock_needs --description 'Whether a verb is still missing'
-          __pyknock_is client; and not string match -qr '^(open|close|check|connect|list)$' -- (commandline -opc)
+          __pyknock_is client; and not string match -qr '^(open|close|check|connect|list|import)$' -- (commandline -opc)
       end
 
       set -l names '(pyknock client list 2>/dev/null)'
@@ -23,7 +23,7 @@
           complete -c $program -f
 
       \(options.joined(separator: "\n"))
-          complete -c $program -n __pyknock_needs -a 'open close check connect list'
+          complete -c $program -n __pyknock_needs -a 'open close check connect list import'
           complete -c $program -n '__pyknock_is client; and not __pyknock_needs' -a $names
       end
       complete -c pyknock -n 'test (count (commandline -opc)) -eq 1' -a '\(names) help version'

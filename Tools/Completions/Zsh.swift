@@ -45,7 +45,7 @@
 
   private let names = "($(pyknock client list 2>/dev/null))"
   private let operands = """
-          '1:verb:(open close check connect list)'
+          '1:verb:(open close check connect list import)'
           '2:host:\(names)'
 
     """

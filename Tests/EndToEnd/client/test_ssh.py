@@ -162,9 +162,11 @@ def test_the_five_steps_of_the_readme_and_its_two_files(sshd, firewall, place, r
         return result.stdout
 
     key, copy, rules, knock, stop = steps
-    do(firewall, key)
-    do(client, copy)
-    assert (tmp_path / ".config/pyknock/home.key").read_text() == (tmp_path / "etc/keys/alice").read_text()
+    do(client, copy, do(firewall, key).encode())
+    shown, client_conf = client_conf, (tmp_path / ".config/pyknock/client.conf").read_text()
+    assert client_conf == "# The key of alice\n" + shown.replace(
+        "pk2.…\n", (tmp_path / "etc/keys/alice").read_text()
+    )
     if place == "home":  # Behind NAT.
         address = do(client, "ssh root@server.example.org 'echo $SSH_CLIENT'").split()[0]
         knock = knock.replace("connect ", f"connect -S {address} ")

@@ -100,7 +100,7 @@ def test_a_key_is_sent_in_a_line(moving):
     line = moving.run(make.replace("server.example.org", "127.0.0.1")).stdout
     assert re.fullmatch(r"pyknock2:bob@127\.0\.0\.1:60120#pk2\.[\w-]{70}\n", line)
     moving.run("systemctl reload pyknock")
-    moving.run(f"printf %s {line!r} | {take}")
+    moving.run(f"printf %s {line.strip()!r} | {take}")
     assert (moving.home / "client.conf").stat().st_mode & 0o777 == 0o600
     before = len(moving.lines)
     moving.run("pyknock client open home")

@@ -10,6 +10,7 @@ import pytest
 from support.datagrams import KEY
 from support.processes import descriptor_of, memory_of, stat_of
 from support.programs import PYKNOCK, program, run
+from support.version2 import KEY2, OTHER_KEY2
 from support.waiting import until
 
 # M stands for the key. It is in a wrong place, or in the right place beside another mistake.
@@ -132,6 +133,24 @@ def test_the_key_is_nowhere_in_the_memory_of_a_running_server(
     ours.output.wait_for("open")
     assert b"echo seen" in memory_of(ours.pid)
     assert traces(KEY, memory_of(ours.pid)) == traces(KEY, memory_of(ours.receiver)) == []
+
+
+def test_no_key_of_client_conf_is_in_the_memory_of_a_client_that_waits(not_emulated, tmp_path, process):
+    """Neither the one that it uses nor that of another host."""
+    folder = tmp_path / "pyknock"
+    folder.mkdir()
+    (folder / "client.conf").write_text(
+        f"Host other\nKey {OTHER_KEY2}\nHost *\nPort 9\nKey {KEY}\nKey {KEY2}\nHostName 127.0.0.1\n"
+    )
+    (folder / "client.conf").chmod(0o600)
+    environment = {**os.environ, "XDG_CONFIG_HOME": str(tmp_path)}
+    words = [*program("client"), "-v", "open", "box", "--wait-port", "9", "--wait", "20"]
+    ours = process(words, env=environment)
+    ours.log.wait_for("sent open 127.0.0.1 to 127.0.0.1:9")
+    memory = memory_of(ours.pid)
+    assert b"HostName" in memory
+    assert traces(KEY, memory) == traces(KEY2, memory) == traces(OTHER_KEY2, memory) == []
+    assert KEY2[10:60].encode() not in memory and OTHER_KEY2[10:60].encode() not in memory
 
 
 def traces(key, memory):

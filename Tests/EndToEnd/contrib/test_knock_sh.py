@@ -17,7 +17,7 @@ import time
 from pathlib import Path
 
 import pytest
-from support.programs import EMULATED, ROOT, TIMEOUT, options_in_help, run
+from support.programs import EMULATED, ROOT, TIMEOUT, run
 from support.terminals import TerminalProcess
 
 pytestmark = pytest.mark.skipif(EMULATED, reason="a shell runs it, not the program under test")
@@ -339,8 +339,6 @@ def test_each_shell_and_program_sends_one_datagram(listener, edited, path_of, sh
 
 @each_shell
 def test_the_server_takes_its_knocks(server, shell):
-    if "--version2" not in options_in_help("keygen"):
-        pytest.skip("this server has no version 2")
     ours = server("--allow-observed-source", key=KEY.text)
     for command, words, address in (
         ("open", [], "127.0.0.1"), ("close", ["-Sobserved"], "127.0.0.1"), ("open", ["-S192.0.2.7"], "192.0.2.7"),

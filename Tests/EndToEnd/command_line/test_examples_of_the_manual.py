@@ -45,7 +45,7 @@ def blocks(page):
     """The commands of a page, and of the help if it is None."""
     if page:
         found = literal_blocks(PAGES[page])
-        return [text for text in found if not re.match("keys |key-file |Host |commands ", text)]
+        return [text for text in found if not re.match("keys |key-file |Host |commands |open for |good: ", text)]
     texts = [run([*program(applet), "-h"]).stdout.partition("\nExamples:\n")[2] for applet in APPLETS]
     return [text.partition("\n\n")[0] + "\n" for text in texts]
 

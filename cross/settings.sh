@@ -84,6 +84,9 @@ target() {
     # Nothing unwinds the stack.
     -fno-unwind-tables -fno-asynchronous-unwind-tables
   )
+  # The stack keeps its alignment of 16 bytes only in functions that need it. Through the linker this is true
+  # for Swift too. The file is 14 KB smaller.
+  [[ $arch != i686 ]] || c_flags+=(-mstack-alignment=4)
   link_flags=(
     # Folds functions with the same code, such as those of two kinds of text.
     --gc-sections --icf=all --no-eh-frame-hdr -z now -z text -l:runtime.o

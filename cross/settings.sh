@@ -88,8 +88,9 @@ target() {
   # for Swift too. The file is 14 KB smaller.
   [[ $arch != i686 ]] || c_flags+=(-mstack-alignment=4)
   link_flags=(
-    # Folds functions with the same code, such as those of two kinds of text.
-    --gc-sections --icf=all --no-eh-frame-hdr -z now -z text -l:runtime.o
+    # Folds functions with the same code, such as those of two kinds of text. -O2 also folds a text into the
+    # end of another.
+    --gc-sections --icf=all -O2 --no-eh-frame-hdr -z now -z text -l:runtime.o
     # Tables for small switches, and splitting live ranges for speed, only make the file larger.
     -mllvm -min-jump-table-entries=6 -mllvm -split-spill-mode=size
     "-Map=$cache/$arch/map" "--why-extract=$cache/$arch/why-extract"
@@ -99,6 +100,14 @@ target() {
   [[ $arch = i686 ]] || link_flags+=(-mllvm -enable-machine-outliner=always)
   # Without these, the compiler links a dynamic file and says nothing.
   static_flags=("--target=$musl_triple" -static-pie --unwindlib=none)
+
+  # For sed -E, on the text of LLVM's intermediate representation. Swift gives its texts no alignment. LLVM would
+  # align each one of 17 bytes or more to 16, so that the file had 4 KB more of zeros.
+  unalign='s/^(@.* = private unnamed_addr constant \[[0-9]+ x i8\] c".*")$/\1, align 1/'
+
+  # Have clang read or write that text. With its passes it would give names to constants that the linker then does
+  # not find.
+  as_it_is=(-x ir -Xclang -disable-llvm-passes)
 
   file=dist/pyknock-$version-linux-$arch
   linked=$cache/$arch/release/pyknock

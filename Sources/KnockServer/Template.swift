@@ -50,6 +50,7 @@ public enum Template {
   }
 
   /// Its length (bytes).
+  @inline(never)
   private static func expansion(_ template: Span<UInt8>, for address: Address) -> Int {
     var length = TextLength()
     expand(template, for: Knock(command: .close, address: address), into: &length)
@@ -73,10 +74,12 @@ public enum Template {
     }
   }
 
+  @inline(never)
   private static func isName(_ name: Span<UInt8>) -> Bool {
     name.equals("ip") || name.equals("af") || name.equals("cmd")
   }
 
+  @inline(never)
   private static func nameEnd(in template: Span<UInt8>, from start: Int) -> Int {
     var end = start
     while end < template.count {

@@ -17,7 +17,7 @@ extension Version2 {
   }
 
   /// What HMAC-SHA256 derives from a key. Each has a label, so that no two are the same.
-  public enum Label: Sendable {
+  public enum Label: UInt8, Sendable {
     /// Its first 4 bytes are the check bytes.
     case check
     /// Its first 8 bytes are the id.

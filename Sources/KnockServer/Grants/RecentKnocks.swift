@@ -77,15 +77,18 @@ public struct RecentKnocks: ~Copyable {
   }
 
   /// Forgets an address, so that its next knock is not a repeat.
+  @inline(never)
   public mutating func forget(_ address: Address) { remove(address) { _ in true } }
 
   /// Removes entries of an address.
+  @inline(never)
   private mutating func remove(_ address: Address, where isUnwanted: (Entry) -> Bool) {
     while let position = position(where: { $0.knock?.address == address && isUnwanted($0) }) {
       entries[position].knock = nil
     }
   }
 
+  @inline(never)
   private func position(where isWanted: (Entry) -> Bool) -> Int? {
     var position = first
     for _ in 0..<count {

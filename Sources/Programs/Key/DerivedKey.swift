@@ -30,13 +30,16 @@ struct Version2Keys: BitwiseCopyable {
   /// Where `answerTag` and `answerMask` are (bytes).
   static let answerKeys = 72..<136
 
+  /// Where `tag` is, and behind it the others (bytes).
+  static let derivedKeys = 8
+
   /// 8 bytes as a little-endian number.
-  let id: UInt64
+  var id: UInt64
   let tag: InlineArray<32, UInt8>
   let mask: InlineArray<32, UInt8>
   let answerTag: InlineArray<32, UInt8>
   let answerMask: InlineArray<32, UInt8>
   let idMask: InlineArray<32, UInt8>
   /// Tells servers apart, and tells nothing else about them.
-  let server: UInt64
+  var server: UInt64
 }

@@ -44,13 +44,15 @@ import KnockServer
     version = 2
     let isWhole = key.withKeys { secret, server in
       guard key.isWhole(by: secret) else { return false }
-      unsafe keys.pointee = Version2Keys(
-        id: key.derive(.id, by: secret).span.littleEndian(at: 0, count: 8),
-        tag: key.derive(.tag, by: secret), mask: key.derive(.mask, by: secret),
-        answerTag: key.derive(.answerTag, by: secret),
-        answerMask: key.derive(.answerMask, by: secret),
-        idMask: key.derive(.idMask, by: server),
-        server: key.derive(.server, by: server).span.littleEndian(at: 0, count: 8))
+      unsafe keys.pointee.id = key.id(by: secret)
+      unsafe keys.pointee.server =
+        key.derive(.server, by: server).span.littleEndian(at: 0, count: 8)
+      let labels: InlineArray<5, Version2.Label> = [.tag, .mask, .answerTag, .answerMask, .idMask]
+      for index in labels.indices {
+        let derived = key.derive(labels[index], by: labels[index] == .idMask ? server : secret)
+        unsafe UnsafeMutableRawPointer(state).advanced(by: Version2Keys.derivedKeys + 32 * index)
+          .assumingMemoryBound(to: InlineArray<32, UInt8>.self).pointee = derived
+      }
       return true
     }
     guard isWhole else { throw .check }

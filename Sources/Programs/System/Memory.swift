@@ -4,10 +4,12 @@ import KnockBase
 extension Storage {
   /// Zeroed memory for `count` elements (at least 1), for the rest of the process; nil if out of memory. Pages are
   /// free until they are touched, and small pieces share a page. Source: mmap(2).
-  @inline(never)
+  // Only what is the same for all elements is a function.
+  @inline(__always)
   static func mapped(_ count: Int) -> Storage<Element>? {
-    let (size, overflow) = count.multipliedReportingOverflow(by: MemoryLayout<Element>.stride)
-    guard count > 0, !overflow, let pages = unsafe csys_allocate(size) else { return nil }
+    guard let pages = unsafe allocate(count, stride: MemoryLayout<Element>.stride) else {
+      return nil
+    }
     let start = unsafe pages.bindMemory(to: Element.self, capacity: count)
     return unsafe Storage(adopting: UnsafeMutableBufferPointer(start: start, count: count))
   }
@@ -34,6 +36,12 @@ extension Storage {
     return unsafe Storage<UInt64>(
       adopting: UnsafeMutableBufferPointer(start: first, count: size / 8))
   }
+}
+
+@inline(never)
+private func allocate(_ count: Int, stride: Int) -> UnsafeMutableRawPointer? {
+  let (size, overflow) = count.multipliedReportingOverflow(by: stride)
+  return count > 0 && !overflow ? unsafe csys_allocate(size) : nil
 }
 
 extension Storage<UInt8> {

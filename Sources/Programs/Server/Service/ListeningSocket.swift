@@ -129,6 +129,7 @@ enum ListeningSocket {
   }
 
   /// Without the filter, the receiver refuses what the kernel would drop.
+  @inline(never)
   private static func dropOthers(
     than forms: Range<Int>, forever: Bool, to socket: borrowing UDPSocket
   ) {

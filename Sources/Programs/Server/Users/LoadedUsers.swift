@@ -193,6 +193,7 @@ extension ServerSettings {
   ///   - opensByCommand: whether there is a command that opens.
   @inline(never)
   func policy(_ names: borrowing SetNames, opensByCommand: Bool) -> Policy {
+    @inline(never)
     func place(_ family: AddressFamily) -> Policy.Place {
       Policy.Place(
         set: firewall.set(for: family)?.number(in: names) ?? 0,

@@ -44,33 +44,24 @@ public struct Order: Equatable, BitwiseCopyable, Sendable {
 public struct ReplyPath: Equatable, BitwiseCopyable, Sendable {
   public static let size = 48
 
-  private let words: (UInt64, UInt64, UInt64)
-  private let moreWords: (UInt64, UInt64, UInt64)
+  private let words: InlineArray<6, UInt64>
 
   /// - Parameter bytes: 48 of them.
   public init(_ bytes: Span<UInt8>) {
-    func word(_ index: Int) -> UInt64 { bytes.littleEndian(at: 8 * index, count: 8) }
-    words = (word(0), word(1), word(2))
-    moreWords = (word(3), word(4), word(5))
+    words = InlineArray { bytes.littleEndian(at: 8 * $0, count: 8) }
   }
 
+  @inline(never)
   public func write(to bytes: inout MutableSpan<UInt8>, at start: Int) {
     for index in 0..<Self.size {
-      let word =
-        switch index / 8 {
-        case 0: words.0
-        case 1: words.1
-        case 2: words.2
-        case 3: moreWords.0
-        case 4: moreWords.1
-        default: moreWords.2
-        }
-      bytes[start + index] = UInt8(truncatingIfNeeded: word >> UInt64(8 * (index % 8)))
+      bytes[start + index] = UInt8(
+        truncatingIfNeeded: words[index / 8] >> UInt64(8 * (index % 8)))
     }
   }
 
   public static func == (one: ReplyPath, other: ReplyPath) -> Bool {
-    one.words == other.words && one.moreWords == other.moreWords
+    for index in one.words.indices where one.words[index] != other.words[index] { return false }
+    return true
   }
 }
 

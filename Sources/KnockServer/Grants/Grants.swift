@@ -191,6 +191,7 @@ public struct Grants: ~Copyable {
   }
 
   /// Changes a record that is in no file yet.
+  @inline(never)
   private mutating func setCommand(_ command: Grant.Command, at position: Int) {
     table[position].grant.command = command
     write(Record(table[position].grant, sequence: nextSequence, place: place), at: position)
@@ -249,10 +250,6 @@ public struct Grants: ~Copyable {
 
     /// Whether there is something to close later.
     public var isGrant: Bool { self.set != 0 || closesCommand }
-
-    func matches(_ grant: Grant) -> Bool {
-      grant.user == user && grant.set == set && Int(grant.prefixLength) == prefixLength
-    }
   }
 
   /// Records that access is about to be opened, or stays open longer. What is open is never shortened.
@@ -271,7 +268,7 @@ public struct Grants: ~Copyable {
     let run: Action.Run = isRepeat ? .repeated : .runs
     if !opening.closesCommand { leaveCommandOpen(address) }
     guard opening.isGrant else { return run }
-    let old = table.position(of: address) { opening.matches($0.grant) }
+    let old = position(of: address, opening)
     if old == nil {
       guard count < capacity else { throw .noRoom(count: count) }
       guard hasShare(opening.user, isShared: isShared) else {
@@ -332,7 +329,7 @@ public struct Grants: ~Copyable {
   /// How long the set is to hold what was just opened (microseconds); nil for ever.
   public mutating func setTime(_ address: Address, _ opening: Opening, now: Int64) -> Int64? {
     guard var duration = opening.setDuration else { return nil }
-    if let position = table.position(of: address, where: { opening.matches($0.grant) }) {
+    if let position = position(of: address, opening) {
       guard table[position].setDeadline < .max else { return nil }
       // An earlier knock may have asked for more.
       duration = max(duration, table[position].setDeadline.subtractingSaturated(now))
@@ -390,6 +387,7 @@ public struct Grants: ~Copyable {
   }
 
   /// The grant of an address that has the state of the command.
+  @inline(never)
   private mutating func holder(of address: Address) -> Int? {
     table.position(of: address) { $0.holdsCommand }
   }
@@ -401,7 +399,7 @@ public struct Grants: ~Copyable {
   public mutating func recordUnchangedSet(
     _ address: Address, _ opening: Opening, _ presence: Presence
   ) {
-    guard let position = table.position(of: address, where: { opening.matches($0.grant) }) else {
+    guard let position = position(of: address, opening) else {
       return
     }
     switch presence {
@@ -412,7 +410,7 @@ public struct Grants: ~Copyable {
 
   /// Records that the set holds only the address itself after `open`, and not its range.
   public mutating func recordOnlyHost(_ address: Address, _ opening: Opening) {
-    let position = table.position(of: address) { opening.matches($0.grant) }
+    let position = position(of: address, opening)
     guard let position, table[position].grant.isRange else { return }
     var state = table[position]
     state.grant.narrow()
@@ -766,9 +764,20 @@ public struct Grants: ~Copyable {
   }
 
   private mutating func position(of grant: Grant) -> Int? {
-    table.position(of: grant.address) {
-      $0.grant.user == grant.user && $0.grant.set == grant.set
-        && $0.grant.prefixLength == grant.prefixLength
+    position(of: grant.address, grant.user, set: grant.set, grant.prefixLength)
+  }
+
+  /// The grant that a knock extends.
+  private mutating func position(of address: Address, _ opening: Opening) -> Int? {
+    position(of: address, opening.user, set: opening.set, UInt8(opening.prefixLength))
+  }
+
+  @inline(never)
+  private mutating func position(
+    of address: Address, _ user: UserName, set: UInt16, _ prefixLength: UInt8
+  ) -> Int? {
+    table.position(of: address) {
+      $0.grant.user == user && $0.grant.set == set && $0.grant.prefixLength == prefixLength
     }
   }
 

@@ -35,6 +35,7 @@ public struct Fingerprint: Equatable, BitwiseCopyable, Sendable {
       timeStamp: Int64(bitPattern: bytes.littleEndian(at: 32, count: 8)))
   }
 
+  @inline(never)
   public func write(to bytes: inout MutableSpan<UInt8>, at start: Int) {
     for index in 0..<Self.size {
       let number =

@@ -50,9 +50,11 @@ public struct ReplayFile: ~Copyable {
       return sum.value
     }
 
+    @inline(never)
     public var isEmpty: Bool {
       mac0 | mac1 | mac2 | mac3 | UInt64(bitPattern: timeStamp) | sequence | checksum == 0
     }
+    @inline(never)
     var isValid: Bool {
       sequence > 0 && sequence < 1 << 63 && checksum == expectedChecksum
     }
@@ -150,6 +152,7 @@ public struct ReplayFile: ~Copyable {
     append(datagram, timeStamp: timeStamp)
   }
 
+  @inline(never)
   private mutating func append(_ datagram: Fingerprint, timeStamp: Int64) {
     let place = place(of: nextSequence)
     // The receiver has forgotten what was here.
@@ -233,6 +236,7 @@ public struct ReplayFile: ~Copyable {
     return offset
   }
 
+  @inline(never)
   private static func checksum(ofMarkIn page: borrowing Storage<UInt64>, at offset: Int) -> UInt64 {
     var sum = Checksum()
     for index in offset..<offset + 8 { sum.add(page[littleEndian: index]) }
@@ -351,6 +355,7 @@ extension ReplayFile {
   }
 
   /// Takes the mark at an offset if it is valid, and later than `last`.
+  @inline(never)
   private static func readMark(
     in page: borrowing Storage<UInt64>, at offset: Int, after last: inout Mark
   ) {

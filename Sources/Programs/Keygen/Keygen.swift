@@ -100,12 +100,20 @@ enum KeygenApplet: Applet {
   static func run(
     _ settings: KeygenSettings, _ operands: Operands, keySource: KeySource?
   ) -> ExitCode {
-    guard let memory = Storage<UInt8>.mapped(4096) else {
+    guard let memory = Storage<UInt8>.mapped(4096 + Descriptor.serverMemory) else {
       log.error("\(SystemError.outOfMemory)")
       return .failure
     }
-    defer { Key.wipe(memory) }
-    if let directory = settings.users, let name = operands[0] {
+    let exitCode = make(settings, operands[0], memory)
+    Key.wipe(memory)
+    return exitCode
+  }
+
+  @inline(never)
+  private static func make(
+    _ settings: KeygenSettings, _ name: Argument?, _ memory: borrowing Storage<UInt8>
+  ) -> ExitCode {
+    if let directory = settings.users, let name {
       return makeUser(name, in: directory, settings, memory)
     }
     var text = StorageText(memory.alias())
@@ -145,11 +153,13 @@ enum KeygenApplet: Applet {
     if let accepted = name.withBytes({ accepted(insteadOf: $0) }) {
       return fail(.badOperand("NAME", name, accepted: accepted))
     }
+    var holders = KeyHolders()
     do throws(KeygenError) {
-      try makeFile(name, in: directory, settings, memory)
+      try makeFile(name, in: directory, settings, memory, &holders)
       return .success
     } catch {
-      log.error("cannot make \(quoted: name) in \(quoted: directory): \(error)")
+      log.error(
+        "cannot make \(quoted: name) in \(quoted: directory): \(holders.message(of: error))")
       return .failure
     }
   }
@@ -163,7 +173,7 @@ enum KeygenApplet: Applet {
   /// Makes the file of a user. It gets its name once it is complete, and what is for the client is printed.
   private static func makeFile(
     _ name: Argument, in path: Argument, _ settings: KeygenSettings,
-    _ memory: borrowing Storage<UInt8>
+    _ memory: borrowing Storage<UInt8>, _ holders: inout KeyHolders
   ) throws(KeygenError) {
     // The server skips this name. A run that was killed may have left such a file, and the lock tells that no other
     // run uses it.
@@ -174,8 +184,9 @@ enum KeygenApplet: Applet {
       file = try Descriptor(making: temporary, in: path, &directory)
     } catch { throw .system(error) }
     defer { directory.remove(temporary) }
-    var text = StorageText(memory.alias())
-    text.appendNewKey(for: try directory.serverID(besides: name))
+    let server = try directory.serverID(besides: name, in: memory.part(from: 4096), &holders)
+    var text = StorageText(memory.part(0..<4096))
+    text.appendNewKey(for: server)
     text.append("\n")
     do throws(SystemError) {
       try text.write(to: file.number)

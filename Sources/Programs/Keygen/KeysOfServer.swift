@@ -8,48 +8,55 @@ enum KeygenError: Error {
   /// The standard output.
   case output(SystemError)
   /// The file of another user cannot be read.
-  case user(UserName, SystemError)
-  case key(UserName, KeyError)
-  case otherServer(UserName, than: UserName)
+  case user(SystemError)
+  case key(KeyError)
+  /// The key of another user is for another server than those before.
+  case otherServer
 }
 
-extension KeygenError: MessageConvertible {
-  var message: Message {
-    switch self {
+/// The users whose keys were looked at.
+struct KeyHolders {
+  var last = UserName.none
+  /// The last one before it with a key of version 2.
+  var other = UserName.none
+
+  func message(of error: KeygenError) -> Message {
+    switch error {
     case .system(let error): error.message
     case .output(let error): "standard output: \(error)"
-    case .user(let name, let error): "user \(name): \(error)"
-    case .key(let name, let error): "user \(name): \(error)"
-    case .otherServer(let name, let other):
-      "user \(name) has the key of another server than \(other)"
+    case .user(let error): "user \(last): \(error)"
+    case .key(let error): "user \(last): \(error)"
+    case .otherServer: "user \(last) has the key of another server than \(other)"
     }
   }
 }
 
 extension Descriptor {
+  /// The room for the largest file of a user, in bytes.
+  private static var fileSize: Int { 65_536 }
+  /// The room that `serverID` needs, in bytes.
+  static var serverMemory: Int { fileSize + Key.maximumSize + 1 }
+
   /// The server of the keys in this directory of users; nil if none is of version 2. Throws `exists` if there is a file
-  /// with a name.
+  /// with a name. The keys are then in the memory.
   @inline(never)
-  func serverID(besides name: Argument) throws(KeygenError) -> ServerID? {
+  func serverID(
+    besides name: Argument, in memory: borrowing Storage<UInt8>, _ holders: inout KeyHolders
+  ) throws(KeygenError) -> ServerID? {
     var found: ServerID?
-    var holder = UserName.none
-    // As many bytes as the largest file of a user may have, and more.
-    guard var names = FileNames(), let text = Storage<UInt8>.mapped(65_536),
-      let bytes = Storage<UInt8>.mapped(Key.maximumSize + 1)
-    else { throw .system(.outOfMemory) }
-    defer {
-      Key.wipe(text)
-      Key.wipe(bytes)
-    }
+    let text = memory.part(0..<Self.fileSize)
+    let bytes = memory.part(from: Self.fileSize)
+    guard var names = FileNames() else { throw .system(.outOfMemory) }
     while let file = try nextFile(&names) {
       if file == name { throw .system(.exists) }
       guard let user = file.withBytes({ UserName.isSkipped($0) ? nil : UserName($0) }) else {
         continue
       }
-      guard let id = try serverID(of: user, file, text, bytes) else { continue }
-      if let found, !found.span.equals(id.span) { throw .otherServer(user, than: holder) }
+      holders.last = user
+      guard let id = try serverID(inFile: file, text, bytes) else { continue }
+      if let found, !found.span.equals(id.span) { throw .otherServer }
       found = id
-      holder = user
+      holders.other = user
     }
     return found
   }
@@ -59,18 +66,19 @@ extension Descriptor {
   }
 
   /// Checks the key of a user.
+  @inline(never)
   private func serverID(
-    of user: UserName, _ name: Argument, _ memory: borrowing Storage<UInt8>,
+    inFile name: Argument, _ memory: borrowing Storage<UInt8>,
     _ bytes: borrowing Storage<UInt8>
   ) throws(KeygenError) -> ServerID? {
     let text: TextFile
     do throws(SystemError) {
       text = try TextFile(try openUser(name, of: owner), into: memory.alias())
-    } catch { throw .user(user, error) }
+    } catch { throw .user(error) }
     do throws(KeyError) {
       return try text.bytes.withElements(text.line(from: 0)) { line throws(KeyError) in
         try Key.serverID(line: line, in: bytes)
       }
-    } catch { throw .key(user, error) }
+    } catch { throw .key(error) }
   }
 }

@@ -46,11 +46,14 @@ private func allocate(_ count: Int, stride: Int) -> UnsafeMutableRawPointer? {
 
 extension Storage<UInt8> {
   /// The same memory from an offset on. It must outlive both values.
-  func part(from start: Int) -> Storage<UInt8> {
-    precondition(start >= 0 && start <= count)
-    let first = unsafe baseAddress.map { unsafe $0 + start }
+  func part(from start: Int) -> Storage<UInt8> { part(start..<count) }
+
+  /// A part of the same memory. It must outlive both values.
+  func part(_ range: Range<Int>) -> Storage<UInt8> {
+    precondition(range.lowerBound >= 0 && range.upperBound <= count)
+    let first = unsafe baseAddress.map { unsafe $0 + range.lowerBound }
     return unsafe Storage(
-      adopting: UnsafeMutableBufferPointer(start: first, count: count - start))
+      adopting: UnsafeMutableBufferPointer(start: first, count: range.count))
   }
 
   /// Makes `mapped` take all memory from a range of these bytes, which are zeroed first. `useSystemMemory` ends this.

@@ -4,16 +4,16 @@ import KnockProtocol
 /// What the client does with its hosts: knocks on them, then does what it is for, and closes afterwards.
 struct Call {
   let operation: ClientApplet.Operation
-  let settings: ClientSettings
   /// The COMMAND, if there is one.
   let words: ArgumentList?
   /// Why not all hosts of the command line have a sender; `success` if they have.
   let failure: ExitCode
 
-  func perform(_ senders: consuming Senders) throws(ClientError) -> ExitCode {
-    var senders = senders
+  func perform(_ senders: inout Senders) throws(ClientError) -> ExitCode {
     do throws(SystemError) {
-      if settings.closesAfterwards, !settings.onlyChecks { return try performAndClose(&senders) }
+      if senders.closes {
+        return try performAndClose(&senders)
+      }
       try senders.knock(operation.purpose, untilReadable: -1)
     } catch { throw .system(error) }
     return follow(&senders)
@@ -63,7 +63,7 @@ struct Call {
       if !senders.areKnockedOn() { exitCode.include(.failure) }
       // Without an answer, it may still be open.
       let maySucceed = answer == .success || answer == .noAnswer
-      if maySucceed, exitCode == .success, !settings.onlyChecks { try finish(&senders) }
+      if maySucceed, exitCode == .success, !senders.onlyChecks { try finish(&senders) }
       exitCode.include(answer)
       return exitCode
     } catch {

@@ -115,8 +115,8 @@ enum ClientApplet: Applet {
       }
       guard senders.count > 0 else { return exitCode }
       let call = Call(
-        operation: operation, settings: given, words: operands.command, failure: exitCode)
-      return try call.perform(senders)
+        operation: operation, words: operands.command, failure: exitCode)
+      return try call.perform(&senders)
     } catch {
       logFailure(error)
       return error.exitCode

@@ -46,20 +46,23 @@ enum ClientConfiguration {
   private static func visitFiles(
     _ body: (Argument) throws(ClientError) -> Void
   ) throws(ClientError) {
-    if let folder = try userFolder() { try body(try path(in: folder, fileName)) }
+    let file: Argument?
+    do throws(SystemError) {
+      file = try userFolder().map { folder throws(SystemError) in try path(in: folder, fileName) }
+    } catch { throw .system(error) }
+    if let file { try body(file) }
     try body(systemFile)
   }
 
-  static var fileName: Literal { "/client.conf" }
+  static var fileName: Argument { Argument("/client.conf") }
   private static var systemFile: Argument { Argument("/etc/pyknock/client.conf") }
 
   /// The folder of the user's file; nil if it is not known.
   @inline(never)
-  static func userFolder() throws(ClientError) -> Argument? {
-    if let folder = folder("XDG_CONFIG_HOME") { return try path(in: folder, "/pyknock") }
-    return try folder("HOME").map { home throws(ClientError) in
-      try path(in: home, "/.config/pyknock")
-    }
+  static func userFolder() throws(SystemError) -> Argument? {
+    if let folder = folder("XDG_CONFIG_HOME") { return try path(in: folder, Argument("/pyknock")) }
+    guard let home = folder("HOME") else { return nil }
+    return try path(in: home, Argument("/.config/pyknock"))
   }
 
   /// The folder that a variable names. A relative one does not count. Source: XDG Base Directory Specification.
@@ -69,16 +72,17 @@ enum ClientConfiguration {
     return folder
   }
 
+  @inline(never)
   static func path(
-    in folder: Argument, _ rest: Literal
-  ) throws(ClientError) -> Argument {
+    in folder: Argument, _ rest: Argument
+  ) throws(SystemError) -> Argument {
     guard let memory = Storage<UInt8>.mapped(folder.count + rest.count + 1) else {
-      throw .system(.outOfMemory)
+      throw .outOfMemory
     }
     var path = StorageText(memory)
     folder.withBytes { path.append($0) }
-    path.append(rest)
-    guard let start = unsafe path.start else { throw .system(.outOfMemory) }
+    rest.withBytes { path.append($0) }
+    guard let start = unsafe path.start else { throw .outOfMemory }
     return unsafe Argument(start)
   }
 
@@ -128,17 +132,15 @@ enum ClientConfiguration {
   }
 
   /// Replaces `~/` at the start by the home directory.
+  @inline(never)
   private static func expandHome(_ value: Argument) throws(Misuse) -> Argument {
     guard value.withBytes({ $0.hasPrefix("~/") }) else { return value }
     guard let home = folder("HOME") else {
       throw .badSetting(
         ClientKeyword.keyFile.name, accepted: "known: HOME is not set to a directory")
     }
-    guard let memory = Storage<UInt8>.mapped(home.count + value.count) else { return value }
-    var path = StorageText(memory)
-    home.withBytes { path.append($0) }
-    value.withBytes { path.append($0.extracting(1...)) }
-    guard let start = unsafe path.start else { return value }
-    return unsafe Argument(start)
+    do throws(SystemError) {
+      return try path(in: home, unsafe Argument(value.pointer + 1))
+    } catch { return value }
   }
 }

@@ -20,60 +20,72 @@ struct Import: ~Copyable {
           "NAME", name,
           accepted: "a name of letters, digits, - _ and . (the line is read from standard input)"))
     }
-    guard let memory = Storage<UInt8>.mapped(4096) else { throw .system(.outOfMemory) }
+    guard let memory = Storage<UInt8>.mapped(limit * 3) else { throw .system(.outOfMemory) }
     defer { Key.wipe(memory) }
+    try add(name, memory)
+  }
+
+  /// - Parameter memory: for the line, the file as it is, and as it will be.
+  @inline(never)
+  private static func add(
+    _ name: Argument?, _ memory: borrowing Storage<UInt8>
+  ) throws(ClientError) {
+    let input = memory.part(0..<4096)
+    let files = memory.part(4096..<memory.count)
     let count: Int
     do throws(KeyError) {
       count = try Key.readLine(
-        from: 0, prompt: "line of keygen --line (not shown): ", into: memory,
+        from: 0, prompt: "line of keygen --line (not shown): ", into: input,
         within: Key.readTimeout)
     } catch { throw .notImported(.input(error)) }
-    try memory.withElements(0..<count) { line throws(ClientError) in
-      let server = try checked(line)
+    try input.withElements(0..<count) { line throws(ClientError) in
+      let server: ServerLine
+      do throws(ImportFault) { server = try checked(line) } catch { throw .notImported(error) }
       let file = try locked()
       if let name {
-        try name.withBytes { name throws(ClientError) in try file.add(line, server, name) }
+        try name.withBytes { name throws(ClientError) in try file.add(line, server, name, files) }
       } else {
-        try file.add(line, server, line.extracting(server.host))
+        try file.add(line, server, line.extracting(server.host), files)
       }
     }
   }
 
-  private static func checked(_ line: Span<UInt8>) throws(ClientError) -> ServerLine {
+  @inline(never)
+  private static func checked(_ line: Span<UInt8>) throws(ImportFault) -> ServerLine {
     let server: ServerLine
-    do throws(ServerLine.Fault) {
-      server = try ServerLine(line)
-    } catch { throw .notImported(.line(error)) }
+    do throws(ServerLine.Fault) { server = try ServerLine(line) } catch { throw .line(error) }
     do throws(KeyError) {
       let key = try Key.version2(line.extracting(server.key))
       _ = consume key
-    } catch { throw .notImported(.input(error)) }
+    } catch { throw .input(error) }
     return server
   }
 
   /// Locks the folder of client.conf, and makes it if there is none.
+  @inline(never)
   private static func locked() throws(ClientError) -> Import {
-    guard let path = try ClientConfiguration.userFolder() else { throw .notImported(.noFolder) }
-    let file = try ClientConfiguration.path(in: path, ClientConfiguration.fileName)
+    var path: Argument?
     do throws(SystemError) {
-      let folder = try Descriptor(ownFolder: path)
-      try folder.lock()
-      return Import(path: file, folder: folder)
-    } catch { throw .notImported(.file(path, error)) }
+      path = try ClientConfiguration.userFolder()
+      if let path {
+        let file = try ClientConfiguration.path(in: path, ClientConfiguration.fileName)
+        let folder = try Descriptor(ownFolder: path)
+        try folder.lock()
+        return Import(path: file, folder: folder)
+      }
+    } catch { throw .notImported(.file(path ?? Argument(name), error)) }
+    throw .notImported(.noFolder)
   }
 
   /// Puts a section before all others.
+  @inline(never)
   private func add(
-    _ line: Span<UInt8>, _ server: ServerLine, _ name: Span<UInt8>
+    _ line: Span<UInt8>, _ server: ServerLine, _ name: Span<UInt8>,
+    _ memory: borrowing Storage<UInt8>
   ) throws(ClientError) {
-    guard let old = Storage<UInt8>.mapped(Self.limit + 1),
-      let new = Storage<UInt8>.mapped(Self.limit + 1)
-    else { throw .system(.outOfMemory) }
-    defer {
-      Key.wipe(old)
-      Key.wipe(new)
-    }
-    let oldCount = try read(into: old)
+    let old = memory.part(0..<Self.limit + 1)
+    let oldCount: Int
+    do throws(ImportFault) { oldCount = try read(into: old) } catch { throw .notImported(error) }
     var first: ClientKeyword?
     var isTaken = false
     try ClientConfiguration.read(path) { keyword, value in
@@ -84,7 +96,7 @@ struct Import: ~Copyable {
       return false
     }
     guard !isTaken else { throw .notImported(.nameTaken(path)) }
-    var text = StorageText(new.alias())
+    var text = StorageText(memory.part(Self.limit + 1..<2 * (Self.limit + 1)))
     text.appendSection(
       name: name, user: line.extracting(server.user), host: line.extracting(server.host),
       port: server.port, key: line.extracting(server.key))
@@ -99,7 +111,8 @@ struct Import: ~Copyable {
   }
 
   /// Reads the file, if there is one. Returns its size.
-  private func read(into memory: borrowing Storage<UInt8>) throws(ClientError) -> Int {
+  @inline(never)
+  private func read(into memory: borrowing Storage<UInt8>) throws(ImportFault) -> Int {
     do throws(SystemError) {
       let file = try folder.open(Self.name, making: false)
       if try FileMode(of: file.number).permissions & 0o077 == 0 {
@@ -108,14 +121,15 @@ struct Import: ~Copyable {
     } catch {
       switch error {
       case .notFound: return 0
-      case .isLink: throw .notImported(.link(path))
-      default: throw .notImported(.file(path, error))
+      case .isLink: throw .link(path)
+      default: throw .file(path, error)
       }
     }
-    throw .notImported(.readableByOthers(path))
+    throw .readableByOthers(path)
   }
 
   /// The file is the old one or the new one, whenever this is stopped.
+  @inline(never)
   private func write(_ text: borrowing StorageText) throws(SystemError) {
     let file = try unsafe folder.makeFile(Self.temporary.cString, mode: 0o600)
     do throws(SystemError) {

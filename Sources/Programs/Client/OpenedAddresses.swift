@@ -26,16 +26,23 @@ struct OpenedAddresses: ~Copyable {
 
   /// Adds an address before it is opened. What could not be closed again must not be opened.
   func insert(_ address: Address) throws(SystemError) {
-    for index in 0..<places.count where self[index] == nil || self[index] == address {
-      places[index] = Place(address: address, isUsed: true, isClosed: false)
-      return
-    }
-    throw .outOfMemory
+    let index = place(of: address)
+    guard index < places.count else { throw .outOfMemory }
+    places[index] = Place(address: address, isUsed: true, isClosed: false)
   }
 
   /// Records that an address is closed, if it was opened.
   func close(_ address: Address) {
-    for index in 0..<places.count where self[index] == address { places[index].isClosed = true }
+    let index = place(of: address)
+    if self[index] != nil { places[index].isClosed = true }
+  }
+
+  /// The index of an address, or of the first free place if it was not opened.
+  @inline(never)
+  private func place(of address: Address) -> Int {
+    var index = 0
+    while let other = self[index], other != address { index += 1 }
+    return index
   }
 
   /// Returns an address that has not been closed, once.

@@ -9,7 +9,7 @@ extension Senders {
   mutating func connect() throws(ClientError) -> Descriptor {
     guard hasPort else { return .none }
     let start = SystemClock.monotonic()
-    let end = start + settings.waitSeconds * Microseconds.second
+    let end = start + waitSeconds * Microseconds.second
     var (running, placeCount) = (0, 0)  // races, and sockets
     var connection = Descriptor.none
     do throws(SystemError) {
@@ -38,7 +38,7 @@ extension Senders {
       }
       for index in 0..<races.count {
         if let reason = races[index].failure(sockets) {
-          items[races[index].host].logClosedPort(after: settings.waitSeconds, reason)
+          items[races[index].host].logClosedPort(after: waitSeconds, reason)
         }
       }
     } catch { throw .system(error) }

@@ -27,7 +27,7 @@ struct Sender: ~Copyable {
   private let key: KeyedMAC
   /// How long it shall stay open; 0 leaves it to the server.
   private let seconds: UInt32
-  private(set) var answerWait: AnswerWait
+  private var answerWait: AnswerWait
   /// Whether an answer is wanted.
   let awaitsAnswer: Bool
   /// Whether to tell if the server sees another address than the ones here, for which an open would be.
@@ -165,18 +165,23 @@ struct Sender: ~Copyable {
         let place = Resolution.place(of: position, in: family)
         if try send(purpose, to: address, at: place) { sentCount += 1 }
       } catch {
-        guard logsFailures || log.shows(.verbose) else { continue }
-        let failure = AddressFailure(error, address, from: source)
-        if let source = source?.parts?.address {
-          log.error("cannot knock on \(address) from \(source): \(failure)")
-        } else {
-          log.error("cannot knock on \(address): \(failure)")
-        }
+        if logsFailures || log.shows(.verbose) { logFailure(error, address) }
       }
     }
   }
 
+  @inline(never)
+  private func logFailure(_ error: SystemError, _ address: SocketAddress) {
+    let failure = AddressFailure(error, address, from: source)
+    if let source = source?.parts?.address {
+      log.error("cannot knock on \(address) from \(source): \(failure)")
+    } else {
+      log.error("cannot knock on \(address): \(failure)")
+    }
+  }
+
   /// Returns false if there is no address to sign in this family.
+  @inline(never)
   private mutating func send(
     _ purpose: Version2.Purpose, to address: SocketAddress, at place: Int
   ) throws(SystemError) -> Bool {
@@ -208,6 +213,7 @@ struct Sender: ~Copyable {
   }
 
   /// A datagram of version 1.
+  @inline(never)
   private mutating func knock(_ purpose: Version2.Purpose, _ address: Address) -> Datagram {
     let timeStamp = sharedTimeStamp ?? SystemClock.wall()
     if signed.kind == .address { sharedTimeStamp = timeStamp }
@@ -217,6 +223,7 @@ struct Sender: ~Copyable {
   }
 
   /// A datagram of version 2.
+  @inline(never)
   private func request(_ purpose: Version2.Purpose, _ address: Address) -> Datagram {
     let request = Version2.Request(
       purpose, wantsAnswer: answerWait.isOpen, seconds: purpose == .open ? seconds : 0,
@@ -237,11 +244,11 @@ struct Sender: ~Copyable {
   // MARK: The answer
 
   /// Whether the answer to a knock may still come.
-  var isAnswerOpen: Bool { isKnockedOn && answerWait.isOpen }
+  private var isAnswerOpen: Bool { isKnockedOn && answerWait.isOpen }
 
   /// Takes an answer that has come. Asks again if it is time.
   @inline(never)
-  mutating func converse(_ purpose: Version2.Purpose) {
+  private mutating func converse(_ purpose: Version2.Purpose) {
     answerWait.receive(with: key)
     guard answerWait.takeRound() else { return }
     sentCount = 0
@@ -327,10 +334,29 @@ struct Sender: ~Copyable {
 
   // MARK: The first knock
 
+  /// Does what is due, and adds what to wait for.
+  ///
+  /// - Parameter waitsForAnswer: whether the knocks are done only once the answer has come.
+  /// - Returns: whether the knocks are done.
+  @inline(never)
+  mutating func step(
+    _ purpose: Version2.Purpose, mayKnock: Bool, waitsForAnswer: Bool, now: Int64,
+    _ searches: inout PublicAddressSearches, _ set: inout PollSet, _ deadline: inout Int64
+  ) throws(SystemError) -> Bool {
+    try advance(purpose, mayKnock: mayKnock, now: now, &searches)
+    converse(purpose)
+    deadline = min(deadline, answerWait.nextDeadline(after: now))
+    answerWait.addReaders(to: &set)
+    guard !isSettled else { return !(waitsForAnswer && isAnswerOpen) }
+    deadline = min(deadline, nextDeadline(after: now))
+    addresses.addReaders(to: &set)
+    return false
+  }
+
   /// Takes the addresses that have been found. Knocks for the first time in each family whose addresses to knock on
   /// and to sign are known, if it may.
   @inline(never)
-  mutating func advance(
+  private mutating func advance(
     _ purpose: Version2.Purpose, mayKnock: Bool, now: Int64, _ searches: inout PublicAddressSearches
   ) throws(SystemError) {
     guard !isSettled else { return }
@@ -364,7 +390,7 @@ struct Sender: ~Copyable {
   }
 
   /// The next moment at which something is due by itself.
-  func nextDeadline(after now: Int64) -> Int64 {
+  private func nextDeadline(after now: Int64) -> Int64 {
     precedingMoment <= now ? lastMoment : min(precedingMoment, lastMoment)
   }
 
@@ -416,14 +442,7 @@ struct Sender: ~Copyable {
   private func print(
     _ purpose: Version2.Purpose, _ signed: Address, to address: SocketAddress
   ) throws(SystemError) {
-    var output = TextOutput(descriptor: 1)
-    output.append(purpose.name)
-    output.append(" ")
-    output.append(signed)
-    output.append(" to ")
-    output.append(address)
-    output.append("\n")
-    try output.finish()
+    try log.print("\(purpose.name) \(signed) to \(address)")
   }
 
   /// Warns once if the server, which has a public address, most likely sees another one than is signed.

@@ -4,7 +4,13 @@ import KnockProtocol
 /// One sender for each host of a command line.
 struct Senders: ~Copyable {
   var items: FixedList<Sender>
-  let settings: ClientSettings
+  let onlyChecks: Bool
+  private let closesAfterwards: Bool
+  private let repeats: Int
+  /// Between repeats.
+  private let intervalSeconds: Int64
+  /// How long to wait for a port.
+  let waitSeconds: Int64
   private var searches: PublicAddressSearches
   /// How many knocks on each host are left.
   private(set) var roundsLeft = 0
@@ -20,7 +26,11 @@ struct Senders: ~Copyable {
   init(_ settings: ClientSettings) throws(SystemError) {
     let items = try FixedList<Sender>(capacity: HostList.maximumCount)
     let searches = try PublicAddressSearches()
-    self.settings = settings
+    onlyChecks = settings.onlyChecks
+    closesAfterwards = settings.closesAfterwards
+    repeats = settings.repeats
+    intervalSeconds = settings.intervalSeconds
+    waitSeconds = settings.waitSeconds
     self.items = items
     self.searches = searches
   }
@@ -34,10 +44,13 @@ struct Senders: ~Copyable {
     items.append(sender)
   }
 
+  /// Whether this process closes what it opens.
+  var closes: Bool { closesAfterwards && !onlyChecks }
+
   /// Knocks once on each host, as soon as it is known how, until `stop` can be read.
   @inline(never)
   mutating func knock(_ purpose: Version2.Purpose, untilReadable stop: Int32) throws(SystemError) {
-    roundsLeft = settings.onlyChecks ? 1 : settings.repeats
+    roundsLeft = onlyChecks ? 1 : repeats
     defer {
       Resolution.stopAll()
       endRound()
@@ -76,16 +89,10 @@ struct Senders: ~Copyable {
       searches.advance(now: now)
       for index in 0..<count {
         // What is printed has the order of the command line.
-        try items[index].advance(
-          purpose, mayKnock: !settings.onlyChecks || !isWaiting, now: now, &searches)
-        items[index].converse(purpose)
-        if untilAnswered, items[index].isAnswerOpen { isWaiting = true }
-        deadline = min(deadline, items[index].answerWait.nextDeadline(after: now))
-        items[index].answerWait.addReaders(to: &set)
-        guard !items[index].isSettled else { continue }
-        isWaiting = true
-        deadline = min(deadline, items[index].nextDeadline(after: now))
-        items[index].addresses.addReaders(to: &set)
+        let isDone = try items[index].step(
+          purpose, mayKnock: !onlyChecks || !isWaiting, waitsForAnswer: untilAnswered,
+          now: now, &searches, &set, &deadline)
+        if !isDone { isWaiting = true }
       }
       guard isWaiting else { return }
       deadline = min(deadline, searches.addReaders(to: &set))
@@ -118,7 +125,7 @@ struct Senders: ~Copyable {
 
   /// Closes what was opened, at least once.
   mutating func close(untilReadable stop: Int32) throws(SystemError) {
-    roundsLeft = settings.repeats
+    roundsLeft = repeats
     sendRound(.close)
     try sendRest(.close, untilReadable: stop)
   }
@@ -126,9 +133,9 @@ struct Senders: ~Copyable {
   /// Knocks once more on all hosts.
   mutating func sendRound(_ purpose: Version2.Purpose) {
     for index in 0..<count {
-      if purpose == .close, settings.closesAfterwards {
+      if purpose == .close, closesAfterwards {
         items[index].close()
-      } else if !items[index].awaitsAnswer, items[index].isKnockedOn || settings.repeats > 1 {
+      } else if !items[index].awaitsAnswer, items[index].isKnockedOn || repeats > 1 {
         items[index].sendAgain(purpose)
       }
     }
@@ -138,7 +145,7 @@ struct Senders: ~Copyable {
   @inline(never)
   private mutating func endRound() {
     roundsLeft -= 1
-    nextRound = SystemClock.monotonic() + settings.intervalSeconds * Microseconds.second
+    nextRound = SystemClock.monotonic() + intervalSeconds * Microseconds.second
   }
 
   /// Whether all hosts were knocked on.

@@ -33,6 +33,7 @@ struct SignedAddress {
 
   /// - Parameter source: the source address of the datagram.
   /// - Returns: nil if nothing can be signed in its family.
+  @inline(never)
   func address(from source: Address) -> Address? {
     kind == .source ? source : source.family == .inet ? inet : inet6
   }

@@ -57,6 +57,12 @@ struct Log: Sendable {
     writePlainLine()
   }
 
+  /// Prints a line on the standard output.
+  @inline(__always) func print(_ message: @autoclosure () -> Message) throws(SystemError) {
+    _ = message()
+    try printLine()
+  }
+
   /// Whether lines of this verbosity are written.
   func shows(_ verbosity: Verbosity) -> Bool { unsafe logSettings.verbosity >= verbosity }
 
@@ -130,6 +136,15 @@ struct Log: Sendable {
   private func writeLine(_ severity: Severity) {
     let whole = unsafe messageSubject.line(messageText, severity, logSettings)
     write(whole)
+  }
+
+  @inline(never)
+  private func printLine() throws(SystemError) {
+    unsafe messageText.endLine()
+    defer { Message.removeAll() }
+    try unsafe messageText.withBytes { bytes throws(SystemError) in
+      try Descriptor.write(1, bytes)
+    }
   }
 
   @inline(never)

@@ -520,6 +520,7 @@ public struct Grants: ~Copyable {
   /// Records that all grants that a user has of an address are about to be closed. Call `nextSet` and `endSets` then.
   ///
   /// - Returns: whether a command must close one of them; if so, call `endClose`, too.
+  @inline(never)
   public mutating func beginClose(
     _ address: Address, of user: UserName, wallNow: Int64
   ) -> Bool {
@@ -651,6 +652,7 @@ public struct Grants: ~Copyable {
     return closing
   }
 
+  @inline(never)
   private mutating func endAttempt(at position: Int, now: Int64) -> Closing {
     let wasClosed = table[position].grant.isClosed
     if table[position].isSetDoubtful { table[position].grant.closeSet() }
@@ -885,6 +887,7 @@ extension Grants.State {
   }
 
   /// Takes over the command of another grant of the address.
+  @inline(never)
   fileprivate mutating func takeCommand(from other: Self) {
     grant.command = other.grant.command
     grant.hasCloseCommand = other.grant.hasCloseCommand
@@ -901,6 +904,7 @@ extension Grants.State {
   }
 
   /// Returns whether the command must run.
+  @inline(never)
   fileprivate mutating func openCommand(_ new: Grants.Opening, isRepeat: Bool) -> Bool {
     if grant.command == .none { grant.hasCloseCommand = false }
     grant.hasCloseCommand = grant.hasCloseCommand || new.hasCloseCommand

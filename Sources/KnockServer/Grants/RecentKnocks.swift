@@ -40,6 +40,7 @@ public struct RecentKnocks: ~Copyable {
   /// - Returns: whether it is a repeat: the last knock of the user for its address was the same, and just now, and
   ///   nobody has asked for another command since. And the number of the action whose command runs for it: a new
   ///   number, modulo 2^32, unless it is a repeat.
+  @inline(never)
   public mutating func record(
     _ knock: Knock, by user: UserName, seconds: UInt32 = 0, now: Int64
   ) -> (isRepeat: Bool, number: UInt32) {
@@ -98,6 +99,7 @@ public struct RecentKnocks: ~Copyable {
     return nil
   }
 
+  @inline(never)
   private mutating func dropFirst() {
     first = (first + 1) % entries.count
     count -= 1

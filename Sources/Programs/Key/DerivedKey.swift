@@ -14,6 +14,7 @@ import KnockProtocol
     count = key.count
   }
 
+  @inline(never)
   func mac(of message: Span<UInt8>) -> InlineArray<32, UInt8> {
     var state = crypto_auth_hmacsha256_state()
     _ = unsafe crypto_auth_hmacsha256_init(&state, start, count)

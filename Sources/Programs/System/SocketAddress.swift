@@ -44,6 +44,7 @@ import KnockBase
   }
 
   /// The wildcard address: all local addresses of a family.
+  @inline(never)
   static func any(family: AddressFamily, port: UInt16) -> SocketAddress {
     var address = SocketAddress(bytes: Span())
     address.size = unsafe csys_any_address(family.number, port, &address.storage)

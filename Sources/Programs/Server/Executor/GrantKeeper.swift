@@ -253,6 +253,7 @@ struct GrantKeeper: ~Copyable {
     outcome(grants.endSets(of: address, now: now), address)
   }
 
+  @inline(never)
   private mutating func outcome(_ closing: Grants.Closing, _ address: Address) -> Outcome {
     // Another close is no repeat of one that has failed. It tries again at once.
     if closing != .done { recent.forget(address) }

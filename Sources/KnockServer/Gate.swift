@@ -59,18 +59,17 @@ public struct Gate<Keys: MACKeys & ~Copyable>: ~Copyable {
     var header = Verdict.Header(
       user: user, command: fields.command, family: fields.family, length: datagram.count,
       clockSkew: fields.timeStamp?.subtractingSaturated(moment.wall))
+    let claim: Claim
     do throws(Refusal) {
       let knock = try Knock(parsing: datagram)
       guard let time = fields.timeStamp else { throw .timeNotFinite }
-      let claim = Claim(
+      claim = Claim(
         knock, isUnnamed: knock.address.refusal == .unspecifiedAddress,
         Fingerprint(mac: mac, timeStamp: time))
-      let order = try judge(
-        claim, of: &header, at: moment, hasRoom: hasRoom, from: origin())
-      return .accepted(order, by: user, clockSkew: header.clockSkew ?? 0)
     } catch {
       return .refused(error, header)
     }
+    return verdict(on: claim, &header, at: moment, hasRoom: hasRoom, from: origin())
   }
 
   @inline(never)
@@ -85,11 +84,12 @@ public struct Gate<Keys: MACKeys & ~Copyable>: ~Copyable {
     let clockSkew = payload.time.subtractingSaturated(moment.wall)
     var header = Verdict.Header(
       user: user, command: payload.code, family: 0, length: request.count, clockSkew: clockSkew)
+    var claim: Claim
     do throws(Refusal) {
       let parsed = try Version2.Request(payload)
       // A time in version 2 has no sign. So a clock before 1970 agrees with none.
       guard moment.wall >= 0 else { throw .stale }
-      var claim = Claim(
+      claim = Claim(
         Knock(
           command: parsed.purpose == .close ? .close : .open,
           address: parsed.address ?? .inet6(high: 0, low: 0)),
@@ -99,12 +99,10 @@ public struct Gate<Keys: MACKeys & ~Copyable>: ~Copyable {
       claim.seconds = parsed.seconds
       claim.wantsAnswer = parsed.wantsAnswer
       header.isCheck = claim.isCheck
-      let order = try judge(
-        claim, of: &header, at: moment, hasRoom: hasRoom, from: origin())
-      return .accepted(order, by: user, clockSkew: clockSkew)
     } catch {
       return .refused(error, header)
     }
+    return verdict(on: claim, &header, at: moment, hasRoom: hasRoom, from: origin())
   }
 
   /// What a well-formed datagram asks for.
@@ -126,6 +124,18 @@ public struct Gate<Keys: MACKeys & ~Copyable>: ~Copyable {
 
   /// The steps from 5 on, which are the same for both versions.
   @inline(never)
+  private mutating func verdict(
+    on claim: Claim, _ header: inout Verdict.Header, at moment: Moment, hasRoom: Bool,
+    from origin: Origin
+  ) -> Verdict {
+    do throws(Refusal) {
+      let order = try judge(claim, of: &header, at: moment, hasRoom: hasRoom, from: origin)
+      return .accepted(order, by: header.user, clockSkew: header.clockSkew ?? 0)
+    } catch {
+      return .refused(error, header)
+    }
+  }
+
   private mutating func judge(
     _ claim: Claim, of header: inout Verdict.Header, at moment: Moment, hasRoom: Bool,
     from origin: Origin

@@ -327,6 +327,7 @@ public struct Grants: ~Copyable {
   }
 
   /// How long the set is to hold what was just opened (microseconds); nil for ever.
+  @inline(never)
   public mutating func setTime(_ address: Address, _ opening: Opening, now: Int64) -> Int64? {
     guard var duration = opening.setDuration else { return nil }
     if let position = position(of: address, opening) {
@@ -396,6 +397,7 @@ public struct Grants: ~Copyable {
   public enum Presence { case absent, unknown }
 
   /// Records that the set could not be changed after `open`.
+  @inline(never)
   public mutating func recordUnchangedSet(
     _ address: Address, _ opening: Opening, _ presence: Presence
   ) {
@@ -409,6 +411,7 @@ public struct Grants: ~Copyable {
   }
 
   /// Records that the set holds only the address itself after `open`, and not its range.
+  @inline(never)
   public mutating func recordOnlyHost(_ address: Address, _ opening: Opening) {
     let position = position(of: address, opening)
     guard let position, table[position].grant.isRange else { return }

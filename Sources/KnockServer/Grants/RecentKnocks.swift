@@ -52,7 +52,8 @@ public struct RecentKnocks: ~Copyable {
     remove(knock.address) { $0.user == user || $0.knock?.command != knock.command }
     if count == entries.count { dropFirst() }
     if count == 0 { first = 0 }  // A short list then touches few pages.
-    entries[(first + count) % entries.count] = Entry(
+    let place = first + count
+    entries[place < entries.count ? place : place - entries.count] = Entry(
       knock: knock, user: user, seconds: seconds, time: now, number: number, isRepeated: isRepeat)
     count += 1
     return (isRepeat, number)
@@ -101,7 +102,7 @@ public struct RecentKnocks: ~Copyable {
 
   @inline(never)
   private mutating func dropFirst() {
-    first = (first + 1) % entries.count
+    first = first + 1 == entries.count ? 0 : first + 1
     count -= 1
   }
 }

@@ -384,6 +384,7 @@ extension ReplayFile {
     private(set) var count = 0
     let isWhole: Bool
 
+    @inline(never)
     init(of records: borrowing Storage<Record>) {
       let size = UInt64(records.count)
       var usedCount = 0

@@ -40,6 +40,7 @@ public struct Policy: BitwiseCopyable, Sendable {
     repeating: AddressRange(.inet(0), prefixLength: 32))
   private var rangeCount: UInt8 = 0
 
+  @inline(never)
   public init(
     inet: Place, inet6: Place, families: AddressFamilies, allowsObservedSource: Bool
   ) {

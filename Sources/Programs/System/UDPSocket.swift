@@ -108,15 +108,10 @@ struct UDPSocket: ~Copyable {
   ///
   /// - Parameter forever: whether nobody can undo this as long as the socket exists.
   func dropOthers(than forms: Span<DatagramForm>, forever: Bool) throws(SystemError) {
-    var systemForms = InlineArray<4, csys_form>(repeating: csys_form())
-    for index in forms.indices {
-      let form = forms[index]
-      systemForms[index] = csys_form(
-        length: form.length, offset: form.offset, first: form.values.lowerBound,
-        last: form.values.upperBound)
-    }
-    let result = unsafe systemForms.span.withUnsafeBufferPointer {
-      unsafe csys_drop_others(number, $0.baseAddress, forms.count, forever ? 1 : 0)
+    let result = unsafe forms.withUnsafeBytes {
+      unsafe csys_drop_others(
+        number, $0.baseAddress?.assumingMemoryBound(to: csys_form.self), forms.count,
+        forever ? 1 : 0)
     }
     try SystemError.check(result)
   }
@@ -135,10 +130,13 @@ struct UDPSocket: ~Copyable {
 }
 
 /// A form of datagrams: a length in bytes, and a byte with certain values at an offset.
-struct DatagramForm {
-  let length: UInt32
-  let offset: UInt32
-  let values: ClosedRange<UInt8>
+struct DatagramForm: BitwiseCopyable {
+  private let form: csys_form
+
+  init(length: UInt32, offset: UInt32, values: ClosedRange<UInt8>) {
+    form = csys_form(
+      length: length, offset: offset, first: values.lowerBound, last: values.upperBound)
+  }
 }
 
 /// Datagrams received by one system call.

@@ -57,6 +57,7 @@ extension Firewall {
   ///
   /// - Parameter readsAll: reads all of them in any case. After a failed attempt, only that is certain.
   /// - Returns: false if too many overlap, or if the set has too many to read in time.
+  @inline(never)
   mutating func readOverlaps(
     with range: AddressRange, of set: NftSet, readsAll: Bool
   ) throws(FirewallError.Reason) -> Bool {
@@ -79,6 +80,7 @@ extension Firewall {
   /// Reads where the element that holds an address begins and ends, if there is one.
   ///
   /// - Returns: false if the answers of the kernel contradict each other.
+  @inline(never)
   private mutating func readElement(at address: AddressNumber, of set: NftSet) throws(FirewallError
     .Reason) -> Bool
   {

@@ -63,6 +63,7 @@ extension Firewall {
     }
   }
 
+  @inline(never)
   private mutating func tryToChange(
     _ range: AddressRange, in set: NftSet, by change: SetChange, readsAll: Bool
   ) throws(FirewallError.Reason) -> Bool {
@@ -112,6 +113,7 @@ extension Firewall {
 
   /// Deletes an element if it exists, and adds it again with its new timeout. One transaction does both, so there
   /// is no moment without it.
+  @inline(never)
   private mutating func replace(
     _ address: AddressNumber, of set: NftSet, isThere: Bool, hasTimeouts: Bool, _ time: UInt64?,
     generation: UInt32
@@ -131,6 +133,7 @@ extension Firewall {
     } catch { throw .netfilter(error) }
   }
 
+  @inline(never)
   private mutating func replaceIntervals(
     of set: NftSet, by change: SetChange, hasTimeouts: Bool, generation: UInt32
   ) throws(FirewallError.Reason) {

@@ -107,6 +107,7 @@ struct Reloader: ~Copyable {
   }
 
   /// With a directory of keys, it may be gone.
+  @inline(never)
   private func key(_ settings: ServerSettings) throws(ReloadError) -> Key? {
     guard settings.rereadsKey, let path = settings.keyFile, let source = settings.keyFileSource
     else {
@@ -122,6 +123,7 @@ struct Reloader: ~Copyable {
     }
   }
 
+  @inline(never)
   private func commands(_ settings: ServerSettings) throws(ReloadError) -> Commands {
     let commands = try makeCommands(settings)
     do throws(Commands.Failure) {

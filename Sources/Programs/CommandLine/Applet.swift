@@ -52,24 +52,21 @@ extension Applet {
   ) -> ExitCode {
     log.begin(as: program)
     var settings = Settings()
+    log.showsArguments = settings.showsArguments
     var operands = Operands()
-    var misuse: Misuse?
-    let end = read(arguments, &operands, &misuse) {
+    let end = read(arguments, &operands, usage, owner: owner, printHelp: printHelp) {
       Settings.Option.spec($0)
     } takesCommand: {
       takesCommand(settings, after: $0, count: $1)
     } apply: { option, value throws(Misuse) in
       let option = Settings.Option(rawValue: option) ?? .help
       guard option != .help, option != .version else { return false }
+      defer { log.showsArguments = settings.showsArguments }
       try settings.apply(option, value)
       return true
     }
-    if let end { return end == Settings.Option.help.rawValue ? printHelp() : printVersion() }
+    if let end { return end }
 
-    log.showsArguments = settings.showsArguments
-    if let misuse {
-      return logMistake(misuse, usage, owner: owner) { Settings.Option.spec($0) }
-    }
     do throws(ConfigurationError<Settings.Keyword>) {
       try settings.readConfiguration()
     } catch {
@@ -119,19 +116,20 @@ struct AppletForm {
   let examples: Literal
 }
 
-/// Reads a command line. Returns the option that ends this: the one for which `apply` returns false.
+/// Reads a command line. Returns the exit code if there is nothing more to do: it has a mistake, or asks for the help or
+/// the version.
 ///
 /// - Parameters:
-///   - misuse: the first mistake.
 ///   - takesCommand: whether so many words after `--` are a command, if these operands come before it.
-///   - apply: takes an option.
+///   - apply: takes an option. Returns false if it asks for the help or the version.
 @inline(never)
 private func read(
-  _ arguments: ArgumentList, _ operands: inout Operands, _ misuse: inout Misuse?,
-  _ options: OptionList, takesCommand: (Operands, Int) -> Bool,
-  apply: (UInt8, Argument?) throws(Misuse) -> Bool
-) -> UInt8? {
+  _ arguments: ArgumentList, _ operands: inout Operands, _ usage: Literal,
+  owner: (Argument) -> Literal?, printHelp: () -> ExitCode, _ options: OptionList,
+  takesCommand: (Operands, Int) -> Bool, apply: (UInt8, Argument?) throws(Misuse) -> Bool
+) -> ExitCode? {
   var reader = ArgumentReader(arguments)
+  var misuse: Misuse?
   while let token = reader.next(options) {
     switch token {
     case .operand where reader.onlyOperands && takesCommand(operands, reader.restCount):
@@ -140,16 +138,17 @@ private func read(
     case .misuse(let found): misuse = misuse ?? found
     case .option(let option, let value):
       do throws(Misuse) {
-        guard try apply(option, value) else { return option }
+        if try !apply(option, value) {
+          return options(option)?.short == OptionSpec.help.short ? printHelp() : printVersion()
+        }
       } catch { misuse = misuse ?? error }
     }
   }
-  return nil
+  return misuse.map { logMistake($0, usage, owner: owner, options) }
 }
 
 /// Logs a mistake, and what was most likely meant by an unknown option: one of another program, or the nearest of
 /// this one.
-@inline(never)
 private func logMistake(
   _ misuse: Misuse, _ usage: Literal, owner: (Argument) -> Literal?,
   _ options: OptionList

@@ -79,6 +79,7 @@ struct Log: Sendable {
   }
 
   /// Begins the log of a program: `pyknock server`, for one.
+  @inline(never)
   func begin(as program: Literal) {
     unsafe logSettings.program = program
     if Environment.writesToJournal { unsafe logSettings.reader = .journal }

@@ -27,6 +27,8 @@ enum ServerOption: UInt8, OptionTable {
     }
   }
 
+  // Inlined, it would become a table of the names, too.
+  @inline(never)
   var spec: OptionSpec {
     switch self {
     case .config:

@@ -6,6 +6,7 @@ extension ServerSettings {
     try readConfiguration(mustExist: true)
   }
 
+  @inline(never)
   mutating func readConfiguration(mustExist: Bool) throws(ConfigurationError<Option>) {
     givenByCommandLine = given  // Until here, nothing else was read.
     guard let configuration else { return }

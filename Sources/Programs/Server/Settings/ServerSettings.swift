@@ -58,6 +58,10 @@ struct ServerSettings: AppletSettings, BitwiseCopyable {
   var onlyChecks = false
   var verbosity = Verbosity.normal
 
+  // It is long, and there are several callers.
+  @inline(never)
+  init() {}
+
   var configuresKeyFile: Bool {
     given.contains(.keyFile) && !givenByCommandLine.contains(.keyFile)
   }

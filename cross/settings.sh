@@ -70,6 +70,8 @@ target() {
     # These make code longer before LLVM sees it, which then does the same with an eye on size.
     -Xllvm -sil-disable-pass=early-inline -Xllvm -sil-disable-pass=simplify-cfg
     -Xllvm -sil-disable-pass=loop-unroll
+    # In a table of texts, each one needs a pointer and a relocation: 32 bytes on 64-bit machines.
+    -Xllvm -switch-to-lookup=false
     # All traps of a function can be one: nobody uses the address to tell which it was.
     -Xfrontend -mergeable-traps
   )

@@ -62,8 +62,7 @@ struct Call {
       } catch { throw .system(error) }
       if !senders.areKnockedOn() { exitCode.include(.failure) }
       // Without an answer, it may still be open.
-      let maySucceed = answer == .success || answer == .noAnswer
-      if maySucceed, exitCode == .success, !senders.onlyChecks { try finish(&senders) }
+      if !senders.hasFailed, exitCode == .success, !senders.onlyChecks { try finish(&senders) }
       exitCode.include(answer)
       return exitCode
     } catch {

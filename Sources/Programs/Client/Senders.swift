@@ -20,6 +20,8 @@ struct Senders: ~Copyable {
   private(set) var hasPort = false
   /// Whether a host is knocked on without waiting for its answer.
   private var hasSilent = false
+  /// Whether a host has answered that it did not do what was asked for, or that could not be printed.
+  private(set) var hasFailed = false
   /// How long to wait if there are more descriptors than can be waited for (microseconds).
   private static var fullPause: Int64 { 50 * Microseconds.millisecond }
 
@@ -69,8 +71,9 @@ struct Senders: ~Copyable {
     if !hasSilent { roundsLeft = 0 }
     var exitCode = ExitCode.success
     for index in 0..<count {
-      exitCode.include(
-        items[index].report(purpose, isOneOfMany: count > 1, isPrinted: prints))
+      let result = items[index].report(purpose, isOneOfMany: count > 1, isPrinted: prints)
+      if result != .success, result != .noAnswer { hasFailed = true }
+      exitCode.include(result)
     }
     return exitCode
   }

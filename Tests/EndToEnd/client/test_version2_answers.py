@@ -584,6 +584,20 @@ def test_a_command_runs_without_an_answer(process, responder, words):
     assert ours.log.wait_for_end() == [f"pyknock client: '127.0.0.1': {NO_ANSWER}"]
 
 
+@pytest.mark.slow
+def test_no_command_runs_if_one_host_refuses_and_another_is_silent(process, responder, words):
+    servers = [responder(answering(2))]
+    servers.append(responder(silent, address="127.0.0.2", port=servers[0].port))
+    hosts = "127.0.0.1,127.0.0.2"
+    ours = Stopped(process, servers, words(servers[0], "open", hosts, "--answer", "--", "echo", "out")).client
+    assert ours.output.wait_for_end() == []
+    assert ours.exit_code() == 9
+    assert ours.log.wait_for_end() == [
+        f"pyknock client: '127.0.0.1': {FAILURES[2][1]}",
+        f"pyknock client: '127.0.0.2': {NO_ANSWER}",
+    ]
+
+
 def test_connect_after_an_answer(responder, words, service):
     server = responder(answering())
     service.serve(lambda connection: connection.sendall(b"hello\n"))

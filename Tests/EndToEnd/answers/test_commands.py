@@ -138,6 +138,21 @@ def test_a_user_waits_for_the_command_that_another_runs(answering, asker, gate, 
     assert alice.outcome(CHECK) == (DONE, 3600, "192.0.2.1")
 
 
+def test_a_close_of_nothing_does_not_wait_for_what_others_close(answering, asker, gate, users):
+    ours = answering("-v", users.option, "--close-after=1h", words=["true", gate.command])
+    alice, bob = asker(ours.port, key=ALICE), asker(ours.port, key=BOB)
+    assert alice.outcome() == (DONE, 3600, "192.0.2.1")
+    alice.ask(CLOSE)
+    ours.output.wait_for("close 192.0.2.1")
+    assert bob.outcome(CLOSE) == (DONE, 0, "192.0.2.1")
+    ours.log.wait_for("nothing to close: close 192.0.2.1 by bob")
+    assert alice.heard() == []
+    # Nor does it fail if theirs fails.
+    gate.end(1)
+    assert alice.receive() == (FAILED, 0, "192.0.2.1")
+    assert bob.heard() == []
+
+
 def test_a_user_who_is_removed_meanwhile_gets_none(answering, asker, gate, users):
     ours = answering("-v", users.option, words=[gate.command, gate.command])
     alice, bob = asker(ours.port, key=ALICE), asker(ours.port, key=BOB)

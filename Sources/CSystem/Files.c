@@ -243,7 +243,7 @@ static int checked(int fd, mode_t type) {
 int csys_open_configuration(const char *path) { return checked(csys_open_to_read(path), S_IFREG); }
 
 int csys_open_state_directory(const char *path, int make) {
-  if (make && mkdir(path, 0700) < 0 && errno != EEXIST) return -errno;
+  if (make && mkdirat(AT_FDCWD, path, 0700) < 0 && errno != EEXIST) return -errno;
   return checked(open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC), S_IFDIR);
 }
 
@@ -253,7 +253,7 @@ int csys_open_own_folder(const char *path) {
   if (result < 0) return result;
   // Without the dot, which would have to be there.
   parent[strlen(parent) - 1] = 0;
-  mkdir(parent, 0700);
+  mkdirat(AT_FDCWD, parent, 0700);
   return csys_open_state_directory(path, 1);
 }
 

@@ -8,6 +8,7 @@ import pytest
 from support.datagrams import CLOSE, OPEN
 from support.networks import HOST, listener
 from support.programs import EMULATED, PYKNOCK, run
+from support.version2 import KEY2, ServerKey
 
 SOURCE = Path(__file__).parents[1] / "support/android.c"
 
@@ -65,3 +66,18 @@ def test_a_connection_is_passed_on(android, key_file, service):
 def test_a_public_address_is_looked_for(android, key_file):
     words = ["-S", "auto", f"--stun=localhost:{HOST.free_port()}", "-k", key_file]
     assert android("client", "open", "127.0.0.1", *words).code == 5
+
+
+def test_a_server_is_imported_and_answers(android, responder, tmp_path):
+    def answer(requests):
+        return [ServerKey(KEY2).answer(requests[-1].tag, "127.0.0.1", 0, 60, requests[-1].time)]
+
+    server = responder(answer)
+    environment = {**os.environ, "HOME": str(tmp_path)}
+    environment.pop("XDG_CONFIG_HOME", None)
+    line = f"pyknock2:alice@127.0.0.1:{server.port}#{KEY2}\n"
+    result = android("client", "import", "home", stdin=line.encode(), env=environment)
+    assert (result.code, result.stderr) == (0, "")
+    result = android("client", "check", "home", env=environment)
+    assert (result.code, result.stderr) == (0, "")
+    assert result.stdout.startswith("good: would open for 127.0.0.1 until ")

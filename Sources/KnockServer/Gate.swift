@@ -166,6 +166,10 @@ public struct Gate<Keys: MACKeys & ~Copyable>: ~Copyable {
     do throws(Refusal) {
       try replays.remember(claim.fingerprint, of: payer, at: moment, drift: drift)
     } catch { throw refusal ?? error }
+    // The answer names the source, even if that must not replace the address.
+    if refusal == .unspecifiedAddress, claim.isUnnamed, let source = origin.source {
+      knock = Knock(command: knock.command, address: source)
+    }
     let order = Order(
       user: user.number, knock, isCheck: claim.isCheck, seconds: claim.seconds,
       refusal: refusal.map { $0 == .queueFull ? .noRoom : .notAllowed },

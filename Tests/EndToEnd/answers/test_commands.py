@@ -86,6 +86,7 @@ def test_where_no_time_is_kept_none_can_be_asked_for(answering, asker):
     client = asker(ours.port)
     assert client.outcome(seconds=60) == (NOT_ALLOWED, 0, "192.0.2.1")
     assert client.outcome(CHECK, address=None) == (DONE, 0, "127.0.0.1")
+    assert client.outcome(address=None) == (NOT_ALLOWED, 0, "127.0.0.1")
     assert ours.stop() == 0
     assert ours.output.lines == []
 

@@ -78,6 +78,7 @@ struct Key: ~Copyable {
   }
 
   /// - Parameter bytes: `maximumSize + 1`.
+  @inline(never)
   init(expanding text: Span<UInt8>, in bytes: borrowing Storage<UInt8>) throws(KeyError) {
     isReadableByOthers = false
     looksLikePath = false
@@ -99,19 +100,18 @@ struct Key: ~Copyable {
     isShort = key.count < Self.shortSize
   }
 
-  /// The server id of a key in a line of a file; nil for version 1.
-  static func serverID(line: Span<UInt8>, in memory: borrowing Storage<UInt8>) throws(KeyError)
-    -> ServerID?
-  {
-    guard try Key(line: line, in: memory).expanded.version == 2 else { return nil }
+  /// Reads the server id of a key in a line of a file. Returns false for version 1.
+  static func readServer(
+    ofLine line: Span<UInt8>, in memory: borrowing Storage<UInt8>, into server: inout ServerID
+  ) throws(KeyError) -> Bool {
+    guard try Key(line: line, in: memory).expanded.version == 2 else { return false }
     var key = Version2.KeyBytes()
     defer { unsafe sodium_memzero(&key.bytes, Version2.KeyBytes.size) }
     do throws(Version2.KeyTextFault) {
       try key.read(line.extracting(first: length(of: line)))
     } catch { throw .version2(error) }
-    var server = ServerID(repeating: 0)
     for index in Version2.KeyBytes.serverID { server[index] = key.bytes[index] }
-    return server
+    return true
   }
 
   @inline(never)

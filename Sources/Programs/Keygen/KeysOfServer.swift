@@ -43,7 +43,7 @@ extension Descriptor {
   func serverID(
     besides name: Argument, in memory: borrowing Storage<UInt8>, _ holders: inout KeyHolders
   ) throws(KeygenError) -> ServerID? {
-    var found: ServerID?
+    var (found, id) = (ServerID(repeating: 0), ServerID(repeating: 0))
     let text = memory.part(0..<Self.fileSize)
     let bytes = memory.part(from: Self.fileSize)
     guard var names = FileNames() else { throw .system(.outOfMemory) }
@@ -53,31 +53,31 @@ extension Descriptor {
         continue
       }
       holders.last = user
-      guard let id = try serverID(inFile: file, text, bytes) else { continue }
-      if let found, !found.span.equals(id.span) { throw .otherServer }
+      guard try readServer(inFile: file, text, bytes, into: &id) else { continue }
+      guard holders.other.isEmpty || found.span.equals(id.span) else { throw .otherServer }
       found = id
       holders.other = user
     }
-    return found
+    return holders.other.isEmpty ? nil : found
   }
 
   private func nextFile(_ names: inout FileNames) throws(KeygenError) -> Argument? {
     do throws(SystemError) { return try names.next(in: self) } catch { throw .system(error) }
   }
 
-  /// Checks the key of a user.
+  /// Checks the key of a user. Returns false if it is of version 1, which has no server.
   @inline(never)
-  private func serverID(
+  private func readServer(
     inFile name: Argument, _ memory: borrowing Storage<UInt8>,
-    _ bytes: borrowing Storage<UInt8>
-  ) throws(KeygenError) -> ServerID? {
+    _ bytes: borrowing Storage<UInt8>, into server: inout ServerID
+  ) throws(KeygenError) -> Bool {
     let text: TextFile
     do throws(SystemError) {
       text = try TextFile(try openUser(name, of: owner), into: memory.alias())
     } catch { throw .user(error) }
     do throws(KeyError) {
       return try text.bytes.withElements(text.line(from: 0)) { line throws(KeyError) in
-        try Key.serverID(line: line, in: bytes)
+        try Key.readServer(ofLine: line, in: bytes, into: &server)
       }
     } catch { throw .key(error) }
   }

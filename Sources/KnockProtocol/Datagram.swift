@@ -12,6 +12,7 @@ public struct Datagram: ~Copyable {
     try body(storage.span.extracting(first: count))
   }
 
+  @inline(never)
   mutating func put(_ bytes: Span<UInt8>, at start: Int) {
     for index in bytes.indices { storage[start + index] = bytes[index] }
   }

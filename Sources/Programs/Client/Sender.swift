@@ -197,7 +197,7 @@ struct Sender: ~Copyable {
     guard let signed = signed.address(from: own) else { return false }
     logIfBehindNAT(signed, to: address)
     if onlyPrints {
-      try print(purpose, signed, to: address)
+      try log.print("\(Self.description(of: purpose, signed, to: address))")
       return true
     }
     let closing = isObserved ? own : signed
@@ -208,7 +208,7 @@ struct Sender: ~Copyable {
     } else {
       try datagram.withBytes { bytes throws(SystemError) in try socket.send(bytes) }
     }
-    log.debug("sent \(purpose.name) \(signed) to \(address)")
+    log.debug("sent \(Self.description(of: purpose, signed, to: address))")
     return true
   }
 
@@ -439,10 +439,10 @@ struct Sender: ~Copyable {
   }
 
   @inline(never)
-  private func print(
-    _ purpose: Version2.Purpose, _ signed: Address, to address: SocketAddress
-  ) throws(SystemError) {
-    try log.print("\(purpose.name) \(signed) to \(address)")
+  private static func description(
+    of purpose: Version2.Purpose, _ signed: Address, to address: SocketAddress
+  ) -> Message {
+    "\(purpose.name) \(signed) to \(address)"
   }
 
   /// Warns once if the server, which has a public address, most likely sees another one than is signed.

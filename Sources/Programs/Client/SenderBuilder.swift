@@ -74,6 +74,7 @@ struct SenderBuilder: ~Copyable {
   }
 
   /// Refuses what only a key of version 2 can do. What client.conf says of that does not count.
+  @inline(never)
   private func checkVersion1(
     _ settings: ClientSettings, _ name: Argument
   ) throws(ClientError) {

@@ -26,6 +26,7 @@ struct Message: ExpressibleByStringInterpolation {
   }
 
   /// Begins the next message.
+  @inline(never)
   static func removeAll() {
     unsafe messageText.removeAll()
     unsafe messageSubject = MessageSubject()

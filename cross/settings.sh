@@ -105,6 +105,8 @@ target() {
     -mllvm -disable-block-placement -mllvm -tail-merge-size=2 -mllvm -join-splitedges
     -mllvm -x86-cmov-converter=false
   )
+  # Tables of texts make the file for i686 larger, and that for x86_64 smaller.
+  [[ $arch != i686 ]] || link_flags+=(-mllvm -switch-to-lookup=false)
   # Without these, the compiler links a dynamic file and says nothing.
   static_flags=("--target=$musl_triple" -static-pie --unwindlib=none)
 

@@ -184,7 +184,7 @@ enum KeygenApplet: Applet {
       file = try Descriptor(making: temporary, in: path, &directory)
     } catch { throw .system(error) }
     defer { directory.remove(temporary) }
-    let server = try directory.serverID(besides: name, in: memory.part(from: 4096), &holders)
+    let server = try directory.findServer(besides: name, in: memory.part(from: 4096), &holders)
     var text = StorageText(memory.part(0..<4096))
     text.appendNewKey(for: server)
     text.append("\n")

@@ -34,13 +34,13 @@ struct KeyHolders {
 extension Descriptor {
   /// The room for the largest file of a user, in bytes.
   private static var fileSize: Int { 65_536 }
-  /// The room that `serverID` needs, in bytes.
+  /// The room that `findServer` needs, in bytes.
   static var serverMemory: Int { fileSize + Key.maximumSize + 1 }
 
   /// The server of the keys in this directory of users; nil if none is of version 2. Throws `exists` if there is a file
   /// with a name. The keys are then in the memory.
   @inline(never)
-  func serverID(
+  func findServer(
     besides name: Argument, in memory: borrowing Storage<UInt8>, _ holders: inout KeyHolders
   ) throws(KeygenError) -> ServerID? {
     var (found, id) = (ServerID(repeating: 0), ServerID(repeating: 0))

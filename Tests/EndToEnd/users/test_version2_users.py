@@ -159,6 +159,31 @@ def test_a_hangup_takes_keys_of_another_server_only_for_all(users, start):
     ours.wait_for_counters(unknown_key=1, accepted=3)
 
 
+@pytest.mark.parametrize("forgotten", ["alice", "bob", "carol"])
+def test_a_hangup_shuts_nobody_out_for_a_file_that_was_forgotten(users, start, forgotten):
+    """All keys become those of another server, but for one."""
+    names = ["alice", "bob", "carol"]
+    for name in names:
+        users.set(name, key=key_text(name))
+    ours = start()
+    moved = [name for name in names if name != forgotten]
+    for name in moved:
+        users.set(name, key=key_text(name, "another server"))
+    ours.signal(signal.SIGHUP)
+    ours.log.wait_for("not all reloaded, .*, users: 3$")
+    faults = [match[1] for match in ours.log.matching("/(\\w+)':1: it is for another server than the key of")]
+    assert sorted(faults) == moved
+    for name in names:
+        ours.send(request(key_text(name)))
+        ours.output.wait_for(f"^open 192.0.2.1 {name}$")
+    users.set(forgotten, key=key_text(forgotten, "another server"))
+    ours.signal(signal.SIGHUP)
+    ours.log.wait_for("reloaded users and commands, users: 3$")
+    for name in names:
+        ours.send(request(key_text(name, "another server"), "192.0.2.2"))
+        ours.output.wait_for(f"^open 192.0.2.2 {name}$")
+
+
 def test_a_hangup_changes_only_limits(users, start):
     for name in "alice", "bob":
         users.set(name, key=key_text(name))

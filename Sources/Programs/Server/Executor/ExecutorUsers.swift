@@ -44,19 +44,37 @@ extension Executor {
     directory?.opensByCommand = runner.canOpen
     for index in 0..<seen.count { seen[index] = 0 }
     // The key of somebody who is gone is free for another user only then.
-    var areGood = reload(present: true)
+    var pass = Pass()
+    var areGood = reload(present: true, &pass)
     // If some names were not read, nobody knows who is gone.
     if directory?.isListCut == false {
-      areGood = removeUnseenUsers() && areGood
-      areGood = reload(present: false) && areGood
+      areGood = removeUnseenUsers(&pass) && areGood
+      if pass.moverCount > 0 {
+        pass.isLast = true
+        pass.mayMove = !pass.isMixed && pass.moverCount == users.count - users.version1Count
+        areGood = reload(present: true, &pass) && areGood
+      }
+      areGood = reload(present: false, &pass) && areGood
     }
     directory?.end()
     if users.count == 0 { directory?.logNoUsers() }
     return areGood
   }
 
+  /// How the users who are there are read.
+  private struct Pass {
+    /// Users whose new keys are for another server than those of others. They wait for the last pass.
+    var moverCount = 0
+    /// Whether they are for more than one.
+    var isMixed = false
+    var server: UInt64 = 0
+    var isLast = false
+    /// Whether all keys of version 2 are for one other server now.
+    var mayMove = false
+  }
+
   /// Reads the files of those who are users already, or of the others. Logs what is wrong, and returns false then.
-  private mutating func reload(present: Bool) -> Bool {
+  private mutating func reload(present: Bool, _ pass: inout Pass) -> Bool {
     var isGood = true
     do throws(UserFileError) {
       try directory?.begin()
@@ -67,7 +85,7 @@ extension Executor {
           isNamed = true
           let slot = users.slot(named: name)
           if let slot { seen[slot / 64] |= 1 << UInt64(slot % 64) }
-          if present == (slot != nil) { try reload(name, slot) }
+          if present == (slot != nil) { try reload(name, slot, &pass) }
         } catch {
           // A name that no user can have was logged with those who are present.
           if isNamed || present { error.logError() }
@@ -81,10 +99,13 @@ extension Executor {
   }
 
   @inline(never)
-  private mutating func reload(_ name: UserName, _ slot: Int?) throws(UserFileError) {
+  private mutating func reload(
+    _ name: UserName, _ slot: Int?, _ pass: inout Pass
+  ) throws(UserFileError) {
     guard let entry = try directory?.read(name, setNames, &firewall.value) else { return }
     if let slot, let user = users[slot] {
       if user.key != entry.key.expanded.fingerprint {
+        guard try mayReplaceKey(of: name, slot, by: entry.key.expanded, &pass) else { return }
         log.info("user removed, the key is another one: \(name)")
         removeUser(at: slot)
       } else if !user.policy.equals(entry.policy) {
@@ -96,24 +117,45 @@ extension Executor {
     }
     do throws(UserFault) {
       try setUser(name, entry.key.expanded, entry.policy)
-    } catch {
-      guard let error = directory?.error(name, line: 1, .user(error)) else { return }
-      throw error
-    }
+    } catch { throw fileError(name, error) }
     log.info("user added: \(name)")
     if let file = directory?.file(name) { entry.logWarnings(file) }
   }
 
+  /// Whether the key of a user can be replaced now. If it is for another server than those of others, the user stays as
+  /// before: with the old key removed and the new one refused, the user would be out.
+  @inline(never)
+  private mutating func mayReplaceKey(
+    of name: UserName, _ slot: Int, by key: borrowing KeyedMAC, _ pass: inout Pass
+  ) throws(UserFileError) -> Bool {
+    let server = key.fingerprint.high
+    guard key.version == 2, !pass.mayMove, let other = users.firstOfVersion2(except: slot),
+      other.key.high != server
+    else { return true }
+    guard !pass.isLast else { throw fileError(name, .otherServer(than: other.name)) }
+    pass.isMixed = pass.isMixed || pass.moverCount > 0 && pass.server != server
+    pass.server = server
+    pass.moverCount += 1
+    return false
+  }
+
+  private func fileError(_ name: UserName, _ fault: UserFault) -> UserFileError {
+    switch directory {
+    case .some(let directory): directory.error(name, line: 1, .user(fault))
+    case nil: UserFileError(directory: Argument(""), name: name, line: 1, fault: .user(fault))
+    }
+  }
+
   /// Removes the users who are gone. A list may lack a file that is replaced meanwhile, so each is looked for by its
   /// name. Logs what is wrong, and returns false then.
-  private mutating func removeUnseenUsers() -> Bool {
+  private mutating func removeUnseenUsers(_ pass: inout Pass) -> Bool {
     // The directory may have been replaced, too.
     do throws(UserFileError) { try directory?.begin() } catch { return false }
     var isGood = true
     for slot in 0..<users.usedCount where seen[slot / 64] >> UInt64(slot % 64) & 1 == 0 {
       guard let user = users[slot], !user.name.isEmpty else { continue }
       do throws(UserFileError) {
-        try reload(user.name, slot)
+        try reload(user.name, slot, &pass)
       } catch {
         if case .system(.notFound) = error.fault {
           log.info("user removed: \(user.name)")

@@ -211,8 +211,8 @@ def test_addresses_that_cannot_be_reached(client, key2_file, namespace):
 
 def test_behind_nat_the_public_address_is_missing(client, key2_file, namespace):
     for command in (
-        "ip address add 10.0.0.1/8 dev lo", "ip route add 203.0.113.0/24 dev lo src 10.0.0.1",
-        "ip address add 2001:db8:1::9 dev lo nodad", "ip -6 route add 64:ff9b::/32 dev lo src 2001:db8:1::9",
+        "ip address replace 10.0.0.1/8 dev lo", "ip route replace 203.0.113.0/24 dev lo src 10.0.0.1",
+        "ip address replace 2001:db8:1::9 dev lo nodad", "ip -6 route replace 64:ff9b::/32 dev lo src 2001:db8:1::9",
     ):  # fmt: skip
         namespace.run(command)
     warnings = {

@@ -314,7 +314,7 @@ def test_a_key_file_with_the_key_of_a_user_changes_nothing(server, users, key_fi
     ours = server(*options, words=[COMMAND, COMMAND])
     old = key_file.read_text()
     key_file.write_text((users.path / "alice").read_text())
-    assert reload(ours, 4, good=False) == ["it has the same key as alice"]
+    assert reload(ours, 4, good=False) == ["the key of -k: it has the same key as alice"]
     ours.knock(key=old.strip())
     ours.wait_for_counters(accepted=1)
 

@@ -59,10 +59,12 @@ extension Executor {
       answer(order, refusal.rawValue)
       return true
     }
-    let refusal = user?.refusal(
+    var refusal = user?.refusal(
       of: knock, from: order.source, seconds: order.seconds, wallNow: SystemClock.wall())
     let isCurrent = user != nil && (refusal == nil || refusal == .expiredKey)
     guard isCurrent || untakenReloads > 0 else { return false }
+    // HUP may have brought a command that nothing ends.
+    if order.seconds > 0, runner.canOpen, !grants.mustClose { refusal = refusal ?? .timeNotKept }
     if !shutdown.takesKnocks(now: SystemClock.monotonic()) {
       log.warning("not run, the server stops: \(order)")
     } else if let user, let refusal {

@@ -41,7 +41,7 @@ extension ReloadError: MessageConvertible {
     case .configuration(let error): error.message
     case .key(let error): error.message
     case .misuse(let misuse): misuse.message
-    case .user(let error): error.message
+    case .user(let error): "the key of -k: \(error)"
     case .command(let error): error.message
     case .unsuitable(let reason): "\(reason)"
     }

@@ -45,7 +45,9 @@ public struct RecentKnocks: ~Copyable {
     _ knock: Knock, by user: UserName, seconds: UInt32 = 0, now: Int64
   ) -> (isRepeat: Bool, number: UInt32) {
     while count > 0, now - entries[first].time > Self.interval { dropFirst() }
-    let last = position { $0.user == user && $0.knock == knock && $0.seconds == seconds }
+    let last = position(of: knock.address) {
+      $0.user == user && $0.knock == knock && $0.seconds == seconds
+    }
     let isRepeat = last != nil
     if !isRepeat { lastNumber &+= 1 }
     let number = last.map { entries[$0].number } ?? lastNumber
@@ -65,9 +67,8 @@ public struct RecentKnocks: ~Copyable {
   /// - Returns: whether a repeat has relied on it, so that the command must run again. That repeat then counts as
   ///   the first knock.
   public mutating func recordFailure(_ action: Action) -> Bool {
-    let position = position {
+    let position = position(of: action.knock.address) {
       $0.number == action.number && $0.user == action.user
-        && $0.knock?.address == action.knock.address
     }
     guard let position else { return false }
     guard entries[position].isRepeated else {
@@ -85,16 +86,21 @@ public struct RecentKnocks: ~Copyable {
   /// Removes entries of an address.
   @inline(never)
   private mutating func remove(_ address: Address, where isUnwanted: (Entry) -> Bool) {
-    while let position = position(where: { $0.knock?.address == address && isUnwanted($0) }) {
+    while let position = position(of: address, where: isUnwanted) {
       entries[position].knock = nil
     }
   }
 
+  /// The first entry of an address for which `isWanted` is true. Only those of the address are copied.
   @inline(never)
-  private func position(where isWanted: (Entry) -> Bool) -> Int? {
+  private func position(of address: Address, where isWanted: (Entry) -> Bool) -> Int? {
     var position = first
     for _ in 0..<count {
-      if isWanted(entries[position]) { return position }
+      if unsafe entries.address(of: position).pointee.knock?.address == address,
+        isWanted(entries[position])
+      {
+        return position
+      }
       position = position + 1 == entries.count ? 0 : position + 1
     }
     return nil

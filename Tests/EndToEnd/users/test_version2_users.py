@@ -184,6 +184,20 @@ def test_a_hangup_shuts_nobody_out_for_a_file_that_was_forgotten(users, start, f
         ours.output.wait_for(f"^open 192.0.2.2 {name}$")
 
 
+def test_a_hangup_shuts_nobody_out_for_a_key_without_room(users, start):
+    """There are 64 keys of version 1, and one user of version 2 becomes another one of version 1."""
+    for number in range(64):
+        users.set(f"old{number}", key=UserFiles.key(f"old{number}"))
+    users.set("alice", key=key_text("alice"))
+    ours = start()
+    users.set("alice", key=UserFiles.key("alice"))
+    ours.signal(signal.SIGHUP)
+    ours.log.wait_for("/alice':1: there are more than 64 keys of version 1$")
+    ours.log.wait_for("not all reloaded, .*, users: 65$")
+    ours.send(request(key_text("alice")))
+    ours.output.wait_for("^open 192.0.2.1 alice$")
+
+
 def test_a_hangup_changes_only_limits(users, start):
     for name in "alice", "bob":
         users.set(name, key=key_text(name))

@@ -6,7 +6,7 @@ import KnockServer
 extension Executor {
   /// Sets the key and the policy of a user, who may be new. With another key, it is another user.
   ///
-  /// - Throws: `sameKey`, `tooManyUsers`.
+  /// - Throws: `sameKey`, `otherServer`, `tooManyKeys`, `tooManyUsers`.
   @inline(never)
   mutating func setUser(
     _ name: UserName, _ key: borrowing KeyedMAC, _ policy: Policy
@@ -122,12 +122,15 @@ extension Executor {
     if let file = directory?.file(name) { entry.logWarnings(file) }
   }
 
-  /// Whether the key of a user can be replaced now. If it is for another server than those of others, the user stays as
-  /// before: with the old key removed and the new one refused, the user would be out.
+  /// Whether the key of a user can be replaced now. If it is for another server than those of others, or has no room, the
+  /// user stays as before: with the old key removed and the new one refused, the user would be out.
   @inline(never)
   private mutating func mayReplaceKey(
     of name: UserName, _ slot: Int, by key: borrowing KeyedMAC, _ pass: inout Pass
   ) throws(UserFileError) -> Bool {
+    do throws(UserFault) {
+      try users.checkRoom(for: key, replacing: slot)
+    } catch { throw fileError(name, error) }
     let server = key.fingerprint.high
     guard key.version == 2, !pass.mayMove, let other = users.firstOfVersion2(except: slot),
       other.key.high != server

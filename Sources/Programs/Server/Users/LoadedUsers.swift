@@ -132,7 +132,8 @@ extension Message.Parts {
 }
 
 extension Users {
-  /// Throws `sameKey` if somebody has a key, and `otherServer` if it is for another server than the others.
+  /// Throws `sameKey` if somebody has a key, `otherServer` if it is for another server than the others, and `tooManyKeys`
+  /// if it has no room.
   ///
   /// - Parameter slot: of the user whose key it replaces.
   @inline(never)
@@ -148,6 +149,15 @@ extension Users {
     {
       throw .otherServer(than: user.name)
     }
+    try checkRoom(for: key, replacing: slot)
+  }
+
+  /// Throws `tooManyKeys` if there is no room for a key.
+  func checkRoom(for key: borrowing KeyedMAC, replacing slot: Int?) throws(UserFault) {
+    let old = slot.flatMap { self[$0]?.version }
+    guard key.version == 2 || old == 1 || version1Count < KeyRing.limit else {
+      throw .tooManyKeys
+    }
   }
 
   /// Adds a user whose name nobody has. Returns the slot.
@@ -155,7 +165,6 @@ extension Users {
     _ name: UserName, _ key: borrowing KeyedMAC, _ policy: Policy
   ) throws(UserFault) -> Int {
     try check(key)
-    guard key.version == 2 || version1Count < KeyRing.limit else { throw .tooManyKeys }
     guard let slot = insert(name, key: key.fingerprint, version: key.version, policy) else {
       throw .tooManyUsers
     }

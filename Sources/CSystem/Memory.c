@@ -11,6 +11,25 @@ static void *map(size_t size, int sharing) {
   return pages == MAP_FAILED ? NULL : pages;
 }
 
+// Mapped memory that pieces are taken from.
+struct chunk {
+  char *next;
+  size_t left;
+};
+
+/// Takes a piece of a chunk, or of a new one of `chunk_size`.
+static void *cut(struct chunk *chunk, size_t size, size_t chunk_size, int sharing) {
+  if (chunk->left < size) {
+    chunk->next = map(chunk_size, sharing);
+    chunk->left = chunk->next ? chunk_size : 0;
+    if (!chunk->next) return NULL;
+  }
+  char *memory = chunk->next;
+  chunk->next += size;
+  chunk->left -= size;
+  return memory;
+}
+
 // What `csys_allocate` was told to take its memory from.
 static char *given;
 static size_t given_left;
@@ -26,8 +45,7 @@ enum { SMALL = 2048 };
 
 void *csys_allocate(size_t size) {
   enum { CHUNK = 65536, ALIGNMENT = 64 };
-  static char *next;
-  static size_t left;
+  static struct chunk chunk;
   if (size > SMALL && !given) return map(size, MAP_PRIVATE);
   if (size > SIZE_MAX - ALIGNMENT) return NULL;
   size = (size + ALIGNMENT - 1) / ALIGNMENT * ALIGNMENT;
@@ -36,15 +54,7 @@ void *csys_allocate(size_t size) {
     given_left -= size;
     return (given += size) - size;
   }
-  if (left < size) {
-    next = map(CHUNK, MAP_PRIVATE);
-    left = next ? CHUNK : 0;
-    if (!next) return NULL;
-  }
-  char *memory = next;
-  next += size;
-  left -= size;
-  return memory;
+  return cut(&chunk, size, CHUNK, MAP_PRIVATE);
 }
 
 void csys_release(void *memory, size_t size) {
@@ -124,19 +134,10 @@ void *csys_allocate_key(size_t size) {
 void *csys_map_shared(size_t size) {
   // Pages are free until they are touched, so small pieces come before large ones in the same page.
   enum { CHUNK = 1 << 18, ALIGNMENT = 64 };
-  static char *next;
-  static size_t left;
+  static struct chunk chunk;
   if (size > CHUNK) return map(size, MAP_SHARED);
   size = (size + ALIGNMENT - 1) / ALIGNMENT * ALIGNMENT;
-  if (left < size) {
-    next = map(CHUNK, MAP_SHARED);
-    left = next ? CHUNK : 0;
-    if (!next) return NULL;
-  }
-  char *memory = next;
-  next += size;
-  left -= size;
-  return memory;
+  return cut(&chunk, size, CHUNK, MAP_SHARED);
 }
 
 void csys_release_pages(void *pages, size_t size) { madvise(pages, size, MADV_DONTNEED); }

@@ -2,11 +2,10 @@
 
 import os
 import signal
-import socket
 
 import pytest
 from support.asker import ALICE, BOB, DONE, Asker
-from support.processes import descriptor_of, memory_of, stat_of
+from support.processes import memory_of, messages_to, stat_of
 from support.requests import key_text, pyknock
 from support.version2 import ServerKey
 from support.waiting import until
@@ -65,12 +64,6 @@ def test_the_message_to_the_receiver_lacks_the_keys_for_answers(not_emulated, se
     until(lambda: stat_of(ours.receiver)[0] == "T", "the receiver stands still")
     users.set("bob", key=BOB)
     ours.signal(signal.SIGHUP)
-    for name in os.listdir(f"/proc/{ours.receiver}/fd"):
-        if not os.readlink(f"/proc/{ours.receiver}/fd/{name}").startswith("socket:"):
-            continue
-        with socket.socket(fileno=descriptor_of(ours.receiver, int(name))) as end:
-            if end.family == socket.AF_UNIX:
-                end.settimeout(20)
-                messages = [end.recv(2000) for _ in range(2)]
+    messages = messages_to(ours.receiver, 2)
     assert [message[0] for message in messages] == [3, 6]
     assert keys_in(messages[0], BOB) == set(REQUEST)

@@ -3,12 +3,11 @@
 import hashlib
 import os
 import signal
-import socket
 from pathlib import Path
 
 import pytest
 from support.datagrams import KEY
-from support.processes import descriptor_of, memory_of, stat_of
+from support.processes import memory_of, messages_to, stat_of
 from support.programs import PYKNOCK, program, run
 from support.version2 import KEY2, OTHER_KEY2
 from support.waiting import until
@@ -124,9 +123,7 @@ def test_a_key_operand_is_gone_from_ps_once_the_server_listens(not_emulated, ser
 
 
 @pytest.mark.parametrize("source", ["operand", "file", "stdin"])
-def test_the_key_is_nowhere_in_the_memory_of_a_running_server(
-    not_emulated, server, key_file, source
-):
+def test_the_key_is_nowhere_in_the_memory_of_a_running_server(not_emulated, server, key_file, source):
     operand = {"operand": [KEY], "file": ["-k", key_file], "stdin": ["-k", "-"]}[source]
     ours = server(words=[*operand, "echo open", "echo seen"], stdin=KEY.encode() + b"\n")
     ours.knock()
@@ -184,15 +181,7 @@ def test_no_form_of_the_key_is_in_the_message_to_the_receiver(not_emulated, serv
     until(lambda: stat_of(ours.receiver)[0] == "T", "the receiver stands still")
     key_file.write_text(KEY[::-1])
     ours.signal(signal.SIGHUP)
-    messages = []
-    for name in os.listdir(f"/proc/{ours.receiver}/fd"):
-        if not os.readlink(f"/proc/{ours.receiver}/fd/{name}").startswith("socket:"):
-            continue
-        with socket.socket(fileno=descriptor_of(ours.receiver, int(name))) as end:
-            if end.family == socket.AF_UNIX:
-                # The receiver does not take them any more.
-                end.settimeout(20)
-                messages += [end.recv(2000) for _ in range(3)]
+    messages = messages_to(ours.receiver, 3)
     assert [message[0] for message in messages] == [5, 3, 6]
     for message in messages:
         assert traces(KEY, message) == traces(KEY[::-1], message) == []

@@ -6,6 +6,7 @@ import os
 import re
 import select
 import signal
+import socket
 import struct
 import subprocess
 import threading
@@ -104,6 +105,19 @@ def descriptor_of(process, number):
     return result
 
 
+def messages_to(receiver, count):
+    """The next messages of the executor to a receiver that stands still. It does not take them any more."""
+    messages = []
+    for name in os.listdir(f"/proc/{receiver}/fd"):
+        if not os.readlink(f"/proc/{receiver}/fd/{name}").startswith("socket:"):
+            continue
+        with socket.socket(fileno=descriptor_of(receiver, int(name))) as end:
+            if end.family == socket.AF_UNIX:
+                end.settimeout(20)
+                messages += [end.recv(2000) for _ in range(count)]
+    return messages
+
+
 class Lines:
     """The lines that programs write to a pipe.
 
@@ -157,14 +171,10 @@ class Lines:
     def wait_for(self, pattern, count=1):
         """Waits until `count` lines match the pattern. Returns the match in the last of them."""
         with self.changed:
-            self.changed.wait_for(
-                lambda: len(self.matching(pattern)) >= count or self.ended, TIMEOUT
-            )
+            self.changed.wait_for(lambda: len(self.matching(pattern)) >= count or self.ended, TIMEOUT)
             found = self.matching(pattern)
             text = "\n".join(self.lines[-40:])
-            assert len(found) >= count, (
-                f"{len(found)} of {count} lines with {pattern!r} in:\n{text}"
-            )
+            assert len(found) >= count, f"{len(found)} of {count} lines with {pattern!r} in:\n{text}"
             return found[count - 1]
 
     def wait_for_end(self):

@@ -19,7 +19,7 @@ def test_the_commands_for_systemd_take_minutes_to_the_first_knock(tmp_path, caps
     deb = f"pyknock_{VERSION}_{debian}.deb"
     text = DOCUMENT.read_text()
     blocks = re.findall("^ *```sh\n(.*?)^ *```", text, re.MULTILINE | re.DOTALL)
-    install, load, stop = (block.replace("sudo ", "") for block in blocks if "# On the client\n" not in block)
+    install, load, stop, _ = (block.replace("sudo ", "") for block in blocks if "# On the client\n" not in block)
     # The first user has the name of the page about a team.
     team = (ROOT / "doc/TEAM.md").read_text().replace("alice", "bob")
     blocks = [textwrap.dedent(block) for block in re.findall("^ *```sh\n(.*?)^ *```", team, re.MULTILINE | re.DOTALL)]

@@ -119,7 +119,8 @@ extension Address {
     var string = TextBuffer<48>()
     string.append(text)
     string.append(byte: 0)
-    guard text.count < 48 else { return nil }
+    // The system would read only what is before a NUL.
+    guard text.count < 48, text.firstIndex(of: 0) == nil else { return nil }
     let address = string.withArgument { Address($0) }
     guard let address, address.family == .inet6 || text.firstIndex(of: UInt8(ascii: ":")) == nil
     else { return nil }

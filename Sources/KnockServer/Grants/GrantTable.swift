@@ -77,7 +77,7 @@ struct GrantTable: ~Copyable {
     self.index = index
   }
 
-  /// The grant at a position, where it is: to change one field copies no other. Call `deadlineChanged` after each
+  /// The grant at a position, in place. So a change of one field copies no other. Call `deadlineChanged` after each
   /// change of its deadline.
   subscript(position: Int) -> Grants.State {
     unsafeAddress { unsafe UnsafePointer(states.address(of: position)) }

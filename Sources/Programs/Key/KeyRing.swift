@@ -76,13 +76,11 @@ import KnockServer
       if version2Count == 1 { idMaskKey = KeyedMAC(expanding: keys.idMask.span) }
       return idMaskKey != nil
     }
-    var position = 0
-    while position < count, slots[position] != slot { position += 1 }
-    guard position < Self.limit else { return false }
-    unsafe UnsafeMutableRawBufferPointer(start: states + position, count: KeyedMAC.size)
+    guard count < Self.limit else { return false }
+    unsafe UnsafeMutableRawBufferPointer(start: states + count, count: KeyedMAC.size)
       .copyMemory(from: key)
-    slots[position] = Int32(slot)
-    count = max(count, position + 1)
+    slots[count] = Int32(slot)
+    count += 1
     return true
   }
 

@@ -131,11 +131,11 @@ extension Executor {
     do throws(UserFault) {
       try users.checkRoom(for: key, replacing: slot)
     } catch { throw fileError(name, error) }
-    let server = key.fingerprint.high
-    guard key.version == 2, !pass.mayMove, let other = users.firstOfVersion2(except: slot),
-      other.key.high != server
-    else { return true }
+    guard !pass.mayMove, let other = users.userOfOtherServer(than: key, replacing: slot) else {
+      return true
+    }
     guard !pass.isLast else { throw fileError(name, .otherServer(than: other.name)) }
+    let server = key.fingerprint.high
     pass.isMixed = pass.isMixed || pass.moverCount > 0 && pass.server != server
     pass.server = server
     pass.moverCount += 1

@@ -144,12 +144,18 @@ extension Users {
     if let slot = self.slot(withKey: fingerprint), let user = self[slot] {
       throw .sameKey(as: user.name)
     }
-    if key.version == 2, let user = firstOfVersion2(except: slot),
-      user.key.high != fingerprint.high
-    {
+    if let user = userOfOtherServer(than: key, replacing: slot) {
       throw .otherServer(than: user.name)
     }
     try checkRoom(for: key, replacing: slot)
+  }
+
+  /// A user whose key is for another server than this one; nil if there is none.
+  func userOfOtherServer(than key: borrowing KeyedMAC, replacing slot: Int?) -> User? {
+    guard key.version == 2, let user = firstOfVersion2(except: slot),
+      user.key.high != key.fingerprint.high
+    else { return nil }
+    return user
   }
 
   /// Throws `tooManyKeys` if there is no room for a key.

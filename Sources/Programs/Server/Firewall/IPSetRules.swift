@@ -100,12 +100,7 @@ extension FirewallRules {
       """)
     var forms = Cases<Version1.Form>()
     while let form = forms.next() {
-      output.append("-A INPUT -p udp --dport ")
-      output.append(port)
-      output.append(" -m u32 --u32 ")
-      writeLocation(4, family, to: &output)
-      output.append(">>16=")
-      output.append(form.size + Self.udpHeader)
+      writeLength(form.size, family, to: &output)
       writeLocation(Self.udpHeader + Version1.commandOffset, family, after: "&&", to: &output)
       output.append(">>24=1,2")
       writeLocation(Self.udpHeader + Version1.familyOffset, family, after: "&&", to: &output)
@@ -114,12 +109,7 @@ extension FirewallRules {
       writeLocation(Self.udpHeader + Version1.familyOffset, family, after: "&&", to: &output)
       output.append("&0xFFFFFF=0\" -j ACCEPT\n")
     }
-    output.append("-A INPUT -p udp --dport ")
-    output.append(port)
-    output.append(" -m u32 --u32 ")
-    writeLocation(4, family, to: &output)
-    output.append(">>16=")
-    output.append(Version2.requestSize + Self.udpHeader)
+    writeLength(Version2.requestSize, family, to: &output)
     output.append("\" -j ACCEPT\n")
     output.append("# What is hidden:\n-A INPUT -p tcp --dport 22 -m set --match-set ")
     output.append(family == .inet ? "knock4" : "knock6")
@@ -136,6 +126,16 @@ extension FirewallRules {
     output.append(" ")
     output.append(family == .inet ? "icmp --icmp-type" : "ipv6-icmp --icmpv6-type")
     output.append(" port-unreachable -j DROP\nCOMMIT\nEND\n")
+  }
+
+  /// The beginning of a rule for knocks of a length (bytes). The quote of u32 stays open.
+  private func writeLength(_ size: Int, _ family: AddressFamily, to output: inout TextOutput) {
+    output.append("-A INPUT -p udp --dport ")
+    output.append(port)
+    output.append(" -m u32 --u32 ")
+    writeLocation(4, family, to: &output)
+    output.append(">>16=")
+    output.append(size + Self.udpHeader)
   }
 
   /// Where four bytes of the UDP datagram are, for u32. The header of IPv4 tells its own length.

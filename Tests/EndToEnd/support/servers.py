@@ -82,6 +82,15 @@ class Server(KnockServer):
         [receiver] = [c for c in children_of(self.pid) if name_of(c) == "pyknock: receiv"]
         return receiver
 
+    def reload(self):
+        """Has the server read its users again. Returns the lines of the log that came by the end of that."""
+        before = len(self.log.matching(""))
+        line = "^pyknock server: (reloaded|not (all )?reloaded)"
+        seen = len(self.log.matching(line))
+        self.signal(signal.SIGHUP)
+        self.log.wait_for(line, seen + 1)
+        return [match.string.removeprefix("pyknock server: ") for match in self.log.matching("")][before:]
+
     def counters(self):
         """Makes the server log its counters, and returns them."""
         count = len(self.log.matching("counters:"))

@@ -34,12 +34,7 @@ def reload(ours, count, good=True):
     """Has the server read the users again. Returns the lines of the log that this adds, without the last."""
     bad = "not all reloaded, see the errors before this line"
     done = f"{'reloaded users and commands' if good else bad}, users: {count}"
-    before = len(ours.log.matching(""))
-    line = "^pyknock server: (reloaded users|not (all )?reloaded).*"
-    seen = len(ours.log.matching(line))
-    ours.signal(signal.SIGHUP)
-    ours.log.wait_for(line, seen + 1)
-    lines = [match.string.removeprefix("pyknock server: ") for match in ours.log.matching("")][before:]
+    lines = ours.reload()
     end = next(index for index, text in enumerate(lines) if re.match("reloaded|not (all )?reloaded", text))
     assert lines[end] == done
     # Knocks from before the hangup may still be at work.

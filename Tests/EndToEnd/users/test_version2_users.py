@@ -28,12 +28,7 @@ def start(server, users, tmp_path):
 
 def reload(ours, *expected):
     """Has the server read the users again, which adds these lines to its log."""
-    before = len(ours.log.matching(""))
-    line = "^pyknock server: (reloaded|not (all )?reloaded)"
-    seen = len(ours.log.matching(line))
-    ours.signal(signal.SIGHUP)
-    ours.log.wait_for(line, seen + 1)
-    lines = [match.string.removeprefix("pyknock server: ") for match in ours.log.matching("")][before:]
+    lines = ours.reload()
     assert [text for text in lines if re.match("user |'|.*reloaded", text)] == list(expected)
 
 

@@ -22,8 +22,8 @@ extension CurrentProcess {
 
   /// What `body` returns. If it throws, logs why and ends the program.
   ///
-  /// To be called in a function of its own, which is not inlined: where a step can fail, the compiler ends all values
-  /// of the steps before.
+  /// Each call stands in a function of its own that is not inlined. If a step can fail, the compiler writes code that
+  /// ends all values of the steps before.
   @inline(__always)
   static func orExit<Result: ~Copyable>(_ body: () throws(SystemError) -> Result) -> Result {
     do throws(SystemError) {

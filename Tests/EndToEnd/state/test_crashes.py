@@ -30,7 +30,7 @@ TEAM = [
 ]
 
 
-# By kind: who knocks, and the users whose keys are of version 2.
+# By kind: the users who knock, and those of them whose keys are of version 2.
 KINDS = {
     "alone": (ALONE, []), "alone, version 2": (ALONE, [None]), "team": (TEAM, []),
     "team, both versions": (TEAM, ["alice"]),

@@ -121,8 +121,8 @@ def messages_to(receiver, count):
 class Lines:
     """The lines that programs write to a pipe.
 
-    A thread empties the pipe, so that nobody waits. Whoever looks reads what the thread has not read yet: what was
-    written before an event is there once a test has seen the event.
+    A thread empties the pipe, so that no program waits for room. A test that looks first reads the rest of the pipe.
+    So it finds all that was written before an event that it has seen.
     """
 
     def __init__(self, stream):

@@ -31,8 +31,7 @@ def answering(server, firewall, tmp_path):
 @pytest.mark.parametrize("family", FAMILIES)
 def test_the_answer_comes_from_the_address_that_was_asked(answering, firewall, outside, family, bound):
     length = 24 if family == socket.AF_INET else 64
-    more = "" if family == socket.AF_INET else " nodad"
-    firewall.run(f"ip address add {MORE[family]}/{length} dev cable{more}")
+    firewall.add_address(f"{MORE[family]}/{length}", "cable")
     ours = answering("-v", *(["-b", MORE[family]] if bound else []))
     for address in [MORE[family]] if bound else [SERVER[family], MORE[family]]:
         client = Asker(ours.port, address, network=outside)
@@ -60,8 +59,8 @@ def test_a_socket_of_ipv4_alone(answering, firewall, outside):
 
 @only_nft
 def test_a_link_local_address(answering, firewall, outside):
-    firewall.run("ip address add fe80::1/64 dev cable nodad")
-    outside.run("ip address add fe80::2/64 dev cable nodad")
+    firewall.add_address("fe80::1/64", "cable")
+    outside.add_address("fe80::2/64", "cable")
     ours = answering()
     client = Asker(ours.port, "fe80::1", network=outside)
     client.server = ("fe80::1", ours.port, 0, outside.inside(lambda: socket.if_nametoindex("cable")))

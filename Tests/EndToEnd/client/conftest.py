@@ -100,5 +100,6 @@ def network(namespace):
     """The namespace with these routes and names. It has no route to 192.0.2.0/24 and 2001:db8:2::/48."""
     for command in ROUTES.strip().splitlines():
         namespace.run(command)
+    namespace.wait_for_address("2001:db8:1::9")
     namespace.hosts.write_text(HOSTS)
     return namespace

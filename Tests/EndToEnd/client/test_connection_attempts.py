@@ -188,7 +188,7 @@ def test_one_of_40_addresses_is_alive(scene, opener):
     scene.client.hosts.write_text("".join(f"{address} many.test\n" for address in addresses))
     line = scene.begin()
     scene.client.run("ip route add 203.0.113.0/24 dev line")
-    scene.server.run(f"ip address add {addresses[-1]}/32 dev lo")
+    scene.server.add_address(f"{addresses[-1]}/32", "lo")
     opener()
     nc = scene.start("nc", "many.test", str(OPEN))
     scene.connect("many.test")
@@ -247,8 +247,9 @@ ROUTED = {V4: ("knock4", "192.0.2.3"), V6: ("knock6", "2001:db8::3")}
 
 def route_by_port(scene, selector="ipproto tcp"):
     """Makes the knock and the connection leave from different addresses."""
-    scene.client.run("ip address add 192.0.2.3/24 dev line")
+    scene.client.add_address("192.0.2.3/24", "line")
     scene.client.run("ip address add 2001:db8::3/64 dev line nodad preferred_lft 0")
+    scene.client.wait_for_address("2001:db8::3")
     scene.client.run("ip route add 192.0.2.0/24 dev line src 192.0.2.3 table 100")
     scene.client.run("ip -6 route add 2001:db8::/64 dev line src 2001:db8::3 table 100")
     for family in ("-4", "-6"):

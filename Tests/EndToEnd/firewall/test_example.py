@@ -195,8 +195,8 @@ def test_exactly_what_has_the_form_of_a_knock_arrives(firewall, outside, family)
 def cable(firewall, outside):
     """The link-local addresses of the server and of the client, and the client's number of the cable."""
     firewall.load_example("--port=4711")
-    firewall.run("ip address add fe80::1/64 dev cable nodad")
-    outside.run("ip address add fe80::2/64 dev cable nodad")
+    firewall.add_address("fe80::1/64", "cable")
+    outside.add_address("fe80::2/64", "cable")
     [link] = json.loads(run([*outside.prefix, "ip", "-j", "link", "show", "cable"]).stdout)
     return "fe80::1", "fe80::2", link["ifindex"]
 

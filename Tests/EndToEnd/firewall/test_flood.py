@@ -53,7 +53,7 @@ def knock_in_flood(firewall, outside, flood, start, kind_of_flood, key=KEY):
     port = firewall.free_port()
     firewall.load_example(f"--port={port}")
     # Without a link-local address, the kernel asks for no neighbour for a packet from a foreign address.
-    outside.run("ip address add fe80::2/64 dev cable nodad")
+    outside.add_address("fe80::2/64", "cable")
     # Kernels that check sources then take these.
     firewall.run(f"ip route add 198.18.0.0/15 via {CLIENT[INET]}")
     ours = start(port)

@@ -400,7 +400,7 @@ def container(firewall, outside, tmp_path):
         container.run(f"ip -6 route add default via {BRIDGE[socket.AF_INET6]}")
         firewall.run("sysctl -qw net.ipv4.ip_forward=1 net.ipv6.conf.all.forwarding=1")
         # Without a link-local address, the kernel asks for no neighbour for a forwarded packet.
-        firewall.run("ip address add fe80::1/64 dev docker0 nodad")
+        firewall.add_address("fe80::1/64", "docker0")
         for family, command, form in zip(FAMILIES, ["iptables", "ip6tables"], ["%s", "[%s]"], strict=True):
             nat = f"{command} -t nat -A"
             firewall.run(f"{command} -t nat -N DOCKER")

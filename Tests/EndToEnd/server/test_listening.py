@@ -78,7 +78,7 @@ def test_an_address_may_come_after_the_start(server, namespace, address, shown):
     warning = "warning: no interface has the address of"
     told = f"pyknock server: {warning} {shown}:{ours.port} yet; knocks arrive once one has"
     assert ours.log.lines[0] == told
-    namespace.run(f"ip address add {address} dev lo")
+    namespace.add_address(address, "lo")
     ours.send(packet(), host=address)
     ours.output.wait_for("^open 192.0.2.1")
     ours.stop()

@@ -76,8 +76,8 @@ def tun(network, addresses):
 
     device = network.inside(make)
     network.run("ip link set line addrgenmode none up")
-    network.run(f"ip address add {addresses[socket.AF_INET]}/24 dev line")
-    network.run(f"ip address add {addresses[socket.AF_INET6]}/64 dev line nodad")
+    network.add_address(f"{addresses[socket.AF_INET]}/24", "line")
+    network.add_address(f"{addresses[socket.AF_INET6]}/64", "line")
     return device
 
 

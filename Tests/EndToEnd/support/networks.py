@@ -1,11 +1,15 @@
 """Networks in which programs run and sockets are made."""
 
 import ctypes
+import re
 import socket
 import subprocess
 import threading
+from ipaddress import ip_address
+from pathlib import Path
 
 from support.programs import TIMEOUT
+from support.waiting import until
 
 # The addresses of the client and of the server when a cable joins their networks.
 CLIENT = {socket.AF_INET: "192.0.2.2", socket.AF_INET6: "2001:db8::2"}
@@ -59,6 +63,24 @@ class Namespace(Network):
     def run(self, command):
         subprocess.run([*self.prefix, *command.split()], check=True)
 
+    def add_address(self, address, device):
+        """Adds an address, which may have a prefix length, to a device that is up."""
+        self.run(f"ip address add {address} dev {device}{' nodad' if ':' in address else ''}")
+        self.wait_for_address(address.split("/")[0])
+
+    def wait_for_address(self, address):
+        """Waits until datagrams to an address of this network arrive.
+
+        The kernel adds the local route of an IPv6 address after the call that adds the address has returned
+        (addrconf_dad_work in net/ipv6/addrconf.c).
+        """
+        number = ip_address(address)
+        if number.version == 6:
+            # Address and prefix length, six other fields, and flags: net/ipv6/route.c. RTF_LOCAL is the highest bit.
+            route = re.compile(rf"^{number.packed.hex()} 80 (\S+ ){{6}}[89a-f]\w{{7}} ", re.MULTILINE)
+            table = Path(f"/proc/{self.holder.pid}/net/ipv6_route")
+            until(lambda: route.search(table.read_text()), f"a local route to {address}")
+
     def inside(self, body):
         """What a function returns that runs in this network."""
         made = []
@@ -85,12 +107,14 @@ def connect(device, *ends):
     """Lays a cable between two namespaces. Each end is a namespace and its addresses by family."""
     pids = [network.holder.pid for network, _ in ends]
     ends[0][0].run(f"ip link add {device} netns {pids[0]} type veth peer {device} netns {pids[1]}")
-    for network, addresses in ends:
+    for network, _ in ends:
         # Without link-local addresses, the link can be used at once.
         network.run(f"ip link set {device} addrgenmode none")
-        network.run(f"ip address add {addresses[socket.AF_INET]}/24 dev {device}")
-        network.run(f"ip address add {addresses[socket.AF_INET6]}/64 dev {device} nodad")
         network.run(f"ip link set {device} up")
+    # An address of IPv6 is usable only once both ends are up.
+    for network, addresses in ends:
+        network.add_address(f"{addresses[socket.AF_INET]}/24", device)
+        network.add_address(f"{addresses[socket.AF_INET6]}/64", device)
 
 
 def listener(network=HOST, family=socket.AF_INET, address="127.0.0.1", port=0):

@@ -7,6 +7,7 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
 
@@ -17,6 +18,7 @@ from support.datagrams import KEY  # noqa: E402
 from support.processes import children_of, stat_of  # noqa: E402
 from support.programs import ORIGINAL, TIMEOUT  # noqa: E402
 from support.servers import KnockServer  # noqa: E402
+from support.users import many_users  # noqa: E402
 from support.waiting import until  # noqa: E402
 
 # The keys of its cipher and of its MAC.
@@ -129,8 +131,18 @@ class Place:
     # Each of these returns the words that start a server, and its port.
 
     def ours(self, *words):
+        return self.with_keys("-k", self.key, *words)
+
+    def ours_with_users(self, count, *words):
+        """Our server with so many users of version 2."""
+        folder = self.folder / f"users{count}"
+        if not folder.exists():
+            many_users(folder, count)
+        return self.with_keys("--keys", folder, f"--state={tempfile.mkdtemp(dir=self.folder)}", *words)
+
+    def with_keys(self, *words):
         port = self.port()
-        return [self.program, "server", f"-p{port}", "-k", self.key, *words], port
+        return [self.program, "server", f"-p{port}", *words], port
 
     def c(self, *words, static=False, mode="serve"):
         """floor.c."""

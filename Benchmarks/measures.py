@@ -17,6 +17,7 @@ from itertools import repeat
 from contestants import Running
 from support.datagrams import packet
 from support.programs import ORIGINAL, TIMEOUT
+from support.requests import key_text, request
 from support.waiting import until
 
 # How many datagrams can wait at a server. Those that are not listed have the kernel's default buffer.
@@ -99,6 +100,40 @@ def flood(place):
         }
         found = by_turns(60, pair, lambda _, server: server.cost([bytes(48)] * 1000) / 1000)
         yield from rows("CPU time of a wrong size", "µs", found, {"C that only receives": 0.3})
+
+
+def version2(place):
+    """Version 2 with 10,000 users and with one, and version 1. Junk is refused, and knocks run no command."""
+    key = key_text("user0")
+
+    def requests(count):
+        return [request(key, next(addresses)) for _ in range(count)]
+
+    # So that no user uses up its share of the replay memory.
+    words = ["-q", "--replay-capacity=200000", "", ""]
+    with ExitStack() as stack:
+        servers = run(
+            stack,
+            {
+                "10,000 users": place.ours_with_users(10_000, *words),
+                "one user": place.ours_with_users(1, *words),
+                "version 1": place.ours(*words),
+            },
+        )
+        bad = packet(key="another key")
+
+        def junk(name, server):
+            datagrams = [bad] * 1000 if name == "version 1" else [os.urandom(72) for _ in range(1000)]
+            return server.cost(datagrams) / 1000
+
+        def knock(name, server):
+            return server.cost((fresh if name == "version 1" else requests)(500)) / 1000
+
+        found = by_turns(60, servers, junk)
+        measure = "of version 2 with 10,000 users"
+        yield from rows(f"CPU time of junk {measure}", "µs", found, dict.fromkeys(found, 1.1))
+        found = by_turns(20, servers, knock)
+        yield from rows(f"CPU time of a knock {measure}", "µs", found, {"one user": 1.1})
 
 
 def wait_for_line(descriptor, deadline):
@@ -435,4 +470,4 @@ def size(place):
         yield Row("what is to be installed", "KiB", [ours], name, [peer])
 
 
-ALL = [size, flood, under_flood, command, firewall, start, client, memory, growth, transfer]
+ALL = [size, flood, version2, under_flood, command, firewall, start, client, memory, growth, transfer]

@@ -1,5 +1,6 @@
 """The directory of --keys, and servers with users."""
 
+from support.requests import key_text
 from support.state import Journal
 
 
@@ -25,6 +26,14 @@ class UserFiles:
 
     def remove(self, name):
         (self.path / name).unlink()
+
+
+def many_users(path, count):
+    """A directory with the users user0, user1, and so on, of version 2."""
+    users = UserFiles(path)
+    for number in range(count):
+        users.set(f"user{number}", key=key_text(f"user{number}"))
+    return users
 
 
 class Team(Journal):

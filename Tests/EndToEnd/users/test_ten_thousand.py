@@ -5,7 +5,7 @@ import signal
 
 import pytest
 from support.requests import key_text, request
-from support.users import UserFiles
+from support.users import many_users
 
 COUNT = 10_000
 # The server needs about a third of it on one core. The clock would count what else the machine does.
@@ -22,10 +22,7 @@ def cpu_seconds(*processes):
 
 @pytest.fixture
 def users(tmp_path):
-    users = UserFiles(tmp_path / "keys")
-    for number in range(COUNT):
-        users.set(f"user{number}", key=key_text(f"user{number}"))
-    return users
+    return many_users(tmp_path / "keys", COUNT)
 
 
 @pytest.mark.slow

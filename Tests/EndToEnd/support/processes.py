@@ -49,8 +49,9 @@ def stat_of(process):
 
 
 def name_of(process):
-    """What ps(1) shows without the arguments: proc_pid_comm(5)."""
-    return Path(f"/proc/{process}/comm").read_text().rstrip("\n")
+    """What ps(1) shows without the arguments, or nothing once the process has ended: proc_pid_comm(5)."""
+    with contextlib.suppress(FileNotFoundError, ProcessLookupError):
+        return Path(f"/proc/{process}/comm").read_text().rstrip("\n")
 
 
 def status_of(process):

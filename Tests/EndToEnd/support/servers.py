@@ -78,8 +78,15 @@ class Server(KnockServer):
 
     @cached_property
     def receiver(self):
-        """The process that reads datagrams."""
-        [receiver] = [c for c in children_of(self.pid) if name_of(c) == "pyknock: receiv"]
+        """The process that reads datagrams.
+
+        A list of children may lack one while another ends: proc_tid_children(5).
+        """
+
+        def receivers():
+            return [child for child in children_of(self.pid) if name_of(child) == "pyknock: receiv"]
+
+        [receiver] = until(receivers, "the receiver")
         return receiver
 
     def reload(self):

@@ -4,7 +4,7 @@ import json
 
 import pytest
 from support.networks import Namespace
-from support.programs import program, run
+from support.programs import TIMEOUT, program, run
 from support.waiting import until
 
 NFT = "inet/pyknock/knock4,knock6"
@@ -40,7 +40,8 @@ class Firewall(Namespace):
         self.sets = f"--{kind}={NFT if kind == 'nft' else 'knock4,knock6'}"
 
     def output(self, *words, check=True, **options):
-        result = run([*self.prefix, *words], **options)
+        # nft needs seconds of the processor to make a set of 100,000 addresses.
+        result = run([*self.prefix, *words], timeout=5 * TIMEOUT, **options)
         assert result.code == 0 or not check, result
         return result.stdout
 

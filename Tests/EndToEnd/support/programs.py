@@ -47,8 +47,8 @@ def socket_error(text):
 
 def run(words, *, stdin=b"", **options):
     """Runs a program to its end."""
-    options = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, **options}
-    return Result(subprocess.run(words, input=stdin, timeout=TIMEOUT, **options))
+    options = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "timeout": TIMEOUT, **options}
+    return Result(subprocess.run(words, input=stdin, **options))
 
 
 def options_in_help(applet):

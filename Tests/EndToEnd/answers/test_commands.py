@@ -180,6 +180,24 @@ def test_a_user_who_is_removed_meanwhile_gets_none(answering, asker, gate, users
     assert bob.receive() == (DONE, 0, "192.0.2.4")
 
 
+@pytest.mark.parametrize("command", [1, CLOSE])
+def test_a_repeat_does_not_get_the_answer_of_another_user(answering, asker, gate, users, command):
+    ours = answering("-v", users.option, words=[gate.command, gate.command])
+    alice, bob = asker(ours.port, key=ALICE), asker(ours.port, key=BOB)
+    alice.ask(command)
+    ours.output.wait_for(r"\w+ 192.0.2.1")
+    bob.ask(command)
+    ours.wait_for_counters(accepted=2, queued=1)
+    alice.ask(command)
+    ours.log.wait_for(r"command not run again: \w+ 192.0.2.1 by alice")
+    users.remove("bob")
+    ours.signal(signal.SIGHUP)
+    ours.log.wait_for(r"command not run, the user is gone: \w+ 192.0.2.1 by bob")
+    ours.log.wait_for("reloaded")
+    gate.end()
+    assert [alice.receive(), alice.receive()] == [(DONE, 0, "192.0.2.1")] * 2
+
+
 def test_a_server_that_stops_answers_those_who_wait(answering, asker, gate):
     ours = answering("-v", on_open=gate.command)
     client = asker(ours.port)

@@ -112,13 +112,18 @@ import KnockServer
     return count >= Self.shareCount
   }
 
-  /// The number of the action that came last of those that wait or run for a knock.
-  func lastNumber(of knock: Knock) -> UInt32? {
-    for index in (0..<queue.count).reversed() where queue[index].knock == knock {
+  /// The number of the action that waits or runs, and whose command an action needs. Nil if there is none.
+  ///
+  /// - Parameter isShared: whether it may be the command of another action for the same knock. Then it is the last.
+  func number(neededBy action: Action, isShared: Bool) -> UInt32? {
+    func isNeeded(_ other: Action) -> Bool {
+      other.knock == action.knock && (isShared || other.number == action.number)
+    }
+    for index in (0..<queue.count).reversed() where isNeeded(queue[index]) {
       return queue[index].number
     }
     for index in 0..<jobs.count {
-      if let action = jobs[index]?.action, action.knock == knock { return action.number }
+      if let other = jobs[index]?.action, isNeeded(other) { return other.number }
     }
     return nil
   }

@@ -121,10 +121,8 @@ extension Executor {
         log.info("nothing to close: \(knock)\(by: user.name)")
       }
       checkSets(limit: Self.checksAtOnce, until: end)
-      // A command that runs for the address is then that of another user.
-      guard action != nil else { return answer(order, Version2.Answer.done) }
-      answerWhenDone(
-        order, needsGrant: knock.command == .open && opening.isGrant, areSetsDone: areSetsDone)
+      guard let action else { return answer(order, Version2.Answer.done) }
+      answerWhenDone(order, action, opening, areSetsDone: areSetsDone)
     } catch {
       log.warning("not opened: \(knock)\(by: user.name): \(error)")
       answer(order, Version2.Answer.noRoom)

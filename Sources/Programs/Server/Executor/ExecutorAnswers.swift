@@ -22,13 +22,16 @@ extension Executor {
 
   /// Answers an order that was acted on. If a command does or has to do what it asks for, waits for its end.
   ///
-  /// - Parameters:
-  ///   - needsGrant: whether a grant of the user must be there then.
-  ///   - areSetsDone: whether the sets are as the order wants them.
+  /// - Parameter areSetsDone: whether the sets are as the order wants them.
   @inline(never)
-  mutating func answerWhenDone(_ order: Order, needsGrant: Bool, areSetsDone: Bool) {
+  mutating func answerWhenDone(
+    _ order: Order, _ action: Action, _ opening: Grants.Opening, areSetsDone: Bool
+  ) {
     guard order.reply != nil else { return }
-    let number = runner.lastNumber(of: order.knock)
+    let opens = action.knock.command == .open
+    // All grants of an address share one command that opens. Otherwise each action has its own.
+    let number = runner.number(neededBy: action, isShared: opens && opening.closesCommand)
+    let needsGrant = opens && opening.isGrant
     let waiting = Answers.Waiting(
       order: order, number: number ?? 0, needsGrant: needsGrant, areSetsDone: areSetsDone)
     guard number != nil else { return answer(waiting, isDone: true) }

@@ -397,12 +397,13 @@ private func fuzzGrants(_ input: Span<UInt8>) {
       if input[0] & 4 == 0 { _ = oldNames.number(of: [UInt8(ascii: "s")].span) }
       withMemory((capacity + 1) * MemoryLayout<Grants.State>.stride) { states in
         withMemory(8) { changed in
-          withMemory((capacity + 1) * 4) { heap in
+          withMemory(2 * (capacity + 1) * 4) { heap in
             withMemory(PositionIndex.count(forRecords: capacity + 1) * 4) { index in
               var grants = Grants(
                 records: storage(new), changed: storage(changed),
                 names: SetNames(storage(names, at: SetNames.size)), states: storage(states),
-                heap: storage(heap), index: PositionIndex(storage(index)), place: 1)
+                heap: storage(heap, bytes: heap.count / 2), index: PositionIndex(storage(index)),
+                areas: storage(heap, at: heap.count / 2), place: 1)
               let wallNow = input[0] & 2 == 0 ? 1_700_000_000 * Microseconds.second : .max
               let found = grants.adopt(
                 storage(old), names: oldNames, wallNow: wallNow, now: 0)

@@ -6,11 +6,13 @@ import Testing
 
 // What the program must never do ends it.
 
-private func grants(records: Int, states: Int, heap: Int, slots: Int) -> Int {
+private func grants(
+  records: Int, states: Int, heap: Int, slots: Int, areas: Int? = nil
+) -> Int {
   Grants(
     records: claimed(records), changed: claimed(records / 64 + 1),
     names: SetNames(claimed(SetNames.size)), states: claimed(states), heap: claimed(heap),
-    index: PositionIndex(claimed(slots)), place: 1
+    index: PositionIndex(claimed(slots)), areas: claimed(areas ?? states), place: 1
   ).count
 }
 
@@ -38,6 +40,9 @@ private func replays(records: Int, slots: Int) -> Int {
     }
     await #expect(processExitsWith: .failure) {
       _ = grants(records: 2, states: 2, heap: 1, slots: 4)
+    }
+    await #expect(processExitsWith: .failure) {
+      _ = grants(records: 2, states: 2, heap: 2, slots: 4, areas: 1)
     }
     await #expect(processExitsWith: .failure) {
       _ = grants(records: 2, states: 2, heap: 2, slots: 2)

@@ -12,6 +12,9 @@ extension Grants {
     var setDeadline: Int64
     /// The place in the heap.
     fileprivate var place: UInt32 = 0
+    /// Its neighbours in the list of its area: position + 1, or 0.
+    fileprivate var next: UInt32 = 0
+    fileprivate var previous: UInt32 = 0
     /// The last round that has seen it.
     var round: UInt32 = 0
     /// How many open commands and close commands wait or run.
@@ -54,14 +57,18 @@ extension Grants {
   }
 }
 
-/// The grants in memory, each at a fixed position. A hash table finds them by address. In it, those with the same first
-/// 16 bits (IPv4) or 48 bits (IPv6) are neighbours: no range is larger. The first to expire is at the top of a binary
-/// heap. Bounded.
+/// The grants in memory, each at a fixed position. A hash table finds them by address. Those of an area are also in a
+/// list: they have the same first 16 bits (IPv4) or 48 bits (IPv6), and no range is larger. The first to expire is at
+/// the top of a binary heap. Bounded.
 struct GrantTable: ~Copyable {
   private let states: Storage<Grants.State>
   /// Positions: first those of the grants, as a heap, then those that have become free.
   private let heap: Storage<UInt32>
   private let index: PositionIndex
+  /// By the hash of an area, the first in its list: position + 1, or 0.
+  private let areas: Storage<UInt32>
+  /// Users choose addresses, and must not know which ones have the same hash.
+  private let secret: UInt64
   /// How many grants there are.
   private(set) var count = 0
   /// How many positions have ever been used.
@@ -69,12 +76,15 @@ struct GrantTable: ~Copyable {
 
   init(
     states: consuming Storage<Grants.State>, heap: consuming Storage<UInt32>,
-    index: consuming PositionIndex
+    index: consuming PositionIndex, areas: consuming Storage<UInt32>, secret: UInt64
   ) {
-    precondition(states.count == heap.count && index.holds(states.count))
+    precondition(
+      states.count == heap.count && index.holds(states.count) && areas.count == states.count)
     self.states = states
     self.heap = heap
     self.index = index
+    self.areas = areas
+    self.secret = secret
   }
 
   /// The grant at a position, in place. So a change of one field copies no other. Call `deadlineChanged` after each
@@ -88,16 +98,17 @@ struct GrantTable: ~Copyable {
   /// does not mutate would copy the table's fields.
   @inline(never)
   mutating func position(of address: Address, where isWanted: (Grants.State) -> Bool) -> Int? {
-    index.first(hash: Self.hash(of: address)) {
+    index.first(hash: hash(of: address)) {
       states[$0].grant.address == address && isWanted(states[$0])
     }
   }
 
-  /// Calls `body` for all grants near an address, and maybe for others.
+  /// Calls `body` for all grants of the area of an address, and maybe for others.
   func visit(near address: Address, _ body: (Grants.State) -> Void) {
-    _ = index.first(hash: Self.hash(of: address)) {
-      body(states[$0])
-      return false
+    var next = areas[area(of: address)]
+    while next != 0 {
+      body(states[Int(next) - 1])
+      next = states[Int(next) - 1].next
     }
   }
 
@@ -134,12 +145,24 @@ struct GrantTable: ~Copyable {
     states[position].place = UInt32(count)
     count += 1
     siftUp(from: count - 1)
-    index.enter(position, hash: Self.hash(of: state.grant.address))
+    index.enter(position, hash: hash(of: state.grant.address))
+    let area = area(of: state.grant.address)
+    let next = areas[area]
+    states[position].next = next
+    states[position].previous = 0
+    if next != 0 { states[Int(next) - 1].previous = UInt32(position + 1) }
+    areas[area] = UInt32(position + 1)
   }
 
   mutating func remove(at position: Int) {
-    index.leave(position, hash: Self.hash(of: states[position].grant.address)) {
-      Self.hash(of: states[$0].grant.address)
+    let address = states[position].grant.address
+    index.leave(position, hash: hash(of: address)) { hash(of: states[$0].grant.address) }
+    let (next, previous) = (states[position].next, states[position].previous)
+    if next != 0 { states[Int(next) - 1].previous = previous }
+    if previous != 0 {
+      states[Int(previous) - 1].next = next
+    } else {
+      areas[area(of: address)] = next
     }
     let place = Int(states[position].place)
     count -= 1
@@ -162,13 +185,28 @@ struct GrantTable: ~Copyable {
     for place in 0..<count { siftUp(from: place) }
   }
 
-  private static func hash(of address: Address) -> UInt64 {
-    var sum = Checksum()
-    switch address {
-    case .inet(let bits): sum.add(UInt64(bits >> 16))
-    case .inet6(let high, _): sum.add(high >> 16)
+  /// The place in `areas`.
+  @inline(never)
+  private func area(of address: Address) -> Int {
+    let hash =
+      switch address {
+      case .inet(let bits): hash(of: .inet(bits >> 16))
+      case .inet6(let high, _): hash(of: .inet6(high: high >> 16, low: 0))
+      }
+    return Int(truncatingIfNeeded: hash & 0x7FFF_FFFF) % areas.count
+  }
+
+  @inline(never)
+  private func hash(of address: Address) -> UInt64 { Self.hash(of: address, secret) }
+
+  /// All bits of an address and of the secret are in the lower bits, which tell the place in a table.
+  static func hash(of address: Address, _ secret: UInt64) -> UInt64 {
+    // Fibonacci hashing: 2^64 divided by the golden ratio. The upper bits of the product depend on all of a number.
+    func mixed(_ number: UInt64) -> UInt64 { (number &* 0x9E37_79B9_7F4A_7C15).byteSwapped }
+    return switch address {
+    case .inet(let bits): mixed(secret ^ UInt64(bits))
+    case .inet6(let high, let low): mixed(mixed(secret ^ high) ^ low)
     }
-    return sum.value
   }
 
   // The heap: no grant expires before the one above it.

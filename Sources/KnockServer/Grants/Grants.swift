@@ -58,14 +58,14 @@ public struct Grants: ~Copyable {
   ///   - records: one more than the greatest number of grants; all zero.
   ///   - names: without names, or with some that no other `Grants` has.
   ///   - changed: a bit for each of them, all zero.
-  ///   - states, heap: as many as `records`.
+  ///   - states, heap, areas: as many as `records`; `areas` are all zero.
   ///   - index: for as many.
   ///   - place: a number that no other boot and no other network of this machine has; 0 if it is not known. What a
   ///     command did elsewhere is gone.
   public init(
     records: consuming Storage<Record>, changed: consuming Storage<UInt64>,
     names: consuming SetNames, states: consuming Storage<State>, heap: consuming Storage<UInt32>,
-    index: consuming PositionIndex, place: UInt64
+    index: consuming PositionIndex, areas: consuming Storage<UInt32>, place: UInt64
   ) {
     precondition(records.count >= 2 && records.count <= 1 << 30)
     precondition(states.count == records.count && changed.count * 64 >= records.count)
@@ -73,7 +73,7 @@ public struct Grants: ~Copyable {
     self.names = names
     self.place = place
     self.changed = changed
-    table = GrantTable(states: states, heap: heap, index: index)
+    table = GrantTable(states: states, heap: heap, index: index, areas: areas, secret: place)
   }
 
   /// How many grants there are.
@@ -371,12 +371,11 @@ public struct Grants: ~Copyable {
   @inline(never)
   public mutating func timeLeft(_ address: Address, of user: UserName, now: Int64) -> Int64? {
     var end: Int64?
-    table.visit(near: address) { state in
-      if state.grant.address == address, state.grant.user == user, !state.hasEnded,
-        !state.isRevoked, state.setNeed > now
-      {
+    _ = table.position(of: address) { state in
+      if state.grant.user == user, !state.hasEnded, !state.isRevoked, state.setNeed > now {
         end = max(end ?? 0, state.setNeed)
       }
+      return false
     }
     return end.map { $0 == .max ? .max : $0 - now }
   }

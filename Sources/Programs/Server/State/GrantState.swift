@@ -118,7 +118,8 @@ enum GrantState {
       records: try StateFile.memory(count, of: Grants.Record.self),
       changed: try StateFile.memory(count / 64 + 1, of: UInt64.self), names: names,
       states: try StateFile.memory(count, of: Grants.State.self),
-      heap: try StateFile.memory(count, of: UInt32.self), index: index, place: CurrentProcess.place)
+      heap: try StateFile.memory(count, of: UInt32.self), index: index,
+      areas: try StateFile.memory(count, of: UInt32.self), place: CurrentProcess.place)
   }
 
   /// Adopts the grants of a file, which may be damaged.

@@ -154,6 +154,34 @@ def test_a_hangup_takes_keys_of_another_server_only_for_all(users, start):
     ours.wait_for_counters(unknown_key=1, accepted=3)
 
 
+def test_with_a_key_file_too_only_a_restart_takes_keys_of_another_server(users, start, key_file):
+    """A hangup shuts nobody out."""
+    names = {"": key_file, "alice": users.path / "alice", "bob": users.path / "bob"}
+
+    def put(*server):
+        for name, path in names.items():
+            path.write_text(key_text(name, *server))
+            path.chmod(0o600)
+
+    def knock(ours, address, *server):
+        for name in names:
+            ours.send(request(key_text(name, *server), address))
+            ours.output.wait_for(f"^{f'open {address} {name}'.strip()}$")
+
+    put()
+    ours = start(f"-k{key_file}")
+    put("another server")
+    lines = ours.reload()
+    fault = "it is for another server than the key of"
+    assert re.fullmatch(f"the key of -k: {fault} (alice|bob); to change the keys of all, restart", lines[0])
+    for name in "alice", "bob":
+        assert any(line.startswith(f"'{users.path}/{name}':1: {fault} ") for line in lines[1:3])
+    assert lines[3:] == ["not all reloaded, see the errors before this line, users: 3"]
+    knock(ours, "192.0.2.1")
+    ours.stop()
+    knock(start(f"-k{key_file}"), "192.0.2.2", "another server")
+
+
 @pytest.mark.parametrize("forgotten", ["alice", "bob", "carol"])
 def test_a_hangup_shuts_nobody_out_for_a_file_that_was_forgotten(users, start, forgotten):
     """All keys become those of another server, but for one."""

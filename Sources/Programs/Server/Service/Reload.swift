@@ -41,6 +41,8 @@ extension ReloadError: MessageConvertible {
     case .configuration(let error): error.message
     case .key(let error): error.message
     case .misuse(let misuse): misuse.message
+    case .user(.otherServer(let name)):
+      "the key of -k: \(UserFault.otherServer(than: name)); to change the keys of all, restart"
     case .user(let error): "the key of -k: \(error)"
     case .command(let error): error.message
     case .unsuitable(let reason): "\(reason)"

@@ -102,51 +102,47 @@ extension Executor {
   private mutating func reload(
     _ name: UserName, _ slot: Int?, _ pass: inout Pass
   ) throws(UserFileError) {
-    guard let entry = try directory?.read(name, setNames, &firewall.value) else { return }
+    guard let file = try directory?.read(name, setNames, &firewall.value) else { return }
+    do throws(UserFault) { try apply(file, slot, &pass) } catch { throw file.error(error) }
+  }
+
+  private mutating func apply(
+    _ file: borrowing UserFile, _ slot: Int?, _ pass: inout Pass
+  ) throws(UserFault) {
+    let name = file.path.name
     if let slot, let user = users[slot] {
-      if user.key != entry.key.expanded.fingerprint {
-        guard try mayReplaceKey(of: name, slot, by: entry.key.expanded, &pass) else { return }
+      if user.key != file.key.expanded.fingerprint {
+        guard try mayReplaceKey(at: slot, by: file.key.expanded, &pass) else { return }
         log.info("user removed, the key is another one: \(name)")
         removeUser(at: slot)
-      } else if !user.policy.equals(entry.policy) {
+      } else if !user.policy.equals(file.policy) {
         log.info("user changed: \(name)")
-        users.setPolicy(entry.policy, at: slot)
-        tell(slot, entry.key.expanded)
+        users.setPolicy(file.policy, at: slot)
+        tell(slot, file.key.expanded)
       }
       return
     }
-    do throws(UserFault) {
-      try setUser(name, entry.key.expanded, entry.policy)
-    } catch { throw fileError(name, error) }
+    try setUser(name, file.key.expanded, file.policy)
     log.info("user added: \(name)")
-    if let file = directory?.file(name) { entry.logWarnings(file) }
+    file.logWarnings()
   }
 
   /// Whether the key of a user can be replaced now. If it is for another server than those of others, or has no room, the
   /// user stays as before: with the old key removed and the new one refused, the user would be out.
   @inline(never)
   private mutating func mayReplaceKey(
-    of name: UserName, _ slot: Int, by key: borrowing KeyedMAC, _ pass: inout Pass
-  ) throws(UserFileError) -> Bool {
-    do throws(UserFault) {
-      try users.checkRoom(for: key, replacing: slot)
-    } catch { throw fileError(name, error) }
+    at slot: Int, by key: borrowing KeyedMAC, _ pass: inout Pass
+  ) throws(UserFault) -> Bool {
+    try users.checkRoom(for: key, replacing: slot)
     guard !pass.mayMove, let other = users.userOfOtherServer(than: key, replacing: slot) else {
       return true
     }
-    guard !pass.isLast else { throw fileError(name, .otherServer(than: other.name)) }
+    guard !pass.isLast else { throw .otherServer(than: other.name) }
     let server = key.fingerprint.high
     pass.isMixed = pass.isMixed || pass.moverCount > 0 && pass.server != server
     pass.server = server
     pass.moverCount += 1
     return false
-  }
-
-  private func fileError(_ name: UserName, _ fault: UserFault) -> UserFileError {
-    switch directory {
-    case .some(let directory): directory.error(name, line: 1, .user(fault))
-    case nil: UserFileError(directory: Argument(""), name: name, line: 1, fault: .user(fault))
-    }
   }
 
   /// Removes the users who are gone. A list may lack a file that is replaced meanwhile, so each is looked for by its

@@ -109,8 +109,8 @@ extension LoadedUsers {
     let user = try directory.read(name, names, &firewall)
     do throws(UserFault) {
       try insert(name, user.key.expanded, user.policy)
-    } catch { throw directory.error(name, line: 1, .user(error)) }
-    user.logWarnings(directory.file(name))
+    } catch { throw user.error(error) }
+    user.logWarnings()
   }
 }
 

@@ -4,11 +4,16 @@ import KnockServer
 
 /// What the file of a user says.
 struct UserFile: ~Copyable {
+  let path: UserFilePath
   let key: Key
   let policy: Policy
 
+  func error(_ fault: UserFault) -> UserFileError {
+    UserFileError(path: path, line: 1, fault: .user(fault))
+  }
+
   /// Logs what makes the key unsafe.
-  func logWarnings(_ path: UserFilePath) {
+  func logWarnings() {
     if key.isReadableByOthers {
       log.warning("warning: \(path): others may read it; chmod 640 prevents that")
     }
@@ -294,9 +299,7 @@ enum UserFileFault: Error {
 
 /// The same, with the file.
 struct UserFileError: Error {
-  let directory: Argument
-  /// Empty for the directory itself.
-  let name: UserName
+  let path: UserFilePath
   /// Counts from 1. 0 for the whole file.
   let line: Int
   let fault: UserFileFault
@@ -313,23 +316,24 @@ extension UserFileError: MessageConvertible {
     let shown = log.showsArguments
     log.showsArguments = false
     defer { log.showsArguments = shown }
-    if name.isEmpty, !directory.isPath, !directory.isFile {
+    if path.name.isEmpty, !path.directory.isPath, !path.directory.isFile {
       return "--keys: directory (not shown, it may be a key): \(fault)"
     }
-    if line > 0 { return "\(UserFilePath(directory: directory, name: name)):\(line): \(fault)" }
-    if case .system(.notPermitted) = fault, name.isEmpty {
+    if line > 0 { return "\(path):\(line): \(fault)" }
+    if case .system(.notPermitted) = fault, path.name.isEmpty {
       return """
-        \(UserFilePath(directory: directory, name: name)): it must belong to root or to the server's \
-        user, and only its owner may write to it, unless it is sticky or read-only
+        \(path): it must belong to root or to the server's user, and only its owner may write to \
+        it, unless it is sticky or read-only
         """
     }
-    return "\(UserFilePath(directory: directory, name: name)): \(fault)"
+    return "\(path): \(fault)"
   }
 }
 
-/// `'/etc/pyknock/keys/alice'`. Without a name, the directory.
+/// `'/etc/pyknock/keys/alice'`.
 struct UserFilePath: MessageConvertible {
   let directory: Argument
+  /// Empty for the directory itself.
   let name: UserName
 
   @inline(never)

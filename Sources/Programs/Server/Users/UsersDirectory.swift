@@ -24,8 +24,6 @@ struct UsersDirectory: ~Copyable {
   /// A key.
   private let key: Storage<UInt8>
 
-  func file(_ name: UserName) -> UserFilePath { UserFilePath(directory: path, name: name) }
-
   @inline(never)
   init(
     _ path: Argument, _ settings: ServerSettings, opensByCommand: Bool
@@ -98,8 +96,10 @@ struct UsersDirectory: ~Copyable {
     return nil
   }
 
-  func error(_ name: UserName, line: Int = 0, _ fault: UserFileFault) -> UserFileError {
-    UserFileError(directory: path, name: name, line: line, fault: fault)
+  private func error(
+    _ name: UserName, line: Int = 0, _ fault: UserFileFault
+  ) -> UserFileError {
+    UserFileError(path: UserFilePath(directory: path, name: name), line: line, fault: fault)
   }
 
   /// Reads the file of a user, and checks it. The error `.system(.notFound)` means that there is none.
@@ -136,6 +136,7 @@ struct UsersDirectory: ~Copyable {
     var key = try limits.read(text, keyBytes: self.key, line: &line)
     key.isReadableByOthers = isReadableByOthers
     try limits.complete(names, opensByCommand: opensByCommand, &firewall, line: &line)
-    return UserFile(key: key, policy: limits.policy)
+    return UserFile(
+      path: UserFilePath(directory: path, name: name), key: key, policy: limits.policy)
   }
 }

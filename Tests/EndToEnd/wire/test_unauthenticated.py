@@ -64,7 +64,7 @@ def test_unauthenticated_datagrams_are_counted_in_one_line_a_minute(server):
         ours.log.wait_for("^pyknock server: unauthenticated datagrams: ")
     ours.wait_for_counters(kernel_dropped=100, bad_mac=100, accepted=0)
     line = ours.log.wait_for(
-        r"unauthenticated datagrams: (\d+) with a bad MAC, 0 of wrong length;"
+        r"unauthenticated datagrams: (\d+) with an unknown key or a bad MAC, 0 of wrong length;"
         r" the kernel dropped (\d+) \(wrong form, or no room\)$"
     )
     assert 0 < int(line[1]) + int(line[2]) <= 200

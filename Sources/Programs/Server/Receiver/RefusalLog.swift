@@ -87,7 +87,7 @@ struct RefusalLog: ~Copyable {
       let dropped = kernelDropped.map { UInt32(truncatingIfNeeded: $0 &- reportedKernelDropped) }
       log.info(
         """
-        unauthenticated datagrams: \(unreportedMACs) with a bad MAC, \
+        unauthenticated datagrams: \(unreportedMACs) with an unknown key or a bad MAC, \
         \(unreportedLengths) of wrong length\(kernelDropped: dropped)
         """)
       reportedKernelDropped = kernelDropped ?? reportedKernelDropped

@@ -140,6 +140,11 @@ struct Import: ~Copyable {
       folder.remove(Self.temporary)
       throw error
     }
-    try folder.sync()
+    do throws(SystemError) {
+      try folder.sync()
+    } catch {
+      log.warning(
+        "warning: \(quoted: path) has the section, but may lose it in a power cut: \(error)")
+    }
   }
 }

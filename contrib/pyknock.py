@@ -1117,8 +1117,8 @@ class Target:
             return DONE
         if self.result is None:
             log.line(
-                f"{self.shown}: no answer; check the clocks, the key, and the port (-p), and whether the server gives"
-                " answers"
+                f"{self.shown}: no answer; does the server run with --answer? If so, check the clocks, the key, and"
+                " the port (-p)"
             )
             return NO_ANSWER
         result, seconds, micros, address = self.result

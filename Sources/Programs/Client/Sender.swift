@@ -265,8 +265,8 @@ struct Sender: ~Copyable {
     guard let answer = answerWait.answer else {
       log.error(
         """
-        \(quoted: name): no answer; check the clocks, the key, and the port (-p), and whether \
-        the server gives answers
+        \(quoted: name): no answer; does the server run with --answer? If so, check the clocks, \
+        the key, and the port (-p)
         """)
       // The connection to the port will tell.
       return purpose == .open && waitPort != nil ? .success : .noAnswer

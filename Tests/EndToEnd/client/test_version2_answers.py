@@ -14,7 +14,7 @@ from support.version2 import KEY2, OTHER_KEY2, ServerKey
 CLOSE, CHECK = 2, 3
 SERVER = ServerKey(KEY2)
 ADDRESS = "198.51.100.7"
-NO_ANSWER = "no answer; check the clocks, the key, and the port (-p), and whether the server gives answers"
+NO_ANSWER = "no answer; does the server run with --answer? If so, check the clocks, the key, and the port (-p)"
 UNLIMITED = f"open for {ADDRESS} until it is closed"
 FAILURES = {
     1: (8, f"failed for {ADDRESS}: the log of the server says why"),

@@ -13,7 +13,7 @@ OPEN, CLOSE, CHECK = 1, 2, 3
 SERVER = ServerKey(KEY2)
 QUICK = "pyknock.ASK_INTERVAL = 0.1"
 TIME = 1_764_103_971_123_456
-NO_ANSWER = "no answer; check the clocks, the key, and the port (-p), and whether the server gives answers"
+NO_ANSWER = "no answer; does the server run with --answer? If so, check the clocks, the key, and the port (-p)"
 
 
 def answering(result=0, seconds=0, address="198.51.100.7", time=TIME):

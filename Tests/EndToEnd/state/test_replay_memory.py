@@ -4,10 +4,17 @@ import signal
 import time
 
 import pytest
-from support.datagrams import packet
+from support.datagrams import KEY, packet
 from support.requests import key_text, request
+from support.state import Remembered
 from support.users import UserFiles
 from support.waiting import until
+
+
+@pytest.fixture(params=[KEY, key_text("alone")], ids=["version 1", "version 2"])
+def state(request, server, tmp_path):
+    return Remembered(server, tmp_path / "state", request.param)
+
 
 REPLAY = "refused open 192.0.2.1 .*: replay of an accepted datagram"
 
@@ -30,7 +37,8 @@ def test_what_was_accepted_is_not_accepted_after_a_restart(state, number):
 
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM], ids=["killed", "stopped"])
-def test_both_versions_are_remembered_over_a_restart(state, tmp_path, number):
+def test_both_versions_are_remembered_over_a_restart(server, tmp_path, number):
+    state = Remembered(server, tmp_path / "state")
     users = UserFiles(tmp_path / "keys")
     users.set("alice", key=key_text("alice"))
     users.set("bob")
@@ -105,7 +113,7 @@ def test_only_an_accepted_knock_raises_the_time_and_not_beyond_its_stamp(state):
     ours = state.start()
     stamps = [time.time() + later for later in (-30, 20, 10)]
     for stamp in stamps:
-        ours.send(packet(time_stamp=stamp))
+        ours.knock(age=time.time() - stamp)
     ours.wait_for_counters(accepted=3, succeeded=1)
     mark = state.mark()["time"] / 1e6
     assert stamps[1] <= mark <= stamps[1] + 2

@@ -11,6 +11,7 @@ from support.datagrams import KEY, OPEN, packet
 from support.networks import HOST, SERVER
 from support.processes import Process, children_of, name_of, stat_of
 from support.programs import EMULATED, ORIGINAL, program, run
+from support.requests import request
 from support.waiting import until
 
 
@@ -39,7 +40,10 @@ class KnockServer(Process):
 
     def knock(self, address="192.0.2.1", command=OPEN, age=0.0, **fields):
         """Sends a datagram and returns it."""
-        datagram = packet(address, command, age, **{"key": self.key, **fields})
+        if self.key.startswith("pk2."):
+            datagram = request(self.key, address, command, age, **fields)
+        else:
+            datagram = packet(address, command, age, **{"key": self.key, **fields})
         self.send(datagram)
         return datagram
 

@@ -41,16 +41,16 @@ def patch(path, offset, data):
 class Remembered:
     """A state directory with the replay memory. `make` starts servers."""
 
-    def __init__(self, make, path):
-        self.make, self.path, self.replay = make, path, path / "replay"
+    def __init__(self, make, path, key=KEY):
+        self.make, self.path, self.replay, self.key = make, path, path / "replay", key
 
     def start(self, *options, **more):
-        return self.make("--state", str(self.path), *options, **more)
+        return self.make("--state", str(self.path), *options, key=self.key, **more)
 
     def fails(self, *options):
         """The last line of a server that cannot start."""
         words = [*program("server"), "-k", "-", "--state", self.path, *options, "", ""]
-        result = run(words, stdin=KEY.encode())
+        result = run(words, stdin=self.key.encode())
         assert result.code == 1
         return result.lines[-1]
 

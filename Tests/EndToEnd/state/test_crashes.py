@@ -1,25 +1,35 @@
 """The server is killed at each of its calls, and the next one makes good what is left."""
 
+import ipaddress
 import os
 import re
+import struct
+from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
+from support.asker import ALICE, CHECK, DONE, FAILED, NOT_ALLOWED, Asker
 from support.datagrams import CLOSE, KEY, OPEN, packet
-from support.requests import key_text, request
-from support.state import Journal
+from support.firewall import HOUR, only_nft
+from support.state import Journal, patch
 from support.users import Team, UserFiles
 from support.waiting import until
 
 SECONDS = 1
 
 
-# Who knocks for which address, how, and what then stands in the file of the commands, or in the log.
+# Who knocks for which address, how, and what is waited for in the file of the commands, or in the log.
 ALONE = [
     (None, "192.0.2.1", OPEN, "open 192.0.2.1", "done"),
     (None, "192.0.2.2", OPEN, "open 192.0.2.2", "done"),
     (None, "192.0.2.2", CLOSE, "close 192.0.2.2", "done"),
     (None, "192.0.2.3", OPEN, "open 192.0.2.3", "done"),
+]
+# What is answered without a command of its own: a repeat, a check, and what is refused.
+ANSWERED = [
+    (None, "192.0.2.3", OPEN, None, None),
+    (None, "192.0.2.4", CHECK, None, None),
+    (None, None, OPEN, None, None),
 ]
 # The command of alice goes on to bob.
 TEAM = [
@@ -30,53 +40,144 @@ TEAM = [
 ]
 
 
-# By kind: the users who knock, and those of them whose keys are of version 2.
+# By kind: the knocks, and the users whose keys are of version 2, and who ask for answers.
 KINDS = {
-    "alone": (ALONE, []), "alone, version 2": (ALONE, [None]), "team": (TEAM, []),
+    "alone": (ALONE, []), "alone, version 2": (ALONE + ANSWERED, [None]), "team": (TEAM, []),
     "team, both versions": (TEAM, ["alice"]),
 }  # fmt: skip
 
 
-def life(number, make, intruder, folder, knocks, version2):
+class Witness(Asker):
+    """A client that knows which of its requests an answer belongs to."""
+
+    def __init__(self, port, **more):
+        super().__init__(port, **more)
+        # By the tags of the requests: what was asked for, and the result and the seconds of the answer.
+        self.asked, self.answers = {}, {}
+
+    def ask(self, command, address):
+        datagram = super().ask(command, address)
+        self.asked[datagram[:32]] = command, address
+        return datagram
+
+    def listen(self):
+        """Takes the answers that came. No request gets a second one, whichever server it is of."""
+        for datagram in self.heard():
+            found = {tag: self.key.open_answer(datagram, [tag]) for tag in self.asked}
+            [(tag, answer)] = [(tag, answer) for tag, answer in found.items() if answer]
+            command, address = self.asked[tag]
+            assert tag not in self.answers, f"a second answer to {command} {address}"
+            assert str(answer.address) == (address or "127.0.0.1")
+            self.answers[tag] = answer.result, answer.seconds
+
+    def outcomes(self, but=()):
+        return [(*self.asked[tag], *answer) for tag, answer in self.answers.items() if tag not in but]
+
+    def has_all(self):
+        return len(self.answers) == len(self.asked)
+
+    def send_again(self, server, datagrams):
+        self.server = "127.0.0.1", server.port
+        for datagram in datagrams:
+            self.send(datagram)
+
+
+def dying_at(number, intruder, folder, counted=0):
+    """The environment of a server that is killed at its call with this number, if so many were counted before."""
+    calls = folder / "calls"
+    calls.write_bytes(struct.pack("i", counted))
+    return {
+        **os.environ, "LD_PRELOAD": str(intruder), "INTRUDER_DIE_AT": str(number), "INTRUDER_FILE": str(calls)
+    }  # fmt: skip
+
+
+def call_by_call(life):
+    """Lives servers that are killed at their first call, their second, and so on until one is not."""
+    batch, count = 48, 1
+    with ThreadPoolExecutor(24) as pool:
+        while all(list(pool.map(life, range(count, count + batch)))):
+            count += batch
+    assert count > batch
+
+
+def goes_on(ours, condition, what):
+    """Waits for a condition, unless the server is killed before."""
+    until(lambda: ours.popen.poll() is not None or condition(), what)
+
+
+def count_new(ours, sent):
+    """In a list, how many of these datagrams were new to the server. An empty list until it has heard them all."""
+    counters = ours.counters()
+    new = counters["accepted"] + counters["unspecified-address"]
+    return [new] if new + counters["replayed"] + counters["older-than-memory"] == len(sent) else []
+
+
+def line_of(user, address, command):
+    """What the command notes."""
+    return " ".join(filter(None, ("close" if command == CLOSE else "open", address, user)))
+
+
+def life(number, make, intruder, folder, knocks, asking):
     """Runs a server that is killed at its call with this number, and the next server. Returns whether it was killed."""
     folder.mkdir()
-    calls = folder / "calls"
-    calls.write_bytes(bytes(4))
-    journal = (Journal if knocks is ALONE else Team)(make, folder)
-    key = key_text("alone") if None in version2 else KEY
-    if "alice" in version2:
-        journal.users.set("alice", key=key_text("alice"))
-    environment = {**os.environ, "LD_PRELOAD": str(intruder)}
-    environment |= {"INTRUDER_DIE_AT": str(number), "INTRUDER_FILE": str(calls)}
+    journal = (Team if knocks is TEAM else Journal)(make, folder)
+    key = ALICE if None in asking else KEY
+    for name in filter(None, asking):
+        journal.users.set(name, key=ALICE)
+    options = ["--answer"] if asking else []
+    environment = dying_at(number, intruder, folder)
     # free_port takes no port below 32768, so that no other server gets these knocks.
     port = 20000 + number
-    ours = journal.start(f"-p{port}", seconds=SECONDS, port=port, env=environment, wait=False, key=key)
+    ours = journal.start(f"-p{port}", *options, seconds=SECONDS, port=port, env=environment, wait=False, key=key)
+    witness = Witness(port)
     sent = []
 
-    def goes_on(pattern, file=None):
-        until(
-            lambda: (
-                ours.popen.poll() is not None
-                or (re.search(pattern, journal.done.read_text()) if file else ours.log.matching(pattern))
-            ),
+    def goes_on_to(pattern, file=None):
+        goes_on(
+            ours,
+            lambda: re.search(pattern, journal.done.read_text()) if file else ours.log.matching(pattern),
             f"{number}: {pattern}",
         )
 
-    goes_on("listening on")
+    def hear(before=()):
+        """Hears answers, and compares the new ones with what the commands did. Returns whether all came."""
+        witness.listen()
+        lines = journal.lines()
+        for command, address, result, seconds in witness.outcomes(but=before):
+            line = line_of(*asking, address, command)
+            if address is None:
+                assert (result, seconds) == (NOT_ALLOWED, 0)
+            elif result == FAILED:
+                # If the receiver was killed, the executor stops, and drops commands. Otherwise the end came first.
+                has_ended = (CLOSE, address) in witness.asked.values() or ours.log.matching(f"expired: close {address}")
+                assert seconds == 0 and command != CHECK
+                assert command == CLOSE or line not in lines or has_ended, line
+            else:
+                assert (result, seconds) == (DONE, 0 if command == CLOSE else SECONDS)
+                # What alice closes stays open for bob.
+                is_noted = command != CHECK and (command, *asking) != (CLOSE, "alice")
+                assert line in lines or not is_noted, f"{line}: {lines}"
+        return witness.has_all()
+
+    goes_on_to("listening on")
     for user, address, command, pattern, place in knocks:
-        if user in version2:
-            sent.append(request(key_text(user or "alone"), address, command))
+        if user in asking:
+            sent.append(witness.ask(command, address))
         else:
             sent.append(packet(address, command, key=UserFiles.key(user) if user else KEY))
-        ours.send(sent[-1])
-        goes_on(pattern, file=place == "done")
-    goes_on("close 192.0.2.1", file=True)
+            ours.send(sent[-1])
+        if pattern:
+            goes_on_to(pattern, file=place == "done")
+    goes_on_to("close 192.0.2.1", file=True)
+    goes_on(ours, hear, f"{number}: all answers")
     was_killed = ours.popen.poll() is not None
     ours.popen.kill()
     ours.exit_code()
+    hear()
+    before = set(witness.answers)
 
-    ours = journal.start(seconds=SECONDS, key=key)
-    ours.send(*sent)
+    ours = journal.start(*options, seconds=SECONDS, key=key)
+    witness.send_again(ours, sent)
 
     def is_closed():
         lines = journal.lines()
@@ -86,25 +187,88 @@ def life(number, make, intruder, folder, knocks, version2):
     # A knock whose command had not begun may be lost. One whose command had begun is closed.
     # After a kill at the first start, nobody can tell a file that was just made from one that lost all.
     def is_over():
-        counters = ours.counters()
-        heard = sum(counters[name] for name in ("accepted", "replayed", "older-than-memory")) == len(sent)
-        return heard and counters["open"] == 0 and is_closed()
+        return ours.counters()["open"] == 0 and is_closed() and count_new(ours, sent)
 
-    until(is_over, lambda: f"{number}: {journal.lines()} {ours.log.lines}")
-    opens = [line for line in journal.lines() if line.startswith("open")]
-    assert len(opens) == len(set(opens)), f"{number}: a replay: {journal.lines()}"
+    [new] = until(is_over, lambda: f"{number}: {journal.lines()} {ours.log.lines}")
+    assert ours.stop() == 0
+    hear(before)
+    # Each new request that asks for an answer got one.
+    answered = len(witness.answers) - len(before)
+    assert max(0, new - len(sent) + len(witness.asked)) <= answered <= new
+    opens = Counter(line for line in journal.lines() if line.startswith("open"))
+    asked = Counter(line_of(user, address, command) for user, address, command, *_ in knocks)
+    assert opens <= asked, f"{number}: a replay: {journal.lines()}"
     return was_killed
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", KINDS)
 def test_whenever_it_is_killed_no_replay_and_no_grant_without_an_end(server, intruder, tmp_path, kind):
-    with ThreadPoolExecutor(12) as pool:
-        count = 1
-        while True:
-            numbers = range(count, count + 24)
-            killed = list(pool.map(lambda n: life(n, server, intruder, tmp_path / str(n), *KINDS[kind]), numbers))
-            count += 24
-            if not all(killed):
-                break
-    assert count > 48
+    call_by_call(lambda number: life(number, server, intruder, tmp_path / str(number), *KINDS[kind]))
+
+
+def life_with_sets(number, make, intruder, folder, firewall):
+    """The same for sets, where each grant lasts an hour."""
+    folder.mkdir()
+    journal = Journal(make, folder)
+    # The servers share the sets.
+    first, second = (str(ipaddress.ip_address("198.18.0.0") + 2 * number + i) for i in (0, 1))
+    port = 20000 + number
+
+    def start(*options, **more):
+        options = [firewall.sets, f"--state={journal.path}", "--answer", "--ttl=1h", *options]
+        return make(*options, words=["-k", "-"], stdin=ALICE.encode(), network=firewall, **more)
+
+    def open_now():
+        return {first, second} & set(firewall.elements())
+
+    def recorded():
+        return {item["address"] for item in journal.list(network=firewall) if item["ours"]}
+
+    def hear():
+        """Hears answers, and compares them with the sets. Returns whether all came."""
+        witness.listen()
+        for command, address, result, seconds in witness.outcomes():
+            if address is None:
+                assert (result, seconds) == (NOT_ALLOWED, 0)
+            else:
+                assert (result, seconds) == (DONE, 0 if command == CLOSE else HOUR)
+        # What was asked for last decides, once it is answered.
+        last = {address: (command, tag) for tag, (command, address) in witness.asked.items() if command != CHECK}
+        is_open = open_now()
+        for address, (command, tag) in last.items():
+            if address and tag in witness.answers:
+                assert (address in is_open) == (command == OPEN)
+        return witness.has_all()
+
+    # Only the calls after its start count.
+    ours = start(f"-p{port}", port=port, env=dying_at(number, intruder, folder, counted=-1_000_000))
+    patch(folder / "calls", 0, bytes(4))
+    witness = Witness(port, network=firewall)
+    sent = []
+    for command, address in (OPEN, first), (CLOSE, first), (OPEN, second), (CHECK, first), (OPEN, None):
+        sent.append(witness.ask(command, address))
+        goes_on(ours, hear, f"{number}: an answer to {command} {address}")
+        if was_killed := ours.popen.poll() is not None:
+            break
+    ours.popen.kill()
+    ours.exit_code()
+    hear()
+    before = len(witness.answers)
+
+    ours = start()
+    witness.send_again(ours, sent)
+    [new] = until(lambda: count_new(ours, sent), lambda: f"{number}: {ours.log.lines}")
+    # What is open is recorded, and the other way round.
+    until(lambda: recorded() == open_now(), lambda: f"{number}: {recorded()} recorded, {open_now()} open")
+    assert ours.stop() == 0
+    hear()
+    assert len(witness.answers) - before == new
+    return was_killed
+
+
+@pytest.mark.slow
+@only_nft
+def test_whenever_it_is_killed_no_answer_about_a_set_is_false(server, intruder, tmp_path, firewall):
+    firewall.load_example()
+    call_by_call(lambda number: life_with_sets(number, server, intruder, tmp_path / str(number), firewall))

@@ -209,7 +209,11 @@ static void report(const char *what, long got) {
 ssize_t sendmsg(int fd, const struct msghdr *message, int flags) {
   const char *what = getenv("INTRUDER_ANSWER");
   if (what) report(what, attempt(what, fd));
-  return ORIGINAL(sendmsg)(fd, message, flags);
+  count_call();
+  ssize_t result = ORIGINAL(sendmsg)(fd, message, flags);
+  int error = errno;
+  count_call();
+  return errno = error, result;
 }
 
 int recvmmsg(int fd, struct mmsghdr *messages, unsigned count, int flags, struct timespec *timeout) {

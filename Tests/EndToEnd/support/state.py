@@ -4,6 +4,7 @@ import json
 import struct
 
 from support.datagrams import KEY
+from support.networks import HOST
 from support.programs import program, run
 from support.waiting import until
 
@@ -99,9 +100,9 @@ class Journal:
     def wait_for(self, *lines):
         until(lambda: self.lines() == list(lines), lambda: f"{lines}, but {self.lines()}")
 
-    def list(self, stderr=""):
+    def list(self, stderr="", network=HOST):
         """What is open, as `pyknock status --json` prints it."""
-        result = run([*program("status"), "--state", self.path, "--json"])
+        result = run([*network.prefix, *program("status"), "--state", self.path, "--json"])
         assert result.stderr == stderr
         listed = json.loads(result.stdout)
         assert result.code == (1 if stderr else 0 if listed["running"] else 3)

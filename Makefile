@@ -66,8 +66,8 @@ fuzz: SECONDS = 20
 fuzz:
 	Fuzz/run $(SECONDS)
 
-# Compares version 2 of the datagrams with a second implementation, for 100,000 random requests, and
-# looks for patterns in as many. Once it is built, it takes less than a minute.
+# Compares version 2 of the datagrams with contrib/pyknock.py, for 100,000 random requests, and looks
+# for patterns in as many. Once it is built, it takes less than a minute.
 differential:
 	swift build --configuration release --product differential
 	/usr/bin/python3 Tests/Differential/run .build/release/differential

@@ -18,12 +18,26 @@ func text(_ address: Address?) -> String {
 
 func named(_ text: String) -> Address? { text == "-" ? nil : address(bytes(text)) }
 
+/// The key that a text stands for, or why it is none.
+func derivedKey(_ text: [UInt8]) throws(Version2.KeyTextFault) -> DerivedKey {
+  var read = Version2.KeyBytes()
+  try read.read(text.span)
+  let bytes = (0..<Version2.KeyBytes.size).map { read.bytes[$0] }
+  let secret = Array(bytes[Version2.KeyBytes.secret])
+  guard read.isWhole(by: TestKey(secret)) else { throw .check }
+  return DerivedKey(serverID: Array(bytes[Version2.KeyBytes.serverID]), secret: secret)
+}
+
 func answer(to words: [String], _ key: inout DerivedKey) -> String? {
   let numbers = words.map { Int64($0) ?? 0 }
   switch words[0] {
   case "key":
-    key = DerivedKey(serverID: bytes(words[1]), secret: bytes(words[2]))
-    return hex((0..<8).map { UInt8(truncatingIfNeeded: key.id >> (8 * UInt64($0))) })
+    let text = bytes(words[1])
+    guard Version2.KeyBytes.isMeant(by: text.span) else { return "version1" }
+    do throws(Version2.KeyTextFault) {
+      key = try derivedKey(text)
+      return hex((0..<8).map { UInt8(truncatingIfNeeded: key.id >> (8 * UInt64($0))) })
+    } catch { return "\(error)" }
   case "seal-request":
     guard let purpose = Version2.Purpose(rawValue: UInt8(numbers[1])) else { return nil }
     return hex(

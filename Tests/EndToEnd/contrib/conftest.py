@@ -1,11 +1,17 @@
 """Fixtures for the clients in contrib/."""
 
+import contextlib
+import functools
+import json
 import os
+import select
 import shutil
+import signal
+import subprocess
 import sys
 
 import pytest
-from support.programs import EMULATED, ROOT, run
+from support.programs import EMULATED, ROOT, TIMEOUT, Result, run
 
 # Set before pyknock is imported: its folder belongs to the project.
 sys.dont_write_bytecode = True
@@ -13,7 +19,7 @@ sys.path.insert(0, str(ROOT / "contrib"))
 
 SCRIPT = ROOT / "contrib/pyknock.py"
 # Runs the client after some changes to it or to the system.
-CHANGED = "import sys; sys.path.insert(0, sys.argv.pop(1)); import pyknock\n{}\nsys.exit(pyknock.main())"
+CHANGED = "import pyknock, sys\n{}\nsys.exit(pyknock.main())"
 
 
 # The first is that of the system. `make test-quick` leaves out the others.
@@ -29,9 +35,53 @@ def python(request):
     return request.param
 
 
+class Forker:
+    """A Python that runs the client many times. To start one for each run would take most of the time of the tests."""
+
+    def __init__(self, python, folder):
+        self.words = [python, "-B", ROOT / "Tests/EndToEnd/support/forker.py", SCRIPT]
+        self.streams = [folder / name for name in ("stdin", "stdout", "stderr")]
+        self.start()
+
+    def start(self):
+        self.popen = subprocess.Popen(self.words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, start_new_session=True)
+
+    def run(self, arguments, environment, program, stdin=b"", cwd="."):
+        for stream, content in zip(self.streams, (stdin, b"", b""), strict=True):
+            stream.write_bytes(content)
+        run = {
+            "arguments": [os.fspath(word) for word in arguments], "environment": environment, "program": program,
+            "folder": os.path.abspath(cwd), "streams": [str(stream) for stream in self.streams],
+        }  # fmt: skip
+        self.popen.stdin.write(json.dumps(run).encode() + b"\n")
+        self.popen.stdin.flush()
+        if not select.select([self.popen.stdout], [], [], TIMEOUT)[0]:
+            self.close()
+            self.start()
+            raise AssertionError(f"{arguments}: does not end")
+        code = int(self.popen.stdout.readline())
+        return Result(subprocess.CompletedProcess(arguments, code, *(path.read_bytes() for path in self.streams[1:])))
+
+    def close(self):
+        os.killpg(self.popen.pid, signal.SIGKILL)
+        self.popen.communicate()
+
+
+@pytest.fixture(scope="session")
+def forkers(tmp_path_factory):
+    """A function that finds the forker of a Python."""
+    with contextlib.ExitStack() as stack:
+
+        @functools.lru_cache
+        def forker(python):
+            return stack.enter_context(contextlib.closing(Forker(python, tmp_path_factory.mktemp("streams"))))
+
+        yield forker
+
+
 class PythonClient:
-    def __init__(self, python, home, process):
-        self.python, self.home, self.process = python, home, process
+    def __init__(self, python, home, process, forker):
+        self.python, self.home, self.process, self.forker = python, home, process, forker
         self.configuration = home / ".config/pyknock/client.conf"
 
     def write(self, text, mode=0o600):
@@ -40,7 +90,9 @@ class PythonClient:
         self.configuration.chmod(mode)
 
     def words(self, *arguments, change=None, network=None):
-        script = ["-c", CHANGED.format(change), SCRIPT.parent] if change else [SCRIPT]
+        script = [SCRIPT]
+        if change:
+            script = ["-c", f"import sys; sys.path.insert(0, {str(SCRIPT.parent)!r})\n{CHANGED.format(change)}"]
         return [*(network.prefix if network else []), self.python, "-B", *script, *arguments]
 
     def environment(self, more=None):
@@ -50,8 +102,10 @@ class PythonClient:
         return environment
 
     def run(self, *arguments, environment=None, change=None, network=None, **options):
-        words = self.words(*arguments, change=change, network=network)
-        return run(words, env=self.environment(environment), **options)
+        environment = self.environment(environment)
+        if network is None and options.keys() <= {"stdin", "cwd"}:
+            return self.forker.run(arguments, environment, change and CHANGED.format(change), **options)
+        return run(self.words(*arguments, change=change, network=network), env=environment, **options)
 
     def start(self, *arguments, change=None, network=None):
         """Starts a client that the test goes on beside."""
@@ -66,6 +120,6 @@ def home(tmp_path):
 
 
 @pytest.fixture
-def client(python, home, process):
+def client(python, home, process, forkers):
     """The client, with a home directory of its own."""
-    return PythonClient(python, home, process)
+    return PythonClient(python, home, process, forkers(python))

@@ -17,8 +17,9 @@ KEYWORDS = "Host, HostName, Port, Key, KeyFile, Sign, Stun, Family, WaitPort, Tt
 
 def both(client, *words, **more):
     """The results of this client and of the other."""
-    environment = client.environment(more.pop("environment", None))
-    return [run([*program, *words], env=environment, **more) for program in (client.words(), program("client"))]
+    environment = more.pop("environment", None)
+    theirs = run([*program("client"), *words], env=client.environment(environment), **more)
+    return client.run(*words, environment=environment, **more), theirs
 
 
 LINES = [

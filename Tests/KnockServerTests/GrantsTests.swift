@@ -1100,6 +1100,22 @@ private func close(_ grants: inout Grants, by user: UserName) -> Bool {
   }
 }
 
+@Test(arguments: [365, 367, 1000, 100_000])
+func aRecordCanSayWhenALongGrantEnds(days: Int64) {
+  let day = 86_400 * second
+  let image = Image()
+  var grants = image.grants()
+  _ = openSet(&grants, .inet(1), bits: 32, for: nil)
+  // Its user gets an end, long after that.
+  let wall = now + 300 * day
+  let end = now + days * day
+  grants.revise(keepsPlace: false, wallNow: wall, now: 0) { _ in .end(at: end, isInPlace: true) }
+  let rest = grants.shortenNext(now: 0)?.rest
+  let longest = 366 * day
+  #expect(rest == min(end - wall, longest))
+  #expect(image.grant(of: 1)?.ends == min(end, wall + longest))
+}
+
 @Test func whatIsOutOfPlaceAtTheStartStaysThere() {
   var grants = Image().grants()
   _ = openSet(&grants, .inet(1), bits: 32)

@@ -719,13 +719,19 @@ public struct Grants: ~Copyable {
 
   /// Its record is written when it is next.
   private mutating func shorten(_ position: Int, to end: Int64, wallNow: Int64, now: Int64) {
-    let end = max(end, table[position].grant.asked)
+    var asked = table[position].grant.asked
+    // A record can say no later end. So it lasts as long as if it were asked for now.
+    if end.subtractingSaturated(asked) > Record.longest {
+      asked = max(asked, Self.clamped(wallNow))
+      table[position].grant.asked = asked
+    }
+    let end = min(max(end, asked), asked + Record.longest)
     table[position].grant.ends = end
     let deadline = min(
       table[position].setNeed, now.addingSaturated(max(0, end.subtractingSaturated(wallNow))))
     table[position].shortenedDeadline = deadline
     guard table[position].grant.isTimed else { return }
-    table[position].grant.setEnds = min(table[position].grant.setEnds, end)
+    table[position].grant.setEnds = min(max(table[position].grant.setEnds, asked), end)
     table[position].setDeadline = min(table[position].setDeadline, deadline)
   }
 

@@ -14,8 +14,9 @@ import KnockProtocol
 /// 6. It was not accepted before.
 /// 7. Its address is one that a host can have. If the address is unspecified and the policy of the user allows it, the
 ///    source of the datagram takes its place first.
-/// 8. The policy of the user allows it, and there is room in the queue.
-/// 9. There is room to remember it: with several users, in the share of this one.
+/// 8. With several users, the share of this one has room to remember it. The policy of the user allows it. There is room
+///    in the queue.
+/// 9. There is room to remember it.
 ///
 /// What 7 and 8 refuse is remembered only if it is answered.
 public struct Gate<Keys: MACKeys & ~Copyable>: ~Copyable {
@@ -157,6 +158,7 @@ public struct Gate<Keys: MACKeys & ~Copyable>: ~Copyable {
     var refusal = knock.address.refusal
     if refusal == nil {
       header.knock = knock
+      try replays.checkShare(of: payer, at: moment, drift: drift)
       refusal = user.refusal(
         of: knock, from: origin.source, seconds: claim.seconds, wallNow: moment.wall)
     }

@@ -340,6 +340,9 @@ private func answer(
     #expect(answer(sealed(payload(of: mappedZero, wantsAnswer)), &shared) == nil)
     #expect(refused(sealed(payload()), &shared) == .keyTooFast)
     #expect(answer(first, &shared) == nil)
+    // That comes after the address, and before the user's limits and the queue.
+    #expect(refused(sealed(payload(of: mappedZero)), &shared) == .unspecifiedAddress)
+    #expect(refused(sealed(payload()), hasRoom: false, &shared) == .keyTooFast)
     #expect(refused(sealed(payload(), otherKey), &shared) == nil)
   }
 

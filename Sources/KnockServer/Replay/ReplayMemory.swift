@@ -61,6 +61,13 @@ public struct ReplayMemory: ~Copyable {
     }
   }
 
+  /// Throws `keyTooFast` if the share of a user has no room for a datagram. Nil is the only user, who has no share.
+  @inline(never)
+  func checkShare(of user: UserNumber?, at moment: Moment, drift: Int64) throws(Refusal) {
+    let limit = Self.share(of: records.count, drift: drift)
+    if let user, !shares[user].holds(limit, now: moment.monotonic) { throw .keyTooFast }
+  }
+
   /// Remembers a datagram that has passed `check`, before the server acts on it.
   ///
   /// - Parameter user: the user whose share of the memory is charged; nil if there is only one user.
@@ -68,10 +75,11 @@ public struct ReplayMemory: ~Copyable {
   mutating func remember(
     _ datagram: Fingerprint, of user: UserNumber?, at moment: Moment, drift: Int64
   ) throws(Refusal) {
-    let limit = Self.share(of: records.count, drift: drift)
-    if let user, !shares[user].holds(limit, now: moment.monotonic) { throw .keyTooFast }
+    try checkShare(of: user, at: moment, drift: drift)
     guard append(datagram) else { throw .replayMemoryFull }
-    if let user { _ = shares[user].take(limit, now: moment.monotonic) }
+    if let user {
+      _ = shares[user].take(Self.share(of: records.count, drift: drift), now: moment.monotonic)
+    }
     // The knock confirms our clock. So now the floor can be kept as a time by that clock.
     if let doubt {
       floor = max(floor, doubt.floor(at: moment.confirmed(by: datagram.timeStamp), drift: drift))

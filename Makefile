@@ -44,7 +44,7 @@ test: deps build $(venv)/original
 # The tests that do not wait for time to pass. Once all is built, they take about a minute.
 test-quick: build $(venv)/original
 	swift test
-	/usr/bin/python3 -m pytest --quiet -p no:cacheprovider -m 'not slow' Tests/EndToEnd
+	PYTEST_ADDOPTS="-m 'not slow'" scripts/test-end-to-end "$$PYKNOCK"
 
 # Compares the static file with other programs, and writes doc/benchmarks.md. Needs root.
 bench: $(venv)/original

@@ -13,6 +13,7 @@ from support.networks import CLIENT, SERVER, Namespace, connect
 from support.processes import Process
 from support.programs import EMULATED, ORIGINAL, PYKNOCK
 from support.servers import OriginalServer, Server
+from support.state import Remembered
 from support.version2 import KEY2, Responder
 
 
@@ -46,6 +47,11 @@ def opening(kind):
 process = opening(Process)
 server = opening(Server)
 original_server = opening(OriginalServer)
+
+
+@pytest.fixture
+def state(server, tmp_path):
+    return Remembered(server, tmp_path / "state")
 
 
 @pytest.fixture(scope="module")

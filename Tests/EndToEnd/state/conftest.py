@@ -1,12 +1,7 @@
 """Fixtures: state directories."""
 
 import pytest
-from support.state import Journal, Remembered
-
-
-@pytest.fixture
-def state(server, tmp_path):
-    return Remembered(server, tmp_path / "state")
+from support.state import Journal
 
 
 @pytest.fixture

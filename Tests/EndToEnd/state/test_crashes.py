@@ -100,6 +100,11 @@ def call_by_call(life):
     assert count > batch
 
 
+def ports(number):
+    """The ports of the two servers. The kernel gives nobody a port below 32768, so they alone get these knocks."""
+    return 20000 + number, 26000 + number
+
+
 def goes_on(ours, condition, what):
     """Waits for a condition, unless the server is killed before."""
     until(lambda: ours.popen.poll() is not None or condition(), what)
@@ -126,10 +131,9 @@ def life(number, make, intruder, folder, knocks, asking):
         journal.users.set(name, key=ALICE)
     options = ["--answer"] if asking else []
     environment = dying_at(number, intruder, folder)
-    # free_port takes no port below 32768, so that no other server gets these knocks.
-    port = 20000 + number
-    ours = journal.start(f"-p{port}", *options, seconds=SECONDS, port=port, env=environment, wait=False, key=key)
-    witness = Witness(port)
+    first, second = ports(number)
+    ours = journal.start(f"-p{first}", *options, seconds=SECONDS, port=first, env=environment, wait=False, key=key)
+    witness = Witness(first)
     sent = []
 
     def goes_on_to(pattern, file=None):
@@ -176,7 +180,7 @@ def life(number, make, intruder, folder, knocks, asking):
     hear()
     before = set(witness.answers)
 
-    ours = journal.start(*options, seconds=SECONDS, key=key)
+    ours = journal.start(f"-p{second}", *options, seconds=SECONDS, port=second, key=key)
     witness.send_again(ours, sent)
 
     def is_closed():
@@ -213,11 +217,10 @@ def life_with_sets(number, make, intruder, folder, firewall):
     journal = Journal(make, folder)
     # The servers share the sets.
     first, second = (str(ipaddress.ip_address("198.18.0.0") + 2 * number + i) for i in (0, 1))
-    port = 20000 + number
 
-    def start(*options, **more):
-        options = [firewall.sets, f"--state={journal.path}", "--answer", "--ttl=1h", *options]
-        return make(*options, words=["-k", "-"], stdin=ALICE.encode(), network=firewall, **more)
+    def start(port, **more):
+        options = [f"-p{port}", firewall.sets, f"--state={journal.path}", "--answer", "--ttl=1h"]
+        return make(*options, port=port, words=["-k", "-"], stdin=ALICE.encode(), network=firewall, **more)
 
     def open_now():
         return {first, second} & set(firewall.elements())
@@ -242,7 +245,8 @@ def life_with_sets(number, make, intruder, folder, firewall):
         return witness.has_all()
 
     # Only the calls after its start count.
-    ours = start(f"-p{port}", port=port, env=dying_at(number, intruder, folder, counted=-1_000_000))
+    port, next_port = ports(number)
+    ours = start(port, env=dying_at(number, intruder, folder, counted=-1_000_000))
     patch(folder / "calls", 0, bytes(4))
     witness = Witness(port, network=firewall)
     sent = []
@@ -256,7 +260,7 @@ def life_with_sets(number, make, intruder, folder, firewall):
     hear()
     before = len(witness.answers)
 
-    ours = start()
+    ours = start(next_port)
     witness.send_again(ours, sent)
     [new] = until(lambda: count_new(ours, sent), lambda: f"{number}: {ours.log.lines}")
     # What is open is recorded, and the other way round.

@@ -31,8 +31,9 @@ struct Key: ~Copyable {
   private static func read(
     from source: KeySource, within patience: Int64
   ) throws(KeyError) -> Key {
-    // In UTF-8 each character up to U+00FF is at most two bytes. The end of the line is two more.
-    guard let text = Storage<UInt8>.mapped(2 * Self.maximumSize + 2),
+    // In UTF-8 each character up to U+00FF is at most two bytes. The end of the line is two more. One more byte tells
+    // whether the file ends there.
+    guard let text = Storage<UInt8>.mapped(2 * Self.maximumSize + 3),
       let bytes = Storage<UInt8>.mapped(Self.maximumSize + 1)
     else { throw .outOfMemory }
     defer {
@@ -55,10 +56,13 @@ struct Key: ~Copyable {
       try check(text, count)
     case .file(let path), .configuredFile(let path):
       let file = try KeyFile(path)
-      count = try readLine(
-        from: file.descriptor.number, prompt: prompt, into: text, within: patience)
-      try check(text, count)
-      if file.isRegular { try checkRest(of: file.descriptor, text, from: count) }
+      if file.isRegular {
+        count = try readFile(file.descriptor, into: text)
+      } else {
+        count = try readLine(
+          from: file.descriptor.number, prompt: prompt, into: text, within: patience)
+        try check(text, count)
+      }
       isReadableByOthers = file.isReadableByOthers
     }
     guard count < text.count else { throw .tooLong }
@@ -221,18 +225,27 @@ struct Key: ~Copyable {
     if line.firstIndex(of: 0) != nil { throw .holdsNUL }
   }
 
-  /// Checks that only blanks follow the line. Uses the memory behind it.
-  private static func checkRest(
-    of file: borrowing Descriptor, _ text: borrowing Storage<UInt8>, from start: Int
-  ) throws(KeyError) {
-    var end = start
+  /// Reads a file with one line. Only blanks may follow it.
+  ///
+  /// - Returns: as `readLine`.
+  private static func readFile(
+    _ file: borrowing Descriptor, into text: borrowing Storage<UInt8>
+  ) throws(KeyError) -> Int {
+    var end = 0
     do throws(SystemError) {
       while end < text.count, let length = try file.read(into: text, from: end), length > 0 {
         end += length
       }
     } catch { throw .cannotRead(error) }
-    for index in start..<end where !isBlank(text[index]) { throw .secondLine }
-    guard end < text.count || start == end else { throw .secondLine }
+    let count = text.withElements(0..<end) { bytes in
+      length(of: bytes.extracting(first: bytes.firstIndex(of: UInt8(ascii: "\n")) ?? end))
+    }
+    try check(text, count)
+    for index in count..<end where !isBlank(text[index]) { throw .secondLine }
+    guard end < text.count || count == end else {
+      throw count > 2 * maximumSize ? .tooLong : .secondLine
+    }
+    return count
   }
 
   private static func isBlank(_ byte: UInt8) -> Bool {

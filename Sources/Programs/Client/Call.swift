@@ -54,8 +54,8 @@ struct Call {
       ClientApplet.logFailure(error)
       exitCode.include(error.exitCode)
     }
+    var answer = ExitCode.success
     do throws(ClientError) {
-      let answer: ExitCode
       do throws(SystemError) {
         answer = try senders.awaitAnswers(operation.purpose, prints: isOutputOurs)
         try senders.sendRest(operation.purpose, untilReadable: -1)
@@ -63,12 +63,12 @@ struct Call {
       if !senders.areKnockedOn() { exitCode.include(.failure) }
       // Without an answer, it may still be open.
       if !senders.hasFailed, exitCode == .success, !senders.onlyChecks { try finish(&senders) }
-      exitCode.include(answer)
-      return exitCode
     } catch {
       ClientApplet.logFailure(error)
-      return error.exitCode
+      exitCode.include(error.exitCode)
     }
+    exitCode.include(answer)
+    return exitCode
   }
 
   /// Does what the hosts were knocked on for.

@@ -224,7 +224,9 @@ enum ClientApplet: Applet {
       log.error("\(asked) needs a key of version 2, and that for \(host: host) is of version 1")
       log.plain("\(usage)")
     case .noPublicAddress, .portNotOpened: break
-    case .unresolved(let host, let failure): log.error("cannot resolve \(host: host): \(failure)")
+    case .unresolved(let host, let isConfigured, let failure):
+      log.error(
+        "cannot resolve \(isConfigured ? "the HostName of " : "" as Message)\(host: host): \(failure)")
     case .badSourceAddress(let text):
       log.error("source address: \(argument: text) is not a numeric IPv4 or IPv6 address")
     case .badSignedAddress(let text):

@@ -6,7 +6,8 @@ enum ClientError: Error {
   case misuse(Misuse)
   case key(KeyError, KeySource)
   case configuration(ConfigurationError<ClientKeyword>)
-  case unresolved(host: Argument, Resolution.Failure)
+  /// Whether it is the HostName of the host that has no address.
+  case unresolved(host: Argument, isConfigured: Bool, Resolution.Failure)
   case badSourceAddress(Argument)
   case badSignedAddress(Argument)
   case refusedSignedAddress(Refusal)

@@ -14,9 +14,10 @@ func nextRequestTime(at now: Int64) -> Int64 {
 /// Knocks on one host: sends a datagram to each of its addresses. If one cannot be reached, that is logged, and
 /// the others are still knocked on.
 struct Sender: ~Copyable {
-  let host: Argument
   /// The host as the command line names it.
   let name: Argument
+  /// Whether it is the HostName in client.conf that has the addresses.
+  private let isConfigured: Bool
   /// The addresses of the host, with the port to knock on.
   private(set) var addresses: Resolution
   private var signed: SignedAddress
@@ -59,7 +60,7 @@ struct Sender: ~Copyable {
   private var logsFailures = false
 
   init(
-    host: Argument, name: Argument, addresses: consuming Resolution, signed: SignedAddress,
+    name: Argument, isConfigured: Bool, addresses: consuming Resolution, signed: SignedAddress,
     source: SocketAddress?, key: consuming KeyedMAC, settings: ClientSettings, isCheck: Bool
   ) throws(SystemError) {
     let awaitsAnswer =
@@ -71,8 +72,8 @@ struct Sender: ~Copyable {
     self.opened = opened
     seconds = UInt32(settings.ttlSeconds)
     comparesAddress = isCheck && settings.signAddress == nil
-    self.host = host
     self.name = name
+    self.isConfigured = isConfigured
     self.addresses = addresses
     self.signed = signed
     self.source = source
@@ -125,7 +126,7 @@ struct Sender: ~Copyable {
     _ = send(.close)
     while let address = opened.takeUnclosed() {
       log.warning(
-        "warning: \(quoted: host) was opened from \(address), and not closed from there: with -S observed it may stay open"
+        "warning: \(quoted: name) was opened from \(address), and not closed from there: with -S observed it may stay open"
       )
     }
   }
@@ -146,7 +147,7 @@ struct Sender: ~Copyable {
   @inline(never)
   private mutating func endRound(_ purpose: Version2.Purpose) -> Bool {
     if triedCount == 0 {
-      log.error("\(quoted: host) has no address of the family of the source address")
+      log.error("\(quoted: name) has no address of the family of the source address")
     } else if sentCount == 0, !log.shows(.verbose) {
       logsFailures = true
       send(purpose, in: firstFamily)
@@ -328,7 +329,7 @@ struct Sender: ~Copyable {
   func logClosedPort(after seconds: Int64, _ reason: SystemError) {
     guard let waitPort else { return }
     log.error(
-      "port \(waitPort) of \(quoted: host) did not open within \(seconds) s: \(reason); check the clocks, the key, the server's port (-p), and behind NAT the public address (-S)"
+      "port \(waitPort) of \(quoted: name) did not open within \(seconds) s: \(reason); check the clocks, the key, the server's port (-p), and behind NAT the public address (-S)"
     )
   }
 
@@ -434,7 +435,7 @@ struct Sender: ~Copyable {
       if isUnknown || log.shows(.verbose) { searches.logFailures(of: stunServers) }
       if isUnknown, triedCount > 0 { throw .noPublicAddress }
     }
-    if let failure = addresses.failure { throw .unresolved(host: host, failure) }
+    if let failure = addresses.failure { throw .unresolved(host: name, isConfigured: isConfigured, failure) }
     if !isKnockedOn { isKnockedOn = endRound(purpose) }
   }
 

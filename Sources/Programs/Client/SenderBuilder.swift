@@ -51,7 +51,7 @@ struct SenderBuilder: ~Copyable {
     let source = try source(settings)
     do throws(SystemError) {
       return try Sender(
-        host: host, name: name,
+        name: name, isConfigured: !isBesideName && settings.hostName != nil,
         addresses: Resolution(of: host, port: settings.port, family: settings.family),
         signed: signed, source: source, key: key, settings: settings,
         isCheck: purpose == .check)
@@ -69,7 +69,7 @@ struct SenderBuilder: ~Copyable {
     case nil:
       if let key = settings.key { return try Self.key(from: .setting(key)) }
       guard let path = settings.keyFile else { throw .misuse(.noKey(host: section)) }
-      return try Self.key(from: .configuredFile(path))
+      return try Self.key(from: .hiddenFile(path))
     }
   }
 

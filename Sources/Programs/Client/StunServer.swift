@@ -39,7 +39,7 @@ struct StunServer {
 extension StunServer: MessageConvertible {
   @inline(never)
   var message: Message {
-    isConfigured || log.showsArguments ? "STUN server \(quoted: host)" : "STUN server"
+    !isConfigured && log.showsArguments ? "STUN server \(quoted: host)" : "STUN server"
   }
 }
 

@@ -99,6 +99,7 @@ extension Applet {
     switch source {
     case .operand: return fail(.key(error))
     case .setting: log.error("Key: \(error)")
+    case .hiddenFile: log.error("KeyFile: \(error)")
     case .file(let path):
       log.error("\(KeyFileError(path: path, isConfigured: false, error: error))")
     case .configuredFile(let path):

@@ -54,7 +54,7 @@ struct Key: ~Copyable {
     case .file(let path) where path == "-":
       count = try readLine(from: 0, prompt: prompt, into: text, within: patience)
       try check(text, count)
-    case .file(let path), .configuredFile(let path):
+    case .file(let path), .configuredFile(let path), .hiddenFile(let path):
       let file = try KeyFile(path)
       if file.isRegular {
         count = try readFile(file.descriptor, into: text)
@@ -141,6 +141,10 @@ struct Key: ~Copyable {
       if isReadableByOthers {
         log.warning(
           "warning: key file \(quoted: path): others may read it; chmod 600 prevents that")
+      }
+    case .hiddenFile:
+      if isReadableByOthers {
+        log.warning("warning: KeyFile: others may read the file; chmod 600 prevents that")
       }
     case .setting: (name, advice) = ("Key", "KeyFile FILE")
     }

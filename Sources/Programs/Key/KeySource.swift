@@ -9,6 +9,8 @@ enum KeySource {
   case file(Argument)
   /// The same, but a configuration file names it. So its name cannot be the key.
   case configuredFile(Argument)
+  /// The same for client.conf. No message has its name: it may be a key after all.
+  case hiddenFile(Argument)
   /// A value in a configuration file, overwritten in memory once it is read.
   case setting(Argument)
 }

@@ -209,7 +209,7 @@ def test_a_key_in_a_home_that_is_not_known(home, key_file):
         f"pyknock client: '{home.path}':2: KeyFile: the value is not known: HOME is not set to a directory"
     ]
     assert home.run("open", "::1", environment=environment).lines == [
-        "pyknock client: key file '/nowhere': No such file or directory"
+        "pyknock client: KeyFile: No such file or directory"
     ]
 
 
@@ -385,9 +385,7 @@ def test_no_key_in_the_file_of_the_system(home, namespace, link):
 
 def test_of_key_and_key_file_the_first_counts(home, tmp_path):
     home.write(f"Host *\nKeyFile {tmp_path}/none\nKey {KEY2}\n")
-    assert home.fails("open", "127.0.0.1", "-n") == (
-        f"pyknock client: key file '{tmp_path}/none': No such file or directory"
-    )
+    assert home.fails("open", "127.0.0.1", "-n") == "pyknock client: KeyFile: No such file or directory"
     home.write(f"Host *\nKey {KEY2}\nKeyFile {tmp_path}/none\nKey {OTHER_KEY2}\n")
     assert home.run("open", "127.0.0.1", "-n").code == 0
 
@@ -415,15 +413,19 @@ HOSTILE = [
     'Key " pk2.{}"', "Key pk2.{} x", 'Key "{}', 'Key "{}" {}', "Key x pk2. {}", "KeyFile {}", "KeyFile /pk2.{}",
     "HostName {}@box", "HostName {}:22", "HostName /{}", "HostName {}.invalid", "HostName pk2.{}", "Sign {}",
     "Stun {}:x", "Family {}", "WaitPort {}", "{}=", "Host {}\0", "'{}", "Hostname '{} #", "Key {} \u20ac",
-    "KeyFile ~/pk2.{}", "\udcff{} 7", "Key \udcff{}",
+    "KeyFile ~/pk2.{}", "\udcff{} 7", "Key \udcff{}", "KeyFile /{}", "KeyFile ~/{}", "KeyFile /dev/null/{}",
+    "HostName {}", "HostName a..{}", "Sign auto\nStun {}.invalid",
 ]  # fmt: skip
 
 
+@pytest.mark.parametrize("options", [[], ["-k"]], ids=str)
 @pytest.mark.parametrize("line", HOSTILE)
-def test_no_message_has_more_of_a_line_than_a_keyword(home, line):
+def test_no_message_has_more_of_a_line_than_a_keyword(home, key2_file, line, options):
+    options = [*options, key2_file] if options else []
     key = "" if line.startswith("Key") else f"Key {KEY2}\n"
     home.write(f"Host *\n{line}\n{key}".replace("{}", SECRET))
-    result = home.run("open", "127.0.0.1", "-v")
-    assert result.code in (1, 3, 5), result
+    result = home.run("open", "127.0.0.1", "-v", *options)
+    # With a key of the command line, that of the file is not read.
+    assert result.code in (1, 3, 5) or options and line.startswith("KeyFile"), result
     output = result.stdout + result.stderr
     assert SECRET not in output and SECRET.lower() not in output.lower() and KEY2[4:20] not in output

@@ -521,6 +521,21 @@ def test_of_several_hosts_the_greatest_code_counts(responder, words):
     assert run(words(first, "open", "nobody.invalid,127.0.0.1", "--answer")).code == 3
 
 
+@pytest.mark.slow
+def test_no_answer_counts_if_the_port_of_another_host_stays_closed(responder, configuration, key_file, key2_file):
+    server = responder(lambda _: [])
+    environment = configuration(
+        f"Port {server.port}\nHost 127.0.0.1\nKeyFile {key2_file}\nAnswer yes\n"
+        f"Host 127.0.0.2\nKeyFile {key_file}\nWaitPort 1\n"
+    )
+    result = run([*program("client"), "open", "127.0.0.1,127.0.0.2", "--wait=1s"], env=environment)
+    assert result.code == 9
+    assert [line.split(";")[0] for line in result.lines] == [
+        "pyknock client: '127.0.0.1': no answer",
+        "pyknock client: port 1 of '127.0.0.2' did not open within 1 s: Connection refused",
+    ]
+
+
 def test_one_host_of_each_version(responder, configuration, key_file, key2_file):
     server = responder(answering())
     with listener(address="127.0.0.2", port=server.port) as receiver:

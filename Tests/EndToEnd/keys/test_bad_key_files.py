@@ -144,12 +144,16 @@ def test_a_missing_key_file_is_named_if_a_configuration_file_names_it(tmp_path):
     assert (result.code, result.lines) == (
         1, ["pyknock server: key file 'missing': No such file or directory"]
     )  # fmt: skip
+
+
+def test_no_file_is_named_that_client_conf_names(tmp_path):
+    """A key may stand there by mistake."""
     (tmp_path / "pyknock").mkdir()
     (tmp_path / "pyknock/client.conf").write_text("Host box\nHostName ::1\nKeyFile /no/such/key\n")
     environment = {"XDG_CONFIG_HOME": str(tmp_path)}
     result = run([*program("client"), "open", "box"], env=environment)
     assert (result.code, result.lines) == (
-        1, ["pyknock client: key file '/no/such/key': No such file or directory"]
+        1, ["pyknock client: KeyFile: No such file or directory"]
     )  # fmt: skip
 
 

@@ -403,7 +403,7 @@ private func fuzzGrants(_ input: Span<UInt8>) {
                 records: storage(new), changed: storage(changed),
                 names: SetNames(storage(names, at: SetNames.size)), states: storage(states),
                 heap: storage(heap, bytes: heap.count / 2), index: PositionIndex(storage(index)),
-                areas: storage(heap, at: heap.count / 2), place: 1)
+                areas: storage(heap, at: heap.count / 2), place: 1, secret: 7)
               let wallNow = input[0] & 2 == 0 ? 1_700_000_000 * Microseconds.second : .max
               let found = grants.adopt(
                 storage(old), names: oldNames, wallNow: wallNow, now: 0)

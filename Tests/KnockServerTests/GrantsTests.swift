@@ -35,7 +35,7 @@ private struct Image {
       states: storage(count, of: Grants.State.self),
       heap: storage(count, of: UInt32.self),
       index: PositionIndex(storage(PositionIndex.count(forRecords: count), of: UInt32.self)),
-      areas: storage(count, of: UInt32.self), place: place)
+      areas: storage(count, of: UInt32.self), place: place, secret: 7)
   }
 
   /// What a server makes of it that starts now.

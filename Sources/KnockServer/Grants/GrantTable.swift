@@ -57,9 +57,9 @@ extension Grants {
   }
 }
 
-/// The grants in memory, each at a fixed position. A hash table finds them by address. Those of an area are also in a
-/// list: they have the same first 16 bits (IPv4) or 48 bits (IPv6), and no range is larger. The first to expire is at
-/// the top of a binary heap. Bounded.
+/// The grants in memory, each at a fixed position. A hash table finds them by address. The grants of an area have the
+/// same first 16 bits (IPv4) or 48 bits (IPv6), and no range is larger than an area. They are in one list, maybe with
+/// those of other areas. The first to expire is at the top of a binary heap. Bounded.
 struct GrantTable: ~Copyable {
   private let states: Storage<Grants.State>
   /// Positions: first those of the grants, as a heap, then those that have become free.
@@ -67,7 +67,7 @@ struct GrantTable: ~Copyable {
   private let index: PositionIndex
   /// By the hash of an area, the first in its list: position + 1, or 0.
   private let areas: Storage<UInt32>
-  /// Users choose addresses, and must not know which ones have the same hash.
+  /// See `Grants.init`.
   private let secret: UInt64
   /// How many grants there are.
   private(set) var count = 0

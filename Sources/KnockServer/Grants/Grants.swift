@@ -62,10 +62,12 @@ public struct Grants: ~Copyable {
   ///   - index: for as many.
   ///   - place: a number that no other boot and no other network of this machine has; 0 if it is not known. What a
   ///     command did elsewhere is gone.
+  ///   - secret: random. Users choose addresses, and must not know which ones have the same hash.
   public init(
     records: consuming Storage<Record>, changed: consuming Storage<UInt64>,
     names: consuming SetNames, states: consuming Storage<State>, heap: consuming Storage<UInt32>,
-    index: consuming PositionIndex, areas: consuming Storage<UInt32>, place: UInt64
+    index: consuming PositionIndex, areas: consuming Storage<UInt32>, place: UInt64,
+    secret: UInt64
   ) {
     precondition(records.count >= 2 && records.count <= 1 << 30)
     precondition(states.count == records.count && changed.count * 64 >= records.count)
@@ -73,7 +75,7 @@ public struct Grants: ~Copyable {
     self.names = names
     self.place = place
     self.changed = changed
-    table = GrantTable(states: states, heap: heap, index: index, areas: areas, secret: place)
+    table = GrantTable(states: states, heap: heap, index: index, areas: areas, secret: secret)
   }
 
   /// How many grants there are.
@@ -488,7 +490,7 @@ public struct Grants: ~Copyable {
     return Need(last: last, deadline: deadline)
   }
 
-  /// The next grants that are in a set, by turns. Looks at no more than `limit` positions.
+  /// The next grant that is in a set, by turns. Looks at no more than `limit` positions.
   public mutating func nextToCheck(limit: inout Int) -> (position: Int, grant: Grant)? {
     while limit > 0 {
       limit -= 1

@@ -61,7 +61,8 @@ public struct ReplayMemory: ~Copyable {
     }
   }
 
-  /// Throws `keyTooFast` if the share of a user has no room for a datagram. Nil is the only user, who has no share.
+  /// Throws `keyTooFast` if the share of a user has no room for a datagram. `user` is nil if there is only one user, who
+  /// has no share.
   @inline(never)
   func checkShare(of user: UserNumber?, at moment: Moment, drift: Int64) throws(Refusal) {
     let limit = Self.share(of: records.count, drift: drift)

@@ -114,12 +114,16 @@ enum GrantState {
   ) throws(StateFailure) -> Grants {
     let count = capacity + 1
     guard let index = PositionIndex.mapped(forRecords: count) else { throw .system(.outOfMemory) }
+    var secret = InlineArray<8, UInt8>(repeating: 0)
+    var bytes = secret.mutableSpan
+    bytes.fillWithRandomBytes()
     return Grants(
       records: try StateFile.memory(count, of: Grants.Record.self),
       changed: try StateFile.memory(count / 64 + 1, of: UInt64.self), names: names,
       states: try StateFile.memory(count, of: Grants.State.self),
       heap: try StateFile.memory(count, of: UInt32.self), index: index,
-      areas: try StateFile.memory(count, of: UInt32.self), place: CurrentProcess.place)
+      areas: try StateFile.memory(count, of: UInt32.self), place: CurrentProcess.place,
+      secret: secret.span.bigEndian(at: 0, count: 8))
   }
 
   /// Adopts the grants of a file, which may be damaged.

@@ -204,6 +204,28 @@ def test_what_somebody_has_removed_is_taken_off_the_list_and_never_put_back(fire
     assert firewall.elements() == {}
 
 
+@pytest.mark.slow
+def test_a_removed_address_is_found_among_the_places_of_many_that_are_closed(firewall, start):
+    """A knock asks the kernel about four grants, not about four places."""
+    ours = start("--ttl=1h", "-v", sets=make_sets(firewall))
+    many = [f"10.0.{number >> 8}.{number & 255}" for number in range(400)]
+    sent = 0
+    for command, addresses in (OPEN, [*many, "192.0.2.7"]), (CLOSE, many):
+        for address in addresses:
+            ours.knock(address, command)
+            sent += 1
+            if sent % 100 == 0:  # The socket has room for so many.
+                ours.wait_for_counters(accepted=sent)
+    ours.wait_for_counters(accepted=sent, open=1)
+    if firewall.kind == "nft":
+        firewall.nft("delete element inet pyknock knock4 { 192.0.2.7 }")
+    else:
+        firewall.run("ipset del knock4 192.0.2.7")
+    ours.knock("192.0.2.8")
+    ours.log.wait_for("^pyknock server: no longer open: 192.0.2.7 was removed from ")
+    ours.wait_for_counters(open=1)
+
+
 def test_an_element_that_stands_for_ever_is_not_ours_and_its_grant_ends(firewall, start, listed, tmp_path):
     sets, done = make_sets(firewall), tmp_path / "done"
     if firewall.kind == "nft":

@@ -5,9 +5,9 @@ import Netfilter
 
 /// How the executor changes the sets.
 extension Executor {
-  /// How many positions of grants are compared with the sets after each change. Each costs as much as the change.
+  /// How many grants are compared with the sets after each change. Each costs as much as the change.
   static let checksAtOnce = 4
-  /// How many more once an address is not there. Somebody may have emptied a set.
+  /// The same once an address is not there. Somebody may have emptied a set.
   private static let checksIfGone = 64
   /// The same if there is no room for another grant.
   static let checksIfFull = 4096
@@ -131,19 +131,22 @@ extension Executor {
   /// Takes grants off the list whose address is in its set no more: somebody has removed it, or the kernel has.
   ///
   /// - Parameters:
-  ///   - limit: how many positions of grants are looked at, if their addresses are all there.
+  ///   - limit: how many grants are looked at, if their addresses are all there.
   ///   - end: when to stop, in microseconds since boot. At least one grant is checked.
   mutating func checkSets(limit: Int, until end: Int64) {
-    var limit = min(limit, grants.checkCount)
+    var limit = limit
     var more = Self.checksIfGone
-    while let (position, grant) = grants.nextToCheck(limit: &limit) {
+    // Each of them once. To look at a position costs little.
+    var positions = min(grants.checkCount, max(limit, Self.checksIfFull))
+    while limit > 0, let (position, grant) = grants.nextToCheck(limit: &positions) {
+      limit -= 1
       if SystemClock.sinceBoot() >= end { (limit, more) = (0, 0) }
       guard let set = set(grant.set, grant.address.family) else { return }
       do throws(FirewallError.Reason) {
         guard try firewall.value?.holds(grant.address, in: set) == false else { continue }
         log.info("no longer open: \(grant.address) was removed from \(set)")
         grants.removeFromSet(at: position)
-        limit += more
+        limit = max(limit, more)
         more = 0
       } catch { continue }  // Closing it tells why.
     }

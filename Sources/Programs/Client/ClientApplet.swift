@@ -225,8 +225,8 @@ enum ClientApplet: Applet {
       log.plain("\(usage)")
     case .noPublicAddress, .portNotOpened: break
     case .unresolved(let host, let isConfigured, let failure):
-      log.error(
-        "cannot resolve \(isConfigured ? "the HostName of " : "" as Message)\(host: host): \(failure)")
+      let part: Literal = isConfigured ? "the HostName for " : ""
+      log.error("cannot resolve \(part)\(host: host): \(failure)")
     case .badSourceAddress(let text):
       log.error("source address: \(argument: text) is not a numeric IPv4 or IPv6 address")
     case .badSignedAddress(let text):

@@ -435,7 +435,9 @@ struct Sender: ~Copyable {
       if isUnknown || log.shows(.verbose) { searches.logFailures(of: stunServers) }
       if isUnknown, triedCount > 0 { throw .noPublicAddress }
     }
-    if let failure = addresses.failure { throw .unresolved(host: name, isConfigured: isConfigured, failure) }
+    if let failure = addresses.failure {
+      throw .unresolved(host: name, isConfigured: isConfigured, failure)
+    }
     if !isKnockedOn { isKnockedOn = endRound(purpose) }
   }
 

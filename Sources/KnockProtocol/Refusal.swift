@@ -1,7 +1,7 @@
 import KnockBase
 
-/// The reasons for which the server does not act on a datagram, in the order of the checks. The raw values are
-/// the numbers of the counters.
+/// The reasons for which the server does not act on a datagram. The raw values are the numbers of the counters. `Gate`
+/// has the order of the checks.
 public enum Refusal: UInt8, Error, Sendable {
   case wrongLength
   case unknownKey

@@ -72,7 +72,7 @@ public struct ReplayMemory: ~Copyable {
   /// Remembers a datagram that has passed `check`, before the server acts on it.
   ///
   /// - Parameter user: the user whose share of the memory is charged; nil if there is only one user.
-  /// - Throws: `keyTooFast`, `replayMemoryFull`.
+  /// - Throws: as `checkShare`; `replayMemoryFull`.
   mutating func remember(
     _ datagram: Fingerprint, of user: UserNumber?, at moment: Moment, drift: Int64
   ) throws(Refusal) {

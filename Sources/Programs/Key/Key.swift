@@ -137,14 +137,14 @@ struct Key: ~Copyable {
     switch source {
     case .operand:
       log.warning("warning: a key in the command line shows in ps and the history; use -k FILE")
-    case .file(let path), .configuredFile(let path):
+    case .file(let path), .configuredFile(let path), .hiddenFile(let path):
       if isReadableByOthers {
+        let isHidden = if case .hiddenFile = source { true } else { false }
         log.warning(
-          "warning: key file \(quoted: path): others may read it; chmod 600 prevents that")
-      }
-    case .hiddenFile:
-      if isReadableByOthers {
-        log.warning("warning: KeyFile: others may read the file; chmod 600 prevents that")
+          """
+          warning: \(isHidden ? "KeyFile" as Message : "key file \(quoted: path)"): \
+          others may read it; chmod 600 prevents that
+          """)
       }
     case .setting: (name, advice) = ("Key", "KeyFile FILE")
     }

@@ -155,6 +155,13 @@ def test_no_file_is_named_that_client_conf_names(tmp_path):
     assert (result.code, result.lines) == (
         1, ["pyknock client: KeyFile: No such file or directory"]
     )  # fmt: skip
+    (tmp_path / "key").write_text(KEY)
+    (tmp_path / "key").chmod(0o644)
+    (tmp_path / "pyknock/client.conf").write_text(f"Host box\nHostName ::1\nKeyFile {tmp_path}/key\n")
+    result = run([*program("client"), "open", "-n", "box"], env=environment)
+    assert (result.code, result.lines) == (
+        0, ["pyknock client: warning: KeyFile: others may read it; chmod 600 prevents that"]
+    )  # fmt: skip
 
 
 def test_an_empty_standard_input_is_no_key():

@@ -5,7 +5,7 @@ import os
 import signal
 
 import pytest
-from support.asker import ALICE, BOB, CHECK, CLOSE, DONE, FAILED, NO_ROOM, NOT_ALLOWED
+from support.asker import ALICE, BOB, CHECK, CLOSE, DONE, FAILED, NO_ROOM, NOT_ALLOWED, nearly
 
 
 @pytest.fixture
@@ -62,12 +62,12 @@ def test_a_command_that_cannot_start_or_takes_too_long(answering, asker, tmp_pat
 def test_a_server_that_closes_says_when(answering, asker):
     ours = answering("--close-after=1h")
     client = asker(ours.port)
-    assert client.outcome() == (DONE, 3600, "192.0.2.1")
+    assert client.outcome() == (DONE, nearly(3600), "192.0.2.1")
     assert client.outcome(CLOSE) == (DONE, 0, "192.0.2.1")
     # The client may ask for less, and gets no more than the server gives.
-    assert client.outcome(seconds=60) == (DONE, 60, "192.0.2.1")
-    assert client.outcome(seconds=10) == (DONE, 60, "192.0.2.1")
-    assert client.outcome(seconds=7200) == (DONE, 3600, "192.0.2.1")
+    assert client.outcome(seconds=60) == (DONE, nearly(60), "192.0.2.1")
+    assert client.outcome(seconds=10) == (DONE, nearly(60), "192.0.2.1")
+    assert client.outcome(seconds=7200) == (DONE, nearly(3600), "192.0.2.1")
     assert client.outcome(CHECK) == (DONE, 3600, "192.0.2.1")
 
 
@@ -94,24 +94,32 @@ def test_where_no_time_is_kept_none_can_be_asked_for(answering, asker):
 def test_a_repeat_gets_the_answer_of_what_it_repeats(answering, asker, gate):
     ours = answering("-v", on_open=gate.command)
     client = asker(ours.port)
+    # At once: a repeat comes within two seconds, however slow the machine is.
+    client.ask()
     client.ask()
     ours.output.wait_for("open")
-    client.ask()
     ours.log.wait_for("command not run again: open 192.0.2.1")
     assert client.heard() == []
     gate.end()
     assert [client.receive(), client.receive()] == [(DONE, 0, "192.0.2.1")] * 2
-    # Nothing is left to wait for.
-    assert client.outcome() == (DONE, 0, "192.0.2.1")
     assert ours.output.lines == ["open 192.0.2.1"]
+
+
+def test_a_repeat_of_what_has_ended_is_answered_at_once(answering, asker):
+    ours = answering("-v")
+    client = asker(ours.port)
+    assert [client.outcome(), client.outcome()] == [(DONE, 0, "192.0.2.1")] * 2
+    ours.log.wait_for("command not run again: open 192.0.2.1")
+    ours.output.wait_for("open")
+    assert ours.output.lines == ["open 192.0.2.1 inet"]
 
 
 def test_a_repeat_makes_a_command_that_fails_run_again(answering, asker, gate):
     ours = answering("-v", on_open=gate.command)
     client = asker(ours.port)
     client.ask()
-    ours.output.wait_for("open")
     client.ask()
+    ours.output.wait_for("open")
     ours.log.wait_for("command not run again: open 192.0.2.1")
     gate.end(1)
     ours.output.wait_for("open", 2)
@@ -134,15 +142,15 @@ def test_a_user_waits_for_the_command_that_another_runs(answering, asker, gate, 
     assert alice.heard() == bob.heard() == []
     gate.end()
     # Each hears of their own grant alone.
-    assert alice.receive() == (DONE, 3600, "192.0.2.1")
-    assert bob.receive() == (DONE, 60, "192.0.2.1")
+    assert alice.receive() == (DONE, nearly(3600), "192.0.2.1")
+    assert bob.receive() == (DONE, nearly(60), "192.0.2.1")
     assert alice.outcome(CHECK) == (DONE, 3600, "192.0.2.1")
 
 
 def test_a_close_of_nothing_does_not_wait_for_what_others_close(answering, asker, gate, users):
     ours = answering("-v", users.option, "--close-after=1h", words=["true", gate.command])
     alice, bob = asker(ours.port, key=ALICE), asker(ours.port, key=BOB)
-    assert alice.outcome() == (DONE, 3600, "192.0.2.1")
+    assert alice.outcome() == (DONE, nearly(3600), "192.0.2.1")
     alice.ask(CLOSE)
     ours.output.wait_for("close 192.0.2.1")
     assert bob.outcome(CLOSE) == (DONE, 0, "192.0.2.1")
@@ -184,11 +192,10 @@ def test_a_user_who_is_removed_meanwhile_gets_none(answering, asker, gate, users
 def test_a_repeat_does_not_get_the_answer_of_another_user(answering, asker, gate, users, command):
     ours = answering("-v", users.option, words=[gate.command, gate.command])
     alice, bob = asker(ours.port, key=ALICE), asker(ours.port, key=BOB)
-    alice.ask(command)
+    for client in alice, bob, alice:
+        client.ask(command)
     ours.output.wait_for(r"\w+ 192.0.2.1")
-    bob.ask(command)
-    ours.wait_for_counters(accepted=2, queued=1)
-    alice.ask(command)
+    ours.wait_for_counters(accepted=3, queued=1)
     ours.log.wait_for(r"command not run again: \w+ 192.0.2.1 by alice")
     users.remove("bob")
     ours.signal(signal.SIGHUP)

@@ -8,7 +8,7 @@ from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
-from support.asker import ALICE, CHECK, DONE, FAILED, NOT_ALLOWED, Asker
+from support.asker import ALICE, CHECK, DONE, FAILED, NOT_ALLOWED, Asker, nearly
 from support.datagrams import CLOSE, KEY, OPEN, packet
 from support.firewall import HOUR, only_nft
 from support.state import Journal, patch
@@ -235,7 +235,8 @@ def life_with_sets(number, make, intruder, folder, firewall):
             if address is None:
                 assert (result, seconds) == (NOT_ALLOWED, 0)
             else:
-                assert (result, seconds) == (DONE, 0 if command == CLOSE else HOUR)
+                # Between the record and the answer, other servers may have the processor for more than a second.
+                assert (result, seconds) == (DONE, 0 if command == CLOSE else nearly(HOUR))
         # What was asked for last decides, once it is answered.
         last = {address: (command, tag) for tag, (command, address) in witness.asked.items() if command != CHECK}
         is_open = open_now()

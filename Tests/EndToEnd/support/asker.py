@@ -5,6 +5,7 @@ import itertools
 import socket
 import time
 
+import pytest
 from support.datagrams import CLOSE, OPEN
 from support.networks import HOST
 from support.programs import TIMEOUT
@@ -12,8 +13,13 @@ from support.requests import CHECK, key_text, pyknock
 
 DONE, FAILED, NOT_ALLOWED, NO_ROOM = range(4)
 ALICE, BOB = key_text("alice"), key_text("bob")
-__all__ = ["ALICE", "BOB", "CHECK", "CLOSE", "DONE", "FAILED", "NOT_ALLOWED", "NO_ROOM", "Asker"]
+__all__ = ["ALICE", "BOB", "CHECK", "CLOSE", "DONE", "FAILED", "NOT_ALLOWED", "NO_ROOM", "Asker", "nearly"]
 counter = itertools.count()
+
+
+def nearly(seconds):
+    """What an answer says of so many seconds. A machine that has much to do may need some of them before it answers."""
+    return pytest.approx(seconds - 10, abs=10)
 
 
 class Asker:

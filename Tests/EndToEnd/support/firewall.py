@@ -74,6 +74,14 @@ class Firewall(Namespace):
             return {word[2]: float(word[4]) if word[4:] else None for word in words}
         return nft_elements(self.output("nft", "-j", "list", "set", *table.split(), name))
 
+    def shorten(self, address):
+        """Leaves 9 seconds to an element of knock4 that has an hour, as if the rest had passed."""
+        if self.kind == "ipset":
+            self.run(f"ipset add knock4 {address} timeout 9 -exist")
+        else:
+            element = f"element inet pyknock knock4 {{ {address}"
+            self.nft(f"delete {element} }}\nadd {element} timeout 1h expires 9s }}")
+
     def expect(self, expected, **which):
         """Waits until a set has these elements and no others."""
         until(lambda: set(self.elements(**which)) == set(expected), f"a set with {expected}")

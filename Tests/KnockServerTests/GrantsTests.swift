@@ -1116,6 +1116,31 @@ func aRecordCanSayWhenALongGrantEnds(days: Int64) {
   #expect(image.grant(of: 1)?.ends == min(end, wall + longest))
 }
 
+/// No server writes such a record: it has no end, but the kernel should have ended it long ago.
+@Test func aRecordCanSayWhenALongTimedGrantEnds() {
+  let day = 86_400 * second
+  let others = Image()
+  others.records[0] = Grants.Record(
+    Grant(
+      .inet(1), user: .none, key: .none, command: .succeeded, since: now, asked: now,
+      ends: Grant.never, setEnds: now + minute),
+    sequence: 1, place: 7)
+  let image = Image()
+  var grants = image.grants()
+  let found = grants.adopt(others.records, names: noNames(), wallNow: now, now: 0)
+  #expect(found.count == 1)
+  let wall = now + 300 * day
+  grants.revise(keepsPlace: false, wallNow: wall, now: 300 * day) { _ in
+    .end(at: now + 1000 * day, isInPlace: true)
+  }
+  let next = grants.shortenNext(now: 300 * day)
+  #expect(next?.rest == 0)
+  // The record must not say that the kernel ended it before it was asked for.
+  #expect(image.grant(of: 1)?.ends == wall + 366 * day)
+  #expect(image.grant(of: 1)?.setEnds == wall)
+  #expect(image.adopted(at: wall).found.damagedCount == 0)
+}
+
 @Test func whatIsOutOfPlaceAtTheStartStaysThere() {
   var grants = Image().grants()
   _ = openSet(&grants, .inet(1), bits: 32)

@@ -41,10 +41,19 @@ class Forker:
     def __init__(self, python, folder):
         self.words = [python, "-B", ROOT / "Tests/EndToEnd/support/forker.py", SCRIPT]
         self.streams = [folder / name for name in ("stdin", "stdout", "stderr")]
+        # What the forker itself writes, before it becomes the client.
+        self.errors = folder / "errors"
         self.start()
 
     def start(self):
-        self.popen = subprocess.Popen(self.words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, start_new_session=True)
+        with self.errors.open("wb") as errors:
+            self.popen = subprocess.Popen(
+                self.words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=errors, start_new_session=True
+            )
+
+    def restart(self):
+        self.close()
+        self.start()
 
     def run(self, arguments, environment, program, stdin=b"", cwd="."):
         for stream, content in zip(self.streams, (stdin, b"", b""), strict=True):
@@ -53,14 +62,19 @@ class Forker:
             "arguments": [os.fspath(word) for word in arguments], "environment": environment, "program": program,
             "folder": os.path.abspath(cwd), "streams": [str(stream) for stream in self.streams],
         }  # fmt: skip
-        self.popen.stdin.write(json.dumps(run).encode() + b"\n")
-        self.popen.stdin.flush()
+        # If it has died, that shows when its answer is read.
+        with contextlib.suppress(BrokenPipeError):
+            self.popen.stdin.write(json.dumps(run).encode() + b"\n")
+            self.popen.stdin.flush()
         if not select.select([self.popen.stdout], [], [], TIMEOUT)[0]:
-            self.close()
-            self.start()
+            self.restart()
             raise AssertionError(f"{arguments}: does not end")
-        code = int(self.popen.stdout.readline())
-        return Result(subprocess.CompletedProcess(arguments, code, *(path.read_bytes() for path in self.streams[1:])))
+        if not (code := self.popen.stdout.readline()):
+            errors = self.errors.read_text(errors="replace")
+            self.restart()
+            raise AssertionError(f"{arguments}: the forker has died: {errors}")
+        contents = [path.read_bytes() for path in self.streams[1:]]
+        return Result(subprocess.CompletedProcess(arguments, int(code), *contents))
 
     def close(self):
         os.killpg(self.popen.pid, signal.SIGKILL)

@@ -236,3 +236,11 @@ def test_behind_nat_the_public_address_is_missing(client, key2_file, namespace):
         assert (result.code, result.lines) == (0, [f"pyknock.py: warning: {text}"])
         for sign in "observed", "198.51.100.7":
             assert client.run(*arguments, "-S", sign, network=namespace).lines == []
+
+
+def test_what_runs_the_client_is_started_again_once_it_has_died(client):
+    """It is a part of the tests."""
+    client.forker.popen.kill()
+    with pytest.raises(AssertionError, match=r"\('--version',\): the forker has died: $"):
+        client.run("--version")
+    assert client.run("--version").code == 0

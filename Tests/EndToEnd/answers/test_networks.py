@@ -14,6 +14,9 @@ from support.waiting import until
 FAMILIES = [socket.AF_INET, socket.AF_INET6]
 MORE = {socket.AF_INET: "192.0.2.77", socket.AF_INET6: "2001:db8::77"}
 
+# The last of them is the directory that ls reads.
+DESCRIPTORS = "echo $(ls /proc/self/fd)"
+
 
 @pytest.fixture
 def answering(server, firewall, tmp_path):
@@ -95,7 +98,7 @@ def test_through_nat(answering, firewall, outside, tmp_path, family):
 
 @pytest.mark.parametrize("family, host", [(socket.AF_INET, "127.0.0.1"), (socket.AF_INET6, "::1")])
 def test_a_socket_that_is_passed(server, tmp_path, family, host, not_emulated):
-    """Two servers use it, one after the other. The first gives no answers."""
+    """Servers use it, one after the other. One of them gives answers. No command gets it."""
     passed = socket.socket(family, socket.SOCK_DGRAM)
     passed.bind((host, 0))
     port = passed.getsockname()[1]
@@ -104,10 +107,11 @@ def test_a_socket_that_is_passed(server, tmp_path, family, host, not_emulated):
     for options in [], ["--answer"], []:
         ours = server(
             f"--state={tmp_path}/state", *options, port=port, key=ALICE, prefix=prefix,
-            pass_fds=[passed.fileno()], on_open="echo done $ip",
+            pass_fds=[passed.fileno()], on_open=f"{DESCRIPTORS}; echo done $ip",
         )  # fmt: skip
         client.ask()
         ours.output.wait_for("done 192.0.2.1")
+        assert ours.output.lines[0] == "0 1 2 3"
         if options:
             assert client.receive() == (DONE, 0, "192.0.2.1")
         assert ours.stop() == 0
@@ -116,13 +120,10 @@ def test_a_socket_that_is_passed(server, tmp_path, family, host, not_emulated):
 
 def test_no_command_gets_the_socket(server, tmp_path, not_emulated):
     """A command has the standard descriptors alone. The receiver has its own, and no second one for the socket."""
-    ours = server(
-        f"--state={tmp_path}/state", "--answer", key=ALICE, on_open="echo $(ls /proc/self/fd); echo end"
-    )  # fmt: skip
+    ours = server(f"--state={tmp_path}/state", "--answer", key=ALICE, on_open=f"{DESCRIPTORS}; echo end")
     client = Asker(ours.port)
     assert client.outcome() == (DONE, 0, "192.0.2.1")
     ours.output.wait_for("end")
-    # The last is the directory that ls reads.
     assert ours.output.lines[0] == "0 1 2 3"
 
     def sockets(process):

@@ -129,6 +129,15 @@ def version2(place):
         def knock(name, server):
             return server.cost((fresh if name == "version 1" else requests)(500)) / 1000
 
+        many, one = servers["10,000 users"], servers["one user"]
+        until(many.is_idle, "it has started")
+        begin = many.cpu()
+        yield Row("CPU time of the start with 10,000 users", "ms", [begin / 1e6], "a second", [1000], 1)
+        yield Row("memory with 10,000 users", "KiB", [many.memory()], "one user", [one.memory()])
+        many.process.signal(signal.SIGHUP)
+        until(many.is_idle, "it has read its users again")
+        used = (many.cpu() - begin) / 1e6
+        yield Row("CPU time of a reload with 10,000 users", "ms", [used], "a second", [1000], 1)
         found = by_turns(60, servers, junk)
         measure = "of version 2 with 10,000 users"
         yield from rows(f"CPU time of junk {measure}", "µs", found, dict.fromkeys(found, 1.1))

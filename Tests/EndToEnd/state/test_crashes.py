@@ -4,6 +4,7 @@ import ipaddress
 import os
 import re
 import struct
+import time
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 
@@ -52,13 +53,17 @@ class Witness(Asker):
 
     def __init__(self, port, **more):
         super().__init__(port, **more)
-        # By the tags of the requests: what was asked for, and the result and the seconds of the answer.
-        self.asked, self.answers = {}, {}
+        # By the tags of the requests: what was asked for, when it was sent last, and what the answer says and took.
+        self.asked, self.sent, self.answers = {}, {}, {}
 
     def ask(self, command, address):
         datagram = super().ask(command, address)
         self.asked[datagram[:32]] = command, address
         return datagram
+
+    def send(self, datagram):
+        self.sent[datagram[:32]] = time.monotonic()
+        return super().send(datagram)
 
     def listen(self):
         """Takes the answers that came. No request gets a second one, whichever server it is of."""
@@ -68,7 +73,7 @@ class Witness(Asker):
             command, address = self.asked[tag]
             assert tag not in self.answers, f"a second answer to {command} {address}"
             assert str(answer.address) == (address or "127.0.0.1")
-            self.answers[tag] = answer.result, answer.seconds
+            self.answers[tag] = answer.result, answer.seconds, time.monotonic() - self.sent[tag]
 
     def outcomes(self, but=()):
         return [(*self.asked[tag], *answer) for tag, answer in self.answers.items() if tag not in but]
@@ -147,13 +152,16 @@ def life(number, make, intruder, folder, knocks, asking):
         """Hears answers, and compares the new ones with what the commands did. Returns whether all came."""
         witness.listen()
         lines = journal.lines()
-        for command, address, result, seconds in witness.outcomes(but=before):
+        for command, address, result, seconds, took in witness.outcomes(but=before):
             line = line_of(*asking, address, command)
             if address is None:
                 assert (result, seconds) == (NOT_ALLOWED, 0)
             elif result == FAILED:
                 # If the receiver was killed, the executor stops, and drops commands. Otherwise the end came first.
-                has_ended = (CLOSE, address) in witness.asked.values() or ours.log.matching(f"expired: close {address}")
+                has_ended = (
+                    (CLOSE, address) in witness.asked.values() or took >= SECONDS
+                    or ours.log.matching(f"expired: close {address}")
+                )  # fmt: skip
                 assert seconds == 0 and command != CHECK
                 assert command == CLOSE or line not in lines or has_ended, line
             else:
@@ -231,7 +239,7 @@ def life_with_sets(number, make, intruder, folder, firewall):
     def hear():
         """Hears answers, and compares them with the sets. Returns whether all came."""
         witness.listen()
-        for command, address, result, seconds in witness.outcomes():
+        for command, address, result, seconds, _ in witness.outcomes():
             if address is None:
                 assert (result, seconds) == (NOT_ALLOWED, 0)
             else:

@@ -217,10 +217,7 @@ def test_a_removed_address_is_found_among_the_places_of_many_that_are_closed(fir
             if sent % 100 == 0:  # The socket has room for so many.
                 ours.wait_for_counters(accepted=sent)
     ours.wait_for_counters(accepted=sent, open=1)
-    if firewall.kind == "nft":
-        firewall.nft("delete element inet pyknock knock4 { 192.0.2.7 }")
-    else:
-        firewall.run("ipset del knock4 192.0.2.7")
+    firewall.delete("192.0.2.7")
     ours.knock("192.0.2.8")
     ours.log.wait_for("^pyknock server: no longer open: 192.0.2.7 was removed from ")
     ours.wait_for_counters(open=1)
@@ -254,10 +251,7 @@ def test_no_room_for_a_grant_is_refused_until_a_place_is_free(firewall, start):
     ours.wait_for_counters(open=16, not_opened=1)
     assert "192.0.16.0/24" not in firewall.elements()
     # What somebody has removed makes room.
-    if firewall.kind == "nft":
-        firewall.nft("delete element inet pyknock knock4 { 192.0.3.0/24 }")
-    else:
-        firewall.run("ipset del knock4 192.0.3.0/24")
+    firewall.delete("192.0.3.0/24")
     ours.knock("192.0.16.1")
     ours.log.wait_for("set changed: open 192.0.16.1")
 

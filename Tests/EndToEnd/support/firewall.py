@@ -82,6 +82,13 @@ class Firewall(Namespace):
             element = f"element inet pyknock knock4 {{ {address}"
             self.nft(f"delete {element} }}\nadd {element} timeout 1h expires 9s }}")
 
+    def delete(self, element):
+        """Takes an element out of knock4, as an administrator may."""
+        if self.kind == "nft":
+            self.nft(f"delete element inet pyknock knock4 {{ {element} }}")
+        else:
+            self.run(f"ipset del knock4 {element}")
+
     def expect(self, expected, **which):
         """Waits until a set has these elements and no others."""
         until(lambda: set(self.elements(**which)) == set(expected), f"a set with {expected}")

@@ -19,7 +19,7 @@ from support.waiting import until
 SECONDS = 1
 
 
-# Who knocks for which address, how, and what is waited for in the file of the commands, or in the log.
+# The user, the address and the kind of each knock, and what is waited for in the file of the commands, or in the log.
 ALONE = [
     (None, "192.0.2.1", OPEN, "open 192.0.2.1", "done"),
     (None, "192.0.2.2", OPEN, "open 192.0.2.2", "done"),

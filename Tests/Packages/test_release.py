@@ -69,7 +69,7 @@ def test_release(checkout, tmp_path):
         if path.is_dir():
             run("cp", "--archive", path, checkout / ".build-cross")
 
-    log = run("packaging/release", cwd=checkout, timeout=900)
+    log = run("packaging/release", cwd=checkout, timeout=1800)
     assert log.splitlines()[-1] == NOTE
     first = {path.name: path.read_bytes() for path in (checkout / "dist").iterdir()}
     assert set(first) == FILES | {"SHA256SUMS"}
@@ -84,7 +84,8 @@ def test_release(checkout, tmp_path):
     (checkout / "packaging/openwrt/Makefile").touch()
     key, public = tmp_path / "secret", tmp_path / "public"
     run("minisign", "-G", "-W", "-s", key, "-p", public)
-    run("packaging/release", cwd=checkout, timeout=900, umask=0o077, env={"MINISIGN_KEY": str(key), "TZ": "Asia/Tokyo"})
+    environment = {"MINISIGN_KEY": str(key), "TZ": "Asia/Tokyo"}
+    run("packaging/release", cwd=checkout, timeout=1800, umask=0o077, env=environment)
     second = {path.name: path.read_bytes() for path in (checkout / "dist").iterdir()}
     assert second.pop("SHA256SUMS.minisig")
     assert {name for name in first | second if first.get(name) != second.get(name)} == set()

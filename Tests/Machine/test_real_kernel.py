@@ -130,3 +130,7 @@ def test_after_a_restart_a_replay_is_refused_and_the_grant_is_there(machine, sta
     assert [line.split()[0] for line in grants] == ["ADDRESS", "192.0.2.7"]
     send("192.0.2.8", machine.clock())
     machine.until("grep 'accepted open 192.0.2.8' /run/log")
+    # Status lists what a set holds, so the next server must not find these.
+    for address in "192.0.2.7", "192.0.2.8":
+        machine.run(f"pyknock client close 127.0.0.1 -p7000 -k/run/key -S{address}")
+        machine.until(f"! pyknock status --state=/run/state | grep {address}")

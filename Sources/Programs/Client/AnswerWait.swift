@@ -46,14 +46,12 @@ struct AnswerWait: ~Copyable {
     isOpen && roundCount > 0 ? now + lastRound + Self.pause - SystemClock.sinceBoot() : .max
   }
 
-  /// Whether to ask again now. No answer is waited for after the last round, nor if this process was stopped.
-  mutating func takeRound() -> Bool {
+  /// Whether to ask again now. Nil after the last round, and if this process was stopped: then only an answer that has
+  /// come counts.
+  mutating func takeRound() -> Bool? {
     let now = SystemClock.sinceBoot()
     guard isOpen, roundCount > 0, lastRound + Self.pause <= now else { return false }
-    guard roundCount < Self.requestLimit, now < lastRound + Self.repeatTime else {
-      close()
-      return false
-    }
+    guard roundCount < Self.requestLimit, now < lastRound + Self.repeatTime else { return nil }
     roundCount += 1
     lastRound = now
     return true

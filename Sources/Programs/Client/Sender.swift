@@ -250,8 +250,11 @@ struct Sender: ~Copyable {
   /// Takes an answer that has come. Asks again if it is time.
   @inline(never)
   private mutating func converse(_ purpose: Version2.Purpose) {
+    let isTime = answerWait.takeRound()
+    // After the clock was read, so that what came while this process was stopped is found.
     answerWait.receive(with: key)
-    guard answerWait.takeRound() else { return }
+    guard let isTime else { return answerWait.close() }
+    guard isTime, answerWait.isOpen else { return }
     sentCount = 0
     if isFirstSettled { send(purpose, in: firstFamily) }
     if isOtherSettled, signed.kind != .address || sentCount == 0 { send(purpose, in: otherFamily) }

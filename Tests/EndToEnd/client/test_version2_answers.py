@@ -8,7 +8,7 @@ import socket
 import pytest
 from support.datagrams import KEY, OPEN, signed
 from support.networks import listener
-from support.programs import program, run
+from support.programs import program, run, socket_error
 from support.version2 import KEY2, OTHER_KEY2, ServerKey
 
 CLOSE, CHECK = 2, 3
@@ -532,7 +532,7 @@ def test_no_answer_counts_if_the_port_of_another_host_stays_closed(responder, co
     assert result.code == 9
     assert [line.split(";")[0] for line in result.lines] == [
         "pyknock client: '127.0.0.1': no answer",
-        "pyknock client: port 1 of '127.0.0.2' did not open within 1 s: Connection refused",
+        f"pyknock client: port 1 of '127.0.0.2' did not open within 1 s: {socket_error('Connection refused')}",
     ]
 
 

@@ -44,7 +44,6 @@ def socket_error(text):
     return "No error information" if EMULATED and "mips" in PYKNOCK[0] else text
 
 
-
 def run(words, *, stdin=b"", **options):
     """Runs a program to its end."""
     options = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "timeout": TIMEOUT, **options}

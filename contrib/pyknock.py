@@ -379,7 +379,7 @@ def mode_of(status):
 
 
 def is_own(status):
-    """Whether a file belongs to us or root. Windows has no numbers for users."""
+    """Whether a file belongs to this user or root. Windows has no numbers for users."""
     return not hasattr(os, "geteuid") or status.st_uid in (0, os.geteuid())
 
 
@@ -610,7 +610,8 @@ def read_configuration(path):
         raise Failure(FAILURE, f"{name}: {reason(error)}") from None
     if not is_own(status) or mode_of(status) & 0o022:
         raise Failure(
-            FAILURE, f"{name}: Permission denied (it must belong to us or root, and only its owner may write to it)"
+            FAILURE,
+            f"{name}: Permission denied (it must belong to this user or root, and only its owner may write to it)",
         )
     if len(data) > FILE_LIMIT:
         raise Failure(FAILURE, f"{name}: File too large")

@@ -1,5 +1,5 @@
 # shellcheck shell=sh
-# The packages run this once, in an upgrade from 1.2.0 or earlier. There, pyknock.service had the key file and the
+# The packages run this once, in an upgrade from 1.0.0. There, pyknock.service had the key file and the
 # state directory in its command line. Now server.conf has `state` and `keys`, and the old key is that of the user
 # `shared`. Each step can be repeated.
 

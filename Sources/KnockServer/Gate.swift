@@ -6,7 +6,7 @@ import KnockProtocol
 /// The order of the steps is the order of trust. Nothing in a datagram is read before its MAC is verified.
 /// Nothing is remembered that is not acted on or answered, and what is acted on is remembered first.
 ///
-/// 1. The length is exactly that of a kind of datagram that a key is there for.
+/// 1. The length is exactly that of a datagram of version 1 or 2, and there is a key of that version.
 /// 2. A key of version 2 has the id in it.
 /// 3. The MAC is right. From here on the user is known.
 /// 4. The bytes parse into a well-formed knock.

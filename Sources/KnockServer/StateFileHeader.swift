@@ -20,9 +20,7 @@ public enum FileHeader {
     case users = 0x556B_636F_6E6B_7970  // "pyknockU"
 
     /// The version of the format.
-    fileprivate var version: UInt64 { self == .grants ? 4 : Self.oldestVersion }
-    /// Grants of version 3 are those of the user without a name.
-    fileprivate static let oldestVersion: UInt64 = 3
+    fileprivate var version: UInt64 { self == .grants ? 4 : 3 }
   }
 
   /// Why a file cannot be used.
@@ -50,7 +48,7 @@ public enum FileHeader {
       throw .damagedHeader
     }
     let found = page[littleEndian: 1]
-    guard found >= Kind.oldestVersion else { throw .older }
+    guard found >= kind.version else { throw .older }
     guard found <= kind.version else { throw .newer(version: found) }
     guard page[littleEndian: 3] == checksum(of: page),
       let capacity = Int(exactly: page[littleEndian: 2]),

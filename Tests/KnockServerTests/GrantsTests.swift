@@ -1187,7 +1187,6 @@ func aRecordCanSayWhenALongGrantEnds(days: Int64) {
     }
   }
   #expect(revision() == .max)
-  #expect(revision(key: .none) == .max)
   #expect(revision(key: KeyFingerprint(low: 1, high: 3)) == nil)
   #expect(revision(bob) == nil)
   #expect(revision(.none) == nil)

@@ -9,13 +9,13 @@ import Testing
     Knock(command: command, address: .inet(number))
   }
 
-  /// Whether each of the knocks is a repetition.
+  /// Whether each of the knocks is a repeat.
   private func note(_ knocks: [(Knock, at: Int64)], capacity: Int = 4) -> [Bool] {
     var recent = RecentKnocks(storage(capacity, of: RecentKnocks.Entry.self))
     return knocks.map { recent.record($0.0, by: .none, now: $0.at).isRepeat }
   }
 
-  @Test func `the same within two seconds of the last one is a repetition`() {
+  @Test func `the same within two seconds of the last one is a repeat`() {
     let times: [Int64] = [0, 2_000_000, 4_000_000, 6_000_001, 8_000_001, 8_000_001]
     let knocks = times.map { (knock(1), at: $0) }
     #expect(note(knocks) == [false, true, true, false, true, true])
@@ -83,7 +83,7 @@ import Testing
       knock, by: .none, .none, closesGrant: false, isRepeat ? .repeated : .runs, number: number)
   }
 
-  @Test func `what failed is new, and is done once more where a repetition relied on it`() {
+  @Test func `what failed is new, and is done once more where a repeat relied on it`() {
     var recent = RecentKnocks(storage(4, of: RecentKnocks.Entry.self))
     let first = act(knock(1), at: 0, &recent)
     let unwanted = recent.recordFailure(first)

@@ -58,9 +58,9 @@ private func header(
     #expect(capacity(header(.max, 5)) == .failure(.newer(version: .max)))
   }
 
-  @Test func `grants of version 1_2_0 are taken`() {
+  @Test func `grants have a version of their own`() {
     for (version, expected) in [
-      (2, .failure(.older)), (3, .success(5)), (4, .success(5)), (5, .failure(.newer(version: 5))),
+      (3, .failure(.older)), (4, .success(5)), (5, .failure(.newer(version: 5))),
     ] as [(UInt64, Result<Int, FileHeader.Failure>)] {
       #expect(capacity(header(version, 5, .grants), .grants) == expected)
     }

@@ -13,7 +13,7 @@ private func bytes(_ request: borrowing Request) -> [UInt8]? {
   request.bytes.map { Array(UnsafeBufferPointer(start: $0.start, count: $0.count)) }
 }
 
-/// As nft(8) sends it, but for what only nft needs: `nft 'add element ip t s { 192.0.2.1 timeout 9s }'`.
+/// As nft(8) sends it, without what only nft needs: `nft 'add element ip t s { 192.0.2.1 timeout 9s }'`.
 @Test func aTransactionIsWrittenAsTheKernelReadsIt() throws {
   let table = NftTable(family: .ip, name: try name("t"))
   let set = NftSet(table: table, name: try name("s"), addresses: .inet)

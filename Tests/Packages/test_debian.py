@@ -224,7 +224,7 @@ def test_an_upgrade_moves_the_key_once(old):
     (old.etc / "key").unlink()
     (old.etc / "keys/shared").unlink()
     (old.etc / "key").write_text("another key")
-    assert "shared" not in old("/var/lib/dpkg/info/pyknock.postinst", "configure", "1.3.0")
+    assert "shared" not in old("/var/lib/dpkg/info/pyknock.postinst", "configure", "1.2.0")
     assert list((old.etc / "keys").iterdir()) == []
 
 

@@ -19,7 +19,7 @@ extension Grants {
   ///     56      8     sequence number, from 1. Of two records for the same the later one is valid.
   ///     64      8     the place where the command ran: see `Grants.init`
   ///     72      32    the name of the user, then zeros; all zero for the user without a name
-  ///     104     16    the fingerprint of the key; zero in a record of version 1.2.0
+  ///     104     16    the fingerprint of the key
   ///     120     8     checksum of the other fields
   ///
   /// Numbers are little-endian. Times are in microseconds since the Unix epoch, by the system's clock.

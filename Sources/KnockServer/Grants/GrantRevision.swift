@@ -7,10 +7,8 @@ extension Users {
     user(name, key) != nil
   }
 
-  /// Records of version 1.2.0 have no fingerprint.
   private func user(_ name: UserName, _ key: KeyFingerprint) -> User? {
-    guard let slot = slot(named: name), let user = self[slot], key == .none || key == user.key
-    else { return nil }
+    guard let slot = slot(named: name), let user = self[slot], user.key == key else { return nil }
     return user
   }
 

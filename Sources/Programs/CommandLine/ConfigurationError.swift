@@ -57,7 +57,7 @@ extension ConfigurationFailure: MessageConvertible {
     case .cannotRead(let path, let error):
       if error == .accessDenied {
         """
-        \(quoted: path): \(error) (it must belong to us or root, and only its owner may write to it)
+        \(quoted: path): \(error) (it must belong to this user or root, and only its owner may write to it)
         """
       } else {
         "\(quoted: path): \(error)\(error == .invalid ? " (it is no regular file)" as Literal : "")"

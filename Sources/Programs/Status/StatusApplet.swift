@@ -39,7 +39,9 @@ enum StatusApplet: Applet {
     guard settings.server.stateDirectory != nil || settings.server.firewall.sets != nil else {
       return fail(
         .unsuitableOperand(
-          "the server's settings", "no state and no sets: write -f FILE, --state, --nft or --ipset")
+          "the server's settings",
+          "no state and no sets: write -f FILE, --state, --nft or --ipset, or make /etc/pyknock/server.conf"
+        )
       )
     }
     do throws(StateFailure) {

@@ -314,7 +314,7 @@ def test_a_file_that_others_may_write_is_not_used(home, key_file):
     home.path.chmod(0o666)
     assert home.fails("open", "127.0.0.1") == (
         f"pyknock client: '{home.path}': Permission denied "
-        "(it must belong to us or root, and only its owner may write to it)"
+        "(it must belong to this user or root, and only its owner may write to it)"
     )
 
 

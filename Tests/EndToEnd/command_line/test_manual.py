@@ -4,7 +4,7 @@ import re
 
 import pytest
 from support.manual import PAGE_OF, PAGES, section, shown
-from support.programs import APPLETS, ROOT, options_in_help, program, run
+from support.programs import APPLETS, PYKNOCK, ROOT, options_in_help, program, run
 
 COMMON = {"-h", "--help", "-V", "--version"}
 
@@ -119,6 +119,11 @@ def test_the_manual_explains_each_line_of_the_servers_log():
     assert len(lines) > 50 and len(reasons) == 25
     missing = [line for line in [*lines, *reasons] if line.strip(": ;,.") not in text]
     assert missing == []
+
+
+def test_the_manual_has_the_line_about_an_unknown_command():
+    line = run([*PYKNOCK, "serve"]).lines[0].removeprefix("pyknock: ")
+    assert f'.It Sy "{line}"\n' in PAGES["pyknock.1"]
 
 
 def test_the_manual_is_clean():

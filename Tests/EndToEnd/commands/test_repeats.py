@@ -46,7 +46,7 @@ def test_a_command_that_failed_runs_again(server, tmp_path):
     assert ours.output.lines == ["run"] * 3
 
 
-def test_a_repetition_that_came_before_the_failure_is_not_lost(server, tmp_path):
+def test_a_repeat_that_came_before_the_failure_is_not_lost(server, tmp_path):
     """The command that the repeat relied on has failed. It runs once more, not for ever."""
     command = f"echo run; until test -e {tmp_path}/go; do sleep 0.01; done; exit 1"
     ours = server(on_open=command)
@@ -59,7 +59,7 @@ def test_a_repetition_that_came_before_the_failure_is_not_lost(server, tmp_path)
     assert ours.output.lines == ["run"] * 2
 
 
-def test_a_close_that_fails_makes_no_new_open_of_a_repetition(server, tmp_path):
+def test_a_close_that_fails_makes_no_new_open_of_a_repeat(server, tmp_path):
     """A command that runs twice could add a rule twice, and a close would leave one of them."""
     close = f"until test -e {tmp_path}/go; do sleep 0.01; done; exit 1"
     ours = server(on_open="echo open", on_close=close)

@@ -187,7 +187,7 @@ def test_a_key_file_in_the_home_directory(client):
 def test_a_file_that_others_may_write_or_own(client, key_file):
     permission = (
         f"pyknock.py: '{client.configuration}': Permission denied "
-        "(it must belong to us or root, and only its owner may write to it)"
+        "(it must belong to this user or root, and only its owner may write to it)"
     )
     client.write(f"Host *\nKeyFile {key_file}\n", 0o622)
     assert client.run("list").lines == [permission]

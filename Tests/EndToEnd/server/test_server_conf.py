@@ -197,7 +197,7 @@ def test_a_file_that_others_may_have_written_is_refused(conf, mode, owner):
     conf.path.chmod(mode)
     assert conf.fails() == (
         f"'{conf.path}': Permission denied"
-        " (it must belong to us or root, and only its owner may write to it)"
+        " (it must belong to this user or root, and only its owner may write to it)"
     )
 
 

@@ -30,7 +30,7 @@ def test_a_check_makes_nothing(state):
 
 
 def test_a_file_that_others_may_write_or_that_is_a_link_is_not_used(state, tmp_path):
-    trust = "Permission denied (it must belong to us or root, and only its owner may write to it)"
+    trust = "Permission denied (it must belong to this user or root, and only its owner may write to it)"
     state.path.mkdir(mode=0o700)
     state.path.chmod(0o770)
     assert state.fails() == f"pyknock server: --state: '{state.path}': {trust}"

@@ -5,7 +5,10 @@ from support.firewall import only_nft
 from support.programs import program, run
 
 pytestmark = pytest.mark.usefixtures("not_emulated")
-NOTHING = "the server's settings: no state and no sets: write -f FILE, --state, --nft or --ipset"
+NOTHING = (
+    "the server's settings: no state and no sets: write -f FILE, --state, --nft or --ipset, "
+    "or make /etc/pyknock/server.conf"
+)
 
 
 def in_place_of_etc(folder):

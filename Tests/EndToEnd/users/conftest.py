@@ -74,10 +74,17 @@ def machine(firewall, tmp_path):
             assert not check or (result.code, result.stderr) == (0, ""), result
             return result
 
+        def copy_key(self, user, name):
+            """Gives the client the first line of a user's file."""
+            self.home.mkdir(parents=True, exist_ok=True)
+            (self.home / name).write_text((self.keys / user).read_text().splitlines()[0] + "\n")
+            (self.home / name).chmod(0o600)
+
         def knock(self, *words, key="home.key"):
             """Knocks, and returns the line of the log about it."""
             before = len(self.lines)
-            self.run(shlex.join([*program("client"), *words, f"-k{self.home / key}"]))
+            key = [f"-k{self.home / key}"] if key else []
+            self.run(shlex.join([*program("client"), *words, *key]))
             # Datagrams that are not authentic are only counted.
             found = []
             until(lambda: found.extend(self.lines[before:]) or found, "a line about the knock")

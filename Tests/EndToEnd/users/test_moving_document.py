@@ -15,19 +15,13 @@ DOCUMENT = Document("doc/MOVING.md")
 def moving(machine, firewall):
     """A machine on which alice has a key of version 1, a limit, and something open."""
     machine.configure("keys /etc/pyknock/keys", "state /var/lib/pyknock")
-    machine.home.mkdir(parents=True)
     machine.run("pyknock keygen >/etc/pyknock/keys/alice 2>/dev/null; chmod 600 /etc/pyknock/keys/alice")
-    copy_key(machine, "alice", "home.key")
+    machine.copy_key("alice", "home.key")
     with (machine.keys / "alice").open("a") as file:
         file.write("ttl 30m\n")
     machine.run("systemctl restart pyknock")
     assert machine.knock("open", "127.0.0.1") == "accepted open 127.0.0.1 by alice from 127.0.0.1: "
     return machine
-
-
-def copy_key(machine, user, name):
-    (machine.home / name).write_text((machine.keys / user).read_text().splitlines()[0] + "\n")
-    (machine.home / name).chmod(0o600)
 
 
 def users(shown):
@@ -43,7 +37,7 @@ def users(shown):
 def test_a_person_moves_from_version_1_to_version_2(moving, firewall):
     [rules] = DOCUMENT.blocks("Prepare the server")
     assert "udp length 80 " in moving.run(rules).stdout
-    copy_key(moving, "alice", "old.key")
+    moving.copy_key("alice", "old.key")
     make, replace, look = DOCUMENT.blocks("Move a person")
     moving.run(make)
     assert (moving.keys / "alice").read_text().startswith("pk2.")
@@ -56,8 +50,10 @@ def test_a_person_moves_from_version_1_to_version_2(moving, firewall):
         ("2", False), ("1", True)
     ]  # fmt: skip
     assert moving.knock("open", "127.0.0.1", key="old.key") == "accepted open 127.0.0.1 by alice-v1 from 127.0.0.1: "
-    moving.run(replace)
+    moving.run(replace.replace("open server.example.org", "open 127.0.0.1"))
     assert (moving.home / "home.key").read_text().startswith("pk2.")
+    # The old key let her in to fetch the new one.
+    assert set(firewall.elements()) == {"127.0.0.1"}
     assert not (moving.home / "home.new").exists()
     assert moving.knock("open", "127.0.0.1") == "accepted open 127.0.0.1 by alice from 127.0.0.1: "
     assert 1700 < firewall.elements()["127.0.0.1"] <= 1800
@@ -74,7 +70,7 @@ def test_a_person_moves_from_version_1_to_version_2(moving, firewall):
 
     # From then on, no key of version 1 counts.
     moving.run("pyknock keygen >/etc/pyknock/keys/old 2>/dev/null; chmod 600 /etc/pyknock/keys/old")
-    copy_key(moving, "old", "old.key")
+    moving.copy_key("old", "old.key")
     moving.configure("keys /etc/pyknock/keys", "state /var/lib/pyknock", "no-version1 yes")
     moving.run("systemctl restart pyknock")
     assert moving.knock("open", "127.0.0.1") == "accepted open 127.0.0.1 by alice from 127.0.0.1: "
@@ -89,7 +85,7 @@ def test_a_copy_that_fails_keeps_the_old_key(tmp_path, fails, kept):
     folder.mkdir(parents=True)
     (folder / "home.key").write_text("old\n")
     _, replace, _ = DOCUMENT.blocks("Move a person")
-    run(["sh", "-c", f"ssh() {{ {fails}; }}\n{replace}"], env={**os.environ, "HOME": str(tmp_path)})
+    run(["sh", "-c", f"pyknock() {{ :; }}; ssh() {{ {fails}; }}\n{replace}"], env={**os.environ, "HOME": str(tmp_path)})
     assert (folder / "home.key").read_text() == kept
 
 

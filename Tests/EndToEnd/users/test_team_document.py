@@ -13,13 +13,14 @@ def test_a_person_is_added_limited_and_removed(machine, firewall):
     machine.configure("keys /etc/pyknock/keys", "state /var/lib/pyknock")
     machine.run("systemctl restart pyknock")
 
-    add, copy, look = DOCUMENT.blocks("Add a person")
-    machine.run(add)
-    machine.run(copy)
-    assert machine.knock("open", "127.0.0.1") == "accepted open 127.0.0.1 by alice from 127.0.0.1: "
+    add, take, look = DOCUMENT.blocks("Add a person")
+    line, *_ = machine.run(add.replace("server.example.org", "127.0.0.1")).stdout.splitlines()
+    machine.run(f"printf %s {line!r} | {take}")
+    machine.copy_key("alice", "home.key")
+    assert machine.knock("open", "home", key=None) == "accepted open 127.0.0.1 by alice from 127.0.0.1: "
     assert machine.run(look).stdout.count("\n") == 1
-    for text in (add, copy):
-        machine.run(text.replace("alice", "bob").replace("home.key", "bob.key"))
+    machine.run(add.replace("alice", "bob"))
+    machine.copy_key("bob", "bob.key")
     firewall.expect(["127.0.0.1"])
 
     [limits] = DOCUMENT.blocks("Limit them")
@@ -76,9 +77,9 @@ def test_a_shared_key_is_left_behind(machine, firewall, tmp_path):
     machine.run("systemctl restart pyknock")
     assert machine.knock("open", "127.0.0.1", key="old.key").startswith("accepted open 127.0.0.1 by shared ")
 
-    add, copy, _ = DOCUMENT.blocks("Add a person")
+    add, _, _ = DOCUMENT.blocks("Add a person")
     machine.run(add)
-    machine.run(copy)
+    machine.copy_key("alice", "home.key")
     assert machine.knock("open", "127.0.0.1").startswith("accepted open 127.0.0.1 by alice ")
     shown = machine.run(use).stdout
     assert re.findall(r"accepted open \S+ by (\w+)", shown) == ["shared"]

@@ -184,7 +184,7 @@ def test_with_a_key_file_too_only_a_restart_takes_keys_of_another_server(users, 
 
 @pytest.mark.parametrize("forgotten", ["alice", "bob", "carol"])
 def test_a_hangup_shuts_nobody_out_for_a_file_that_was_forgotten(users, start, forgotten):
-    """All keys become those of another server, but for one."""
+    """All keys except one become those of another server."""
     names = ["alice", "bob", "carol"]
     for name in names:
         users.set(name, key=key_text(name))

@@ -1,7 +1,8 @@
 import KnockBase
 import KnockProtocol
 
-/// The requests of version 2 to one host that want an answer, and the first right answer to any of them.
+/// The requests of version 2 to one host that want an answer, and the first right answer to any of them. If that is not
+/// "done", another address of the host may still say so, in a second.
 struct AnswerWait: ~Copyable {
   /// To each address.
   private static let requestLimit = 10
@@ -11,14 +12,15 @@ struct AnswerWait: ~Copyable {
   /// How many datagrams to take from a socket at once. Others may have come before the answer.
   private static let batchSize = 100
 
-  /// Connected to the addresses of the host, each at its place; none before the first request. So the kernel keeps
-  /// out what others send.
+  /// Connected to the addresses of the host, each at its place; none before the first request, and once the address
+  /// has answered. So the kernel keeps out what others send.
   private var sockets: FixedList<UDPSocket>
   /// Of the requests that were sent, one after another.
   private var tags: StorageText
   private let memory: Storage<UInt8>
   private var roundCount = 0
-  /// When the last round began, by the clock that also runs while the machine sleeps (microseconds).
+  /// When the last round began, or the first answer came, by the clock that also runs while the machine sleeps
+  /// (microseconds).
   private var lastRound: Int64 = 0
   /// Whether an answer is wanted, and may still come.
   private(set) var isOpen: Bool
@@ -46,12 +48,13 @@ struct AnswerWait: ~Copyable {
     isOpen && roundCount > 0 ? now + lastRound + Self.pause - SystemClock.sinceBoot() : .max
   }
 
-  /// Whether to ask again now. Nil after the last round, and if this process was stopped: then only an answer that has
-  /// come counts.
+  /// Whether to ask again now. Nil after the last round or an answer, and if this process was stopped: then only an
+  /// answer that has come counts.
   mutating func takeRound() -> Bool? {
     let now = SystemClock.sinceBoot()
     guard isOpen, roundCount > 0, lastRound + Self.pause <= now else { return false }
-    guard roundCount < Self.requestLimit, now < lastRound + Self.repeatTime else { return nil }
+    guard answer == nil, roundCount < Self.requestLimit, now < lastRound + Self.repeatTime
+    else { return nil }
     roundCount += 1
     lastRound = now
     return true
@@ -87,20 +90,22 @@ struct AnswerWait: ~Copyable {
   mutating func receive(with key: borrowing KeyedMAC) {
     guard isOpen else { return }
     for place in 0..<sockets.count where sockets[place].isOpen {
-      for _ in 0..<Self.batchSize where answer == nil {
+      for _ in 0..<Self.batchSize where isOpen && sockets[place].isOpen {
         do throws(SystemError) {
           guard let length = try sockets[place].receive(into: memory) else { break }
-          if length == Version2.answerSize { open(with: key) }
+          if length == Version2.answerSize, let answer = opened(with: key) {
+            take(answer, at: place)
+          }
         } catch {}
       }
     }
   }
 
-  private mutating func open(with key: borrowing KeyedMAC) {
+  private func opened(with key: borrowing KeyedMAC) -> Version2.Answer? {
     let keys = unsafe key.keys
-    for place in 0..<tags.count / Version2.tagSize where answer == nil {
+    for place in 0..<tags.count / Version2.tagSize {
       let start = place * Version2.tagSize
-      answer = memory.withElements(0..<memory.count) { datagram in
+      let answer = memory.withElements(0..<memory.count) { datagram in
         tags.bytes.withElements(start..<start + Version2.tagSize) { tag in
           unsafe keys.pointee.answerTag.span.withUnsafeBufferPointer { answerTag in
             unsafe keys.pointee.answerMask.span.withUnsafeBufferPointer { answerMask in
@@ -111,10 +116,25 @@ struct AnswerWait: ~Copyable {
           }
         }
       }
+      if answer != nil { return answer }
     }
-    guard answer != nil else { return }
+    return nil
+  }
+
+  /// Through one address of a host, a limit may allow what it does not allow through another.
+  private mutating func take(_ new: Version2.Answer, at place: Int) {
+    let isDone = new.result == Version2.Answer.done
+    if isDone { isOpen = false } else { sockets[place] = .none }
+    guard isDone || answer == nil else { return }
+    answer = new
     answerTime = max(0, SystemClock.wall())
-    isOpen = false
+    lastRound = SystemClock.sinceBoot()
+  }
+
+  /// Whether all addresses that were asked have answered.
+  var isAnswered: Bool {
+    for place in 0..<sockets.count where sockets[place].isOpen { return false }
+    return answer != nil
   }
 
   /// Wants no answer any more.

@@ -149,6 +149,9 @@ enum ClientApplet: Applet {
         throw .misuse(
           .unsuitable(ClientSettings.Option.ttl.spec.name, " needs open or connect"))
       }
+      if settings.waitPort != nil, !isOpen {
+        throw .misuse(.unsuitable(ClientSettings.Option.waitPort.spec.name, " needs open"))
+      }
       if settings.wantsAnswer == true, settings.repeats > 1 {
         throw .misuse(
           .unsuitable(

@@ -253,7 +253,7 @@ struct Sender: ~Copyable {
     let isTime = answerWait.takeRound()
     // After the clock was read, so that what came while this process was stopped is found.
     answerWait.receive(with: key)
-    guard let isTime else { return answerWait.close() }
+    guard let isTime, !(isSettled && answerWait.isAnswered) else { return answerWait.close() }
     guard isTime, answerWait.isOpen else { return }
     sentCount = 0
     if isFirstSettled { send(purpose, in: firstFamily) }
@@ -272,8 +272,7 @@ struct Sender: ~Copyable {
         \(quoted: name): no answer; does the server run with --answer? If so, check the clocks, \
         the key, and the port (-p)
         """)
-      // The connection to the port will tell.
-      return purpose == .open && waitPort != nil ? .success : .noAnswer
+      return .noAnswer
     }
     let exitCode = answer.report(
       purpose, of: name, isOneOfMany: isOneOfMany, isPrinted: isPrinted, at: answerWait.answerTime)

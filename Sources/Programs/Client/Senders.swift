@@ -22,6 +22,8 @@ struct Senders: ~Copyable {
   private var hasSilent = false
   /// Whether a host has answered that it did not do what was asked for, or that could not be printed.
   private(set) var hasFailed = false
+  /// What to end with if no host is connected to: a host with a port has not answered. Otherwise the port tells.
+  private(set) var unheard = ExitCode.success
   /// How long to wait if there are more descriptors than can be waited for (microseconds).
   private static var fullPause: Int64 { 50 * Microseconds.millisecond }
 
@@ -62,17 +64,25 @@ struct Senders: ~Copyable {
 
   /// Waits for the answers of the hosts, and asks again. Prints them in the order of the command line.
   ///
-  /// - Parameter prints: whether the standard output is ours.
+  /// - Parameters:
+  ///   - prints: whether the standard output is ours.
+  ///   - hasOthers: whether there are hosts without a sender.
   @inline(never)
   mutating func awaitAnswers(
-    _ purpose: Version2.Purpose, prints: Bool
+    _ purpose: Version2.Purpose, prints: Bool, hasOthers: Bool
   ) throws(SystemError) -> ExitCode {
     try run(purpose, untilAnswered: true, untilReadable: -1)
     if !hasSilent { roundsLeft = 0 }
     var exitCode = ExitCode.success
     for index in 0..<count {
-      let result = items[index].report(purpose, isOneOfMany: count > 1, isPrinted: prints)
-      if result != .success, result != .noAnswer { hasFailed = true }
+      let result = items[index].report(
+        purpose, isOneOfMany: count > 1 || hasOthers, isPrinted: prints)
+      if result != .noAnswer {
+        if result != .success { hasFailed = true }
+      } else if purpose == .open, items[index].waitPort != nil {
+        unheard = result
+        continue
+      }
       exitCode.include(result)
     }
     return exitCode

@@ -166,6 +166,8 @@ def test_bad_answer_in_the_configuration(configuration):
 MISUSES = {
     "close h --ttl 5": "--ttl needs open or connect",
     "check h --ttl 5": "--ttl needs open or connect",
+    "close h --wait-port 22": "--wait-port needs open",
+    "check h --wait-port 22": "--wait-port needs open",
     "open h --answer --repeat 2": "--repeat is no use with --answer, which asks again",
     "open h --answer=yes": "--answer takes no value",
     "open h --ttl": "--ttl needs a value: DURATION",
@@ -501,6 +503,32 @@ def test_an_answer_may_come_to_any_request_of_the_run(responder, words, namespac
     assert (result.code, result.stdout) == (0, UNLIMITED + "\n")
 
 
+@pytest.mark.parametrize("allowed", ["127.0.0.1", "::1"])
+def test_done_at_one_address_counts_more_than_refused_at_another(responder, words, namespace, process, allowed):
+    """A user with a limit on IPv4 is refused through IPv6. Both answers have come when the client looks."""
+    namespace.hosts.write_text("127.0.0.1 dual.test\n::1 dual.test\n")
+    servers = {a: responder(silent, address=a, port=7013, network=namespace) for a in ("127.0.0.1", "::1")}
+    ours = process([*namespace.prefix, *words(servers["::1"], "open", "dual.test", "--answer")])
+    for server in servers.values():
+        server.wait_for(1)
+    ours.signal(signal.SIGSTOP)
+    for address, server in servers.items():
+        answer = SERVER.answer(server.requests[0].tag, ADDRESS, 0 if address == allowed else 2)
+        server.socket.sendto(answer, server.sender)
+    ours.signal(signal.SIGCONT)
+    assert (ours.output.wait_for_end(), ours.exit_code()) == ([UNLIMITED], 0)
+
+
+@pytest.mark.slow
+def test_refused_at_one_address_counts_if_no_other_one_answers(responder, words, namespace):
+    namespace.hosts.write_text("127.0.0.1 dual.test\n::1 dual.test\n")
+    servers = [responder(silent, address="127.0.0.1", port=7013, network=namespace)]
+    servers.append(responder(answering(2), address="::1", port=7013, network=namespace))
+    result = run([*namespace.prefix, *words(servers[0], "open", "dual.test", "--answer")])
+    assert (result.code, result.lines) == (7, [f"pyknock client: 'dual.test': {FAILURES[2][1]}"])
+    assert [len(server.requests) for server in servers] == [1, 1]
+
+
 def test_an_address_of_the_other_family_is_asked_if_there_is_no_other(responder, words):
     server = responder(answering(), address="::1")
     assert run(words(server, "open", "::1", "-S192.0.2.7", "--answer")).code == 0
@@ -518,7 +546,8 @@ def test_of_several_hosts_the_greatest_code_counts(responder, words):
     result = run(words(first, "open", "127.0.0.2,::1,127.0.0.1,nobody.invalid", "--answer"))
     assert result.code == 8 and len(third.requests) == 1
     # A host that cannot be knocked on, too.
-    assert run(words(first, "open", "nobody.invalid,127.0.0.1", "--answer")).code == 3
+    result = run(words(first, "open", "nobody.invalid,127.0.0.1", "--answer"))
+    assert (result.code, result.stdout[:21]) == (3, "127.0.0.1: open for 1")
 
 
 @pytest.mark.slow
@@ -534,6 +563,28 @@ def test_no_answer_counts_if_the_port_of_another_host_stays_closed(responder, co
         "pyknock client: '127.0.0.1': no answer",
         f"pyknock client: port 1 of '127.0.0.2' did not open within 1 s: {socket_error('Connection refused')}",
     ]
+
+
+@pytest.mark.slow
+def test_no_answer_counts_if_the_port_is_not_tried(responder, configuration, key2_file):
+    """Other hosts have failed, so nobody connects."""
+    server = responder(silent)
+    responder(answering(2), address="127.0.0.3", port=server.port)
+    environment = configuration(
+        f"Port {server.port}\nAnswer yes\nHost nokey\nKeyFile /nowhere/key\n"
+        f"Host *\nKeyFile {key2_file}\nWaitPort 1\n"
+    )
+    result = run([*program("client"), "open", "127.0.0.1,127.0.0.3,nobody.invalid,nokey"], env=environment)
+    assert result.code == 9
+    assert f"pyknock client: '127.0.0.1': {NO_ANSWER}" in result.lines
+    assert "did not open" not in result.stderr
+
+
+def test_a_host_that_has_no_key_is_one_of_several(responder, configuration, key2_file):
+    server = responder(answering())
+    environment = configuration(f"Port {server.port}\nHost box\nHostName 127.0.0.1\nKeyFile {key2_file}\nAnswer yes\n")
+    result = run([*program("client"), "open", "box,nokey"], env=environment)
+    assert (result.code, result.stdout) == (2, f"box: {UNLIMITED}\n")
 
 
 def test_one_host_of_each_version(responder, configuration, key_file, key2_file):

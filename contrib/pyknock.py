@@ -8,7 +8,7 @@ settings of a host, client.conf, the command line, knocking.
 
 As a library, for tests and other programs:
 
-    key = read_key(text)                 KeyFault if the text is no key; its `fault` is a word for the reason
+    key = read_key(text)                 KeyFault if the text is no key; its `fault` names the reason
     key.version                          1 or 2
     Version1Key.request(command, time, address)
                                          49 or 61 bytes; `time` in seconds, `address` of the module ipaddress
@@ -55,7 +55,8 @@ SYSTEM_FILE = "/etc/pyknock/client.conf"
 FILE_LIMIT = 65536  # Bytes of a client.conf.
 HOST_LIMIT = 16
 ADDRESS_LIMIT = 16  # Of a host.
-LONGEST_KEY = 4096  # Bytes in Latin-1.
+LONGEST_KEY = 4096  # Bytes in Latin-1. In UTF-8, each may be two.
+LINE_LIMIT = 2 * LONGEST_KEY + 3  # Bytes. With the end of the line, and one that is too much.
 SHORT_KEY = 16  # A key with fewer bytes may be guessed.
 
 # A server runs no command again for a request that repeats another less than two seconds later.
@@ -91,11 +92,15 @@ class KeyFault(ValueError):
         "byte-order mark": "it begins with a byte-order mark; save it as UTF-8 without one",
         "NUL": "the key has a NUL byte in it",
         "quotes": "there is a quote before or after the key; remove it",
+        "name": "there is a name before the key; leave only the key",
+        "second line": "the file has more than one line; it must hold only the key (of a file of --keys, copy only its"
+        " first line)",
         "not a key of version 2": "a key that contains 'pk2.' is of version 2, and begins with it",
     }
 
     def __init__(self, fault):
-        super().__init__(self.MESSAGES[fault])
+        other = f"its first line is that of {fault}, not a key; pyknock keygen -o FILE makes one"
+        super().__init__(self.MESSAGES.get(fault, other))
         self.fault = fault
 
 
@@ -388,7 +393,7 @@ def key_from_file(path, name):
     try:
         with open(path, "rb") as file:
             status = os.fstat(file.fileno())
-            data = file.read(4 * LONGEST_KEY)
+            data = file.read(LINE_LIMIT)
     except (OSError, ValueError) as error:
         raise Failure(FAILURE, f"{name}: {reason(error) if isinstance(error, OSError) else 'no path'}") from None
     mode = mode_of(status) if stat.S_ISREG(status.st_mode) else 0
@@ -398,32 +403,55 @@ def key_from_file(path, name):
         log.line(f"warning: {name}: others may read it; chmod 600 prevents that")
     line, _, rest = data.partition(b"\n")
     try:
-        if rest.strip():
-            only = "it must hold only the key (of a file of --keys, copy only its first line)"
-            raise Failure(FAILURE, f"{name}: the file has more than one line; {only}")
-        return key_from_line(line)
+        # What is behind the limit is not known.
+        return key_from_line(line, rest.strip() or (rest and len(data) == LINE_LIMIT))
     except KeyFault as fault:
         raise Failure(FAILURE, f"{name}: {fault}") from None
 
 
-def key_from_line(line):
+# How the first lines of other files begin. Source: KeyLine.swift.
+OTHER_FILES = {
+    "a PEM or PGP file": "----|== ed25519v1-|SSH PRIVATE KEY",
+    "a PuTTY key": "PuTTY-User-Key-File-",
+    "an SSH public key": r"(?=.* )(.*[ \t,])?(ssh-|ecdsa-sha2-|sk-ssh-|sk-ecdsa-|rsa-sha2-|webauthn-sk-)",
+    "an age key or file": r"AGE-SECRET-KEY-|AGE-PLUGIN-|age-encryption\.org/|age1[0-9a-z]{55,}\Z",
+    "a minisign file": "(un)?trusted comment:",
+    "a comment or a script": r"#|;|//|/\*|-- ",
+    "XML, HTML or YAML": "<|---|%YAML",
+    "JSON": r"\{",
+    "an INI section or a JSON array": r"\[",
+    "a set of firewall rules": r"table (ip|(inet|arp|bridge|netdev) )|add (table|chain|rule|set|element) |include \"|"
+    r"(delete|destroy) table |flush (ruleset|(table|chain|set) )|\*(filter|nat|mangle|raw)",
+}
+
+
+def line_fault(text):
+    """Why the line of a file is no key: it is that of another file, or has something around the key."""
+    if not text:
+        return None
+    if text.startswith(("\ufeff", "\udcff\udcfe", "\udcfe\udcff")):
+        return "byte-order mark"
+    for kind, beginnings in OTHER_FILES.items():
+        if re.match(beginnings, text, re.DOTALL):
+            return kind
+    blanks = " \t\n\v\f\r\xa0"  # str.isspace knows more, which may be of the key.
+    if text[0] in blanks or text[-1] in blanks:
+        return "blank"
+    if text[0] in "\"'`“”„‘’‚«»" or text[-1] in "\"'`":
+        return "quotes"
+    found = re.match("([0-9A-Za-z_-]*) *(:|=+[^=])", text)
+    if text.startswith("export ") or (found and re.search("key|psk|secret|pass", found[1].lower())):
+        return "name"
+    return "NUL" if "\0" in text else None  # In UTF-16, `pk2.` would not be seen.
+
+
+def key_from_line(line, has_more=False):
     """The key in a line of a file, in bytes."""
-    if line[:2] in (b"\xff\xfe", b"\xfe\xff"):
-        raise KeyFault("byte-order mark")
-    try:
-        text = line.decode("utf-8")
-    except UnicodeDecodeError:
-        raise KeyFault("not Latin-1") from None
+    text = line.decode("utf-8", "surrogateescape")
     text = text[:-1] if text.endswith("\r") else text
-    if "\0" in text:  # Perhaps UTF-16, in which `pk2.` is not seen.
-        raise KeyFault("NUL")
-    if "pk2." not in text.lower() and text:
-        if text[0] == "\ufeff":
-            raise KeyFault("byte-order mark")
-        if text != text.strip():
-            raise KeyFault("blank")
-        if text[0] in "\"'`" or text[-1] in "\"'`":
-            raise KeyFault("quotes")
+    fault = line_fault(text) or (has_more and "second line") or (len(line) == LINE_LIMIT and "too long")
+    if fault:
+        raise KeyFault(fault)
     return read_key(text)
 
 
@@ -435,7 +463,7 @@ def key_from_input():
         if sys.stdin.isatty():
             line = hidden_line().encode("utf-8", "surrogatepass")
         else:
-            line = sys.stdin.buffer.readline(4 * LONGEST_KEY)
+            line = sys.stdin.buffer.readline(LINE_LIMIT)
         return key_from_line(line[:-1] if line.endswith(b"\n") else line)
     except getpass.GetPassWarning:
         raise Failure(FAILURE, "standard input: this terminal would show the key; use -k FILE") from None

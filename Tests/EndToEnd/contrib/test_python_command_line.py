@@ -122,9 +122,11 @@ KEY_FILES = {
     b"\xef\xbb\xbf" + KEY2.encode(): "it begins with a byte-order mark; save it as UTF-8 without one",
     KEY2.encode("utf-16"): "it begins with a byte-order mark; save it as UTF-8 without one",
     b" " + KEY2.encode(): "there is a blank before or after the key; remove it",
-    KEY2.encode() + b" ": "a key of version 2 has 74 characters, and this one has more or fewer",
+    KEY2.encode() + b" ": "there is a blank before or after the key; remove it",
+    KEY2.encode() + b"x": "a key of version 2 has 74 characters, and this one has more or fewer",
     b'"' + KEY2.encode() + b'"': "there is a quote before or after the key; remove it",
-    b"key = " + KEY2.encode(): "a key that contains 'pk2.' is of version 2, and begins with it",
+    b"key = " + KEY2.encode(): "there is a name before the key; leave only the key",
+    b"a key " + KEY2.encode(): "a key that contains 'pk2.' is of version 2, and begins with it",
     KEY2.encode().upper(): "a key of version 2 begins with 'pk2.' in small letters",
     KEY2.encode()[:-1] + b"h": "the last character of the key is wrong",
     KEY2.encode()[:8] + b"B" + KEY2.encode()[9:]: "the key is mistyped: its check value is wrong",
@@ -150,6 +152,60 @@ def test_bad_key_files(client, tmp_path, content):
     if b"\nmore" not in content:
         result = client.run("open", "127.0.0.1", "-k-", stdin=content)
         assert (result.code, result.lines) == (1, [f"pyknock.py: standard input: {KEY_FILES[content]}"])
+
+
+# The first lines of other files, and lines that are nearly such.
+FIRST_LINES = [
+    "-----BEGIN OPENSSH PRIVATE KEY-----", "---- BEGIN SSH2 PUBLIC KEY ----", "----", "== ed25519v1-secret: type0 ==",
+    "SSH PRIVATE KEY FILE FORMAT 1.1", "PuTTY-User-Key-File-3: ssh-ed25519",
+    "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIJ me@box", "ssh-ed25519", "ssh-x_Y-z", "my ssh-agent", "my ssh- x",
+    "ecdsa-sha2-nistp256 AAAAE2VjZHNh", "sk-ssh-ed25519@openssh.com AAAA", "box,192.0.2.1 ssh-rsa AAAA", "Ssh-rsa AAAA",
+    "no-pty\tssh-rsa AAAA", "a,rsa-sha2-256 b", "webauthn-sk-ecdsa-sha2-nistp256@openssh.com A", "not-ssh-rsa AAAA",
+    "AGE-SECRET-KEY-1GFPYYSJZGFPYYSJZ", "AGE-PLUGIN-YUBIKEY-1", "age-encryption.org/v1", "age-encryptionXorg/v1",
+    "age1" + 55 * "q", "age1" + 54 * "q", "age1" + 54 * "q" + "Q", "age1" + 58 * "q" + "=", "age1" + 58 * "q" + " x",
+    "untrusted comment: minisign public key", "trusted comment: x", "mistrusted comment: x",
+    "# created: 2026-11-26T02:00:00Z", "#", ";x", "// x", "/ x", "/* x", "-- x", "--x", "-k a long enough key",
+    "<?xml?>", "---", "%YAML 1.2", "{", "[Interface]", "[", "]",
+    "table inet filter {", "table ip6 filter", "table ip", "table arp x", "table bridge x", "table netdev x",
+    "table salt", "table inet", "add table x", "add rule x", "add chain x", "add set x", "add element x", "add map x",
+    "delete table x", "destroy table x", "delete chain x", "flush ruleset", "flush table x", "flush chain x",
+    "flush set x", "flush x", 'include "x', "include x", "*filter", "*nat", "*mangle", "*raw", "*security",
+    "\ufeffkey", " key", "key ", "\tkey", "key\t", "\vkey", "key\v", "\fkey", "key\f", "key\r\r", "\rkey", "\xa0key",
+    "key\xa0", "key\x85", "\x85key", "key\x1c", "\x1ckey", "key\u2003", "\u2003key", "a key", '"key', 'key"', "'key",
+    "key'", "`key", "key`", "it's so", "\u201ckey", "\u201dkey", "\u201ekey", "\u2018key", "\u2019key", "\u201akey",
+    "\xabkey", "\xbbkey", "key\xbb", "key\u201d",
+    "key=abc", "KEY: abc", "key", "key=", "key==", "key:", "key =a", "key  ==a", "key\t=a", "export X=abc", "exports",
+    "PrivateKey = abc=", "PYKNOCK_PSK=a", "passphrase:a", "a-secret=b", "monkeykey=", "q1w2=e3r4", "my key=a", "=key",
+    "\u212aey=a", "pa\u017f\u017f=a", "3q2+7w==", "key=\xfc", "key=\u20ac", "key\0=a", "# \0", "a\0b", "cl\xe9 \xff",
+    "\u20ac", KEY2, f" {KEY2}", f"{KEY2} ", f'"{KEY2}"', f"key={KEY2}", f"# {KEY2}", f"ssh-rsa {KEY2}",
+]  # fmt: skip
+FIRST_BYTES = [
+    b"\xff\xfek\0", b"\xfe\xff\0k", b"\xff", b"# \xff", b"key=\xff", b"key\xe2\xc2\xa0", b"key\xc2", b"k\xc1\x81",
+    4096 * b"k", 4097 * b"k", 4096 * b"\xc3\xa4", 5000 * b"\xc3\xa4", 2000 * b"key", 9000 * b"x",
+]  # fmt: skip
+
+
+def test_both_clients_refuse_the_same_lines(client, tmp_path):
+    """Sixteen of them in each run."""
+    contents = [*(line.encode() for line in FIRST_LINES), *FIRST_BYTES]
+    contents += [line + b"\nanother line\n" for line in contents]
+    contents += [b"a key" + end for end in (b"\n", b"\r\n \n", b"\n" + 8000 * b" ", b"\n" + 9000 * b" ")]
+    names = [f"h{number}" for number in range(1, len(contents) + 1)]
+    sections = []
+    for name, content in zip(names, contents, strict=True):
+        path = tmp_path / name
+        path.write_bytes(content)
+        path.chmod(0o600)
+        sections.append(f"Host {name}\nPort {name[1:]}\nKeyFile {path}\nHost *\nHostName 127.0.0.1\n")
+    client.write("".join(sections))
+    refused = 0
+    for start in range(0, len(names), 16):
+        words = ["open", "-n", ",".join(names[start : start + 16])]
+        ours, theirs = client.run(*words), run([*program("client"), *words], env=client.environment())
+        shown = re.sub("pyknock.py: (KeyFile)?(?: for '.*?')?", r"pyknock client: \1", ours.stderr)
+        assert (ours.code, ours.stdout, shown) == (theirs.code, theirs.stdout, theirs.stderr)
+        refused += shown.count("KeyFile")
+    assert len(contents) / 2 < refused < len(contents)
 
 
 def test_the_permissions_of_a_key_file(client, key2_file):

@@ -8,7 +8,7 @@ import time
 import pytest
 from support.datagrams import CLOSE, KEY, OPEN, signed
 from support.networks import listener
-from support.programs import ROOT
+from support.programs import ROOT, program, run
 from support.version2 import exclusive_or
 
 
@@ -83,6 +83,19 @@ def test_all_addresses_get_the_same_bytes_with_an_address_to_open_for(knock, nam
         assert knock("open", "two.test", "-p7011", network=namespace).code == 0
         assert len({first.recv(100), second.recv(100), datagram}) == 3
         assert len(third.recv(100)) == 61
+
+
+# What Python takes for a blank, and Swift does not.
+@pytest.mark.parametrize("key", [KEY + "\x85", KEY + "\x1c", "\x1f" + KEY])
+def test_all_bytes_of_a_key_count(client, key):
+    with listener() as receiver:
+        words = ["open", "127.0.0.1", "-k-", f"-p{receiver.getsockname()[1]}"]
+        assert client.run(*words, stdin=key.encode() + b"\r\n").code == 0
+        ours = receiver.recv(100)
+        assert run([*program("client"), *words], stdin=key.encode() + b"\r\n").code == 0
+        theirs = receiver.recv(100)
+    for datagram in ours, theirs:
+        assert datagram == signed(datagram[32:], key)
 
 
 @pytest.mark.parametrize("words", [["check"], ["open", "--ttl=1h"], ["open", "--answer"]], ids=lambda words: words[-1])

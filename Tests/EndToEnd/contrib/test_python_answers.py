@@ -236,6 +236,24 @@ def test_a_client_that_was_stopped_does_not_ask_again(client, responder, key2_fi
     assert len(server.requests) == 1
 
 
+def test_a_step_of_the_clock_does_not_end_the_wait(client, responder, key2_file):
+    server = responder(lambda requests: answering()(requests) if len(requests) == 2 else [])
+    for step in 3600, -3600:
+        server.requests.clear()
+        change = f"{QUICK}\nimport itertools, time\nnow, steps = time.time, itertools.count(0, {step})\n"
+        change += "time.time = lambda: now() + next(steps)"
+        assert client.run("open", "127.0.0.1", "--answer", *options(server, key2_file), change=change).code == 0
+
+
+def test_after_a_sleep_of_the_machine_it_does_not_ask_again(client, responder, key2_file):
+    server = responder(lambda requests: [])
+    change = f"{QUICK}\nimport itertools, time\nclocks = {{time.CLOCK_BOOTTIME: itertools.count(0, 2)}}\n"
+    change += "time.clock_gettime = lambda number: next(clocks[number])"
+    assert client.run("open", "127.0.0.1", "--answer", *options(server, key2_file), change=change).code == 9
+    server.wait_for(1)
+    assert len(server.requests) == 1
+
+
 def test_an_answer_that_came_meanwhile_counts_whatever_came_before_it(client, responder, key2_file):
     server = responder(lambda requests: [])
     change = "pyknock.ASK_INTERVAL, pyknock.REPEAT_LIMIT = 0.5, 0.6"

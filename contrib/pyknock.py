@@ -2,7 +2,7 @@
 """The client of pyknock in one file, for any system with Python 3.8 or later. See PYTHON.md beside it.
 
 It reads the key and client.conf. It asks the system for the addresses of HOST, and sends a datagram to each. It waits
-only with `check` and --answer, for ten seconds, and with -S auto, at most ten seconds for STUN servers. It writes no
+only with `check` and --answer, at most 11 seconds, and with -S auto, at most ten seconds for STUN servers. It writes no
 file and runs no program. The parts below are, in this order: keys and datagrams, addresses, messages, keys in files,
 settings of a host, client.conf, the command line, knocking.
 
@@ -62,6 +62,7 @@ SHORT_KEY = 16  # A key with fewer bytes may be guessed.
 # A server runs no command again for a request that repeats another less than two seconds later.
 ASK_INTERVAL, REPEAT_LIMIT = 1.0, 2.0  # Seconds.
 ASKS = 10
+OTHERS_PATIENCE = 1.0  # Seconds. How long another address of a host may do what the first one to answer did not do.
 CLOCK_TOLERANCE = 2  # Seconds. A check tells of a greater difference.
 
 
@@ -977,8 +978,10 @@ class Target:
             for version in {6 if family == socket.AF_INET6 else 4 for group in self.groups for family, _ in group}:
                 public_address(self.stun, version)
         self.sockets, self.tags, self.errors = {}, set(), []
+        # Sockets: those of the last requests, and those that an answer has come to.
+        self.asked, self.answered = set(), set()
         self.is_asked = False
-        self.result = self.result_time = None
+        self.result = self.result_time = self.end = None
         self.has_warned = False
 
     def choose_version(self, settings):
@@ -1050,6 +1053,7 @@ class Target:
     def ask(self):
         """Sends a request to each address."""
         self.errors = []
+        self.asked.clear()
         self.shared = None
         for group in self.groups:
             sent = False
@@ -1079,12 +1083,13 @@ class Target:
             return True
         self.warn_behind_nat(address, plain_address(socket_address(place[1])))
         datagram = self.datagram(address, shown)
-        if self.waits:
-            self.tags.add(datagram[:32])
         try:
             connection.send(datagram)
         except OSError:  # Perhaps an ICMP error, for what was sent before. Then nothing was sent now.
             connection.send(datagram)
+        if self.waits:
+            self.tags.add(datagram[:32])
+            self.asked.add(connection)
         log.verbose(f"sent {text}")
         if not self.waits:
             self.sockets.pop(place).close()
@@ -1133,10 +1138,21 @@ class Target:
             log.line(error)
         return FAILURE
 
-    def take(self, datagram):
+    def take(self, connection, datagram):
+        """Of an address, the first answer counts. Of all, the first that something was done, or else the first."""
+        answer = None if connection in self.answered else self.key.open_answer(datagram, self.tags)
+        if not answer:
+            return
+        self.answered.add(connection)
         if not self.result:
-            self.result = self.key.open_answer(datagram, self.tags)
-            self.result_time = time.time()
+            self.end = time.monotonic() + OTHERS_PATIENCE
+        elif self.result.result == 0 or answer.result != 0:
+            return
+        self.result, self.result_time = answer, time.time()
+
+    def is_settled(self, now):
+        """Whether it has an answer that no other address can better by now."""
+        return self.result and (self.result.result == 0 or self.asked <= self.answered or self.end <= now)
 
     def report(self, prefix):
         """Prints the answer, or what failed. Returns the exit code."""
@@ -1288,23 +1304,29 @@ def ask_until_answered(targets):
     for _ in range(ASKS):
         start = time_since_boot()
         for target in targets:
-            target.ask()
-        end = time.monotonic() + ASK_INTERVAL
+            if not target.result:
+                target.ask()
         targets = [target for target in targets if target.waits and target.is_asked]
-        while True:
-            targets = [target for target in targets if not target.result]
-            if not targets:
-                return
-            waiting = {connection: target for target in targets for connection in target.sockets.values()}
-            pause = max(0, end - time.monotonic())
-            for connection in select.select(list(waiting), [], [], pause)[0]:
-                for datagram in received(connection):
-                    waiting[connection].take(datagram)
-            if time.monotonic() >= end:
-                break
+        targets = unsettled(targets, time.monotonic() + ASK_INTERVAL)
         # If this process was stopped since it began to ask, asking again might run a command twice.
-        if time_since_boot() - start >= REPEAT_LIMIT:
-            return
+        if not targets or time_since_boot() - start >= REPEAT_LIMIT:
+            break
+    unsettled([target for target in targets if target.result], time.monotonic() + OTHERS_PATIENCE)
+
+
+def unsettled(targets, end):
+    """Takes what comes, and returns the targets that still wait at the end."""
+    while True:
+        now = time.monotonic()  # Before we take: what came while this process was stopped counts.
+        waiting = {connection: target for target in targets for connection in target.sockets.values()}
+        for connection, target in waiting.items():
+            for datagram in received(connection):
+                target.take(connection, datagram)
+        targets = [target for target in targets if not target.is_settled(now)]
+        if not targets or end <= now:
+            return targets
+        moment = min([end, *(target.end for target in targets if target.result)])
+        select.select(list(waiting), [], [], max(0, moment - time.monotonic()))
 
 
 def divided(text):

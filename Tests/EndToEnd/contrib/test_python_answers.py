@@ -324,6 +324,106 @@ def test_of_two_datagrams_at_once_the_answer_counts(client, responder, key2_file
         assert ours.exit_code() == 0
 
 
+# Says when an answer is kept.
+TELLS = """
+take = pyknock.Target.take
+def tell(self, *datagram):
+    take(self, *datagram)
+    if self.result:
+        print("taken", file=sys.stderr, flush=True)
+pyknock.Target.take = tell
+"""
+
+
+@pytest.fixture
+def both(responder, namespace):
+    """Silent servers on both addresses of both.test."""
+    namespace.hosts.write_text("127.0.0.1 both.test\n::1 both.test\n")
+    return [responder(lambda requests: [], address=a, port=7012, network=namespace) for a in ("::1", "127.0.0.1")]
+
+
+@pytest.mark.parametrize("order", [(0, 1), (1, 0)], ids=["IPv6 first", "IPv4 first"])
+@pytest.mark.parametrize(
+    "results, code, text",
+    [((2, 0), 0, "open for 198.51.100.7 until it is closed"), ((0, 2), 0, "open for 192.0.2.7 until it is closed"),
+     ((2, 1), 7, "'both.test': " + FAILURES[2][1].replace("198.51.100.7", "192.0.2.7")),
+     ((1, 2), 8, "'both.test': " + FAILURES[1][1].replace("198.51.100.7", "192.0.2.7"))],
+)  # fmt: skip
+def test_of_two_addresses_one_that_did_it_counts(client, both, namespace, key2_file, order, results, code, text):
+    change = TELLS + "pyknock.OTHERS_PATIENCE = 60"
+    ours = client.start(
+        "open", "both.test", "--answer", "-p7012", "-k", key2_file, network=namespace, change=change
+    )  # fmt: skip
+    for server in both:
+        server.wait_for(1)
+    for place, result, address in zip(order, results, ("192.0.2.7", "198.51.100.7"), strict=True):
+        if address == "192.0.2.7" or results[0]:
+            server = both[place]
+            server.socket.sendto(SERVER.answer(server.requests[0].tag, address, result), server.sender)
+            ours.log.wait_for("taken")
+    assert ours.exit_code() == code
+    log = [line.removeprefix("pyknock.py: ") for line in ours.log.wait_for_end() if line != "taken"]
+    assert ours.output.wait_for_end() + log == [text]
+    assert [len(server.requests) for server in both] == [1, 1]
+
+
+@pytest.mark.parametrize("interval", [0.1, 1000])
+def test_after_an_answer_it_asks_nobody_again_and_waits_a_moment(client, both, namespace, key2_file, interval):
+    both[1].reply = lambda requests: answering(2)(requests) + answering()(requests)
+    change = f"pyknock.ASK_INTERVAL, pyknock.OTHERS_PATIENCE = {interval}, 0.3"
+    arguments = ["both.test", "--answer", "-p7012", "-k", key2_file]
+    result = client.run("open", *arguments, change=change, network=namespace)
+    assert (result.code, result.lines) == (7, [f"pyknock.py: 'both.test': {FAILURES[2][1]}"])
+    both[0].wait_for(1)
+    assert [len(server.requests) for server in both] == [1, 1]
+
+
+def test_after_the_last_request_another_address_may_still_answer(client, both, namespace, key2_file):
+    both[1].reply = answering(2)
+    change = """
+unsettled = pyknock.unsettled
+def tell(*targets):
+    print("waits", file=sys.stderr, flush=True)
+    return unsettled(*targets)
+pyknock.unsettled, pyknock.ASKS, pyknock.ASK_INTERVAL, pyknock.OTHERS_PATIENCE = tell, 1, 0.4, 60
+"""
+    arguments = ["open", "both.test", "--answer", "-p7012", "-k", key2_file]
+    ours = client.start(*arguments, change=change, network=namespace)
+    ours.log.wait_for("waits", 2)
+    both[0].wait_for(1)
+    both[0].socket.sendto(SERVER.answer(both[0].requests[0].tag, "2001:db8::7"), both[0].sender)
+    assert ours.output.wait_for_end() == ["open for 2001:db8::7 until it is closed"]
+    assert ours.exit_code() == 0
+
+
+def test_an_address_that_could_not_be_asked_is_not_waited_for(client, responder, namespace, key2_file):
+    namespace.hosts.write_text("127.0.0.1 half.test\n2001:db8::1 half.test\n")
+    responder(answering(2), port=7013, network=namespace)
+    arguments = ["open", "half.test", "--answer", "-p7013", "-k", key2_file]
+    change = "pyknock.OTHERS_PATIENCE = 1000"
+    assert client.run(*arguments, change=change, network=namespace).code == 7
+
+
+def test_an_address_that_could_be_asked_only_before_is_not_waited_for(client, both, namespace, key2_file):
+    both[1].reply = lambda requests: answering(2)(requests) if len(requests) == 2 else []
+    change = f"""{QUICK}
+import socket
+class Socket(socket.socket):
+    calls = 0
+    def send(self, data):
+        Socket.calls += self.family == socket.AF_INET6
+        if self.family == socket.AF_INET6 and Socket.calls > 1:
+            raise OSError(101, "Network is unreachable")
+        return super().send(data)
+socket.socket, pyknock.OTHERS_PATIENCE = Socket, 1000
+"""
+    result = client.run(
+        "open", "both.test", "--answer", "-p7012", "-k", key2_file, change=change, network=namespace
+    )  # fmt: skip
+    both[0].wait_for(1)
+    assert (result.code, [len(server.requests) for server in both]) == (7, [1, 2])
+
+
 def test_an_address_of_the_other_family_is_asked_if_there_is_no_other(client, responder, key2_file):
     server = responder(answering(), address="::1")
     result = client.run("open", "::1", "-S192.0.2.7", "--answer", *options(server, key2_file))

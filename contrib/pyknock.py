@@ -54,7 +54,9 @@ DEFAULT_PORT = 60120
 SYSTEM_FILE = "/etc/pyknock/client.conf"
 FILE_LIMIT = 65536  # Bytes of a client.conf.
 HOST_LIMIT = 16
-ADDRESS_LIMIT = 16  # Of a host.
+ADDRESS_LIMIT = 100  # Of a host, in each family.
+# How many sockets to wait for at once. select takes 512 on Windows, and elsewhere descriptors under 1024.
+SELECT_LIMIT, FULL_PAUSE = 500, 0.05  # Seconds. When to look at all sockets if there are more.
 LONGEST_KEY = 4096  # Bytes in Latin-1. In UTF-8, each may be two.
 LINE_LIMIT = 2 * LONGEST_KEY + 3  # Bytes. With the end of the line, and one that is too much.
 SHORT_KEY = 16  # A key with fewer bytes may be guessed.
@@ -1069,9 +1071,17 @@ class Target:
                 break
 
     def send(self, place):
-        if place not in self.sockets:
-            self.sockets[place] = connected_socket(place, self.source)
-        connection = self.sockets[place]
+        """Returns false if there is no address to open for."""
+        connection = self.sockets.pop(place, None) or connected_socket(place, self.source)
+        try:
+            return self.send_from(connection, place)
+        finally:
+            if self.waits:
+                self.sockets[place] = connection
+            else:
+                connection.close()
+
+    def send_from(self, connection, place):
         own = plain_address(socket_address(connection.getsockname()))
         address = self.address_to_sign(own)
         if address is False:
@@ -1091,8 +1101,6 @@ class Target:
             self.tags.add(datagram[:32])
             self.asked.add(connection)
         log.verbose(f"sent {text}")
-        if not self.waits:
-            self.sockets.pop(place).close()
         return True
 
     def datagram(self, address, shown):
@@ -1326,7 +1334,8 @@ def unsettled(targets, end):
         if not targets or end <= now:
             return targets
         moment = min([end, *(target.end for target in targets if target.result)])
-        select.select(list(waiting), [], [], max(0, moment - time.monotonic()))
+        moment = moment if len(waiting) <= SELECT_LIMIT else min(moment, now + FULL_PAUSE)
+        select.select(list(waiting)[:SELECT_LIMIT], [], [], max(0, moment - time.monotonic()))
 
 
 def divided(text):

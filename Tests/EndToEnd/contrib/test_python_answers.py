@@ -424,6 +424,24 @@ socket.socket, pyknock.OTHERS_PATIENCE = Socket, 1000
     assert (result.code, [len(server.requests) for server in both]) == (7, [1, 2])
 
 
+def test_more_sockets_than_can_be_waited_for(client, both, namespace, key2_file):
+    """The one that is not waited for gets the answer, once the client waits."""
+    change = """
+import select
+wait = select.select
+def tell(*sockets):
+    print("waits", file=sys.stderr, flush=True)
+    return wait(*sockets)
+select.select, pyknock.SELECT_LIMIT, pyknock.ASK_INTERVAL = tell, 1, 1000
+"""
+    arguments = ["open", "both.test", "--answer", "-p7012", "-k", key2_file]
+    ours = client.start(*arguments, change=change, network=namespace)
+    ours.log.wait_for("waits")
+    both[1].wait_for(1)
+    both[1].socket.sendto(SERVER.answer(both[1].requests[0].tag, "198.51.100.7"), both[1].sender)
+    assert ours.exit_code() == 0
+
+
 def test_an_address_of_the_other_family_is_asked_if_there_is_no_other(client, responder, key2_file):
     server = responder(answering(), address="::1")
     result = client.run("open", "::1", "-S192.0.2.7", "--answer", *options(server, key2_file))

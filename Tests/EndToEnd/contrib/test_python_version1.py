@@ -98,6 +98,13 @@ def test_all_bytes_of_a_key_count(client, key):
         assert datagram == signed(datagram[32:], key)
 
 
+def test_it_knocks_on_a_hundred_addresses_of_a_family(knock, namespace):
+    addresses = [f"127.0.1.{number}" for number in range(101)]
+    namespace.hosts.write_text("".join(f"{address} many.test\n" for address in [*addresses, "::1"]))
+    result = knock("open", "many.test", "-n", network=namespace)
+    assert (result.code, len(set(result.stdout.splitlines()))) == (0, 101)
+
+
 @pytest.mark.parametrize("words", [["check"], ["open", "--ttl=1h"], ["open", "--answer"]], ids=lambda words: words[-1])
 def test_what_needs_version_2(knock, words):
     result = knock(words[0], "127.0.0.1", *words[1:])

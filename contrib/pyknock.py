@@ -253,12 +253,39 @@ def plain_address(address):
 def numeric_address(text):
     """An address in the form of inet_pton(3), or None. Some versions of Python take more."""
     last = text.rpartition(":")[2]
-    if "%" in text or ("." in last and not re.fullmatch(r"(0|[1-9]\d{0,2})(\.(0|[1-9]\d{0,2})){3}", last)):
+    if "%" in text or ("." in last and not re.fullmatch(r"(0|[1-9][0-9]{0,2})(\.(0|[1-9][0-9]{0,2})){3}", last)):
         return None
     try:
         return plain_address(ipaddress.ip_address(text))
     except ValueError:
         return None
+
+
+def look_up(host, port, family=0, flags=0):
+    """Families and addresses, each once."""
+    if host == "*":  # The GNU C library takes it for this machine.
+        raise ValueError
+    found = socket.getaddrinfo(host, port, family, socket.SOCK_DGRAM, 0, flags)
+    return list(dict.fromkeys((family, place) for family, _, _, _, place in found))
+
+
+def numeric_place(text):
+    """The family and the address that the system reads in a text, perhaps with an interface or in an old form."""
+    try:
+        return look_up(text, 0, flags=socket.AI_NUMERICHOST)[0]
+    except (OSError, ValueError):
+        return None
+
+
+def old_form(text):
+    """The address that an old form of IPv4 stands for, such as 010.0.0.1 (8.0.0.1) and 127.1, or None: inet_aton(3)."""
+    family, place = numeric_place(text) or (None, None)
+    return place[0] if family == socket.AF_INET and not numeric_address(text) else None
+
+
+def warn_of_old_form(name, text):
+    if old_form(text):
+        log.line(f"warning: {name} {quoted(text)} is read as {old_form(text)}")
 
 
 def refusal(address):
@@ -518,17 +545,21 @@ DURATION_FORM = "a duration such as 90, 15m, 2h or 1d, at most 366 days"
 STUN_FORM = "HOST, HOST:PORT or [ADDRESS]:PORT"
 
 
+def number_of(digits):
+    """Ten of them are more than any number that we take. int() refuses very many."""
+    return int(digits.lstrip("0")[:10] or 0)
+
+
 def port_number(text):
-    try:
-        number = int(text)
-    except ValueError:
-        return None
+    """As int() takes it, but only with digits and blanks of ASCII."""
+    found = re.fullmatch(r"[ \t-\r]*\+?([0-9]+(_[0-9]+)*)[ \t-\r]*", text)
+    number = number_of(found[1].replace("_", "")) if found else 0
     return number if 0 < number < 65536 else None
 
 
 def duration_seconds(text):
-    found = re.fullmatch("([0-9]{1,8})([smhd]?)", text)
-    seconds = int(found[1]) * {"m": 60, "h": 3600, "d": 86400}.get(found[2], 1) if found else 0
+    found = re.fullmatch("([0-9]+)([smhd]?)", text)
+    seconds = number_of(found[1]) * {"m": 60, "h": 3600, "d": 86400}.get(found[2], 1) if found else 0
     return seconds if 0 < seconds <= 366 * 86400 else None
 
 
@@ -536,11 +567,11 @@ def stun_server(text):
     """Host and port of a STUN server, or None. It may be a URI: RFC 7064."""
     if text.startswith("stun:") and port_number(text[5:]) is None:
         text = text[5:]
-    found = re.fullmatch(r"\[(.+)\](?::(\w+))?|([^:\[\]]+)(?::(\w+))?", text)
-    host, port = (found[1] or found[3], found[2] or found[4] or "3478") if found else (text, "3478")
-    if (":" in host and not numeric_address(host)) or host_refusal(host) or port_number(port) is None:
-        return None
-    return host, port_number(port)
+    found = re.fullmatch(r"\[([^]]+)\](?::(.*))?|([^:[\]]+)(?::([^:]*))?", text, re.DOTALL)
+    host, port = (found[1] or found[3], found[2] if found[1] else found[4]) if found else (text, None)
+    number = 3478 if port is None else port_number(port)
+    is_refused = numeric_place(host) is None if ":" in host else host_refusal(host)
+    return None if not host or not number or is_refused or old_form(host) else (host, number)
 
 
 class Settings:
@@ -844,7 +875,7 @@ def is_operand(argument):
         return True
     if argument == "--" or any(argument[1:2] == letter for letter, _, _ in OPTIONS) and len(argument) == 2:
         return False
-    if re.fullmatch(r"-\d+|-\d*\.\d+", argument):
+    if re.fullmatch(r"-[0-9]+|-[0-9]*\.[0-9]+", argument):
         return True
     is_known = any(argument[1] == letter or argument[2:].partition("=")[0] == name for letter, name, _ in OPTIONS)
     return " " in argument and not is_known
@@ -901,8 +932,9 @@ class UnknownOption(Misuse):
         name = self.argument.partition("=")[0]
         if name[2:] in ELSEWHERE:
             return f"unknown option {quoted(name)}; it is one of pyknock client"
-        if len(name) == 2 or log.shows_arguments:
-            return f"unknown option {log.argument(name) if len(name) > 2 else quoted(name)}"
+        is_letter = re.fullmatch("-[ -~]", name)
+        if is_letter or log.shows_arguments:
+            return f"unknown option {quoted(name) if is_letter else log.argument(name)}"
         return "unknown option (not shown, it may be the key; put -- before a key that begins with '-')"
 
 
@@ -972,6 +1004,7 @@ class Target:
             raise Misuse("-S/--sign-address: auto needs --stun, or Stun in client.conf")
         if settings.sign != "auto" and options.stun:
             raise Misuse("--stun needs -S auto")
+        warn_of_old_form("HOST", self.host)
         self.key = key or self.configured_key(settings, section)
         self.choose_version(settings)
         self.choose_address(settings)
@@ -1036,14 +1069,13 @@ class Target:
         """Finds the addresses, first those in whose family is opened, or else those of IPv6."""
         source = self.options.source and numeric_source(self.options.source)
         try:
-            found = socket.getaddrinfo(self.host, self.port, self.family, socket.SOCK_DGRAM)
+            places = look_up(self.host, self.port, self.family)
         except OSError as error:
             raise Failure(UNRESOLVED, f"cannot resolve {self.shown_host}: {reason(error)}") from None
         except ValueError:  # The codec for international names.
             raise Failure(UNRESOLVED, f"cannot resolve {self.shown_host}: it is no host name") from None
         has_address = isinstance(self.sign, (ipaddress.IPv4Address, ipaddress.IPv6Address))
         first = socket.AF_INET if has_address and self.sign.version == 4 else socket.AF_INET6
-        places = dict.fromkeys((family, place) for family, _, _, _, place in found)
         places = [place for place in places if not source or place[0] == source[0]]
         self.source = source and source[1]
         # In two groups: with an address to sign, the second is for when the first cannot be reached.
@@ -1064,7 +1096,10 @@ class Target:
                     sent = self.send(place) or sent
                 except OSError as error:
                     source = f" from {self.source[0]}" if self.source else ""
-                    self.errors.append(f"cannot knock on {place_text(place)}{source}: {reason(error)}")
+                    needs_interface = any(lacks_interface(one) for one in (place[1], self.source) if one)
+                    why = "a link-local address needs its interface, as in fe80::1%eth0"
+                    why = why if needs_interface else reason(error)
+                    self.errors.append(f"cannot knock on {place_text(place)}{source}: {why}")
                     log.verbose(self.errors[-1])
             if sent:
                 self.is_asked = True
@@ -1207,13 +1242,10 @@ class Target:
 
 def numeric_source(text):
     """The family and the address of -s."""
-    try:
-        family, _, _, _, place = socket.getaddrinfo(text, 0, 0, socket.SOCK_DGRAM, 0, socket.AI_NUMERICHOST)[0]
-        return family, place
-    except (OSError, ValueError):
-        raise Failure(
-            BAD_SOURCE, f"source address: {log.argument(text)} is not a numeric IPv4 or IPv6 address"
-        ) from None
+    place = numeric_place(text)
+    if not place:
+        raise Failure(BAD_SOURCE, f"source address: {log.argument(text)} is not a numeric IPv4 or IPv6 address")
+    return place
 
 
 def connected_socket(place, source):
@@ -1234,6 +1266,10 @@ def socket_address(place):
     return ipaddress.ip_address(place[0].partition("%")[0])
 
 
+def lacks_interface(place):
+    return len(place) == 4 and place[3] == 0 and socket_address(place).is_link_local
+
+
 def place_text(place):
     host, port = place[1][:2]
     host = host if "%" in host else plain_address(socket_address(place[1]))
@@ -1247,8 +1283,7 @@ def public_address(servers, version):
     sockets = []
     for host, port in servers:
         with contextlib.suppress(OSError, ValueError):
-            places = socket.getaddrinfo(host, port, family, socket.SOCK_DGRAM)[:2]
-            sockets += [connected_socket((place[0], place[4]), None) for place in places]
+            sockets += [connected_socket(place, None) for place in look_up(host, port, family)[:2]]
     request = struct.pack(">HHI", 1, 0, STUN_COOKIE) + secrets.token_bytes(12)
     start = time.monotonic()
     with contextlib.ExitStack() as stack:
@@ -1384,6 +1419,8 @@ def run(arguments):
     for host in hosts if options.has_host else []:
         if host_refusal(host):
             raise Misuse(f"HOST: {log.argument(host)} is not {host_refusal(host)}")
+    if options.source:
+        warn_of_old_form("source address", options.source)
     return knock_on(hosts, COMMANDS[word], options, common_key(options, operands))
 
 

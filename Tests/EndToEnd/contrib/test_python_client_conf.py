@@ -29,13 +29,16 @@ LINES = [
     "Port 7 # a comment", "HostName 127.0.0.2\t#a comment", 'Sign "192.0.2.5" # a "comment"', "Port  =\t 7\r",
     "\tPort 7",
     "Sign ::ffff:192.0.2.7", "Host other\nPort 1", "Host 127.*\nPort 1", "#Port", "", " \t\r", "=7 8", "Stun [::1]:5",
-    "Stun stun:a:1", "Port 0_7", "Port +7", "Host !127.0.0.1 *\nPort 1", "Host a,127.0.0.?\nPort 1",
+    "Stun stun:a:1", "Stun x: 1", "Stun [fe80::1%lo]:33", f"Port {70 * '0'}7", f"Ttl {5000 * '0'}90", "Port 0_7",
+    "Port +7", "Host !127.0.0.1 *\nPort 1", "Host a,127.0.0.?\nPort 1",
     # Mistakes.
     "Ttl 0", "Ttl 1w", "Answer maybe",
     "Colour 7", "Port", "Port =", 'HostName "x', 'HostName ""', "Host\0Name x", "Port 0", "Port x", "WaitPort 65536",
     "KeyFile key", "Sign box", "Sign Auto", "Sign 010.0.0.1", "Sign 0x7f.1", "Sign fe80::1%lo", "HostName me@box",
     "HostName box:22", "HostName ssh://box", "Stun stuns:a:1", "Stun a:0", "Stun [::1", "Family ipv4", '"Port" 7',
     'Port "7" 8', 'Port "7"#', "Port 7#", "Sign '192.0.2.7", "Sign 'x #", 'Port 7 "#', "Stun [::1]x", "Stun ::1:5",
+    "Stun stun:", "Stun 127.1", "Stun []:1", "Stun x:", "Stun 1:2:3", "Stun fe80::1%nope", "Port \u0662\u0662",
+    "Port \x1c22", "Port 22_", f"Port {5000 * '7'}", "Ttl \u0663", "Ttl 1_0", f"Ttl {5000 * '9'}d",
     "Stun", "Sign observed observed", "Port 7\0",
     # Keys.
     f"Key {KEY2}", f'Key "{KEY2}"', f"key={KEY2} # alice", f"Key {KEY}", "Key short", "Key two words", 'Key "a #b"',
@@ -47,7 +50,7 @@ LINES = [
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize("line", LINES)
+@pytest.mark.parametrize("line", LINES, ids=lambda line: line[:60])
 def test_both_clients_read_a_line_alike(client, key_file, line):
     client.write(f"Host 127.0.0.1\nKeyFile {key_file}\n{line}\n")
     ours, theirs = both(client, "open", "127.0.0.1", "-n")

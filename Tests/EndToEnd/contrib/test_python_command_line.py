@@ -57,6 +57,9 @@ FORMS = [
     "open 127.0.0.1 -S auto --stun a --stun b --stun c --stun d --stun e",
     "open 127.0.0.1 -s 203.0.113.7", "open --wurst", "open 127.0.0.1 --port -v",
     "open nobody.invalid -s box", "open nobody.invalid -S box -s box",
+    "open 127.1 -s 127.1", "open 0177.0.0.1", "open 127.0.0.1 -p \u0662\u0662", "open 127.0.0.1 -\u0662",
+    "open 127.0.0.1 -S 1.2.3.\u0664", "open fe80::1", f"open 127.0.0.1 --ttl {22 * '0'}1",
+    f"open 127.0.0.1 -p {5000 * '7'}", f"open 127.0.0.1 --ttl {5000 * '7'}",
 ]  # fmt: skip
 # What the first operand may be.
 WORDS = {
@@ -72,7 +75,7 @@ MUSL = {
 }
 
 
-@pytest.mark.parametrize("words", FORMS)
+@pytest.mark.parametrize("words", FORMS, ids=lambda words: words[:60])
 @pytest.mark.parametrize("with_key", [True, False], ids=["key file", "no key"])
 def test_both_clients_take_the_same_command_lines(client, key_file, words, with_key):
     words = ["-n", *(["-k", str(key_file)] if with_key else []), *words.split()]
@@ -243,7 +246,7 @@ def test_ttl_needs_open(client, key2_file):
 
 
 def test_a_host_that_is_no_name(client, key2_file):
-    for host in ("x" * 64 + ".test", "a..b", "\udc80.test"):
+    for host in ("*", "x" * 64 + ".test", "a..b", "\udc80.test"):
         result = client.run("open", host, "-k", key2_file)
         assert (result.code, len(result.lines)) == (3, 1)
         assert result.lines[0].startswith("pyknock.py: cannot resolve '")

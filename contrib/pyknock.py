@@ -1011,7 +1011,7 @@ class Target:
         self.resolve()
         if self.sign == "auto":
             for version in {6 if family == socket.AF_INET6 else 4 for group in self.groups for family, _ in group}:
-                public_address(self.stun, version)
+                public_address(self.stun, version, self.source)
         self.sockets, self.tags, self.errors = {}, set(), []
         # Sockets: those of the last requests, and those that an answer has come to.
         self.asked, self.answered = set(), set()
@@ -1153,7 +1153,7 @@ class Target:
             return None if self.command == CHECK else own
         if self.sign == "observed":
             return None
-        return public_address(self.stun, own.version) if self.sign == "auto" else self.sign
+        return public_address(self.stun, own.version, self.source) if self.sign == "auto" else self.sign
 
     def warn_behind_nat(self, address, server):
         if self.has_warned or address is None:
@@ -1277,13 +1277,16 @@ def place_text(place):
 
 
 @functools.lru_cache(maxsize=None)
-def public_address(servers, version):
-    """Our address in a family, as the first of the STUN servers says that answers; False if none does: RFC 8489."""
+def public_address(servers, version, source):
+    """Our address in a family, as the first of the STUN servers says that answers; False if none does: RFC 8489.
+
+    Beyond NAT each local address may have another one, so it matters from which one we ask.
+    """
     family = socket.AF_INET if version == 4 else socket.AF_INET6
     sockets = []
     for host, port in servers:
         with contextlib.suppress(OSError, ValueError):
-            sockets += [connected_socket(place, None) for place in look_up(host, port, family)[:2]]
+            sockets += [connected_socket(place, source) for place in look_up(host, port, family)[:2]]
     request = struct.pack(">HHI", 1, 0, STUN_COOKIE) + secrets.token_bytes(12)
     start = time.monotonic()
     with contextlib.ExitStack() as stack:

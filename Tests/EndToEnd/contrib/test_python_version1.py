@@ -149,6 +149,25 @@ def test_the_public_address(knock, server, responder):
     ours.output.wait_for("open 203.0.113.9 inet$")
 
 
+def test_the_public_address_is_that_of_the_source(client, key2_file, responder):
+    """The STUN server tells where it sees the client."""
+    with listener() as stun:
+
+        def answer():
+            request, sender = stun.recvfrom(100)
+            value = struct.pack(">BBH4s", 0, 1, 0, exclusive_or(socket.inet_aton(sender[0]), request[4:8]))
+            stun.sendto(b"\1\1\0\x0c" + request[4:20] + b"\0\x20\0\x08" + value, sender)
+
+        for source in "127.0.0.1", "127.0.0.2":
+            thread = threading.Thread(target=answer)
+            thread.start()
+            place = f"127.0.0.1:{stun.getsockname()[1]}"
+            words = ["open", "127.0.0.1", "-n", "-k", key2_file, "-S", "auto", "--stun", place, "-s", source]
+            result = client.run(*words)
+            thread.join()
+            assert (result.code, result.stdout) == (0, f"open {source} to 127.0.0.1:60120\n")
+
+
 @pytest.mark.slow
 def test_a_public_address_that_nobody_tells(knock):
     with listener() as stun:

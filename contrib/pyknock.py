@@ -1047,7 +1047,7 @@ class Target:
             if value.startswith("~/"):
                 if not home_folder():
                     raise Failure(FAILURE, f"KeyFile for {log.host(section)}: the home directory is not known")
-                value = os.path.join(home_folder(), value[2:])
+                value = home_folder() + value[1:]
             key = key_from_file(value, f"KeyFile for {log.host(section)}")
         warn_about(key)
         return key

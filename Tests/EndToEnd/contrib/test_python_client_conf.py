@@ -183,8 +183,9 @@ def test_of_key_and_key_file_the_first_counts(client, tmp_path):
 def test_a_key_file_in_the_home_directory(client):
     (client.home / "my.key").write_text(KEY2)
     (client.home / "my.key").chmod(0o600)
-    client.write("Host 127.0.0.1\nKeyFile ~/my.key\n")
-    assert client.run("open", "127.0.0.1", "-n").code == 0
+    for path in "~/my.key", "~//my.key":
+        client.write(f"Host 127.0.0.1\nKeyFile {path}\n")
+        assert client.run("open", "127.0.0.1", "-n").code == 0
 
 
 def test_a_file_that_others_may_write_or_own(client, key_file):

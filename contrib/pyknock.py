@@ -1022,8 +1022,6 @@ class Target:
     def choose_version(self, settings):
         """Takes what only a key of version 2 can do."""
         options = self.options
-        if options.ttl and self.command != OPEN:
-            raise Misuse("--ttl needs open")
         if self.key.version == 1:
             given = {"check": self.command == CHECK, "--ttl": options.ttl, "--answer": options.answer}
             for name in given:
@@ -1417,6 +1415,8 @@ def run(arguments):
     least, most = (2, 3) if takes_key else (2 if options.config is None else 1, 2)
     if word not in COMMANDS or not least <= len(operands) <= most:
         raise operands_misuse(operands)
+    if options.ttl and word != "open":
+        raise Misuse("--ttl needs open")
     options.has_host = len(operands) > 1
     hosts = [without_brackets(host) for host in divided(operands[1] if options.has_host else options.config)]
     for host in hosts if options.has_host else []:

@@ -236,8 +236,9 @@ def test_warnings_about_a_key(client):
 
 
 def test_ttl_needs_open(client, key2_file):
-    result = client.run("close", "127.0.0.1", "--ttl", "1h", "-k", key2_file)
-    assert (result.code, result.lines) == (2, ["pyknock.py: --ttl needs open", *USAGE])
+    for words in ["close", "127.0.0.1"], ["check", "127.0.0.1,127.0.0.2", "-k", "/nowhere"]:
+        result = client.run("-k", key2_file, *words, "--ttl", "1h")
+        assert (result.code, result.lines) == (2, ["pyknock.py: --ttl needs open", *USAGE])
     for value in ("", "0", "1w", "367d", "-1", "1.5h", "99999999d"):
         result = client.run("open", "127.0.0.1", f"--ttl={value}", "-k", key2_file)
         assert (result.code, result.lines[0]) == (

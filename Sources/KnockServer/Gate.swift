@@ -18,7 +18,8 @@ import KnockProtocol
 ///    in the queue.
 /// 9. There is room to remember it.
 ///
-/// What 7 and 8 refuse is remembered only if it is answered.
+/// What 7 and 8 refuse is remembered only if it is answered. An open or close that they refuse for the source of the
+/// datagram is not: the same request may be allowed from elsewhere. A check is, since nothing is lost with it.
 public struct Gate<Keys: MACKeys & ~Copyable>: ~Copyable {
   public var keys: Keys
   public var users: Users
@@ -149,10 +150,12 @@ public struct Gate<Keys: MACKeys & ~Copyable>: ~Copyable {
     try replays.check(claim.fingerprint, at: moment, drift: drift)
     let user = header.user
     var knock = claim.knock
+    var isForSource = false
     if claim.isUnnamed, claim.isCheck || user.policy.allowsObservedSource,
       let source = origin.source
     {
       knock = Knock(command: knock.command, address: source)
+      isForSource = true
     }
     let payer = users.count > 1 ? user.number : nil
     var refusal = knock.address.refusal
@@ -161,6 +164,13 @@ public struct Gate<Keys: MACKeys & ~Copyable>: ~Copyable {
       try replays.checkShare(of: payer, at: moment, drift: drift)
       refusal = user.refusal(
         of: knock, from: origin.source, seconds: claim.seconds, wallNow: moment.wall)
+      // A copy may come first, from elsewhere. It must not use up what the sender may have.
+      if let refusal, !claim.isCheck {
+        let isForAddress = user.refusal(
+          of: knock, from: knock.address, seconds: claim.seconds, wallNow: moment.wall)
+        if isForAddress == nil { throw refusal }
+        if isForSource, refusal != .expiredKey, refusal != .commandNotAllowed { throw refusal }
+      }
     }
     if refusal == nil, !hasRoom { refusal = .queueFull }
     let reply = claim.wantsAnswer ? origin.reply : nil

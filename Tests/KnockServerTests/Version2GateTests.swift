@@ -316,6 +316,65 @@ private func answer(
     #expect(refused(sealed(payload()), &gate) == nil)
   }
 
+  @Test func `a copy from elsewhere neither uses up a request nor is answered`() {
+    var onlyForSource = policy()
+    onlyForSource.isOnlyForSource = true
+    var oneRange = policy(allowsObservedSource: true)
+    _ = oneRange.allow(AddressRange(documentation, prefixLength: 24))
+    let oneFamily = policy(families: AddressFamilies { $0 == .inet }, allowsObservedSource: true)
+    var timed = policy(allowsObservedSource: true)
+    timed.inet.isTimed = true
+    let cases: [(Policy, [UInt8], Address, Refusal)] = [
+      (onlyForSource, payload(), .inet(1), .addressNotAllowed),
+      (onlyForSource, payload(), .inet6(high: 1, low: 1), .addressNotAllowed),
+      (onlyForSource, payload([0: 2]), .inet(1), .addressNotAllowed),
+      (oneRange, payload(of: observed), .inet(1), .addressNotAllowed),
+      (oneFamily, payload(of: observed), .inet6(high: 1, low: 1), .noSetForFamily),
+      (timed, payload(of: observed, [4: 1]), .inet6(high: 1, low: 1), .timeNotKept),
+    ]
+    for (policy, bytes, elsewhere, refusal) in cases {
+      var gate = makeGate(policy, capacity: 1)
+      let datagram = sealed([bytes[0], 1] + bytes[2...])
+      for _ in 0..<2 {
+        let found = verdict(datagram, from: Origin(elsewhere, reply: path), &gate)
+        guard case .refused(refusal, let header) = found, header.order == nil else {
+          Issue.record("\(found)")
+          continue
+        }
+      }
+      #expect(refused(datagram, from: Origin(documentation, reply: path), &gate) == nil)
+    }
+  }
+
+  @Test func `what is refused wherever it comes from is answered`() {
+    var policy = policy(allowsObservedSource: true)
+    policy.isOnlyForSource = true
+    _ = policy.allow(AddressRange(documentation, prefixLength: 24))
+    var opens = policy
+    opens.mayClose = false
+    var expired = policy
+    expired.expires = now
+    let cases: [(Policy, [UInt8])] = [
+      // Its address is in no range.
+      (policy, payload(of: [UInt8](repeating: 0, count: 10) + [255, 255, 10, 0, 0, 1])),
+      (opens, payload([0: 2])), (opens, payload(of: observed, [0: 2])),
+      (expired, payload()), (expired, payload(of: observed)),
+      // Nothing is lost with a check.
+      (policy, payload([0: 3])), (policy, payload(of: observed, [0: 3])),
+    ]
+    for (number, (policy, bytes)) in cases.enumerated() {
+      var gate = makeGate(policy)
+      let datagram = sealed([bytes[0], 1] + bytes[2...])
+      let found = verdict(datagram, from: Origin(.inet(1), reply: path), &gate)
+      if case .refused(_, let header) = found {
+        #expect(header.order?.refusal == .notAllowed, "\(number)")
+      } else {
+        Issue.record("\(number) \(found)")
+      }
+      #expect(refused(datagram, &gate) == .replayed)
+    }
+  }
+
   @Test func `nothing is answered to what is stale or malformed or a replay`() {
     var gate = makeGate()
     for changes in [[0: 4], [1: 3], [2: 1], [3: 1], [0: 2, 4: 1]] as [[Int: UInt8]] {

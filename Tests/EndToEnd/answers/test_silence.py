@@ -100,6 +100,24 @@ def test_other_keys_of_the_server_open_no_answer(answering, asker, users):
         assert alice.key.open_answer(changed, [tag]) is None
 
 
+def test_a_copy_that_is_faster_and_comes_from_elsewhere_opens_and_hears_nothing(answering, asker, users):
+    """The limits of alice do not allow its source. Her own request, which comes later, is as good as before."""
+    users.set("alice", "addresses source", key=ALICE)
+    ours = answering(users.option, words=["echo $cmd $ip", "true"])
+    alice, thief = asker(ours.port), asker(ours.port)
+    alice.socket.bind(("127.0.0.1", 0))
+    thief.socket.bind(("127.0.0.2", 0))
+    for count in (1, 2):
+        request = thief.ask(address="127.0.0.1")
+        ours.wait_for_counters(address_not_allowed=count)
+        alice.send(request)
+        assert alice.receive() == (DONE, 0, "127.0.0.1")
+    ours.wait_for_counters(replayed=0, accepted=2)
+    # A check loses nothing, and says what is wrong.
+    assert thief.outcome(CHECK, "127.0.0.1") == (NOT_ALLOWED, 0, "127.0.0.1")
+    assert thief.heard() == []
+
+
 def test_answers_need_a_state_directory():
     result = run([*program("server"), "--answer", KEY2, "true", "true"])
     assert (result.code, result.lines[0]) == (2, "pyknock server: --answer needs --state")

@@ -262,15 +262,17 @@ int csys_spawn(char *const *arguments, char *const *environment) {
 
 int csys_fork(void) { return csys_result(fork()); }
 
-int csys_ended_child(void) {
+/// The process ID of a child that has changed to a state and was not reaped; 0 if there is none.
+static int find_child(idtype_t kind, int process, int state) {
   siginfo_t info;
   info.si_pid = 0;
-  int result;
-  do result = waitid(P_ALL, 0, &info, WEXITED | WNOHANG | WNOWAIT);
-  while (result < 0 && errno == EINTR);
-  if (result < 0) return errno == ECHILD ? 0 : -errno;
-  return (int)info.si_pid;
+  int result = waitid(kind, (id_t)process, &info, state | WNOHANG | WNOWAIT);
+  return result < 0 && errno != ECHILD ? -errno : (int)info.si_pid;
 }
+
+int csys_ended_child(void) { return find_child(P_ALL, 0, WEXITED); }
+
+int csys_is_stopped(int process) { return find_child(P_PID, process, WSTOPPED) > 0; }
 
 int csys_reap(int process) {
   int status = 0;

@@ -90,5 +90,8 @@ int csys_fork(void);
 /// The process ID of a child that has ended and is not yet reaped, 0 if there is none.
 int csys_ended_child(void);
 
+/// Whether a signal such as STOP has stopped a child.
+int csys_is_stopped(int process);
+
 /// Reaps a child that has ended. Returns its exit status (0 to 255), or the negated number of its signal.
 int csys_reap(int process);

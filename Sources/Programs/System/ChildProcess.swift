@@ -36,6 +36,9 @@ struct ChildProcess: Equatable, BitwiseCopyable {
     return number > 0 ? ChildProcess(number: number) : nil
   }
 
+  /// Whether a signal has stopped it, until another one continues it.
+  var isStopped: Bool { csys_is_stopped(number) != 0 }
+
   /// Takes the exit status of a process that has ended. From then on its number may belong to another one.
   func reap() -> Ending { Self.ending(csys_reap(number)) }
 

@@ -1,5 +1,7 @@
 """The executor and the receiver: what becomes of one when the other ends or waits."""
 
+import contextlib
+import ctypes
 import fcntl
 import os
 import signal
@@ -12,6 +14,8 @@ import pytest
 from support.datagrams import packet
 from support.processes import name_of, stat_of, status_of
 from support.programs import program
+from support.requests import key_text
+from support.users import UserFiles
 from support.waiting import until
 
 
@@ -76,18 +80,20 @@ def test_while_the_executor_is_busy_the_receiver_waits_and_loses_nothing(server)
     ours.wait_for_counters(accepted=800, succeeded=800)
 
 
+def stands_still(value):
+    before = value()
+    time.sleep(0.1)
+    return value() == before
+
+
 def accept_more_than_fit(ours):
     """Stops the executor, and sends more knocks than the connection holds."""
     ours.signal(signal.SIGSTOP)
     for start in range(0, 400, 200):
         ours.send(*(packet(f"10.0.{start // 200}.{host}") for host in range(200)))
 
-    def is_waiting():
-        size = size_of_waiting_lines(ours)
-        time.sleep(0.1)
-        return SIZE_OF_200_LINES < size == size_of_waiting_lines(ours)
-
-    until(is_waiting, "the receiver waits")
+    until(lambda: size_of_waiting_lines(ours) > SIZE_OF_200_LINES, "the first are accepted")
+    until(lambda: stands_still(lambda: size_of_waiting_lines(ours)), "the receiver waits")
 
 
 @pytest.mark.slow
@@ -213,3 +219,85 @@ def test_after_a_kill_it_starts_again_at_once_on_the_same_port_and_state(server,
         ours = server(port, f"--state={tmp_path}/state", port=ours.port)
     ours.send(old)
     ours.wait_for_counters(replayed=1, accepted=0)
+
+
+@pytest.fixture
+def users(tmp_path):
+    users = UserFiles(tmp_path / "keys")
+    users.set("alice")
+    return users
+
+
+@pytest.fixture
+def with_users(server, users, tmp_path):
+    """Starts a server with users."""
+    return lambda *options: server(users.option, f"--state={tmp_path}/state", *options, words=["true $ip", "true $ip"])
+
+
+def add(users, count):
+    """More of them than the connection holds at once. They have no key of version 1, whose number is limited."""
+    for number in range(count):
+        users.set(f"user{number}", key=key_text(f"user{number}"))
+
+
+@contextlib.contextmanager
+def stuck(process):
+    """Keeps a process from running, without a signal that its parent could see: ptrace(2)."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    seize, interrupt, detach = 0x4206, 0x4207, 17
+    for request in (seize, interrupt):
+        if libc.ptrace(request, process, 0, 0) < 0:
+            pytest.skip(f"needs ptrace: {os.strerror(ctypes.get_errno())}")
+    os.waitpid(process, 0)
+    yield
+    libc.ptrace(detach, process, 0, 0)
+
+
+def reload_with_many_users(ours, users):
+    """The receiver must stand still. Returns when the executor waits for it."""
+    add(users, 300)
+    ours.signal(signal.SIGHUP)
+    ours.log.wait_for("user added")
+    until(lambda: stands_still(lambda: len(ours.log.lines)), "the executor waits")
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("not_emulated")
+def test_a_pause_of_the_receiver_while_it_takes_many_users_ends_nothing(with_users, users):
+    ours = with_users()
+    os.kill(ours.receiver, signal.SIGSTOP)
+    reload_with_many_users(ours, users)
+    time.sleep(5.2)
+    os.kill(ours.receiver, signal.SIGCONT)
+    ours.log.wait_for("^pyknock server: reloaded users and commands, users: 301$")
+    assert ours.stop() == 0
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("not_emulated")
+def test_a_pause_of_the_executor_while_it_tells_many_users_ends_nothing(with_users, users):
+    """The receiver has not run since, like one in a container that was frozen."""
+    ours = with_users()
+    with stuck(ours.receiver):
+        reload_with_many_users(ours, users)
+        ours.signal(signal.SIGSTOP)
+        time.sleep(5.2)
+        ours.signal(signal.SIGCONT)
+        until(lambda: stat_of(ours.pid)[0] == "S" and stands_still(lambda: stat_of(ours.pid)[0]), "it waits again")
+    ours.log.wait_for("^pyknock server: reloaded users and commands, users: 301$")
+    assert ours.stop() == 0
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("not_emulated")
+def test_a_receiver_that_takes_no_users_is_ended(with_users, users):
+    ours = with_users()
+    with stuck(ours.receiver):
+        reload_with_many_users(ours, users)
+        ours.log.wait_for("^pyknock server: fatal: the receiver does not take the users: ")
+        os.waitpid(ours.receiver, 0)
+    assert ours.exit_code() == 1
+    assert ours.log.wait_for_end()[-2:] == [
+        "pyknock server: the receiver ended: signal 9",
+        "pyknock server: stopped",
+    ]

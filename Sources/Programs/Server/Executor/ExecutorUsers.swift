@@ -173,12 +173,12 @@ extension Executor {
     guard let user = users[slot] else { return }
     users.remove(at: slot)
     answers.value?.keys.remove(slot: slot)
-    tell { receiver throws(SystemError) in try receiver.send(.removeUser(user.number)) }
+    tell(.removeUser(user.number))
   }
 
   /// Ends a list of changes. The receiver says when it has taken them.
   mutating func tellUsers() {
-    tell { receiver throws(SystemError) in try receiver.send(.usersTold) }
+    tell(.usersTold)
     untakenReloads += 1
   }
 
@@ -186,16 +186,20 @@ extension Executor {
   private mutating func tell(_ slot: Int, _ key: borrowing KeyedMAC) {
     guard let user = users[slot] else { return }
     answers.value?.keys.put(key, slot: slot)
-    tell { receiver throws(SystemError) in try receiver.send(user, key) }
+    tell { (receiver: inout ReceiverProcess) throws(SystemError) in try receiver.send(user, key) }
+  }
+
+  private mutating func tell(_ message: PrivsepMessage) {
+    tell { (receiver: inout ReceiverProcess) throws(SystemError) in try receiver.send(message) }
   }
 
   /// Tells the receiver something. If that fails, kills the receiver: it may accept knocks of users who are gone.
   private mutating func tell(
-    _ send: (borrowing ReceiverProcess) throws(SystemError) -> Void
+    _ send: (inout ReceiverProcess) throws(SystemError) -> Void
   ) {
     guard receiver.hasMessages else { return }
     do throws(SystemError) {
-      try send(receiver)
+      try send(&receiver)
     } catch {
       log.error("fatal: the receiver does not take the users: \(error)")
       closeReceiver()

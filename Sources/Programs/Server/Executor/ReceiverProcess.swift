@@ -10,6 +10,12 @@ struct ReceiverProcess: ~Copyable {
   /// How long a round of the receiver may take.
   private static let roundPatience = 100 * Microseconds.millisecond
 
+  /// How many times this process waits a millisecond for room for a message.
+  private static let messagePatience: Int64 = 4000
+
+  /// How many more times it does so after each message. So many messages together do not hold it up for long.
+  private static let patienceForMessage: Int64 = 10
+
   private let channel: Channel
   private let tally: Tally
   /// Nil before the fork, and once the process has ended.
@@ -18,6 +24,8 @@ struct ReceiverProcess: ~Copyable {
   private(set) var hasMessages = true
   /// The number of knocks received, modulo 2^32.
   private var receivedCount: UInt32 = 0
+  /// How many more times to wait for room for a message.
+  private var patience: Int64 = messagePatience
   /// When the process must have ended, in monotonic microseconds.
   private(set) var nextDeadline = Int64.max
 
@@ -62,28 +70,26 @@ struct ReceiverProcess: ~Copyable {
     }
   }
 
-  /// How long the receiver may take to make room for a message.
-  private static let messagePatience = 5 * Microseconds.second
-
   /// Tells the receiver about a user that is new or has changed.
-  func send(_ user: User, _ key: borrowing KeyedMAC) throws(SystemError) {
-    try sendWhenThereIsRoom { () throws(SystemError) in try channel.send(user, key) }
+  mutating func send(_ user: User, _ key: borrowing KeyedMAC) throws(SystemError) {
+    while try !channel.send(user, key) { try waitForRoom() }
+    patience += Self.patienceForMessage
   }
 
   @inline(never)
-  func send(_ message: PrivsepMessage) throws(SystemError) {
-    try sendWhenThereIsRoom { () throws(SystemError) in try channel.send(message) }
+  mutating func send(_ message: PrivsepMessage) throws(SystemError) {
+    while try !channel.send(message) { try waitForRoom() }
+    patience += Self.patienceForMessage
   }
 
-  /// The receiver takes messages whatever else it waits for.
-  private func sendWhenThereIsRoom(
-    _ send: () throws(SystemError) -> Bool
-  ) throws(SystemError) {
-    let deadline = SystemClock.monotonic() + Self.messagePatience
-    while try !send() {
-      guard SystemClock.monotonic() < deadline else { throw .timedOut }
-      SystemClock.pause(for: Microseconds.millisecond)
-    }
+  /// The receiver takes messages whatever else it waits for. Gives up if it runs and does not. A pause of this process
+  /// counts as one wait, and while the receiver is paused, none counts.
+  @inline(never)
+  private mutating func waitForRoom() throws(SystemError) {
+    SystemClock.pause(for: Microseconds.millisecond)
+    if process?.isStopped == true { return }
+    patience = min(patience, Self.messagePatience) - 1
+    guard patience > 0 else { throw .timedOut }
   }
 
   /// Tells the receiver to end when it has handed over all that it has accepted.

@@ -301,3 +301,24 @@ def test_a_receiver_that_takes_no_users_is_ended(with_users, users):
         "pyknock server: the receiver ended: signal 9",
         "pyknock server: stopped",
     ]
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("not_emulated")
+def test_while_both_wait_for_room_the_receiver_takes_all_users_at_once(with_users, users):
+    """In each pause it took only one. So a flood of one user delayed a hangup by 5 ms for each change."""
+    ours = with_users("-t600")
+    os.kill(ours.receiver, signal.SIGSTOP)
+    add(users, 1000)
+    for start in range(0, 600, 200):
+        ours.send(*(packet(f"10.0.{start // 200}.{host}", key=UserFiles.key("alice")) for host in range(200)))
+    ours.signal(signal.SIGHUP)
+    ours.log.wait_for("user added")
+
+    def pauses():
+        return int(status_of(ours.receiver)["voluntary_ctxt_switches"])
+
+    before = pauses()
+    os.kill(ours.receiver, signal.SIGCONT)
+    ours.log.wait_for("^pyknock server: reloaded users and commands, users: 1001$")
+    assert pauses() - before < 350

@@ -230,11 +230,12 @@ struct Receiver: ~Copyable {
   }
 
   /// The channel has room for fewer knocks than may wait. So the rest waits here as long as the executor lives. Waiting
-  /// by poll(2) would not help: it reports room only when most of the channel is free. The executor may be waiting, too.
+  /// by poll(2) would not help: it reports room only when most of the channel is free. The executor may be waiting, too,
+  /// for room for changes of users.
   @inline(never)
   private mutating func send(_ message: PrivsepMessage) throws(SystemError) {
     while try !executor.send(message) {
-      _ = try takeMessage()
+      while let goesOn = try takeMessage(), goesOn {}
       SystemClock.pause(for: Self.pause)
       tally.beatCount &+= 1
     }

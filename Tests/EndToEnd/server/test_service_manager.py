@@ -9,6 +9,8 @@ import time
 import pytest
 from support.datagrams import KEY
 from support.programs import TIMEOUT, program, run
+from support.requests import key_text
+from support.users import many_users
 
 
 @pytest.fixture
@@ -150,6 +152,23 @@ def test_the_watchdog_hears_of_both_processes(server, manager):
             heard += 1
     os.kill(ours.receiver, signal.SIGCONT)
     assert manager.hear() == "WATCHDOG=1"
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("not_emulated")
+def test_the_watchdog_hears_of_a_long_reload(server, manager, tmp_path):
+    manager.bind()
+    users = many_users(tmp_path / "keys", 1)
+    options = [users.option, f"--state={tmp_path}/state"]
+    environment = {**manager.environment, "WATCHDOG_USEC": "40000"}
+    ours = server(*options, words=["true $ip", "true $ip"], env=environment)
+    for number in range(1, 3000):
+        users.set(f"user{number}", key=key_text(f"user{number}"))
+    ours.signal(signal.SIGHUP)
+    while not manager.hear().startswith("RELOADING=1"):
+        pass
+    heard = iter(manager.hear, "READY=1")
+    assert len(list(heard)) > 3
 
 
 @pytest.mark.parametrize(

@@ -169,10 +169,15 @@ struct Executor: ~Copyable {
     advanceShutdown(now: now)
     receiver.reportProgress(queued: runner.queuedCount)
     manager.advance(now: now)
-    watchdog.advance(
-      tally.beatCount, isReceiverRunning: receiver.isRunning, manager, now: now)
+    feedWatchdog(now: now)
     grants.advance(&state.value, now: now)
     updateMetrics(now: now)
+  }
+
+  @inline(never)
+  mutating func feedWatchdog(now: Int64) {
+    watchdog.advance(
+      tally.beatCount, isReceiverRunning: receiver.isRunning, manager, now: now)
   }
 
   /// The time in monotonic microseconds. Makes a pause of this process count for no limit: what it waits for may have

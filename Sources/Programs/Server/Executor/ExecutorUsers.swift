@@ -102,6 +102,8 @@ extension Executor {
   private mutating func reload(
     _ name: UserName, _ slot: Int?, _ pass: inout Pass
   ) throws(UserFileError) {
+    // A slow disk may need long for all files.
+    feedWatchdog(now: SystemClock.monotonic())
     guard let file = try directory?.read(name, setNames, &firewall.value) else { return }
     do throws(UserFault) { try apply(file, slot, &pass) } catch { throw file.error(error) }
   }

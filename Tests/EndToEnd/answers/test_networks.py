@@ -8,7 +8,7 @@ import pytest
 from support.asker import ALICE, CHECK, CLOSE, DONE, Asker
 from support.firewall import only_nft
 from support.networks import CLIENT, SERVER, Namespace, connect
-from support.processes import status_of
+from support.processes import links_of, status_of
 from support.waiting import until
 
 FAMILIES = [socket.AF_INET, socket.AF_INET6]
@@ -127,8 +127,7 @@ def test_no_command_gets_the_socket(server, tmp_path, not_emulated):
     assert ours.output.lines[0] == "0 1 2 3"
 
     def sockets(process):
-        links = [os.readlink(link) for link in os.scandir(f"/proc/{process}/fd")]
-        return [link for link in links if link.startswith("socket:")]
+        return [link for link in links_of(process) if link.startswith("socket:")]
 
     # The socket, and the pair.
     assert len(sockets(ours.receiver)) == 2

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 from support.datagrams import packet
-from support.processes import NOBODY, capabilities_of, install_filter, status_of
+from support.processes import NOBODY, capabilities_of, install_filter, links_of, status_of
 from support.programs import EMULATED, PYKNOCK, ROOT, program, run
 
 
@@ -23,8 +23,7 @@ def test_the_receiver_has_no_right_and_three_open_files(server):
     assert capabilities_of(receiver) == [0, 0, 0, 0, 0]
     shown = status_of(receiver)
     assert (shown["NoNewPrivs"], shown["Seccomp"]) == ("1", "2")
-    links = [os.readlink(link) for link in Path(f"/proc/{receiver}/fd").iterdir()]
-    kinds = sorted(link.partition(":")[0] for link in set(links))
+    kinds = sorted(link.partition(":")[0] for link in set(links_of(receiver)))
     assert kinds == ["pipe", "socket", "socket"]  # The pipe of the log has several descriptors.
     limits = Path(f"/proc/{receiver}/limits").read_text()
     for name, limit in [("processes", 0), ("open files", 2), ("core file size", 0)]:
@@ -32,7 +31,7 @@ def test_the_receiver_has_no_right_and_three_open_files(server):
 
 
 def kinds_of_sockets(process):
-    links = {os.readlink(link) for link in Path(f"/proc/{process}/fd").iterdir()}
+    links = set(links_of(process))
     tables = {name: Path(f"/proc/{process}/net/{name}").read_text() for name in ("udp", "udp6", "unix")}
     numbers = [link[8:-1] for link in links if link.startswith("socket:")]
     return sorted(name for number in numbers for name, text in tables.items() if f" {number} " in text)
@@ -132,7 +131,7 @@ def test_the_receiver_needs_no_call_but_those_of_the_filter(server, key_file, tm
 def test_the_receiver_has_no_file_of_the_state_directory(server, tmp_path):
     ours = server(f"--state={tmp_path}/state", "--close-after=1h")
     assert f"{tmp_path}/state/" not in Path(f"/proc/{ours.receiver}/maps").read_text()
-    files = [os.readlink(link) for link in Path(f"/proc/{ours.pid}/fd").iterdir()]
+    files = links_of(ours.pid)
     assert {f"{tmp_path}/state/replay", f"{tmp_path}/state/grants"} <= set(files)
 
 

@@ -5,7 +5,7 @@ import signal
 from pathlib import Path
 
 import pytest
-from support.processes import children_of
+from support.processes import children_of, links_of
 from support.waiting import until
 
 AS_PROCESS_1 = ["unshare", "--pid", "--fork", "--kill-child", "--mount-proc"]
@@ -37,11 +37,6 @@ def test_process_1_is_stopped_while_it_waits_for_its_key(server, tmp_path):
         until(lambda: f"{fifo}" in links_of(inner), "the key file is open")
         os.kill(inner, signal.SIGTERM)
         assert ours.exit_code() == 128 + signal.SIGTERM
-
-
-def links_of(process):
-    """What the descriptors of a process refer to."""
-    return [os.readlink(entry) for entry in Path(f"/proc/{process}/fd").iterdir()]
 
 
 def test_process_1_is_stopped_from_inside(server):

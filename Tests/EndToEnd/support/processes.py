@@ -70,6 +70,15 @@ def children_of(process):
     return [int(child) for child in Path(f"/proc/{process}/task/{process}/children").read_text().split()]
 
 
+def links_of(process):
+    """What the descriptors of a process refer to. Some may be closed meanwhile."""
+    found = []
+    for entry in Path(f"/proc/{process}/fd").iterdir():
+        with contextlib.suppress(FileNotFoundError):
+            found.append(os.readlink(entry))
+    return found
+
+
 def memory_of(pid):
     """The readable memory of a process."""
     parts = []

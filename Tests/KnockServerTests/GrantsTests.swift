@@ -297,6 +297,18 @@ private func endClose(
   #expect(grants.nextDeadline == nil)
 }
 
+@Test func aServerWithoutOlderGrantsSeesThatTheClockIsSet() {
+  var grants = Image().grants()
+  _ = open(&grants, 1)
+  let looks = [
+    (now, 0), (now + second, second), (now + 3602 * second, 2 * second),
+    (now + 3603 * second, 3 * second),
+  ]
+  let results = looks.map { grants.followClock(wallNow: $0, now: $1) }
+  #expect(results == [false, false, true, false])
+  #expect(grants.nextDeadline == minute)
+}
+
 @Test func noClockMakesARecordThatNobodyCanRead() {
   for wall in [.min, -1, 0, 1, 10_000_000_000 * second, .max] as [Int64] {
     let image = Image()

@@ -32,7 +32,7 @@ public struct Grants: ~Copyable {
   private var nextSequence: UInt64 = 1
   private var round: UInt32 = 0
   private var nextCheck = 0
-  /// The system's clock minus the time since boot, when the clock was most ahead since `adopt`.
+  /// The system's clock minus the time since boot, when the clock was most ahead. `.max` before anybody looked at it.
   private var clockOffset = Int64.max
   /// How many close commands wait or run, for all grants.
   public private(set) var closingCount = 0
@@ -200,12 +200,14 @@ public struct Grants: ~Copyable {
     nextSequence += 1
   }
 
-  /// If the clock was behind when `adopt` looked at it, and has been set since, the grants of the other process end
-  /// sooner. Those of this process need no clock.
+  /// If the clock was behind when `adopt` or the first call looked at it, and has been set since, the grants of the
+  /// other process end sooner. Those of this process need no clock, but the keys of their users may have expired.
   ///
   /// - Returns: whether the clock has been set.
   public mutating func followClock(wallNow: Int64, now: Int64) -> Bool {
-    let step = wallNow.subtractingSaturated(now).subtractingSaturated(clockOffset)
+    let offset = wallNow.subtractingSaturated(now)
+    if clockOffset == .max { clockOffset = offset }
+    let step = offset.subtractingSaturated(clockOffset)
     guard step >= Microseconds.second else { return false }
     clockOffset += step
     for place in 0..<count {

@@ -1354,6 +1354,56 @@ private func needs(
   #expect(written.count == 1)
 }
 
+@Test(arguments: [false, true])
+func anAddressThatIsOpenedAloneKeepsItsLaterEnd(isNarrowed: Bool) {
+  let image = Image()
+  var grants = image.grants()
+  // An earlier server may have opened only addresses.
+  let first = openSet(&grants, range, bits: isNarrowed ? 24 : 32, for: 60)
+  if isNarrowed { grants.recordOnlyHost(range, first) }
+  for (seconds, end) in [(5, 60), (90, 90), (5, 90)] as [(Int64, Int64)] {
+    let opening = openSet(&grants, range, for: seconds)
+    grants.recordOnlyHost(range, opening)
+    #expect(grants.count == 1)
+    #expect(grants.nextDeadline == end * second)
+    let written = (0...capacity).compactMap { image.records[$0].grant }
+    #expect(written.map(\.ends) == [now + end * second])
+    #expect(written.map(\.setEnds) == [now + end * second])
+    #expect(written.first?.isNarrowed == true)
+  }
+}
+
+@Test func anAddressThatIsOpenedAloneNeedsNoSecondPlace() {
+  var grants = Image().grants()
+  let opening = openSet(&grants, range)
+  grants.recordOnlyHost(range, opening)
+  for number in 2...UInt32(capacity) { _ = openSet(&grants, .inet(number), bits: 32, for: 120) }
+  #expect(grants.count == capacity)
+  _ = openSet(&grants, range, for: 90)
+  #expect(grants.count == capacity)
+  #expect(grants.nextDeadline == 90 * second)
+  // By then the set holds the range, too.
+  #expect(needs(grants, range).map(\.count) == [256])
+}
+
+@Test func whatIsToBeShortenedKeepsTheLatestEnd() {
+  var grants = Image().grants()
+  _ = openSet(&grants, range, bits: 32, for: 60)
+  grants.revise(keepsPlace: true, wallNow: now, now: 0) { _ in
+    .end(at: now + 20 * second, isInPlace: true)
+  }
+  let opening = openSet(&grants, range, for: 5)
+  grants.recordOnlyHost(range, opening)
+  #expect(grants.shortenNext(now: 0)?.rest == 20 * second)
+  #expect(grants.nextDeadline == 20 * second)
+  grants.revise(keepsPlace: true, wallNow: now, now: 0) { _ in
+    .end(at: now + 10 * second, isInPlace: true)
+  }
+  // What lasts for ever from now on is not due.
+  _ = openSet(&grants, range, for: nil)
+  #expect(grants.nextDeadline == nil)
+}
+
 @Test func aCommandThatSucceededDoesNotRunAgainWhereItRan() {
   for (place, isHere) in [(7, true), (8, false), (0, false)] as [(UInt64, Bool)] {
     let image = Image()

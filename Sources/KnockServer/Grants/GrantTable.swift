@@ -47,10 +47,11 @@ extension Grants {
       self.setDeadline = setDeadline
     }
 
+    /// When access is to be closed, if it is to be shortened next, too.
+    var end: Int64 { shortenedDeadline < .max ? shortenedDeadline : deadline }
+
     /// Until when it needs its set.
-    var setNeed: Int64 {
-      min(shortenedDeadline < .max ? shortenedDeadline : deadline, setDeadline)
-    }
+    var setNeed: Int64 { min(end, setDeadline) }
 
     /// Whether the state of the command is here, or the command still runs.
     var holdsCommand: Bool { closing > 0 || grant.holdsCommand }

@@ -290,16 +290,7 @@ public struct Grants: ~Copyable {
         setEnds: end(opening.setDuration, from: wallNow, never: Grant.never)),
       deadline: end(opening.duration, from: now, never: .max),
       setDeadline: end(opening.setDuration, from: now, never: .max))
-    if let old {
-      if !table[old].hasEnded { state.grant.since = min(wallNow, table[old].grant.since) }
-      state.wasInSet = !table[old].isSetDoubtful
-      if !table[old].hasEnded { state.keepEnds(of: table[old], now: now) }
-      // The set may hold it for longer than this knock asks for.
-      if table[old].shortenedDeadline < .max {
-        state.shortenedDeadline = state.deadline
-        state.deadline = now
-      }
-    }
+    if let old { state.takeOver(table[old]) }
     var result = run
     let source = holder(of: address)
     var isShared = false
@@ -420,11 +411,9 @@ public struct Grants: ~Copyable {
     guard let position, table[position].grant.isRange else { return }
     var state = table[position]
     state.grant.narrow()
-    // An earlier knock may have opened it alone, too.
+    // By other settings, an earlier knock may have opened it alone, too.
     let same = self.position(of: state.grant)
-    if let same, !table[same].hasEnded {
-      state.grant.since = min(state.grant.since, table[same].grant.since)
-    }
+    if let same { state.takeOver(table[same]) }
     _ = write(state, replacing: position)
     if let same { remove(at: same) }
   }
@@ -781,9 +770,13 @@ public struct Grants: ~Copyable {
     position(of: grant.address, grant.user, set: grant.set, grant.prefixLength)
   }
 
-  /// The grant that a knock extends.
+  /// The grant that a knock extends. An earlier one may have wanted the range, too, and got the address alone.
+  @inline(never)
   private mutating func position(of address: Address, _ opening: Opening) -> Int? {
     position(of: address, opening.user, set: opening.set, UInt8(opening.prefixLength))
+      ?? table.position(of: address) {
+        $0.grant.isNarrowed && $0.grant.user == opening.user && $0.grant.set == opening.set
+      }
   }
 
   @inline(never)
@@ -881,20 +874,28 @@ public struct Grants: ~Copyable {
 }
 
 extension Grants.State {
-  /// Takes over the later ends of the grant that it replaces. The clock may have been set since then.
-  fileprivate mutating func keepEnds(of old: Self, now: Int64) {
-    func end(at deadline: Int64) -> Int64 {
-      guard deadline < .max else { return Grant.never }
-      return grant.asked + min(deadline - now, Grants.Record.longest)
+  /// Takes over what the grant that it replaces has, with the later ends. The clock may have been set since then.
+  @inline(never)
+  fileprivate mutating func takeOver(_ old: Self) {
+    wasInSet = !old.isSetDoubtful
+    guard !old.hasEnded else { return }
+    grant.since = min(grant.since, old.grant.since)
+    func later(_ end: Int64, by time: Int64) -> Int64 {
+      min(end.addingSaturated(time), grant.asked + Grants.Record.longest)
     }
-    let oldDeadline = old.shortenedDeadline < .max ? old.shortenedDeadline : old.deadline
-    if oldDeadline > deadline {
-      deadline = oldDeadline
-      grant.ends = end(at: oldDeadline)
+    let isShortened = min(shortenedDeadline, old.shortenedDeadline) < .max
+    let (end, latest) = (self.end, max(self.end, old.end))
+    if latest > end {
+      grant.ends = latest < .max ? later(grant.ends, by: latest - end) : Grant.never
     }
+    // The set may hold it for longer.
+    let isDue = isShortened && latest < .max
+    deadline = isDue ? min(deadline, old.deadline) : latest
+    shortenedDeadline = isDue ? latest : .max
     if old.setDeadline > setDeadline {
+      let time = old.setDeadline - setDeadline
+      grant.setEnds = old.setDeadline < .max ? later(grant.setEnds, by: time) : Grant.never
       setDeadline = old.setDeadline
-      grant.setEnds = end(at: setDeadline)
     }
   }
 

@@ -10,8 +10,8 @@ from support.processes import NOBODY
 def start_answering(server, firewall, tmp_path):
     """Starts a server that changes sets and gives answers. Returns it and a client."""
 
-    def start(*options, key=ALICE, **more):
-        options = [firewall.sets, f"--state={tmp_path}/state", "--answer", *options]
+    def start(*options, key=ALICE, sets=firewall.sets, **more):
+        options = [sets, f"--state={tmp_path}/state", "--answer", *options]
         if "words" not in more:
             more |= {"words": ["-k", "-"], "stdin": key.encode()}
         ours = server(*options, key=key, network=firewall, **more)
@@ -52,6 +52,25 @@ def test_an_open_never_shortens_what_is_open(start_answering, firewall, tmp_path
     ours.stop()
     ours, client = start_answering("--ttl=1h")
     assert client.outcome(seconds=1) == (DONE, nearly(3600), "192.0.2.1")
+
+
+@only_nft
+def test_an_address_that_is_opened_alone_is_not_shortened_either(start_answering, firewall):
+    """The set has too many elements in the range, so each knock opens the address alone."""
+    firewall.remove_sets()
+    others = [f"192.0.2.{number}" for number in range(1, 256) if number % 4]
+    firewall.make_intervals(", ".join(f"{address} timeout {2 + n % 2}h" for n, address in enumerate(others)))
+    ours, client = start_answering("--ttl=1h", "--grant-prefix4=24", sets="--nft=inet/pyknock/knock4,")
+    address = "192.0.2.128"
+    assert client.outcome(address=address) == (DONE, nearly(3600), address)
+    assert client.outcome(address=address, seconds=5) == (DONE, nearly(3600), address)
+    assert set(firewall.elements()) == {*others, address}
+    ours.wait_for_counters(open=1)
+    ours.stop()
+    # A server with other settings keeps its end, too.
+    ours, client = start_answering("--ttl=1h", sets="--nft=inet/pyknock/knock4,")
+    assert client.outcome(address=address, seconds=5) == (DONE, nearly(3600), address)
+    ours.wait_for_counters(open=1)
 
 
 @pytest.mark.slow

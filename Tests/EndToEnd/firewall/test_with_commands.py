@@ -1,7 +1,10 @@
 """Sets and commands in one server, and a family without a set."""
 
+import os
+
 import pytest
 from support.datagrams import CLOSE
+from support.users import UserFiles
 
 
 @pytest.mark.slow
@@ -49,3 +52,32 @@ def test_a_family_without_a_set_is_refused(firewall, server, key_file, names, go
     assert ours.output.matching(bad) == []
     counters = ours.counters()
     assert (counters["no-set-for-family"], counters["set-changed"]) == (1, 1)
+
+
+@pytest.mark.slow
+def test_close_commands_of_one_user_keep_no_address_of_another_open(firewall, server, tmp_path):
+    """More of them wait than expired grants may be closing at a time."""
+    firewall.load_example()
+    users = UserFiles(tmp_path / "keys")
+    alice, bob = users.set("alice"), users.set("bob")
+    os.mkfifo(tmp_path / "gate")
+    gate = os.open(tmp_path / "gate", os.O_RDWR)
+    words = ["true", f"[ $PYKNOCK_USER = bob ] || read line < {tmp_path}/gate"]
+    options = [users.option, f"--state={tmp_path}/state", "--close-after=1h", "-v"]
+    ours = server(firewall.sets, *options, words=words, network=firewall)
+    for number in range(65):
+        ours.knock(f"198.51.100.{number}", key=alice)
+    ours.knock(key=bob)
+    ours.wait_for_counters(succeeded=66)
+    for number in range(65):
+        ours.knock(f"198.51.100.{number}", CLOSE, key=alice)
+    firewall.expect(["192.0.2.1"])
+    ours.wait_for_counters(running=1, queued=64)
+    # This ends his grant now.
+    users.remove("bob")
+    ours.reload()
+    ours.log.wait_for("^pyknock server: revoked: close 192.0.2.1 by bob$")
+    firewall.expect([])
+    os.write(gate, 65 * b"go on\n")
+    ours.wait_for_counters(succeeded=132, open=0)
+    os.close(gate)

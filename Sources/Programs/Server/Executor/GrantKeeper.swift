@@ -4,13 +4,15 @@ import KnockServer
 
 /// Keeps the grants and the recent knocks while the server runs.
 struct GrantKeeper: ~Copyable {
-  /// How many expired grants may be closing at the same time.
+  /// How many expired grants may be closing by commands at the same time.
   static let closesAtOnce = 64
 
   private var grants: Grants
   /// How long a grant lasts; nil for until it is closed, or the kernel ends it.
   private let seconds: Int64?
   private var recent: RecentKnocks
+  /// How many commands close expired grants. Those that knocks ask for have room of their own.
+  private var expiredCount = 0
   /// Repeats, whose command did not run again.
   private(set) var repeatCount: UInt64 = 0
   /// Opens that there was no room for.
@@ -35,7 +37,7 @@ struct GrantKeeper: ~Copyable {
 
   /// When `nextExpired` has a grant to close, in microseconds since boot.
   var nextDeadline: Int64 {
-    guard grants.closingCount < Self.closesAtOnce else { return .max }
+    guard expiredCount < Self.closesAtOnce else { return .max }
     return grants.nextDeadline ?? .max
   }
 
@@ -119,6 +121,7 @@ struct GrantKeeper: ~Copyable {
         wallNow: SystemClock.wall(), now: now)
     else { return nil }
     recent.forget(grant.address)
+    if needsCommand { expiredCount += 1 }
     let action = Action(
       Knock(command: .close, address: grant.address), by: grant.user, grant.key,
       closesGrant: needsCommand, needsCommand ? .runs : .never)
@@ -190,6 +193,7 @@ struct GrantKeeper: ~Copyable {
       return isWantedAgain || grants.sharer(of: address) == nil ? .runAgain : .runForSharer
     }
     guard action.closesGrant else { return isWantedAgain ? .runAgain : .done }
+    if action.number == 0 { expiredCount -= 1 }
     // The grant is tried again by itself.
     if isWantedAgain { recent.forget(address) }
     return outcome(grants.endClose(address, succeeded: succeeded, now: now), address)

@@ -81,3 +81,17 @@ def test_close_commands_of_one_user_keep_no_address_of_another_open(firewall, se
     os.write(gate, 65 * b"go on\n")
     ours.wait_for_counters(succeeded=132, open=0)
     os.close(gate)
+
+
+@pytest.mark.slow
+def test_what_the_kernel_has_ended_in_a_set_may_be_open_by_a_command(firewall, start, tmp_path):
+    firewall.load_example()
+    options = [f"--state={tmp_path}/state", "--ttl=1", "--close-after=1h", "-v"]
+    ours = start(*options, words=["-k", "-", "true", "true"])
+    ours.knock("192.0.2.1")
+    ours.log.wait_for("set changed: open 192.0.2.1$")
+    firewall.expect([])
+    ours.knock("192.0.2.2")
+    what = "set knock4 of table inet pyknock" if firewall.kind == "nft" else "ipset knock4"
+    ours.log.wait_for(f"^pyknock server: no longer in {what}: 192.0.2.1$")
+    ours.wait_for_counters(open=2)

@@ -65,7 +65,7 @@ def test_a_second_signal_does_not_wait_and_nothing_is_forgotten(journal, tmp_pat
     ours.signal(signal.SIGTERM)
     ours.log.wait_for("expired: ", 3)
     ours.signal(signal.SIGTERM)
-    ours.log.wait_for("^pyknock server: 3 addresses are left open, for the next start to close$")
+    ours.log.wait_for("^pyknock server: 3 grants are left open, for the next start to close$")
     ours.log.wait_for("command not run, the server stops: close", 2)
     gate.write_text("go on\n")
     assert ours.exit_code() == 0

@@ -10,7 +10,7 @@ def test_what_cannot_be_closed_again_is_not_opened(journal):
         ours.knock(f"192.0.2.{number}")
     ours.log.wait_for(
         "^pyknock server: not opened: open 192.0.2.17: "
-        "16 addresses are open, all that --grant-capacity allows$"
+        "16 grants are open, all that --grant-capacity allows$"
     )
     ours.wait_for_counters(open=16, not_opened=2, accepted=18)
     # A knock for an open address needs no room.

@@ -356,7 +356,7 @@ def test_each_user_of_an_address_is_revoked(start, firewall, users):
     reload(ours, 1)
     ours.log.wait_for("^pyknock server: revoked: close 192.0.2.1 by alice$")
     ours.log.wait_for("^pyknock server: revoked: close 192.0.2.1 by bob$")
-    assert not ours.log.matching("no longer open")
+    assert not ours.log.matching("no longer in")
     firewall.expect([])
 
 

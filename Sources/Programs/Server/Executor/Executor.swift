@@ -266,7 +266,7 @@ struct Executor: ~Copyable {
     if closesGrants { return grants.expireAll(now: SystemClock.sinceBoot()) }
     runner.hurry(now: now)
     if shutdown.closesGrants, grants.count > 0 {
-      log.warning("\(grants.count) addresses are left open, for the next start to close")
+      log.warning("\(grants.count) grants are left open, for the next start to close")
     }
   }
 

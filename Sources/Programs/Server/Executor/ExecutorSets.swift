@@ -144,7 +144,7 @@ extension Executor {
       guard let set = set(grant.set, grant.address.family) else { return }
       do throws(FirewallError.Reason) {
         guard try firewall.value?.holds(grant.address, in: set) == false else { continue }
-        log.info("no longer open: \(grant.address) was removed from \(set)")
+        log.info("no longer in \(set): \(grant.address)")
         grants.removeFromSet(at: position)
         limit = max(limit, more)
         more = 0

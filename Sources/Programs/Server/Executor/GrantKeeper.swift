@@ -24,7 +24,7 @@ struct GrantKeeper: ~Copyable {
     seconds = settings.closeAfterSeconds
   }
 
-  /// How many addresses are open and will be closed again.
+  /// How many grants there are: what is open and will be closed again.
   var count: Int { grants.count }
 
   var isFull: Bool { grants.isFull }
@@ -296,7 +296,7 @@ struct GrantKeeper: ~Copyable {
 extension Grants.Full: MessageConvertible {
   var message: Message {
     switch self {
-    case .noRoom(let count): "\(count) addresses are open, all that --grant-capacity allows"
+    case .noRoom(let count): "\(count) grants are open, all that --grant-capacity allows"
     case .noShare(let count):
       "the user has \(count) grants, all that one may have: a quarter of --grant-capacity"
     }

@@ -41,8 +41,7 @@ struct Counters {
     body(Counter("not-started", .command, commandHelp), commands.notStarted)
     body(Counter("running", .gauge, "Commands that run."), UInt64(running))
     body(Counter("queued", .gauge, "Knocks that wait for their command."), queued)
-    body(
-      Counter("open", .gauge, "Addresses that are open and will be closed again."), UInt64(open))
+    body(Counter("open", .gauge, "Grants that are open and will be closed again."), UInt64(open))
     body(
       Counter("not-opened", .total, "Knocks that there was no room for in the journal of grants."),
       notOpened)

@@ -152,7 +152,7 @@ extension ServerApplet {
       if settings.keysDirectory != nil {
         $0.append(", users: ")
         $0.append(users.users.namedCount)
-        $0.append(users.unnamedRemark)
+        $0.append(users.users.unnamedRemark)
       }
       $0.append("\n")
     }

@@ -276,7 +276,7 @@ def test_the_key_of_the_server_goes_from_its_file(start, users, tmp_path, key_fi
     ours.wait_for_counters(accepted=2, bad_mac=1)
     # It comes back, too.
     conf.write_text(f"key-file {key_file}\n{commands}")
-    reload(ours, 4)
+    reload(ours, "3, and one without a name")
     ours.knock("192.0.2.4")
     ours.output.wait_for("^open 192.0.2.4 ?$")
 
@@ -310,7 +310,7 @@ def test_a_key_file_with_the_key_of_a_user_changes_nothing(server, users, key_fi
     ours = server(*options, words=[COMMAND, COMMAND])
     old = key_file.read_text()
     key_file.write_text((users.path / "alice").read_text())
-    assert reload(ours, 4, good=False) == ["the key of -k: it has the same key as alice"]
+    assert reload(ours, "3, and one without a name", good=False) == ["the key of -k: it has the same key as alice"]
     ours.knock(key=old.strip())
     ours.wait_for_counters(accepted=1)
 

@@ -176,7 +176,7 @@ def test_with_a_key_file_too_only_a_restart_takes_keys_of_another_server(users, 
     assert re.fullmatch(f"the key of -k: {fault} (alice|bob); to change the keys of all, restart", lines[0])
     for name in "alice", "bob":
         assert any(line.startswith(f"'{users.path}/{name}':1: {fault} ") for line in lines[1:3])
-    assert lines[3:] == ["not all reloaded, see the errors before this line, users: 3"]
+    assert lines[3:] == ["not all reloaded, see the errors before this line, users: 2, and one without a name"]
     knock(ours, "192.0.2.1")
     ours.stop()
     knock(start(f"-k{key_file}"), "192.0.2.2", "another server")

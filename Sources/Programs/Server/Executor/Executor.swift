@@ -293,10 +293,15 @@ struct Executor: ~Copyable {
     guard untakenReloads == 0 else { return }
     switch (isReloadWhole, directory == nil) {
     case (true, true): log.answer("reloaded key and commands")
-    case (true, false): log.answer("reloaded users and commands, users: \(users.count)")
+    case (true, false):
+      log.answer("reloaded users and commands, users: \(users.namedCount)\(users.unnamedRemark)")
     case (false, true): log.error("not reloaded, going on as before")
     case (false, false):
-      log.error("not all reloaded, see the errors before this line, users: \(users.count)")
+      log.error(
+        """
+        not all reloaded, see the errors before this line, users: \(users.namedCount)\
+        \(users.unnamedRemark)
+        """)
     }
     isReloadWhole = true
     if isReady { manager.tellReady(now: SystemClock.monotonic()) }

@@ -27,11 +27,6 @@ struct LoadedUsers: ~Copyable {
     self.answerKeys = answerKeys
   }
 
-  /// Whether there is also the user of `-k` or PSK, for messages.
-  var unnamedRemark: Literal {
-    users.namedCount < users.count ? ", and one without a name" : ""
-  }
-
   /// Adds a user whose name nobody has.
   @inline(never)
   mutating func insert(
@@ -48,7 +43,9 @@ extension LoadedUsers {
   /// Logs how many users there are, and if so many keys are too much for this machine.
   @inline(never)
   func logLoaded(_ settings: ServerSettings) {
-    if settings.keysDirectory != nil { log.info("users: \(users.namedCount)\(unnamedRemark)") }
+    if settings.keysDirectory != nil {
+      log.info("users: \(users.namedCount)\(users.unnamedRemark)")
+    }
     keys.logRate()
     if !settings.acceptsVersion1, users.version1Count > 0 {
       log.warning(
@@ -132,6 +129,9 @@ extension Message.Parts {
 }
 
 extension Users {
+  /// Whether there is also the user of `-k` or PSK, for messages.
+  var unnamedRemark: Literal { namedCount < count ? ", and one without a name" : "" }
+
   /// Throws `sameKey` if somebody has a key, `otherServer` if it is for another server than the others, and `tooManyKeys`
   /// if it has no room.
   ///

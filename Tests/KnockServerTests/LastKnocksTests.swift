@@ -117,6 +117,22 @@ import Testing
     }
   }
 
+  @Test func `who is removed has no record in the file`() throws {
+    var users = emptyUsers()
+    var knocks = empty()
+    let alice = try #require(insert("alice", to: &users))
+    let bob = try #require(insert("bob", to: &users))
+    for user in [alice, bob] { knocks.record(LastKnock(time: 1, source: nil), of: user) }
+    var file: [UInt8] = []
+    save(knocks, all: true, to: &file)
+    let results = [knocks.remove(at: alice.slot), knocks.remove(at: alice.slot)]
+    #expect(results == [true, false])
+    save(knocks, all: false, to: &file)
+    #expect(knocks.knock(of: alice) == nil && knocks.knock(of: bob)?.time == 1)
+    let written = records(file)
+    #expect((0..<written.count).filter { !written[$0].isEmpty } == [bob.slot])
+  }
+
   @Test func `the file grows by pages`() throws {
     var users = emptyUsers(256)
     var knocks = empty()

@@ -21,6 +21,9 @@ public struct LastKnocks: ~Copyable {
     private var words = InlineArray<8, LittleEndian<UInt64>>(
       repeating: LittleEndian(wrappedValue: 0))
 
+    /// An empty record.
+    fileprivate init() {}
+
     fileprivate init(_ name: UserName, _ knock: LastKnock) {
       for index in 0..<4 { self[index] = name[index] }
       self[4] = UInt64(bitPattern: knock.time)
@@ -104,7 +107,7 @@ public struct LastKnocks: ~Copyable {
         isWhole = false
         continue
       }
-      // While a server runs, a user may come again in another slot.
+      // A user may have come again in another slot while the file could not be written.
       if let slot = users.slot(named: name),
         records[slot].isEmpty || records[slot].knock.time <= record.knock.time
       {
@@ -117,6 +120,13 @@ public struct LastKnocks: ~Copyable {
   /// Records an accepted knock. Then `save` comes.
   public mutating func record(_ knock: LastKnock, of user: User) {
     set(Record(user.name, knock), at: user.slot)
+  }
+
+  /// Forgets the last knock of the user in a slot. Returns whether there was one. Then `save` comes.
+  public mutating func remove(at slot: Int) -> Bool {
+    guard !records[slot].isEmpty else { return false }
+    set(Record(), at: slot)
+    return true
   }
 
   private mutating func set(_ record: Record, at slot: Int) {

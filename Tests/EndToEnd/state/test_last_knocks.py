@@ -173,3 +173,29 @@ def test_no_state_keeps_nothing(server, tmp_path):
     ours.wait_for_counters(accepted=1)
     ours.stop()
     assert os.listdir(tmp_path) == []
+
+
+def test_another_key_has_no_last_knock(users, tmp_path):
+    """The users of the old and of the new key may be two people."""
+    path, alice = users.path / "users", tmp_path / "keys/alice"
+    ours = users.start_with("alice", "bob")
+    ours.send(*[packet(key=KEYS[name]) for name in ("alice", "bob")])
+    until(lambda: len(last_knocks(path)) == 2, "both have knocked")
+    before = last_knocks(path)
+    alice.write_text(KEYS["carol"] + "\n")
+    ours.reload()
+    assert last_knocks(path) == {"bob": before["bob"]}
+    begin = time.time()
+    ours.send(packet("192.0.2.2", key=KEYS["carol"]))
+    until(lambda: has_knock(path, "alice", "127.0.0.1", begin), "the knock with the new key is there")
+    # Who is removed and comes back has not knocked since.
+    alice.unlink()
+    ours.reload()
+    alice.write_text(KEYS["alice"] + "\n")
+    alice.chmod(0o600)
+    ours.reload()
+    assert last_knocks(path) == {"bob": before["bob"]}
+    # All other changes keep it.
+    (tmp_path / "keys/bob").write_text(KEYS["bob"] + "\ncommands open\n")
+    assert "user changed: bob" in ours.reload()
+    assert last_knocks(path) == {"bob": before["bob"]}

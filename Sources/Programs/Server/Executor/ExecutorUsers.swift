@@ -174,6 +174,7 @@ extension Executor {
   mutating func removeUser(at slot: Int) {
     guard let user = users[slot] else { return }
     users.remove(at: slot)
+    state.value?.forgetKnock(at: slot)
     answers.value?.keys.remove(slot: slot)
     tell(.removeUser(user.number))
   }

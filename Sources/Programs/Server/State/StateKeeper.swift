@@ -86,6 +86,11 @@ struct StateKeeper: ~Copyable {
     if !knockFile.isBehind { saveKnocks() }
   }
 
+  /// Forgets the last knock of a user who is gone, or has another key.
+  mutating func forgetKnock(at slot: Int) {
+    if knocks.remove(at: slot), !knockFile.isBehind { saveKnocks() }
+  }
+
   /// Writes what has changed of the grants, before the server acts on it.
   mutating func save(_ grants: inout Grants) {
     if grants.areChanged { saveAll(&grants) }

@@ -1,12 +1,9 @@
 """Users who open the same address by commands: the first opens it, and the last closes it."""
 
 import signal
-import struct
-import time
 
 import pytest
 from support.datagrams import CLOSE
-from support.state import checksum, grant, patch
 from support.users import Team, UserFiles
 
 
@@ -166,18 +163,3 @@ def test_each_may_have_a_quarter_of_the_queue(team, tmp_path):
     ours.wait_for_counters(accepted=259, running=1, queued=257)
     ours.signal(signal.SIGKILL)
     go.touch()
-
-
-def test_the_journal_of_version_1_2_0_is_read(journal):
-    """Its records have no names. They are those of the user without one."""
-    now = time.time()
-    journal.make_records(grant(0xC0000201, now - 10, now - 10, now + 600))
-    path = journal.path / "grants"
-    kind, version, capacity = struct.unpack_from("<3Q", path.read_bytes())
-    assert version == 4
-    patch(path, 8, struct.pack("<3Q", 3, capacity, checksum(kind, 3, capacity)))
-    ours = journal.start(seconds=600)
-    ours.wait_for_counters(open=1)
-    ours.knock("192.0.2.1", CLOSE)
-    journal.wait_for("close 192.0.2.1")
-    assert struct.unpack_from("<3Q", path.read_bytes()) == (kind, 4, capacity)

@@ -1,5 +1,6 @@
 """State directories: what the server keeps there, and servers that use one directory one after the other."""
 
+import hmac
 import json
 import struct
 
@@ -29,7 +30,9 @@ def grant(address, since, asked, ends, sequence=1, family=4):
     """A record of the journal: an IPv4 address as a number, and seconds since 1970. Its command has to be closed."""
     times = [round(seconds * 1e6) for seconds in (since, asked, ends)]
     what = family | 32 << 8 | (2 | 128) << 32
-    body = struct.pack("<QQQqqqqQ56x", what, 0, address, *times, 2**63 - 1, sequence)
+    # Another key would be another user's, whose grants a start closes.
+    key = hmac.digest(KEY.encode(), b"pyknock key fingerprint", "sha256")[:16]
+    body = struct.pack("<QQQqqqqQ40x16s", what, 0, address, *times, 2**63 - 1, sequence, key)
     return body + struct.pack("<Q", checksum(*struct.unpack("<15Q", body)))
 
 

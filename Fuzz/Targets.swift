@@ -321,12 +321,13 @@ private func fuzzState(_ input: Span<UInt8>) {
               wall: 1_700_000_000 * Microseconds.second, monotonic: 500 * Microseconds.second)
             let drift = 60 * Microseconds.second
             var replays = ReplayFile(
-              page: storage(new, bytes: headerSize), records: storage(new, at: headerSize), boot: 1)
+              page: storage(new, bytes: headerSize), records: storage(new, at: headerSize), boot: 1,
+              drift: drift)
             let old: Storage<ReplayFile.Record> = storage(file, at: headerSize)
-            let found = replays.restore(page, old, isWhole: true, at: moment, drift: drift)
+            let found = replays.restore(page, old, isWhole: true, at: moment)
             precondition(found.count <= capacity && found.fits)
             var memory = replayMemory(records, index)
-            replays.fill(&memory, at: moment, drift: drift)
+            replays.fill(&memory, at: moment)
             precondition(memory.count == found.count)
             var gate = Gate(
               keys: NoKey(isRight: true), users: users, drift: drift, replays: memory)
@@ -341,7 +342,7 @@ private func fuzzState(_ input: Span<UInt8>) {
                 Origin(nil)
               }
               if case .accepted(let order, _, _) = verdict {
-                replays.append(order.fingerprint, at: moment, drift: drift)
+                replays.append(order.fingerprint, at: moment)
               }
             }
             replays.save(all: false, now: moment.monotonic) { bytes, offset in

@@ -48,13 +48,13 @@ private struct Disk {
     at now: Int64, wall: Int64? = nil, boot: UInt64 = boot, capacity: Int = placeCount,
     isWhole: Bool = true, drift: Int64 = drift
   ) -> Started {
-    var file = ReplayFile.empty(capacity: capacity, boot: boot)
+    var file = ReplayFile.empty(capacity: capacity, boot: boot, drift: drift)
     let moment = Moment(wall: wall ?? now, monotonic: now)
     let found = file.restore(
       storage(0..<4096, UInt64.self), storage(4096..<bytes.count, ReplayFile.Record.self),
-      isWhole: isWhole, at: moment, drift: drift)
+      isWhole: isWhole, at: moment)
     var memory = replayMemory(capacity)
-    file.fill(&memory, at: moment, drift: drift)
+    file.fill(&memory, at: moment)
     return Started(file: file, memory: memory, found: found)
   }
 
@@ -83,15 +83,16 @@ private struct Disk {
 }
 
 extension ReplayFile {
-  fileprivate static func empty(capacity: Int = placeCount, boot: UInt64 = boot) -> ReplayFile {
+  fileprivate static func empty(
+    capacity: Int = placeCount, boot: UInt64 = boot, drift: Int64 = drift
+  ) -> ReplayFile {
     ReplayFile(
-      page: storage(512, of: UInt64.self), records: storage(capacity, of: Record.self), boot: boot)
+      page: storage(512, of: UInt64.self), records: storage(capacity, of: Record.self), boot: boot,
+      drift: drift)
   }
 
   fileprivate mutating func append(_ number: UInt8, at now: Int64, wall: Int64? = nil) {
-    append(
-      fingerprint(number, at: wall ?? now), at: Moment(wall: wall ?? now, monotonic: now),
-      drift: drift)
+    append(fingerprint(number, at: wall ?? now), at: Moment(wall: wall ?? now, monotonic: now))
   }
 }
 
@@ -213,7 +214,7 @@ private func remember(
       disk.bytes[offset..<offset + 8].span.littleEndian(at: 0, count: 8)
     }
     let none = UInt64(bitPattern: Int64.min)
-    #expect(disk.mark[..<8] == [1, 1, none, 1000, boot, 1000, none, 1])
+    #expect(disk.mark[..<8] == [1, 1, none, 1000, boot, 1000, none, 60 << 1 | 1])
     let mac: UInt64 = 0x0707_0707_0707_0707
     #expect((0..<6).map { number(4096 + 8 * $0) } == [mac, mac, mac, mac, 1000, 1])
     #expect(disk.bytes[32..<1024].allSatisfy { $0 == 0 })
@@ -297,8 +298,7 @@ private func remember(
     let early = second.refusal(of: 9, stamped: 1160, at: 1150)
     let late = second.refusal(of: 9, stamped: 1161, at: 1150)
     #expect(early == .olderThanMemory && late == nil)
-    second.file.append(
-      fingerprint(9, at: 1161), at: Moment(wall: 1150, monotonic: 1150), drift: drift)
+    second.file.append(fingerprint(9, at: 1161), at: Moment(wall: 1150, monotonic: 1150))
     try disk.save(&second.file, isLast: true, at: 1150)
     // From now on the floor is a time, also in another boot.
     var third = disk.restored(at: 5, wall: 1150, boot: boot + 2)
@@ -345,7 +345,7 @@ private func remember(
     for number in 1...20 as ClosedRange<UInt8> {
       file.append(
         fingerprint(number, at: number % 2 == 0 ? .max : .min),
-        at: Moment(wall: 1000, monotonic: 1000), drift: drift)
+        at: Moment(wall: 1000, monotonic: 1000))
     }
     try disk.save(&file, all: true, isLast: true, at: 1000)
     var started = disk.restored(at: 1121)
@@ -372,6 +372,48 @@ private func remember(
       let refusal = started.refusal(of: number, stamped: 1000, at: 1002)
       #expect(refusal == .replayed)
     }
+  }
+
+  @Test func `a smaller drift shuts nobody out`() throws {
+    var disk = Disk()
+    var file = ReplayFile.empty(drift: 600)
+    file.append(fingerprint(1, at: 1590), at: Moment(wall: 1000, monotonic: 1000))
+    try disk.save(&file, all: true, isLast: true, at: 1000)
+    var now: Int64 = 1000
+    // Also if the first server after the change accepts nothing.
+    for _ in 1...2 {
+      now += 1
+      var started = disk.restored(at: now)
+      #expect(started.found.state == .complete)
+      #expect(started.found.timeBehind == 590 && started.found.drift == 600)
+      let refusal = started.refusal(of: 2, stamped: now, at: now)
+      #expect(refusal == nil)
+      try disk.save(&started.file, isLast: true, at: now)
+    }
+    // An accepted knock makes the time one of the smaller drift.
+    var started = disk.restored(at: 1003)
+    started.file.append(2, at: 1003)
+    try disk.save(&started.file, isLast: true, at: 1003)
+    #expect(disk.mark[3] == 1063 && disk.mark[7] == 60 << 1 | 1)
+    #expect(disk.restored(at: 1004).found.drift == 60)
+  }
+
+  @Test func `a smaller drift brings nothing back that the larger one let in`() throws {
+    var disk = Disk()
+    var file = ReplayFile.empty(drift: 600)
+    file.append(1, at: 1000)
+    try disk.save(&file, all: true, at: 1000)
+    var first = disk.restored(at: 1100, boot: boot + 1)
+    #expect(first.found.state == .unfinished && first.found.drift == 600)
+    let early = first.refusal(of: 9, stamped: 1700, at: 1650)
+    #expect(early == .olderThanMemory)
+    try disk.save(&first.file, isLast: true, at: 1650)
+    // What it has written is no damage, and goes on.
+    var second = disk.restored(at: 1655, boot: boot + 1)
+    #expect(second.found.state == .complete)
+    let again = second.refusal(of: 9, stamped: 1700, at: 1655)
+    let late = second.refusal(of: 9, stamped: 1701, at: 1655)
+    #expect(again == .olderThanMemory && late == nil)
   }
 
   @Test func `another capacity keeps what is fresh`() throws {
@@ -404,17 +446,17 @@ private func remember(
     try disk.save(&file, all: true, at: 1000)
     #expect(disk.mark[3] == UInt64(bitPattern: .min))
     // The client's clock is behind.
-    file.append(fingerprint(1, at: 950), at: Moment(wall: 1000, monotonic: 2000), drift: drift)
+    file.append(fingerprint(1, at: 950), at: Moment(wall: 1000, monotonic: 2000))
     try disk.save(&file, at: 2000)
     #expect(disk.mark[3] == 950)
     try disk.save(&file, at: 2007)
     #expect(disk.mark[3] == 957)
     // An older one does not lower it.
-    file.append(fingerprint(2, at: 940), at: Moment(wall: 1000, monotonic: 2008), drift: drift)
+    file.append(fingerprint(2, at: 940), at: Moment(wall: 1000, monotonic: 2008))
     try disk.save(&file, at: 2008)
     #expect(disk.mark[3] == 958)
     // But it is never further ahead than our clock, confirmed, explains.
-    file.append(fingerprint(3, at: 500), at: Moment(wall: 500, monotonic: 2009), drift: drift)
+    file.append(fingerprint(3, at: 500), at: Moment(wall: 500, monotonic: 2009))
     try disk.save(&file, at: 2009)
     #expect(disk.mark[3] == 560)
   }

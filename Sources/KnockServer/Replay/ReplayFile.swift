@@ -69,7 +69,8 @@ public struct ReplayFile: ~Copyable {
   ///     4  the boot in which it was written; 0 if unknown
   ///     5  when it was written, in monotonic microseconds, which count from that boot
   ///     6  when the server started that did not know all earlier knocks, likewise; the least number for none
-  ///     7  1 if the server has ended in order, and nothing is missing
+  ///     7  twice the drift: how far the clock may be behind the time; 0 in older files. Plus 1 if the server has ended
+  ///        in order, and nothing is missing
   ///     8  checksum of the other numbers
   ///
   /// The time is the greatest time stamp of a knock that was accepted by our clock, and the time that has passed
@@ -82,6 +83,7 @@ public struct ReplayFile: ~Copyable {
     var boot: UInt64 = 0
     var written: Int64 = 0
     var doubt = Int64.min
+    var drift: Int64 = 0
     var isClean = false
 
     /// The time at a moment of the same boot.
@@ -101,6 +103,8 @@ public struct ReplayFile: ~Copyable {
   private let page: Storage<UInt64>
   private let records: Storage<Record>
   private let boot: UInt64
+  /// What the gate allows now (microseconds).
+  private let drift: Int64
   private(set) var mark = Mark()
   private var nextSequence: UInt64 = 1
   /// How many of the last records the file lacks.
@@ -124,13 +128,16 @@ public struct ReplayFile: ~Copyable {
   ///   - page: 512 numbers, zero.
   ///   - records: zero.
   ///   - boot: tells this boot from all others; 0 if that is unknown.
+  ///   - drift: the drift of the gate (microseconds).
   public init(
-    page: consuming Storage<UInt64>, records: consuming Storage<Record>, boot: UInt64
+    page: consuming Storage<UInt64>, records: consuming Storage<Record>, boot: UInt64, drift: Int64
   ) {
     precondition(page.count * 8 == FileHeader.pageSize && records.count >= 1)
     self.page = page
     self.records = records
     self.boot = boot
+    self.drift = drift
+    mark.drift = drift
     FileHeader.write(.replay, capacity: self.records.count, to: self.page)
   }
 
@@ -140,15 +147,16 @@ public struct ReplayFile: ~Copyable {
   ///
   /// The receiver reports it, and an attacker may have taken that over. So it cannot make a time in the file later
   /// than our clock + drift.
-  public mutating func append(_ datagram: Fingerprint, at moment: Moment, drift: Int64) {
+  public mutating func append(_ datagram: Fingerprint, at moment: Moment) {
     let limit = moment.wall.addingSaturated(drift)
     let timeStamp = min(datagram.timeStamp, limit)
     mark.time = min(max(mark.time(at: moment.monotonic), timeStamp), limit)
     mark.written = moment.monotonic
     if let doubt {
-      mark.floor = max(mark.floor, doubt.floor(at: moment.confirmed(by: timeStamp), drift: drift))
-      self.doubt = nil
+      mark.floor = max(mark.floor, doubt.floor(at: moment.confirmed(by: timeStamp)))
+      mark.doubt = .min
     }
+    mark.drift = drift
     append(datagram, timeStamp: timeStamp)
   }
 
@@ -170,8 +178,7 @@ public struct ReplayFile: ~Copyable {
   private func place(of sequence: UInt64) -> Int { Self.place(of: sequence, among: records.count) }
 
   private var doubt: Doubt? {
-    get { mark.doubt == .min ? nil : Doubt(since: mark.doubt) }
-    set { mark.doubt = newValue?.since ?? .min }
+    mark.doubt == .min ? nil : Doubt(since: mark.doubt, drift: mark.drift)
   }
 
   /// Calls `write` with what the file lacks, and its offset. The records come first, then the mark that counts them.
@@ -231,7 +238,7 @@ public struct ReplayFile: ~Copyable {
     page[littleEndian: offset + 4] = mark.boot
     page[littleEndian: offset + 5] = UInt64(bitPattern: mark.written)
     page[littleEndian: offset + 6] = UInt64(bitPattern: mark.doubt)
-    page[littleEndian: offset + 7] = mark.isClean ? 1 : 0
+    page[littleEndian: offset + 7] = UInt64(bitPattern: mark.drift) << 1 | (mark.isClean ? 1 : 0)
     page[littleEndian: offset + 8] = Self.checksum(ofMarkIn: page, at: offset)
     return offset
   }
@@ -263,6 +270,8 @@ extension ReplayFile {
     public var count = 0
     /// How far the clock is behind the time when the last server ran (microseconds).
     public var timeBehind: Int64 = 0
+    /// The greatest drift that servers have had since they last accepted a knock (microseconds). This server counts.
+    public var drift: Int64 = 0
     /// Whether there was room for all.
     public var fits = true
     /// Whether the file on the disk is to be written again from its beginning.
@@ -280,7 +289,7 @@ extension ReplayFile {
   @inline(never)
   public mutating func restore(
     _ page: borrowing Storage<UInt64>, _ old: borrowing Storage<Record>, isWhole: Bool,
-    at moment: Moment, drift: Int64
+    at moment: Moment
   ) -> Found {
     var found = Found()
     let now = moment.monotonic
@@ -289,7 +298,9 @@ extension ReplayFile {
     Self.readMark(in: page, at: Self.markOffsets.1, after: &last)
     let isSameBoot = boot != 0 && last.boot == boot && last.written <= now
     let time = isSameBoot ? last.time(at: now) : last.time
-    let hasSoundFloor = last.floor == .min || last.floor <= time.addingSaturated(drift)
+    // A smaller drift than that of the last server makes none of its times false.
+    found.drift = max(drift, last.drift)
+    let hasSoundFloor = last.floor == .min || last.floor <= time.addingSaturated(found.drift)
     let ring = Ring(of: old)
     if !isWhole || last.counter == 0 || !hasSoundFloor || !ring.isWhole
       || last.sequence > ring.lastSequence
@@ -302,15 +313,16 @@ extension ReplayFile {
     mark = last
     mark.time = time
     mark.written = now
+    mark.drift = found.drift
     if !hasSoundFloor { mark.floor = .min }
     if time != .min {
       // What is older may be a replay that a clock which has gone back lets in.
-      mark.floor = max(mark.floor, time.subtractingSaturated(drift))
+      mark.floor = max(mark.floor, time.subtractingSaturated(found.drift))
       found.timeBehind = time.subtractingSaturated(moment.wall)
     }
     // A doubt of this boot goes on. In another boot it begins again.
     if found.state != .complete || mark.doubt != .min && !isSameBoot {
-      doubtEarlier(now: now, drift: drift)
+      doubtEarlier(now: now)
     }
 
     // The same records at the same places, if all is well.
@@ -319,7 +331,7 @@ extension ReplayFile {
       let sequence = ring.lastSequence - UInt64(ring.count) + 1 + offset
       let record = old[Self.place(of: sequence, among: old.count)]
       if !found.needsAll { records[place(of: sequence)] = record }
-      if isStale(record.timeStamp, at: moment, drift: drift) {
+      if isStale(record.timeStamp, at: moment) {
         mark.floor = max(mark.floor, record.timeStamp)
       } else {
         found.count += 1
@@ -334,23 +346,23 @@ extension ReplayFile {
   }
 
   /// Whether a datagram can be forgotten, by the clock and by what knocks have confirmed: the clock alone may be wrong.
-  private func isStale(_ timeStamp: Int64, at moment: Moment, drift: Int64) -> Bool {
+  private func isStale(_ timeStamp: Int64, at moment: Moment) -> Bool {
     min(mark.time, moment.wall).subtractingSaturated(timeStamp) > drift
   }
 
   /// From now on, refuses what an earlier server may have accepted without a trace in the file.
-  public mutating func doubtEarlier(now: Int64, drift: Int64) {
-    doubt = Doubt(since: now)
-    if mark.time != .min { mark.floor = max(mark.floor, mark.time.addingSaturated(drift)) }
+  public mutating func doubtEarlier(now: Int64) {
+    mark.doubt = now
+    if mark.time != .min { mark.floor = max(mark.floor, mark.time.addingSaturated(mark.drift)) }
   }
 
   /// Fills an empty memory with what must be remembered. It has as many places as the file.
-  public func fill(_ memory: inout ReplayMemory, at moment: Moment, drift: Int64) {
+  public func fill(_ memory: inout ReplayMemory, at moment: Moment) {
     memory.refuse(upTo: mark.floor, doubt)
     let held = min(nextSequence - 1, UInt64(records.count))
     for sequence in nextSequence - held..<nextSequence {
       let record = records[place(of: sequence)]
-      if !isStale(record.timeStamp, at: moment, drift: drift) { _ = memory.append(record.datagram) }
+      if !isStale(record.timeStamp, at: moment) { _ = memory.append(record.datagram) }
     }
   }
 
@@ -370,7 +382,8 @@ extension ReplayFile {
       boot: page[littleEndian: offset + 4],
       written: Int64(bitPattern: page[littleEndian: offset + 5]),
       doubt: Int64(bitPattern: page[littleEndian: offset + 6]),
-      isClean: page[littleEndian: offset + 7] == 1)
+      drift: Int64(bitPattern: page[littleEndian: offset + 7] >> 1),
+      isClean: page[littleEndian: offset + 7] & 1 == 1)
     // No clock that counts from a boot tells other times.
     guard mark.written >= 0, mark.doubt == .min || (0...mark.written).contains(mark.doubt) else {
       return

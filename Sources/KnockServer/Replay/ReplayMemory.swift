@@ -55,9 +55,7 @@ public struct ReplayMemory: ~Copyable {
     forgetStale(time: moment.wall, drift: drift)
     guard datagram.timeStamp > floor else { throw .olderThanMemory }
     if let doubt {
-      guard datagram.timeStamp > doubt.floor(at: moment, drift: drift) else {
-        throw .olderThanMemory
-      }
+      guard datagram.timeStamp > doubt.floor(at: moment) else { throw .olderThanMemory }
     }
   }
 
@@ -83,7 +81,7 @@ public struct ReplayMemory: ~Copyable {
     }
     // The knock confirms our clock. So now the floor can be kept as a time by that clock.
     if let doubt {
-      floor = max(floor, doubt.floor(at: moment.confirmed(by: datagram.timeStamp), drift: drift))
+      floor = max(floor, doubt.floor(at: moment.confirmed(by: datagram.timeStamp)))
     }
     doubt = nil
   }

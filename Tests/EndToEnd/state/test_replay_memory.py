@@ -81,6 +81,44 @@ def test_a_larger_drift_brings_nothing_back_that_was_forgotten(state):
     assert ours.counters()["accepted"] == 0
 
 
+def test_a_smaller_drift_shuts_nobody_out(state):
+    # Another clock is ahead by nearly as much as the larger drift allows.
+    ours = state.start("-t600", "--close-after=1h")
+    ours.knock("192.0.2.1", age=-590)
+    ours.output.wait_for("open 192.0.2.1")
+    assert ours.stop() == 0
+    # Also if a server accepts nothing before the next one starts.
+    for _ in range(2):
+        ours = state.start("-t60", "--close-after=1h")
+        ours.log.wait_for("^pyknock server: 1 knocks remembered$")
+        ours.log.wait_for("^pyknock server: 1 grant is open, 0 of them overdue$")
+        assert not ours.log.matching("clock")
+        assert ours.stop() == 0
+    # Also after a power cut, which forces it to wait for the time of the larger drift.
+    state.change_mark(boot=1, is_clean=0)
+    ours = state.start("-t60", "--close-after=1h")
+    ours.log.wait_for("the last server did not end in order: what is stamped before now . 600 s is refused; 1 knocks")
+    ours.knock("192.0.2.2", age=-59)
+    ours.log.wait_for("refused open 192.0.2.2 .*: older than the replay memory reaches")
+    assert ours.stop() == 0
+    # It has done no damage.
+    ours = state.start("-t60", "--close-after=1h")
+    ours.log.wait_for("^pyknock server: 1 knocks remembered$")
+
+
+def test_a_knock_after_a_smaller_drift_is_accepted(state):
+    ours = state.start("-t600")
+    ours.knock("192.0.2.1", age=-590)
+    ours.output.wait_for("open 192.0.2.1")
+    assert ours.stop() == 0
+    assert state.mark()["drift"] == 600_000_000
+    ours = state.start("-t60")
+    assert state.mark()["drift"] == 600_000_000
+    ours.knock("192.0.2.2")
+    ours.output.wait_for("open 192.0.2.2")
+    assert state.mark()["drift"] == 60_000_000
+
+
 def test_after_the_clock_went_back_only_what_is_newer_is_accepted(state):
     """The file says that it was 100 seconds later when the server last ran."""
     state.remember_ten()

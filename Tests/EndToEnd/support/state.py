@@ -14,7 +14,7 @@ HEADER, GRANT, KNOCK = 4096, 128, 56
 # The two marks of the replay memory: their offsets, and their fields.
 MARKS = 512, 1024
 MARK_FORMAT = "<QQqqQqqQQ"
-MARK = ("counter", "sequence", "floor", "time", "boot", "written", "doubt", "is_clean", "checksum")
+MARK = ("counter", "sequence", "floor", "time", "boot", "written", "doubt", "drift_and_end", "checksum")
 
 
 def checksum(*numbers):
@@ -73,13 +73,16 @@ class Remembered:
         """The valid mark, by the names in KnockServer/Replay/ReplayFile.swift. Times are in microseconds."""
         data = self.replay.read_bytes()
         marks = [dict(zip(MARK, struct.unpack_from(MARK_FORMAT, data, at), strict=True)) for at in MARKS]
-        return max(marks, key=lambda mark: mark["counter"])
+        mark = max(marks, key=lambda mark: mark["counter"])
+        mark["drift"], mark["is_clean"] = divmod(mark.pop("drift_and_end"), 2)
+        return mark
 
     def change_mark(self, **fields):
         """Replaces fields of the valid mark."""
         mark = {**self.mark(), **fields}
         mark["counter"] += 1
-        body = struct.pack(MARK_FORMAT, *mark.values())[:-8]
+        mark["drift_and_end"] = mark["drift"] * 2 + mark["is_clean"]
+        body = struct.pack(MARK_FORMAT, *(mark[name] for name in MARK))[:-8]
         self.patch(MARKS[0], body + struct.pack("<Q", checksum(*struct.unpack("<8Q", body))))
         self.patch(MARKS[1], bytes(len(body)))
 

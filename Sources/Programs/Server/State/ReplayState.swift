@@ -26,7 +26,8 @@ enum ReplayState {
   ) throws(StateFailure) -> ReplayFile {
     var replays = ReplayFile(
       page: try StateFile.memory(StateFile.pageCount, of: UInt64.self),
-      records: try StateFile.memory(capacity, of: ReplayFile.Record.self), boot: Boot.identity())
+      records: try StateFile.memory(capacity, of: ReplayFile.Record.self), boot: Boot.identity(),
+      drift: drift)
     guard let old = try OldStateFile(.replay, in: directory) else { return replays }
     let page = try old.page()
     let oldCapacity = try old.capacity(of: page, ReplayFile.capacity)
@@ -35,7 +36,7 @@ enum ReplayState {
     let foundReplays = replays.restore(
       page, records,
       isWhole: oldCapacity.map { old.size == ReplayFile.size(forRecords: $0) } ?? false,
-      at: moment, drift: drift)
+      at: moment)
     records.unmap()
     page.unmap()
     found = foundReplays

@@ -40,7 +40,7 @@ struct ServerState: ~Copyable {
       found: &found.replays)
     // What the clock showed at an accepted knock is at least its time stamp minus the drift.
     let latest = moment.wall.addingSaturated(found.replays?.timeBehind ?? 0)
-      .subtractingSaturated(settings.drift)
+      .subtractingSaturated(found.replays?.drift ?? settings.drift)
     var journal: GrantState.Journal?
     var grants = try GrantState.grants(
       settings, in: directory, latest: latest, journal: &journal, found: &found.grants)
@@ -49,8 +49,7 @@ struct ServerState: ~Copyable {
         directory, replays: file,
         StateFile(
           .replay, size: ReplayFile.size(forRecords: settings.replayCapacity),
-          needsAll: found.replays?.needsAll ?? true), journal, try LastKnockState.memory(),
-        drift: settings.drift))
+          needsAll: found.replays?.needsAll ?? true), journal, try LastKnockState.memory()))
     keeper.value?.begin(&grants, &replays, at: moment)
     found.isBehind = keeper.value?.isReplayFileBehind == true
     return ServerState(keeper, replays, grants)
@@ -98,9 +97,10 @@ struct ServerState: ~Copyable {
 extension ServerState.Found {
   /// Logs what was in the files.
   ///
-  /// - Parameter drift: the drift of the gate (microseconds).
-  func logAll(drift: Int64) {
+  /// - Parameter gateDrift: the drift of the gate (microseconds).
+  func logAll(drift gateDrift: Int64) {
     let count = replays?.count ?? 0
+    let drift = replays?.drift ?? gateDrift
     let reason: Literal? =
       switch replays?.state {
       case .damaged: "the replay memory was damaged, or of an older version"

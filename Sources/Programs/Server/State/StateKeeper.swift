@@ -11,14 +11,13 @@ struct StateKeeper: ~Copyable {
   private var journal: GrantState.Journal?
   private var knocks: LastKnocks
   private var knockFile: StateFile
-  private let drift: Int64
   /// When the mark of the replay memory is written next, in monotonic microseconds.
   private var nextMark = Int64.max
 
   init(
     _ directory: consuming StateDirectory, replays: consuming ReplayFile,
     _ replayFile: consuming StateFile, _ journal: consuming GrantState.Journal?,
-    _ knocks: consuming LastKnocks, drift: Int64
+    _ knocks: consuming LastKnocks
   ) {
     self.directory = directory
     self.replays = replays
@@ -26,7 +25,6 @@ struct StateKeeper: ~Copyable {
     self.journal = journal
     knockFile = StateFile(.users, size: knocks.fileSize, needsAll: true)
     self.knocks = knocks
-    self.drift = drift
   }
 
   /// Writes the files for the first time, and fills the receiver's memory.
@@ -34,9 +32,9 @@ struct StateKeeper: ~Copyable {
   mutating func begin(_ grants: inout Grants, _ memory: inout ReplayMemory, at moment: Moment) {
     saveReplays()
     // An earlier server may have had the same trouble.
-    if isReplayFileBehind { replays.doubtEarlier(now: moment.monotonic, drift: drift) }
+    if isReplayFileBehind { replays.doubtEarlier(now: moment.monotonic) }
     saveAll(&grants)
-    replays.fill(&memory, at: moment, drift: drift)
+    replays.fill(&memory, at: moment)
   }
 
   /// Takes over when the users last knocked, and writes that file for the first time. Nothing depends on it.
@@ -79,7 +77,7 @@ struct StateKeeper: ~Copyable {
     _ fingerprint: Fingerprint, of user: User, from source: Address?, isAccepted: Bool
   ) {
     let moment = Moment(wall: SystemClock.wall(), monotonic: SystemClock.sinceBoot())
-    replays.append(fingerprint, at: moment, drift: drift)
+    replays.append(fingerprint, at: moment)
     saveReplays()
     guard isAccepted else { return }
     knocks.record(LastKnock(time: moment.wall, source: source), of: user)

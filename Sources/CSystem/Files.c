@@ -220,31 +220,30 @@ int csys_open_parent(const char *path) {
   return result < 0 ? result : csys_result(open(parent, O_PATH | O_DIRECTORY | O_CLOEXEC));
 }
 
-/// The owner of a state directory that is only read. Its files may belong to them too.
-static uid_t state_owner = 0;
-
-/// 0 if only we or root, or the owner of the state, can have written to an open file.
-static int check_owner(int fd, mode_t type) {
+/// 0 if only we, root or another user can have written to an open file.
+static int check_owner(int fd, mode_t type, uid_t user) {
   struct stat status;
   if (fstat(fd, &status) < 0) return -errno;
   if ((status.st_mode & S_IFMT) != type) return type == S_IFDIR ? -ENOTDIR : -EINVAL;
-  if (status.st_uid != 0 && status.st_uid != geteuid() && status.st_uid != state_owner) return -EACCES;
+  if (status.st_uid != 0 && status.st_uid != geteuid() && status.st_uid != user) return -EACCES;
+  // The other user may have given a file of root, from elsewhere, a second name.
+  if (type == S_IFREG && user != 0 && status.st_uid != user && status.st_nlink > 1) return -EACCES;
   return status.st_mode & (S_IWGRP | S_IWOTH) ? -EACCES : 0;
 }
 
-static int checked(int fd, mode_t type) {
+static int checked(int fd, mode_t type, uid_t user) {
   if (fd < 0) return -errno;
-  int result = check_owner(fd, type);
+  int result = check_owner(fd, type, user);
   if (result == 0) return fd;
   close(fd);
   return result;
 }
 
-int csys_open_configuration(const char *path) { return checked(csys_open_to_read(path), S_IFREG); }
+int csys_open_configuration(const char *path) { return checked(csys_open_to_read(path), S_IFREG, 0); }
 
-int csys_open_state_directory(const char *path, int make) {
+int csys_open_state_directory(const char *path, int make, uint32_t user) {
   if (make && mkdirat(AT_FDCWD, path, 0700) < 0 && errno != EEXIST) return -errno;
-  return checked(open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC), S_IFDIR);
+  return checked(open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC), S_IFDIR, user);
 }
 
 int csys_open_own_folder(const char *path) {
@@ -254,14 +253,12 @@ int csys_open_own_folder(const char *path) {
   // Without the dot, which would have to be there.
   parent[strlen(parent) - 1] = 0;
   mkdirat(AT_FDCWD, parent, 0700);
-  return csys_open_state_directory(path, 1);
+  return csys_open_state_directory(path, 1, 0);
 }
 
 int csys_open_state_to_read(const char *path) {
   int fd = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-  struct stat status;
-  if (fd >= 0 && fstat(fd, &status) == 0) state_owner = status.st_uid;
-  return checked(fd, S_IFDIR);
+  return fd < 0 ? -errno : checked(fd, S_IFDIR, csys_owner(fd));
 }
 
 int csys_lock(int fd) {
@@ -279,8 +276,18 @@ int csys_lock_holder(int fd) {
 }
 
 int csys_open_state_file(int directory, const char *name, int make) {
-  int flags = O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC | (make ? O_RDWR | O_CREAT : O_RDONLY);
-  return checked(openat(directory, name, flags, 0600), S_IFREG);
+  int flags = O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC | (make ? O_RDWR : O_RDONLY);
+  uid_t owner = csys_owner(directory);
+  int fd;
+  do {
+    fd = openat(directory, name, flags);
+    if (fd >= 0 || errno != ENOENT || !make) break;
+    fd = openat(directory, name, flags | O_CREAT | O_EXCL, 0600);
+    // If that is forbidden, it stays ours, and can be used while it is open.
+    if (fd >= 0) (void)fchown(fd, owner, (gid_t)-1);
+    // Somebody else has made it just now.
+  } while (fd < 0 && errno == EEXIST);
+  return checked(fd, S_IFREG, owner);
 }
 
 int csys_list(int directory, void *entries, size_t size) {

@@ -97,15 +97,14 @@ int csys_open_parent(const char *path);
 
 // The state directory
 
-/// Opens a directory that only we or root can write to. If others can, it returns -EACCES. If `make` is not
+/// Opens a directory that only we, root or `user` can write to. If others can, it returns -EACCES. If `make` is not
 /// 0, a missing one is made.
-int csys_open_state_directory(const char *path, int make);
+int csys_open_state_directory(const char *path, int make, uint32_t user);
 
 /// The same, and makes the directory that it is in, too.
 int csys_open_own_folder(const char *path);
 
-/// Opens a directory to look into the state of any user. From then on, files of that user count as ours. If others
-/// can write to it, it returns -EACCES.
+/// Opens a directory to look into the state of any user. If others can write to it, it returns -EACCES.
 int csys_open_state_to_read(const char *path);
 
 /// Locks a directory until the process ends. If another process has the lock, it returns -EAGAIN.
@@ -116,8 +115,9 @@ int csys_lock(int fd);
 /// It locks nothing.
 int csys_lock_holder(int fd);
 
-/// Opens a regular file in a directory to be read, and never follows a link. If others can write to it, it returns
-/// -EACCES. If `make` is not 0, it can be written too, and a missing one is made.
+/// Opens a regular file in a directory to be read, and never follows a link. If others than we, root and the owner of
+/// the directory can write to it, it returns -EACCES. If `make` is not 0, it can be written too, and a missing one is
+/// made. It belongs to the owner of the directory.
 int csys_open_state_file(int directory, const char *name, int make);
 
 // The directory of the users

@@ -35,13 +35,13 @@ extension Descriptor {
     self.init(owning: try SystemError.check(unsafe csys_open_parent(path.pointer)))
   }
 
-  /// Opens a directory. Throws `accessDenied` if others than us and root can write to it.
+  /// Opens a directory. Throws `accessDenied` if others than us, root and `user` can write to it.
   ///
   /// - Parameter making: whether to make it if there is none.
-  init(privateDirectory path: Argument, making: Bool) throws(SystemError) {
+  init(privateDirectory path: Argument, of user: UInt32, making: Bool) throws(SystemError) {
     self.init(
       owning: try SystemError.check(
-        unsafe csys_open_state_directory(path.pointer, making ? 1 : 0)))
+        unsafe csys_open_state_directory(path.pointer, making ? 1 : 0, user)))
   }
 
   /// Opens a folder of the user's settings, and makes it and the one around it if they are missing. Throws
@@ -50,15 +50,15 @@ extension Descriptor {
     self.init(owning: try SystemError.check(unsafe csys_open_own_folder(path.pointer)))
   }
 
-  /// Opens a directory to look into the state of any user, whose files count as ours from then on. Throws
-  /// `accessDenied` if others can write to it.
+  /// Opens a directory to look into the state of any user. Throws `accessDenied` if others can write to it.
   init(readingState path: Argument) throws(SystemError) {
     self.init(owning: try SystemError.check(unsafe csys_open_state_to_read(path.pointer)))
   }
 
-  /// Opens a file in this directory to read. Throws `accessDenied` as above, and never follows a link.
+  /// Opens a file in this directory to read. Throws `accessDenied` if others than us, root and the owner of the
+  /// directory can write to it, and never follows a link.
   ///
-  /// - Parameter making: whether to write to it too, and to make it if there is none.
+  /// - Parameter making: whether to write to it too, and to make it for the owner of the directory if there is none.
   func open(_ name: Literal, making: Bool) throws(SystemError) -> Descriptor {
     Descriptor(
       owning: try SystemError.check(

@@ -15,6 +15,9 @@ from pathlib import Path
 
 import pytest
 from support.datagrams import packet
+from support.firewall import only_nft
+from support.processes import NOBODY
+from support.programs import program, run
 from support.state import HEADER, KNOCK, Journal, Remembered
 from support.waiting import until
 
@@ -205,6 +208,9 @@ def test_a_start_on_a_read_only_disk(tmpfs, server, has_files):
         ours.log.wait_for(FAILURE.format(name, READ_ONLY))
     ours.log.wait_for(f"the replay memory cannot be written: {DOUBT}")
     ours.wait_for_counters(state_behind=3)
+    if has_files:
+        assert state.fails() == f"pyknock server: --state: '{state.path}': another server has it"
+        assert run([*program("status"), "--state", state.path]).stdout.startswith("server: runs since ")
     old.append(ours.knock("192.0.2.2"))
     assert refuses_all(ours, old)
     is_accepted_again(ours)
@@ -219,6 +225,33 @@ def test_a_start_on_a_read_only_disk(tmpfs, server, has_files):
     assert not ours.log.matching("refused")
     ours.send(last)
     ours.wait_for_counters(replayed=1, accepted=0)
+
+
+@pytest.mark.slow
+@pytest.mark.other_users
+@only_nft
+@pytest.mark.parametrize("owner", [0, NOBODY])
+def test_what_was_full_before_the_server_became_another_user_is_written_after_it(
+    tmpfs, start, firewall, owner
+):
+    """Without commands, both processes become that user, who may not open files of root again."""
+    firewall.load_example()
+    state = Remembered(start, tmpfs.path / "state")
+    state.path.mkdir(mode=0o700)
+    os.chown(state.path, owner, owner)
+    options = ["-t1", "--close-after=1h", f"--user={NOBODY}:{NOBODY}"]
+    tmpfs.fill()
+    ours = start("--state", str(state.path), *options)
+    for name in ("replay", "grants"):
+        ours.log.wait_for(FAILURE.format(name, os.strerror(errno.ENOSPC)))
+    tmpfs.empty()
+    is_accepted_again(ours)
+    for name in ("replay", "grants"):
+        ours.log.wait_for(WELL.format(name))
+    ours.stop()
+    ours = start("--state", str(state.path), *options)
+    ours.log.wait_for("^pyknock server: 1 grant is open, 0 of them overdue$")
+    assert not ours.log.matching("cannot be written|damaged")
 
 
 ERRORS = [errno.EIO, errno.EDQUOT, errno.EROFS, errno.ENOSPC]

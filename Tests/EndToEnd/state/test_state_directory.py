@@ -7,8 +7,11 @@ from pathlib import Path
 
 import pytest
 from support.datagrams import KEY
+from support.processes import NOBODY
 from support.programs import program, run
 from support.state import Remembered
+
+TRUST = "Permission denied (it must belong to root or the server's user, and only its owner may write to it)"
 
 
 @pytest.mark.slow
@@ -30,14 +33,13 @@ def test_a_check_makes_nothing(state):
 
 
 def test_a_file_that_others_may_write_or_that_is_a_link_is_not_used(state, tmp_path):
-    trust = "Permission denied (it must belong to this user or root, and only its owner may write to it)"
     state.path.mkdir(mode=0o700)
     state.path.chmod(0o770)
-    assert state.fails() == f"pyknock server: --state: '{state.path}': {trust}"
+    assert state.fails() == f"pyknock server: --state: '{state.path}': {TRUST}"
     state.path.chmod(0o700)
     state.replay.touch(mode=0o600)
     state.replay.chmod(0o666)
-    assert state.fails() == f"pyknock server: --state: '{state.path}': {trust}"
+    assert state.fails() == f"pyknock server: --state: '{state.path}': {TRUST}"
     state.replay.unlink()
     state.replay.symlink_to(tmp_path / "elsewhere")
     assert state.fails().endswith(": Too many levels of symbolic links") or state.fails().endswith(
@@ -47,6 +49,42 @@ def test_a_file_that_others_may_write_or_that_is_a_link_is_not_used(state, tmp_p
     state.replay.unlink()
     os.mkfifo(state.replay, 0o600)
     assert state.fails() == f"pyknock server: --state: '{state.path}': Invalid argument"
+
+
+NOBODYS = f"--user={NOBODY}:{NOBODY}"
+
+
+@pytest.mark.other_users
+def test_a_directory_of_the_user_that_the_server_becomes(state):
+    state.path.mkdir(mode=0o700)
+    os.chown(state.path, NOBODY, NOBODY)
+    for options in ([], ["--user=1:1"], ["-n"]):
+        assert state.fails(*options) == f"pyknock server: --state: '{state.path}': {TRUST}"
+    ours = state.start(NOBODYS, "--close-after=60")
+    ours.knock("192.0.2.1")
+    ours.output.wait_for("open 192.0.2.1")
+    owners = {path.name: path.stat().st_uid for path in state.path.iterdir()}
+    assert owners == dict.fromkeys(("grants", "replay", "users"), NOBODY)
+    ours.stop()
+    # Files that root made before are used.
+    os.chown(state.replay, 0, 0)
+    state.start(NOBODYS, "--close-after=60").log.wait_for("^pyknock server: 1 knocks remembered$")
+
+
+@pytest.mark.other_users
+def test_a_second_name_of_a_file_of_root_is_not_used_in_a_directory_of_another_user(state, tmp_path):
+    """Otherwise that user could have the server write to any file."""
+    other = tmp_path / "other"
+    other.write_text("important")
+    state.path.mkdir(mode=0o700)
+    os.chown(state.path, NOBODY, NOBODY)
+    os.link(other, state.replay)
+    assert state.fails(NOBODYS) == f"pyknock server: --state: '{state.path}': {TRUST}"
+    state.replay.rename(state.path / "users")
+    ours = state.start(NOBODYS)
+    ours.log.wait_for("'users' cannot be written: Permission denied; ")
+    ours.stop()
+    assert other.read_text() == "important"
 
 
 def test_a_place_that_is_no_directory(state):

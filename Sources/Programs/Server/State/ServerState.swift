@@ -89,7 +89,7 @@ struct ServerState: ~Copyable {
   ) throws(StateFailure) -> StateDirectory? {
     guard let path = settings.stateDirectory else { return nil }
     return try StateFailure.wrapping { () throws(SystemError) in
-      try StateDirectory(path, onlyChecks: onlyChecks)
+      try StateDirectory(path, of: settings.sandbox.user?.number ?? 0, onlyChecks: onlyChecks)
     }
   }
 }

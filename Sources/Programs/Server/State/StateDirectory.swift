@@ -4,16 +4,20 @@ import KnockBase
 /// have the directory.
 struct StateDirectory: ~Copyable {
   private let path: Argument
+  private let user: UInt32
   /// `Descriptor.none` if the disk did not let it be made or opened.
   private var descriptor = Descriptor.none
 
-  /// - Parameter onlyChecks: makes and locks nothing.
+  /// - Parameters:
+  ///   - user: it may belong to this user, too.
+  ///   - onlyChecks: makes and locks nothing.
   /// - Throws: `wouldBlock` if another server has it, and `accessDenied` if others can write to it. Also the errors of
   ///   open(2) and mkdir(2), except those of a disk that is full, read-only or broken.
-  init(_ path: Argument, onlyChecks: Bool) throws(SystemError) {
+  init(_ path: Argument, of user: UInt32, onlyChecks: Bool) throws(SystemError) {
     self.path = path
+    self.user = user
     do throws(SystemError) {
-      descriptor = try Descriptor(privateDirectory: path, making: !onlyChecks)
+      descriptor = try Descriptor(privateDirectory: path, of: user, making: !onlyChecks)
     } catch {
       guard error.isOfDisk else { throw error }
       return
@@ -24,6 +28,7 @@ struct StateDirectory: ~Copyable {
   /// Opens it without a lock, to look into it while a server may have it. It may belong to any user.
   init(reading path: Argument) throws(SystemError) {
     self.path = path
+    user = 0
     descriptor = try Descriptor(readingState: path)
   }
 
@@ -61,7 +66,7 @@ struct StateDirectory: ~Copyable {
   /// Opens a file in it to read and write, and makes it if there is none.
   mutating func make(_ name: Literal) throws(SystemError) -> Descriptor {
     if !descriptor.isOpen {
-      let new = try Descriptor(privateDirectory: path, making: true)
+      let new = try Descriptor(privateDirectory: path, of: user, making: true)
       try new.lock()
       descriptor = new
     }

@@ -37,7 +37,7 @@ extension StateFailure: MessageConvertible {
     switch self {
     case .system(.wouldBlock): "another server has it"
     case .system(.accessDenied):
-      "\(SystemError.accessDenied) (it must belong to this user or root, and only its owner may write to it)"
+      "\(SystemError.accessDenied) (it must belong to root or the server's user, and only its owner may write to it)"
     case .system(let error): "\(error)"
     case .file(let name, .newer(let version)):
       "'\(name.text)' in it has format \(version), made by a newer pyknock; use that one"

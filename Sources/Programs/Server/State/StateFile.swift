@@ -150,8 +150,8 @@ struct StateFile: ~Copyable {
     _ write: (borrowing Descriptor, Bool) throws(SystemError) -> Void
   ) {
     do throws(SystemError) {
-      let isOpened = !descriptor.isOpen
-      if isOpened { descriptor = try directory.make(name.text) }
+      let isOpened = isBehind || !descriptor.isOpen
+      if isOpened { try open(in: &directory) }
       // Somebody may have cut it short.
       let oldSize = try descriptor.size
       needsAll = needsAll || oldSize != size
@@ -174,7 +174,6 @@ struct StateFile: ~Copyable {
       if !isBehind, name == .replay, descriptor.isOpen {
         do throws(SystemError) { try cut() } catch {}
       }
-      descriptor = .none
       needsAll = true
       isBehind = true
       nextDeadline = now + Self.retryInterval
@@ -183,6 +182,16 @@ struct StateFile: ~Copyable {
       log.warning(
         "warning: --state: '\(name.text)' cannot be written: \(error); it is kept in memory until it can"
       )
+    }
+  }
+
+  /// Opens it, also again: the file system may have been read-only. After `--user`, that may be forbidden, and what is
+  /// open has to do.
+  private mutating func open(in directory: inout StateDirectory) throws(SystemError) {
+    do throws(SystemError) {
+      descriptor = try directory.make(name.text)
+    } catch {
+      guard error == .accessDenied, descriptor.isOpen else { throw error }
     }
   }
 

@@ -40,7 +40,7 @@ struct StateDirectory: ~Copyable {
     let deadline = SystemClock.monotonic() + Server.linger
     while true {
       do throws(SystemError) {
-        return try descriptor.lock()
+        return try descriptor.lockState()
       } catch {
         // A file system may have no locks.
         guard !error.isOfDisk else { return }
@@ -67,7 +67,7 @@ struct StateDirectory: ~Copyable {
   mutating func make(_ name: Literal) throws(SystemError) -> Descriptor {
     if !descriptor.isOpen {
       let new = try Descriptor(privateDirectory: path, of: user, making: true)
-      try new.lock()
+      try new.lockState()
       descriptor = new
     }
     return try descriptor.open(name, making: true)

@@ -261,37 +261,18 @@ int csys_open_state_to_read(const char *path) {
   return fd < 0 ? -errno : checked(fd, S_IFDIR, csys_owner(fd));
 }
 
-int csys_lock(int fd) { return csys_result(flock(fd, LOCK_EX | LOCK_NB)); }
-
-/// Opens the file that is locked for a state directory, to read: the disk may be read-only. The directory itself may
-/// be readable for others, who could lock it.
-static int open_lock(int directory) { return csys_open_state_file(directory, "lock", 0); }
-
-int csys_lock_state(int directory) {
-  int fd = open_lock(directory);
-  if (fd == -ENOENT) fd = csys_open_state_file(directory, "lock", 1);
-  if (fd < 0 && !csys_is_disk_error(-fd)) return fd;
-  // The disk may be full.
-  if (fd < 0) fd = directory;
-  int result = csys_lock(fd);
-  if (result < 0) {
-    if (fd != directory) close(fd);
-    return result;
-  }
+int csys_lock(int fd) {
+  if (flock(fd, LOCK_EX | LOCK_NB) < 0) return -errno;
   // Locks of this other kind can be looked up. Nobody waits for it: it is shared.
   struct flock mark = {.l_type = F_RDLCK, .l_whence = SEEK_SET};
   fcntl(fd, F_SETLK, &mark);
   return 0;
 }
 
-int csys_lock_holder(int directory) {
-  int fd = open_lock(directory);
-  if (fd == -ENOENT) fd = directory;
-  if (fd < 0) return fd;
+int csys_lock_holder(int fd) {
   struct flock found = {.l_type = F_WRLCK, .l_whence = SEEK_SET};
-  int result = csys_result(fcntl(fd, F_GETLK, &found));
-  if (fd != directory) close(fd);
-  return result < 0 ? result : found.l_type == F_UNLCK ? CSYS_UNLOCKED : found.l_pid > 0 ? found.l_pid : 0;
+  if (fcntl(fd, F_GETLK, &found) < 0) return -errno;
+  return found.l_type == F_UNLCK ? CSYS_UNLOCKED : found.l_pid > 0 ? found.l_pid : 0;
 }
 
 int csys_open_state_file(int directory, const char *name, int make) {

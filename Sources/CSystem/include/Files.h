@@ -110,14 +110,10 @@ int csys_open_state_to_read(const char *path);
 /// Locks a directory until the process ends. If another process has the lock, it returns -EAGAIN.
 int csys_lock(int fd);
 
-/// The same for a state directory. It locks a file in it that nobody else can open, and keeps it open. If the disk does
-/// not take such a file, it locks the directory.
-int csys_lock_state(int directory);
-
 #define CSYS_UNLOCKED 0x7FFFFFFF
-/// The process that has the lock of a state directory: its number, 0 if it has none in our PID namespace, or
-/// CSYS_UNLOCKED. It locks nothing.
-int csys_lock_holder(int directory);
+/// The process that has the lock of a directory: its number, 0 if it has none in our PID namespace, or CSYS_UNLOCKED.
+/// It locks nothing.
+int csys_lock_holder(int fd);
 
 /// Opens a regular file in a directory to be read, and never follows a link. If others than we, root and the owner of
 /// the directory can write to it, it returns -EACCES. If `make` is not 0, it can be written too, and a missing one is

@@ -105,10 +105,7 @@ extension Descriptor {
   /// Takes the lock of this directory until the process ends. Throws `wouldBlock` if another process has it.
   func lock() throws(SystemError) { try SystemError.check(csys_lock(number)) }
 
-  /// The same for a state directory. Only those who may write to it can take that lock.
-  func lockState() throws(SystemError) { try SystemError.check(csys_lock_state(number)) }
-
-  /// The process that has the lock of a state directory.
+  /// The process that has the lock of a directory.
   enum Holder {
     case nobody
     /// The number is 0 for a process that is not in our PID namespace.

@@ -39,7 +39,7 @@ def test_the_capacity_can_be_changed_but_nothing_is_forgotten(state):
         ours.wait_for_counters(replayed=20, accepted=0)
         ours.stop()
         assert state.replay.stat().st_size == HEADER + capacity * KNOCK
-    assert sorted(file.name for file in state.path.iterdir()) == ["lock", "replay", "users"]
+    assert sorted(file.name for file in state.path.iterdir()) == ["replay", "users"]
 
 
 @pytest.mark.slow

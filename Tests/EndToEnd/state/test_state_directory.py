@@ -1,9 +1,7 @@
 """The state directory itself: whose it is, and who may use it."""
 
-import fcntl
 import os
 import signal
-import stat
 import struct
 from pathlib import Path
 
@@ -53,24 +51,6 @@ def test_a_file_that_others_may_write_or_that_is_a_link_is_not_used(state, tmp_p
     assert state.fails() == f"pyknock server: --state: '{state.path}': Invalid argument"
 
 
-def test_nobody_else_can_take_the_lock_of_a_directory_that_all_can_read(state, not_emulated):
-    state.path.mkdir(mode=0o755)
-    state.path.chmod(0o755)
-    directory = os.open(state.path, os.O_RDONLY)
-    try:
-        fcntl.flock(directory, fcntl.LOCK_EX)
-        fcntl.lockf(directory, fcntl.LOCK_SH)
-        ours = state.start()
-        assert stat.S_IMODE((state.path / "lock").stat().st_mode) == 0o600
-        assert state.fails() == f"pyknock server: --state: '{state.path}': another server has it"
-        status = [*program("status"), "--state", state.path]
-        assert run(status).stdout.splitlines()[0].endswith(f", process {ours.pid}")
-        ours.stop()
-        assert run(status).stdout.splitlines()[0] == "server: does not run"
-    finally:
-        os.close(directory)
-
-
 NOBODYS = f"--user={NOBODY}:{NOBODY}"
 
 
@@ -84,7 +64,7 @@ def test_a_directory_of_the_user_that_the_server_becomes(state):
     ours.knock("192.0.2.1")
     ours.output.wait_for("open 192.0.2.1")
     owners = {path.name: path.stat().st_uid for path in state.path.iterdir()}
-    assert owners == dict.fromkeys(("grants", "lock", "replay", "users"), NOBODY)
+    assert owners == dict.fromkeys(("grants", "replay", "users"), NOBODY)
     ours.stop()
     # Files that root made before are used.
     os.chown(state.replay, 0, 0)

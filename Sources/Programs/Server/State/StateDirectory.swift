@@ -40,7 +40,7 @@ struct StateDirectory: ~Copyable {
     let deadline = SystemClock.monotonic() + Server.linger
     while true {
       do throws(SystemError) {
-        return try descriptor.lockState()
+        return try descriptor.lock()
       } catch {
         // A file system may have no locks.
         guard !error.isOfDisk else { return }
@@ -67,7 +67,7 @@ struct StateDirectory: ~Copyable {
   mutating func make(_ name: Literal) throws(SystemError) -> Descriptor {
     if !descriptor.isOpen {
       let new = try Descriptor(privateDirectory: path, of: user, making: true)
-      try new.lockState()
+      try new.lock()
       descriptor = new
     }
     return try descriptor.open(name, making: true)

@@ -123,7 +123,8 @@ int csys_identity(int fd, uint64_t *device, uint64_t *inode) {
 
 int64_t csys_size(int fd) {
   struct stat status;
-  return fstat(fd, &status) < 0 ? -errno : (int64_t)status.st_size;
+  if (fstat(fd, &status) < 0) return -errno;
+  return status.st_nlink > 0 ? (int64_t)status.st_size : -ENOENT;
 }
 
 int csys_read_at(int fd, void *buffer, size_t size, int64_t offset) {

@@ -56,7 +56,7 @@ uint32_t csys_owner(int fd);
 /// The device and the inode number of an open file.
 int csys_identity(int fd, uint64_t *device, uint64_t *inode);
 
-/// The size of a file in bytes.
+/// The size of a file in bytes; -ENOENT if it has been deleted.
 int64_t csys_size(int fd);
 
 /// Reads bytes from an offset on. Returns how many there are, up to `size`.

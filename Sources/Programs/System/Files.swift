@@ -150,7 +150,7 @@ extension Descriptor {
   /// Waits until what was written is on the disk.
   func sync() throws(SystemError) { try SystemError.check(csys_sync(number)) }
 
-  /// The size of a file in bytes.
+  /// The size of a file in bytes. Throws `notFound` if it has been deleted.
   var size: Int {
     get throws(SystemError) {
       let size = csys_size(number)

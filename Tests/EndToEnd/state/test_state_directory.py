@@ -6,7 +6,7 @@ import struct
 from pathlib import Path
 
 import pytest
-from support.datagrams import KEY
+from support.datagrams import KEY, packet
 from support.processes import NOBODY
 from support.programs import program, run
 from support.state import Remembered
@@ -24,6 +24,34 @@ def test_a_second_server_cannot_have_the_directory(state):
     ours.signal(signal.SIGKILL)
     ours.exit_code()
     state.start()
+
+
+@pytest.mark.slow
+def test_a_file_that_was_deleted_is_made_again(state):
+    ours = state.start()
+    state.replay.unlink()
+    ours.send(packet("192.0.2.1"))
+    ours.log.wait_for(
+        "^pyknock server: warning: --state: 'replay' cannot be written: No such file or directory; "
+        "it is kept in memory until it can$"
+    )
+    ours.log.wait_for("^pyknock server: --state: 'replay' is written again, and lacks nothing$")
+    assert state.replay.stat().st_nlink == 1
+    assert ours.stop() == 0
+
+
+def test_a_directory_that_others_can_read_gets_a_warning(state):
+    """flock(2) needs no more than an open file."""
+    line = (
+        f"pyknock server: warning: --state: others may read '{state.path}', and so can keep a server from starting; "
+        "chmod 700 prevents that"
+    )
+    state.path.mkdir()
+    for mode, lines in (0o700, []), (0o750, [line]), (0o704, [line]), (0o711, []):
+        state.path.chmod(mode)
+        words = [*program("server"), "-k", "-", "-n", "--state", state.path, "", ""]
+        result = run(words, stdin=KEY.encode())
+        assert (result.code, [found for found in result.lines if "--state" in found]) == (0, lines), oct(mode)
 
 
 def test_a_check_makes_nothing(state):

@@ -394,8 +394,10 @@ private func remember(
     var started = disk.restored(at: 1003)
     started.file.append(2, at: 1003)
     try disk.save(&started.file, isLast: true, at: 1003)
-    #expect(disk.mark[3] == 1063 && disk.mark[7] == 60 << 1 | 1)
-    #expect(disk.restored(at: 1004).found.drift == 60)
+    #expect(disk.mark[3] == 1053 && disk.mark[7] == 60 << 1 | 1)
+    var next = disk.restored(at: 1004)
+    let slow = next.refusal(of: 3, stamped: 995, at: 1004)
+    #expect(next.found.drift == 60 && slow == nil)
   }
 
   @Test func `a smaller drift brings nothing back that the larger one let in`() throws {

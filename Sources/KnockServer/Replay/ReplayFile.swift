@@ -150,7 +150,9 @@ public struct ReplayFile: ~Copyable {
   public mutating func append(_ datagram: Fingerprint, at moment: Moment) {
     let limit = moment.wall.addingSaturated(drift)
     let timeStamp = min(datagram.timeStamp, limit)
-    mark.time = min(max(mark.time(at: moment.monotonic), timeStamp), limit)
+    // From now on the time minus the new drift counts. With an older, greater one, that stays what it was.
+    let time = mark.time(at: moment.monotonic).subtractingSaturated(mark.drift - drift)
+    mark.time = min(max(time, timeStamp), limit)
     mark.written = moment.monotonic
     if let doubt {
       mark.floor = max(mark.floor, doubt.floor(at: moment.confirmed(by: timeStamp)))

@@ -19,7 +19,7 @@ import KnockProtocol
 /// 9. There is room to remember it.
 ///
 /// What 7 and 8 refuse is remembered only if it is answered. An open or close that they refuse for the source of the
-/// datagram is not: the same request may be allowed from elsewhere. A check is, since nothing is lost with it.
+/// datagram is not: the same request may be allowed from elsewhere. A check is: a copy that uses it up does no harm.
 public struct Gate<Keys: MACKeys & ~Copyable>: ~Copyable {
   public var keys: Keys
   public var users: Users
@@ -169,7 +169,7 @@ public struct Gate<Keys: MACKeys & ~Copyable>: ~Copyable {
         let isForAddress = user.refusal(
           of: knock, from: knock.address, seconds: claim.seconds, wallNow: moment.wall)
         if isForAddress == nil { throw refusal }
-        if isForSource, refusal != .expiredKey, refusal != .commandNotAllowed { throw refusal }
+        if isForSource, user.policy.dependsOnAddress(refusal) { throw refusal }
       }
     }
     if refusal == nil, !hasRoom { refusal = .queueFull }

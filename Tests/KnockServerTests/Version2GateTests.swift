@@ -359,6 +359,8 @@ private func answer(
       (policy, payload(of: [UInt8](repeating: 0, count: 10) + [255, 255, 10, 0, 0, 1])),
       (opens, payload([0: 2])), (opens, payload(of: observed, [0: 2])),
       (expired, payload()), (expired, payload(of: observed)),
+      // Nothing keeps a time.
+      (policy, payload(of: observed, [4: 1])),
       // Nothing is lost with a check.
       (policy, payload([0: 3])), (policy, payload(of: observed, [0: 3])),
     ]

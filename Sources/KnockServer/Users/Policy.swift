@@ -123,4 +123,13 @@ public struct Policy: BitwiseCopyable, Sendable {
     else { return .addressNotAllowed }
     return nil
   }
+
+  /// Whether a knock that is refused for this reason may be allowed for another address.
+  public func dependsOnAddress(_ refusal: Refusal) -> Bool {
+    switch refusal {
+    case .expiredKey, .commandNotAllowed: false
+    case .timeNotKept: inet.isTimed || inet6.isTimed
+    default: true
+    }
+  }
 }

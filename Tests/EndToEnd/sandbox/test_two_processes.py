@@ -249,8 +249,10 @@ def stuck(process):
         if libc.ptrace(request, process, 0, 0) < 0:
             pytest.skip(f"needs ptrace: {os.strerror(ctypes.get_errno())}")
     os.waitpid(process, 0)
-    yield
-    libc.ptrace(detach, process, 0, 0)
+    try:
+        yield
+    finally:
+        libc.ptrace(detach, process, 0, 0)
 
 
 def reload_with_many_users(ours, users):

@@ -10,11 +10,12 @@ struct ReceiverProcess: ~Copyable {
   /// How long a round of the receiver may take.
   private static let roundPatience = 100 * Microseconds.millisecond
 
-  /// How many times this process waits a millisecond for room for a message.
-  private static let messagePatience: Int64 = 4000
-
-  /// How many more times it does so after each message. So many messages together do not hold it up for long.
-  private static let patienceForMessage: Int64 = 10
+  /// How many times this process waits a millisecond for room for a message, while the receiver is paused.
+  private static let messagePatience: Int64 = 32_000
+  /// While it is not, each wait counts as so many.
+  private static let waitWeight: Int64 = 8
+  /// How many more waits there may be after each message. So many messages together do not hold it up for long.
+  private static let patienceForMessage: Int64 = 80
 
   private let channel: Channel
   private let tally: Tally
@@ -24,7 +25,7 @@ struct ReceiverProcess: ~Copyable {
   private(set) var hasMessages = true
   /// The number of knocks received, modulo 2^32.
   private var receivedCount: UInt32 = 0
-  /// How many more times to wait for room for a message.
+  /// How many more waits for room for a message there may be.
   private var patience: Int64 = messagePatience
   /// When the process must have ended, in monotonic microseconds.
   private(set) var nextDeadline = Int64.max
@@ -82,13 +83,13 @@ struct ReceiverProcess: ~Copyable {
     patience += Self.patienceForMessage
   }
 
-  /// The receiver takes messages whatever else it waits for. Gives up if it runs and does not. A pause of this process
-  /// counts as one wait, and while the receiver is paused, none counts.
+  /// The receiver takes messages whatever else it waits for. Gives up if it does not: after 4 seconds if it runs, after
+  /// 32 if a signal has stopped it, since nothing is closed meanwhile. A pause of this process counts as one wait.
   @inline(never)
   private mutating func waitForRoom() throws(SystemError) {
     SystemClock.pause(for: Microseconds.millisecond)
-    if process?.isStopped == true { return }
-    patience = min(patience, Self.messagePatience) - 1
+    patience = min(patience, Self.messagePatience)
+    patience -= process?.isStopped == true ? 1 : Self.waitWeight
     guard patience > 0 else { throw .timedOut }
   }
 

@@ -47,6 +47,8 @@ VERSION = "1.2.0"
 OPEN, CLOSE, CHECK = 1, 2, 3
 COMMANDS = {"open": OPEN, "close": CLOSE, "check": CHECK}
 WORDS = {number: word for word, number in COMMANDS.items()}
+# The result of an answer that another address of the host may better.
+NOT_ALLOWED = 2
 # Exit codes. Those up to 5 are the ones of `pyknock client`.
 DONE, FAILURE, MISUSE, UNRESOLVED, BAD_SOURCE, BAD_ADDRESS, REFUSED, FAILED, NO_ANSWER = 0, 1, 2, 3, 4, 5, 7, 8, 9
 
@@ -1180,20 +1182,20 @@ class Target:
         return FAILURE
 
     def take(self, connection, datagram):
-        """Of an address, the first answer counts. Of all, the first that something was done, or else the first."""
+        """Of an address, the first answer counts. Of all, the first but "not allowed", or else the first."""
         answer = None if connection in self.answered else self.key.open_answer(datagram, self.tags)
         if not answer:
             return
         self.answered.add(connection)
         if not self.result:
             self.end = time.monotonic() + OTHERS_PATIENCE
-        elif self.result.result == 0 or answer.result != 0:
+        elif self.result.result != NOT_ALLOWED or answer.result == NOT_ALLOWED:
             return
         self.result, self.result_time = answer, time.time()
 
     def is_settled(self, now):
         """Whether it has an answer that no other address can better by now."""
-        return self.result and (self.result.result == 0 or self.asked <= self.answered or self.end <= now)
+        return self.result and (self.result.result != NOT_ALLOWED or self.asked <= self.answered or self.end <= now)
 
     def report(self, prefix):
         """Prints the answer, or what failed. Returns the exit code."""

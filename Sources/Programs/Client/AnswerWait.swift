@@ -1,8 +1,8 @@
 import KnockBase
 import KnockProtocol
 
-/// The requests of version 2 to one host that want an answer, and the first right answer to any of them. If that is not
-/// "done", another address of the host may still say so, in a second.
+/// The requests of version 2 to one host that want an answer, and the first right answer to any of them. If that is
+/// "not allowed", another address of the host may still say something else, in a second.
 struct AnswerWait: ~Copyable {
   /// To each address.
   private static let requestLimit = 10
@@ -64,7 +64,8 @@ struct AnswerWait: ~Copyable {
   mutating func send(
     _ request: borrowing Datagram, from socket: consuming UDPSocket, at place: Int
   ) throws(SystemError) {
-    if roundCount == 0 { lastRound = SystemClock.sinceBoot() }
+    // Of a family that is late, too, the answer has a second.
+    if roundCount == 0 || answer != nil { lastRound = SystemClock.sinceBoot() }
     try request.withBytes { bytes throws(SystemError) in
       do throws(SystemError) {
         try socket.send(bytes)
@@ -123,9 +124,9 @@ struct AnswerWait: ~Copyable {
 
   /// Through one address of a host, a limit may allow what it does not allow through another.
   private mutating func take(_ new: Version2.Answer, at place: Int) {
-    let isDone = new.result == Version2.Answer.done
-    if isDone { isOpen = false } else { sockets[place] = .none }
-    guard isDone || answer == nil else { return }
+    let isRefused = new.result == Version2.Answer.notAllowed
+    if isRefused { sockets[place] = .none } else { isOpen = false }
+    guard answer == nil || !isRefused else { return }
     answer = new
     answerTime = max(0, SystemClock.wall())
     lastRound = SystemClock.sinceBoot()

@@ -22,11 +22,6 @@ struct StateDirectory: ~Copyable {
       guard error.isOfDisk else { throw error }
       return
     }
-    if try FileMode(of: descriptor.number).permissions & 0o044 != 0 {
-      log.warning(
-        "warning: --state: others may read \(quoted: path), and so can keep a server from starting; chmod 700 prevents that"
-      )
-    }
     if !onlyChecks { try Self.lock(descriptor) }
   }
 

@@ -35,7 +35,7 @@ enum StateFailure: Error {
 extension StateFailure: MessageConvertible {
   var message: Message {
     switch self {
-    case .system(.wouldBlock): "another server has it"
+    case .system(.wouldBlock): "another server has it, or a process that may read it (chmod 700)"
     case .system(.accessDenied):
       "\(SystemError.accessDenied) (it must belong to root or the server's user, and only its owner may write to it)"
     case .system(let error): "\(error)"

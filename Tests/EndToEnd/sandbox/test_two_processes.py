@@ -323,4 +323,5 @@ def test_while_both_wait_for_room_the_receiver_takes_all_users_at_once(with_user
     before = pauses()
     os.kill(ours.receiver, signal.SIGCONT)
     ours.log.wait_for("^pyknock server: reloaded users and commands, users: 1001$")
-    assert pauses() - before < 350
+    # A busy machine needs more than the 60 of an idle one.
+    assert pauses() - before < 700

@@ -58,16 +58,12 @@ struct Call {
     do throws(ClientError) {
       do throws(SystemError) {
         answer = try senders.awaitAnswers(
-          operation.purpose, prints: isOutputOurs, hasOthers: failure != .success)
+          operation.purpose, prints: isOutputOurs, othersFailed: exitCode != .success)
         try senders.sendRest(operation.purpose, untilReadable: -1)
       } catch { throw .system(error) }
       if !senders.areKnockedOn() { exitCode.include(.failure) }
       // Without an answer, it may still be open.
-      if senders.hasFailed || exitCode != .success {
-        exitCode.include(senders.unheard)
-      } else if !senders.onlyChecks {
-        try finish(&senders)
-      }
+      if !senders.hasFailed, exitCode == .success, !senders.onlyChecks { try finish(&senders) }
     } catch {
       ClientApplet.logFailure(error)
       exitCode.include(error.exitCode)

@@ -22,8 +22,6 @@ struct Senders: ~Copyable {
   private var hasSilent = false
   /// Whether a host has answered that it did not do what was asked for, or that could not be printed.
   private(set) var hasFailed = false
-  /// What to end with if no host is connected to: a host with a port has not answered. Otherwise the port tells.
-  private(set) var unheard = ExitCode.success
   /// How long to wait if there are more descriptors than can be waited for (microseconds).
   private static var fullPause: Int64 { 50 * Microseconds.millisecond }
 
@@ -66,25 +64,28 @@ struct Senders: ~Copyable {
   ///
   /// - Parameters:
   ///   - prints: whether the standard output is ours.
-  ///   - hasOthers: whether there are hosts without a sender.
+  ///   - othersFailed: whether there are hosts that could not be knocked on.
   @inline(never)
   mutating func awaitAnswers(
-    _ purpose: Version2.Purpose, prints: Bool, hasOthers: Bool
+    _ purpose: Version2.Purpose, prints: Bool, othersFailed: Bool
   ) throws(SystemError) -> ExitCode {
     try run(purpose, untilAnswered: true, untilReadable: -1)
     if !hasSilent { roundsLeft = 0 }
     var exitCode = ExitCode.success
+    var ofPorts = ExitCode.success
     for index in 0..<count {
       let result = items[index].report(
-        purpose, isOneOfMany: count > 1 || hasOthers, isPrinted: prints)
+        purpose, isOneOfMany: count > 1 || othersFailed, isPrinted: prints)
       if result != .noAnswer {
         if result != .success { hasFailed = true }
       } else if purpose == .open, items[index].waitPort != nil {
-        unheard = result
+        ofPorts = result
         continue
       }
       exitCode.include(result)
     }
+    // Otherwise the connection to the port tells.
+    if hasFailed || othersFailed { exitCode.include(ofPorts) }
     return exitCode
   }
 

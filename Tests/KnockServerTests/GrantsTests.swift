@@ -1232,6 +1232,46 @@ func aRecordCanSayWhenALongGrantEnds(days: Int64) {
   #expect(grants.count == 0)
 }
 
+@Test func whatIsLeftOpenDuringACloseHasNoRecord() {
+  let image = Image()
+  var grants = image.grants()
+  func leaveOpen() -> Bool {
+    _ = try? grants.open(
+      shared, opening(bob, closesCommand: false), isRepeat: false, isShared: false, wallNow: now,
+      now: 0)
+    return image.bytes.allSatisfy { $0 == 0 }
+  }
+  for isOpenAgain in [false, true] {
+    _ = open(&grants, by: alice)
+    _ = endOpen(&grants)
+    let closed = grants.beginNextClose(wallNow: now + minute, now: minute)
+    #expect(closed?.needsCommand == true)
+    if isOpenAgain {
+      let run = open(&grants, by: alice, now: minute)
+      #expect(run == .runs)
+    }
+    let isForgotten = leaveOpen()
+    #expect(isForgotten)
+    // The grant that is open again ends before the command does. No server can read a record of it.
+    _ = grants.beginClose(shared, of: alice, wallNow: now + minute)
+    let isStillForgotten = image.bytes.allSatisfy { $0 == 0 }
+    #expect(isStillForgotten)
+    #expect(grants.closingCount == 1)
+    let end = grants.endClose(shared, succeeded: true, now: minute)
+    #expect(end == .done)
+    #expect(grants.closingCount == 0)
+    #expect(grants.count == 0)
+  }
+  // It does not end.
+  _ = open(&grants, by: alice)
+  _ = endOpen(&grants)
+  _ = grants.beginNextClose(wallNow: now + minute, now: minute)
+  _ = open(&grants, by: alice, now: minute)
+  _ = leaveOpen()
+  _ = grants.endClose(shared, succeeded: true, now: minute)
+  #expect(grants.count == 0)
+}
+
 // What grants open
 
 private let range = Address.inet(0xC000_0207)

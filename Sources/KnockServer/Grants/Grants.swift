@@ -442,8 +442,7 @@ public struct Grants: ~Copyable {
   private mutating func leaveCommandOpen(_ address: Address) {
     while let position = table.position(of: address, where: { $0.grant.command != .none }) {
       table[position].grant.command = .none
-      // The end of a close command removes it.
-      if table[position].closing == 0 { replace(position) }
+      replace(position)
     }
   }
 
@@ -638,7 +637,11 @@ public struct Grants: ~Copyable {
       closingCount -= 1
       table[position].round = round
       table[position].closing -= 1
-      guard table[position].closing == 0, table[position].hasEnded else { continue }
+      guard table[position].closing == 0 else { continue }
+      guard table[position].hasEnded else {
+        replace(position)
+        continue
+      }
       if succeeded ?? !table[position].grant.hasCloseCommand {
         table[position].grant.command = .none
       }
@@ -791,10 +794,15 @@ public struct Grants: ~Copyable {
   /// A time that records can hold, whatever the clock says.
   private static func clamped(_ wallNow: Int64) -> Int64 { min(max(wallNow, 0), Record.latest) }
 
-  /// Writes the record of a grant that has changed, or removes the grant if nothing is left to close.
+  /// Writes the record of a grant that has changed, or removes the grant if nothing is left to close. While a close
+  /// command waits or runs, the end of that removes it.
   @inline(never)
   private mutating func replace(_ position: Int) {
-    if table[position].grant.isClosed { remove(at: position) } else { rewrite(position) }
+    if table[position].grant.isClosed, table[position].closing == 0 {
+      remove(at: position)
+    } else {
+      rewrite(position)
+    }
   }
 
   /// Writes the record of a grant that has changed. The grant then has another position.
@@ -803,11 +811,15 @@ public struct Grants: ~Copyable {
     _ = write(table[position], replacing: position)
   }
 
-  /// Writes a grant and its record, and then erases what it replaces. Returns its position.
+  /// Writes a grant and its record, and then erases what it replaces. Returns its position. The record is empty if
+  /// nothing is left to close.
   @inline(never)
   private mutating func write(_ state: State, replacing old: Int?) -> Int {
     let position = table.freePosition()
-    write(Record(state.grant, sequence: nextSequence, place: place), at: position)
+    let record =
+      state.grant.isClosed
+      ? Record() : Record(state.grant, sequence: nextSequence, place: place)
+    write(record, at: position)
     nextSequence += 1
     if let old { remove(at: old) }
     table.insert(state, at: position)

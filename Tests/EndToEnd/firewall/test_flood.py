@@ -1,6 +1,7 @@
 """Knocks arrive while somebody floods the port, through the rules of --example."""
 
 import json
+import re
 import socket
 import subprocess
 from pathlib import Path
@@ -15,6 +16,8 @@ from support.waiting import until
 
 # Datagrams in a second, and how many of them there are for each knock.
 RATE, EACH, KNOCKS = 20_000, 1000, 60
+# On a busy machine a part of a flood may be lost before the server has it. So many floods are tried.
+ATTEMPTS = 5
 INET, INET6 = socket.AF_INET, socket.AF_INET6
 
 FLOODS = {
@@ -36,10 +39,10 @@ def flood(tmp_path_factory):
     return path
 
 
-def received(network):
-    """How many packets came through the cable."""
+def cable(network):
+    """The numbers of packets that the kernel counts at an end of the cable."""
     [link] = json.loads(run([*network.prefix, "ip", "-j", "-s", "link", "show", "cable"]).stdout)
-    return link["stats64"]["rx"]["packets"]
+    return link["stats64"]
 
 
 def tracked(network):
@@ -47,8 +50,16 @@ def tracked(network):
     return int(run([*network.prefix, "cat", "/proc/sys/net/netfilter/nf_conntrack_count"]).stdout)
 
 
+def lost(firewall, outside):
+    """How many datagrams found no room in the cable, or in the socket that they were for."""
+    text = run([*firewall.prefix, "cat", "/proc/net/snmp", "/proc/net/snmp6"]).stdout
+    names, values = [line.split() for line in text.splitlines() if line.startswith("Udp:")]
+    inet, inet6 = values[names.index("RcvbufErrors")], re.search(r"Udp6RcvbufErrors\s+(\d+)", text)[1]
+    return int(inet) + int(inet6) + cable(outside)["tx"]["dropped"] + cable(firewall)["rx"]["dropped"]
+
+
 def knock_in_flood(firewall, outside, flood, start, kind_of_flood, key=KEY):
-    """Starts a server by a function of the port, floods it, and returns it. KNOCKS knocks are in the flood."""
+    """Starts a server by a function of the port, and floods it. KNOCKS knocks are in the flood, and all must open."""
     family, junk = FLOODS[kind_of_flood]
     port = firewall.free_port()
     firewall.load_example(f"--port={port}")
@@ -57,25 +68,28 @@ def knock_in_flood(firewall, outside, flood, start, kind_of_flood, key=KEY):
     # Kernels that check sources then take these.
     firewall.run(f"ip route add 198.18.0.0/15 via {CLIENT[INET]}")
     ours = start(port)
-    before = received(firewall)
-    knocks = "".join(f"{packet(f'10.0.0.{number}', key=key).hex()}\n" for number in range(1, KNOCKS + 1))
-    words = [flood, SERVER[family], str(port), str(RATE), str(EACH), junk.hex()]
-    rate = int(run([*outside.prefix, *words], stdin=knocks.encode()).stdout)
+    for attempt in range(ATTEMPTS):
+        received, lost_before = cable(firewall)["rx"]["packets"], lost(firewall, outside)
+        addresses = {f"10.0.{attempt}.{number}" for number in range(1, KNOCKS + 1)}
+        knocks = "".join(f"{packet(address, key=key).hex()}\n" for address in addresses)
+        words = [flood, SERVER[family], str(port), str(RATE), str(EACH), junk.hex()]
+        rate = int(run([*outside.prefix, *words], stdin=knocks.encode()).stdout)
+        if lost(firewall, outside) == lost_before:
+            break
+    else:
+        pytest.fail(f"of {ATTEMPTS} floods, none has arrived whole")
     # The flood was what it should be, and left nothing behind. A busy machine does not reach RATE.
-    assert received(firewall) - before >= EACH * KNOCKS
+    assert cable(firewall)["rx"]["packets"] - received >= EACH * KNOCKS
     assert rate > RATE / 2
     assert tracked(firewall) < 10
-    return ours
+    until(lambda: addresses <= firewall.elements().keys(), lambda: f"{len(firewall.elements())} knocks are open")
+    ours.wait_for_counters(accepted=len(firewall.elements()))
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("kind_of_flood", FLOODS)
 def test_every_knock_is_accepted_in_a_flood(firewall, outside, start, flood, kind_of_flood):
-    ours = knock_in_flood(
-        firewall, outside, flood, lambda port: start("--ttl=1h", f"-p{port}", port=port), kind_of_flood
-    )
-    until(lambda: len(firewall.elements()) == KNOCKS, lambda: f"{len(firewall.elements())} knocks are open")
-    ours.wait_for_counters(accepted=KNOCKS)
+    knock_in_flood(firewall, outside, flood, lambda port: start("--ttl=1h", f"-p{port}", port=port), kind_of_flood)
 
 
 @pytest.mark.slow
@@ -88,7 +102,7 @@ def test_every_knock_is_accepted_with_sixteen_keys(firewall, outside, start, flo
         (keys / f"user{number}").write_text(f"the key of user {number}, which nobody can guess\n")
         (keys / f"user{number}").chmod(0o600)
     more = [f"--keys={keys}", f"--state={tmp_path / 'state'}"]
-    ours = knock_in_flood(
+    knock_in_flood(
         firewall,
         outside,
         flood,
@@ -96,5 +110,3 @@ def test_every_knock_is_accepted_with_sixteen_keys(firewall, outside, start, flo
         "wrong-mac",
         "the key of user 15, which nobody can guess",
     )
-    until(lambda: len(firewall.elements()) == KNOCKS, lambda: f"{len(firewall.elements())} knocks are open")
-    ours.wait_for_counters(accepted=KNOCKS)

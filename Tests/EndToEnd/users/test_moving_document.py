@@ -7,6 +7,7 @@ import pytest
 from support.documents import Document
 from support.firewall import only_nft
 from support.programs import run
+from support.waiting import until
 
 DOCUMENT = Document("doc/MOVING.md")
 
@@ -55,6 +56,7 @@ def test_a_person_moves_from_version_1_to_version_2(moving, firewall):
     # The old key let her in to fetch the new one.
     assert set(firewall.elements()) == {"127.0.0.1"}
     assert not (moving.home / "home.new").exists()
+    until(lambda: sum("open 127.0.0.1 by alice-v1 from" in line for line in moving.lines) == 2, "the second knock")
     assert moving.knock("open", "127.0.0.1") == "accepted open 127.0.0.1 by alice from 127.0.0.1: "
     assert 1700 < firewall.elements()["127.0.0.1"] <= 1800
     assert "accepted open 127.0.0.1 by alice from" in moving.run(look).stdout

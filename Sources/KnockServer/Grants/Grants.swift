@@ -639,7 +639,7 @@ public struct Grants: ~Copyable {
       table[position].closing -= 1
       guard table[position].closing == 0 else { continue }
       guard table[position].hasEnded else {
-        replace(position)
+        if table[position].grant.isClosed { remove(at: position) }
         continue
       }
       if succeeded ?? !table[position].grant.hasCloseCommand {
